@@ -1,0 +1,281 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// outgoing is one attempt at a request on its way: its context, its own copy of
+// the URL, and its body, watched. They share one allocation.
+type outgoing struct {
+	context.Context // the attempt's
+	method          string
+	url             url.URL
+
+	body   io.ReadCloser
+	keeper *replayer // of a body that has no GetBody
+	length int64     // as declared; 0 or less if unknown
+	fresh  func() (io.ReadCloser, error)
+
+	read    atomic.Int64 // bytes
+	touched atomic.Bool  // somebody began to read
+	closed  atomic.Bool
+	ended   atomic.Bool           // the body's end was seen
+	failure atomic.Pointer[error] // what the body itself failed with
+}
+
+type outgoingKey struct{}
+
+// Value lets a Transport inside of this one see that the request is cared for.
+func (o *outgoing) Value(key any) any {
+	if key == (outgoingKey{}) {
+		return o
+	}
+	return o.Context.Value(key)
+}
+
+// caredFor reports whether req is an attempt of a Transport around this one.
+func caredFor(req *http.Request) bool {
+	o, ok := req.Context().Value(outgoingKey{}).(*outgoing)
+	return ok && o.method == req.Method && o.url.Path == req.URL.Path && o.url.RawQuery == req.URL.RawQuery
+}
+
+// Read reads the body and notes what became of it.
+func (o *outgoing) Read(p []byte) (int, error) {
+	o.touched.Store(true)
+	n, err := o.body.Read(p)
+	o.read.Add(int64(n))
+	switch {
+	case err == io.EOF:
+		o.ended.Store(true)
+	case err != nil && !o.closed.Load():
+		o.failure.Store(&err)
+	}
+	return n, err
+}
+
+// Close closes the body, once, however often net/http does.
+func (o *outgoing) Close() error {
+	if o.closed.Swap(true) {
+		return nil
+	}
+	if o.keeper != nil {
+		return o.keeper.letGo(o)
+	}
+	return o.body.Close()
+}
+
+// reopen is GetBody for net/http, which may send an attempt anew by itself. What
+// it sends then counts as read.
+func (o *outgoing) reopen() (io.ReadCloser, error) {
+	body, err := o.fresh()
+	if err != nil {
+		return nil, err
+	}
+	return &reopened{body, o}, nil
+}
+
+type reopened struct {
+	io.ReadCloser
+	of *outgoing
+}
+
+func (r *reopened) Read(p []byte) (int, error) {
+	r.of.touched.Store(true)
+	return r.ReadCloser.Read(p)
+}
+
+// fault is what is wrong with the body itself, and would be again: reading it
+// failed, or it is not as long as was declared.
+func (o *outgoing) fault(err error) error {
+	if failure := o.failure.Load(); failure != nil {
+		return &bodyError{errors.Join(err, *failure)}
+	}
+	if n := o.read.Load(); o.length > 0 && (n > o.length || o.ended.Load() && n < o.length) {
+		return &bodyError{err}
+	}
+	return nil
+}
+
+// bodyError marks an error as the caller's own: it says nothing about the host.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+// replayer gives a body that can be read only once to each of several attempts:
+// it remembers what was read while it streams, up to a limit. Nothing is read
+// ahead of the attempt that sends it.
+//
+// net/http may still be reading for an attempt that is over when the next one
+// begins; what it reads then is remembered for the next.
+type replayer struct {
+	source io.ReadCloser
+
+	mu      sync.Mutex // guards the fields below
+	turn    sync.Cond  // one reads from source, others wait
+	reading bool
+	chunks  [][]byte
+	total   int64 // bytes read from source
+	limit   int64
+	lost    bool  // more than limit was read, and is not remembered
+	err     error // what source ended with
+	last    *outgoing
+	final   bool // no other attempt will come
+	closed  bool
+}
+
+func newReplayer(req *http.Request, limit int64) *replayer {
+	if req.ContentLength > limit {
+		limit = 0 // it would be in vain
+	}
+	r := &replayer{source: req.Body, limit: limit}
+	r.turn.L = &r.mu
+	return r
+}
+
+// open returns the body for the next attempt, from its beginning.
+func (r *replayer) open(o *outgoing) io.ReadCloser {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = o
+	r.turn.Broadcast()
+	return &replay{r: r, of: o}
+}
+
+func (r *replayer) replayable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.lost
+}
+
+// letGo is called when an attempt closes its body. The source is closed with
+// the last one.
+func (r *replayer) letGo(o *outgoing) error {
+	r.mu.Lock()
+	r.turn.Broadcast()
+	closing := r.final && !r.closed && o == r.last
+	r.closed = r.closed || closing
+	r.mu.Unlock()
+	if closing {
+		return r.source.Close()
+	}
+	return nil
+}
+
+// finish says that no other attempt will come.
+func (r *replayer) finish() {
+	r.mu.Lock()
+	r.final = true
+	closing := !r.closed && (r.last == nil || r.last.closed.Load())
+	r.closed = r.closed || closing
+	r.mu.Unlock()
+	if closing {
+		r.source.Close()
+	}
+}
+
+// keep remembers p. r.mu must be held.
+func (r *replayer) keep(p []byte) {
+	r.total += int64(len(p))
+	if r.total > r.limit {
+		r.lost, r.chunks = true, nil
+	}
+	for !r.lost && len(p) > 0 {
+		last := len(r.chunks) - 1
+		if last < 0 || len(r.chunks[last]) == cap(r.chunks[last]) {
+			// Small bodies get a small chunk; none is longer than what is left.
+			size := min(max(512, r.total), 32<<10, r.limit-(r.total-int64(len(p))))
+			r.chunks = append(r.chunks, make([]byte, 0, size))
+			last++
+		}
+		c := r.chunks[last]
+		n := min(len(p), cap(c)-len(c))
+		r.chunks[last] = append(c, p[:n]...)
+		p = p[n:]
+	}
+}
+
+// replay is one attempt's view of a replayer.
+type replay struct {
+	r     *replayer
+	of    *outgoing
+	chunk int // the next byte to read is at [chunk][at]
+	at    int
+	pos   int64
+}
+
+func (v *replay) Read(p []byte) (int, error) {
+	r := v.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		switch {
+		case v.of != r.last || v.of.closed.Load():
+			return 0, http.ErrBodyReadAfterClose
+		case v.pos < r.total && r.lost:
+			return 0, ErrBodyNotReplayable
+		case v.pos < r.total:
+			return v.remembered(p), nil
+		case r.err != nil:
+			return 0, r.err
+		case !r.reading:
+			return v.further(p)
+		}
+		r.turn.Wait()
+	}
+}
+
+func (v *replay) remembered(p []byte) int {
+	for v.at == len(v.r.chunks[v.chunk]) {
+		v.chunk, v.at = v.chunk+1, 0
+	}
+	n := copy(p, v.r.chunks[v.chunk][v.at:])
+	v.at += n
+	v.pos += int64(n)
+	return n
+}
+
+// further reads from the source, with r.mu released meanwhile.
+func (v *replay) further(p []byte) (int, error) {
+	r := v.r
+	r.reading = true
+	r.mu.Unlock()
+	n, err := r.source.Read(p)
+	r.mu.Lock()
+	r.reading = false
+	r.keep(p[:n])
+	r.err = err
+	r.turn.Broadcast()
+	v.pos += int64(n)
+	if !r.lost && n > 0 { // behind what is remembered now
+		v.chunk = len(r.chunks) - 1
+		v.at = len(r.chunks[v.chunk])
+	}
+	return n, err
+}
+
+func (v *replay) Close() error { return nil }
+
+// section is a file's rest, from where it stands now, as a body that each
+// attempt can read from the start. A file has no GetBody of its own, and
+// without its length net/http would send it in chunks, which some servers
+// refuse.
+func section(file *os.File) (open func() io.Reader, size int64, ok bool) {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, 0, false
+	}
+	offset, err := file.Seek(0, io.SeekCurrent)
+	if err != nil || offset > info.Size() {
+		return nil, 0, false
+	}
+	size = info.Size() - offset
+	return func() io.Reader { return io.NewSectionReader(file, offset, size) }, size, true
+}

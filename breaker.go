@@ -1,0 +1,405 @@
+package retry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+)
+
+// State is the state of a [CircuitBreaker].
+type State int
+
+const (
+	StateClosed   State = iota // calls pass
+	StateOpen                  // calls are rejected
+	StateHalfOpen              // a few calls pass, to probe whether the others may
+)
+
+// String returns "closed", "open" or "half-open".
+func (s State) String() string {
+	switch s {
+	case StateClosed:
+		return "closed"
+	case StateOpen:
+		return "open"
+	case StateHalfOpen:
+		return "half-open"
+	}
+	return fmt.Sprintf("State(%d)", int(s))
+}
+
+// MarshalText returns what String does.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// BreakerConfig says when a [CircuitBreaker] opens, for how long, and what
+// closes it. The zero value opens after 5 consecutive failures, for 60s, and is
+// closed by one successful probe.
+type BreakerConfig struct {
+	// Name stands in rejections and state changes.
+	Name string
+
+	// FailureThreshold is how many consecutive failures open the breaker. 0
+	// means 5; negative means that only the rates below do.
+	FailureThreshold int
+
+	// FailureRate opens the breaker when this share of the calls of the last
+	// Window failed, in (0, 1]. 0 means off. It is judged at failures.
+	FailureRate float64
+
+	// A call of SlowCallDuration or longer is slow, and counts as such from
+	// that moment on, even while it is still in flight. SlowCallRate opens the
+	// breaker when this share of the last Window's calls is slow, in (0, 1].
+	// Both or neither must be set.
+	SlowCallDuration time.Duration
+	SlowCallRate     float64
+
+	// Window is how far back the rates look, in tenths of it. 0 means 10s; the
+	// least is 1ms.
+	Window time.Duration
+
+	// MinCalls is how many calls the window must hold before a rate is judged.
+	// 0 means 20.
+	MinCalls int
+
+	// RecoveryTimeout is how long the breaker stays open before it lets a probe
+	// through. 0 means 60s.
+	RecoveryTimeout time.Duration
+
+	// MaxRecoveryTimeout lets the open time double with each failed probe, up
+	// to this. 0 means RecoveryTimeout: no growth. It falls back when the
+	// breaker closes.
+	MaxRecoveryTimeout time.Duration
+
+	// RecoveryJitter lengthens each open time by a random share of up to this,
+	// in [0, 1], so that the breakers of a fleet do not probe together.
+	RecoveryJitter float64
+
+	// HalfOpenProbes is how many probes may be in flight at once. 0 means 1.
+	HalfOpenProbes int
+
+	// SuccessThreshold is how many probes must succeed for the breaker to
+	// close. 0 means 1. One failed probe opens it again.
+	SuccessThreshold int
+
+	// ProbeTimeout is how long a probe may keep its place. One that has not
+	// come back by then frees it, and its result is ignored. 0 means
+	// RecoveryTimeout.
+	ProbeTimeout time.Duration
+
+	// IsFailure tells failures from successes among a call's errors; nil means
+	// the package's [IsFailure]. It is not asked about a caller's cancel and
+	// about rejections, which count as neither, nor about panics, which fail.
+	IsFailure func(error) bool
+
+	// ObserveOnly lets every call pass, while the breaker changes state, counts
+	// and reports as if it rejected: to see what it would do.
+	ObserveOnly bool
+
+	// OnStateChange is called after each change of state, in order, once each,
+	// outside of any lock; it may call any method. One slow to return delays
+	// only the call that made the change.
+	OnStateChange func(StateChange)
+
+	// Clock times everything; nil means the real clock.
+	Clock clockwork.Clock
+
+	// Rand draws from [0, 1) for RecoveryJitter; nil means math/rand/v2.
+	Rand func() float64
+}
+
+// Validate reports every field that cannot be used, one joined error each, all
+// matching [ErrInvalidConfig].
+func (c BreakerConfig) Validate() error {
+	const rate = "a share in (0, 1], or 0 for off"
+	var p problems
+	p.require(validRate(c.FailureRate), "FailureRate", c.FailureRate, rate)
+	p.require(validRate(c.SlowCallRate), "SlowCallRate", c.SlowCallRate, rate)
+	p.notNegative("SlowCallDuration", c.SlowCallDuration)
+	p.require(c.SlowCallDuration == 0 || c.SlowCallRate != 0, "SlowCallRate", c.SlowCallRate, "a share, to go with SlowCallDuration")
+	p.require(c.SlowCallRate == 0 || c.SlowCallDuration != 0, "SlowCallDuration", c.SlowCallDuration, "a duration, to go with SlowCallRate")
+	p.require(c.FailureThreshold >= 0 || c.FailureRate != 0 || c.SlowCallRate != 0,
+		"FailureThreshold", c.FailureThreshold, "a count, or a rate to open by instead")
+	p.require(c.Window == 0 || c.Window >= time.Millisecond, "Window", c.Window, "1ms or more, or 0 for the default")
+	p.require(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
+	p.notNegative("RecoveryTimeout", c.RecoveryTimeout)
+	p.require(c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= cmp.Or(c.RecoveryTimeout, defaultRecovery),
+		"MaxRecoveryTimeout", c.MaxRecoveryTimeout, "at least RecoveryTimeout, or 0 for no growth")
+	p.require(c.RecoveryJitter >= 0 && c.RecoveryJitter <= 1, "RecoveryJitter", c.RecoveryJitter, "a share in [0, 1]")
+	p.require(validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count, or 0 for the default")
+	p.require(validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count, or 0 for the default")
+	p.notNegative("ProbeTimeout", c.ProbeTimeout)
+	return p.join("BreakerConfig")
+}
+
+func validRate(rate float64) bool { return rate >= 0 && rate <= 1 }
+func validCount(n int) bool       { return n >= 0 && n <= math.MaxInt32 }
+
+const (
+	defaultFailureThreshold = 5
+	defaultRecovery         = time.Minute
+	defaultWindow           = 10 * time.Second
+	defaultMinCalls         = 20
+)
+
+// CircuitBreaker rejects calls to a dependency that keeps failing, and probes
+// after a while whether it has recovered.
+//
+// Closed, it lets all calls pass and counts. Open, it rejects them with an
+// [*OpenError]. When the open time is over it is half-open and lets a few pass
+// as probes: enough successes close it, a failure opens it again. A result that
+// arrives after a change of state belongs to the state before, and changes
+// nothing.
+//
+// A breaker starts no goroutine. It is safe for concurrent use. The zero value
+// is a breaker with the default settings.
+type CircuitBreaker struct {
+	name          string
+	threshold     int32 // consecutive failures; 0: not by count
+	probes        int32
+	successes     int32
+	observe       bool
+	recovery      time.Duration
+	maxRecovery   time.Duration
+	probeTimeout  time.Duration
+	jitter        float64
+	isFailure     func(error) bool
+	clock         clockwork.Clock
+	rand          func() float64
+	onStateChange func(StateChange) // moved into notices when that is made
+
+	current atomic.Pointer[period] // written by transition only
+
+	mu       sync.Mutex    // guards the fields below, and the periods' counts where they say so
+	reopened int32         // failed probes since it was last closed
+	last     error         // the last failure
+	window   *window       // nil without rates
+	notices  *notices      // nil until there is somebody to tell
+	changed  chan struct{} // closed when waiters should look again; nil without any
+	herd     *Gate         // lets those who waited through one by one
+}
+
+// NewCircuitBreaker returns a closed breaker, or what is wrong with cfg.
+func NewCircuitBreaker(cfg BreakerConfig) (*CircuitBreaker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := new(CircuitBreaker)
+	b.configure(cfg)
+	b.current.Store(&period{})
+	return b, nil
+}
+
+func (b *CircuitBreaker) configure(cfg BreakerConfig) {
+	b.name = cfg.Name
+	b.threshold = int32(min(max(0, cmp.Or(cfg.FailureThreshold, defaultFailureThreshold)), math.MaxInt32))
+	b.probes = int32(cmp.Or(cfg.HalfOpenProbes, 1))
+	b.successes = int32(cmp.Or(cfg.SuccessThreshold, 1))
+	b.observe = cfg.ObserveOnly
+	b.recovery = cmp.Or(cfg.RecoveryTimeout, defaultRecovery)
+	b.maxRecovery = cmp.Or(cfg.MaxRecoveryTimeout, b.recovery)
+	b.probeTimeout = cmp.Or(cfg.ProbeTimeout, b.recovery)
+	b.jitter = cfg.RecoveryJitter
+	b.isFailure = cfg.IsFailure
+	b.onStateChange = cfg.OnStateChange
+	b.clock = cfg.Clock
+	b.rand = cfg.Rand
+	if cfg.FailureRate > 0 || cfg.SlowCallRate > 0 {
+		b.window = newWindow(cfg)
+	}
+}
+
+// now returns the period under way. A zero breaker gets its settings here.
+func (b *CircuitBreaker) period() *period {
+	if p := b.current.Load(); p != nil {
+		return p
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current.Load() == nil {
+		b.configure(BreakerConfig{})
+		b.current.Store(&period{})
+	}
+	return b.current.Load()
+}
+
+// Do calls fn if the breaker lets it pass, and counts its result. Otherwise it
+// returns an [*OpenError]. A panic of fn counts as a failure, and so does a
+// deadline of ctx that passes; a cancel of ctx counts as neither.
+func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error) (err error) {
+	if ctx == nil || fn == nil {
+		return invalid("CircuitBreaker.Do: ctx or fn is nil")
+	}
+	if done(ctx) {
+		return doneError(ctx)
+	}
+	p, rejection := b.enter(nil)
+	if rejection != nil {
+		return rejection
+	}
+	err = errAbandoned
+	defer func() { b.leave(p, judgeCall(b, ctx, err), err, nil) }()
+	err = fn(ctx)
+	return err
+}
+
+// Allow asks for a permit for one call, whose result must be reported with
+// [Permit.Done]. It returns an [*OpenError] if there is none.
+func (b *CircuitBreaker) Allow() (Permit, error) {
+	p, rejection := b.enter(nil)
+	if rejection != nil {
+		return Permit{}, rejection
+	}
+	t := tickets.Get().(*ticket)
+	t.breaker, t.pass = b, p
+	return Permit{t, t.turn.Load()}, nil
+}
+
+// Permit is the permit of one call that [CircuitBreaker.Allow] gave.
+type Permit struct {
+	ticket *ticket
+	turn   uint64
+}
+
+// Done reports the call's result. Only the first report counts, whatever the
+// number of copies of the Permit. On a zero Permit it does nothing.
+func (p Permit) Done(err error) {
+	if p.ticket == nil || !p.ticket.turn.CompareAndSwap(p.turn, p.turn+1) {
+		return
+	}
+	b, pass := p.ticket.breaker, p.ticket.pass
+	p.ticket.breaker, p.ticket.pass.period = nil, nil
+	tickets.Put(p.ticket)
+	b.leave(pass, b.judge(err), err, nil)
+}
+
+// ticket makes a Permit count once without an allocation for each: it serves
+// one permit after the other, and its turn tells them apart.
+type ticket struct {
+	turn    atomic.Uint64
+	breaker *CircuitBreaker
+	pass    pass
+}
+
+var tickets = sync.Pool{New: func() any { return new(ticket) }}
+
+// verdict is what a result means to a breaker.
+type verdict int
+
+const (
+	success verdict = iota
+	failure
+	neutral
+)
+
+// errAbandoned is the result of a call that did not return: it panicked, or
+// left through runtime.Goexit.
+var errAbandoned = errors.New("call did not return")
+
+func (b *CircuitBreaker) judge(err error) verdict {
+	switch {
+	case err == nil:
+		return success
+	case err == errAbandoned:
+		return failure
+	case isNeutral(err):
+		return neutral
+	case b.isFailure == nil && IsFailure(err), b.isFailure != nil && b.isFailure(err):
+		return failure
+	}
+	return success
+}
+
+// judgeCall also knows the context: net/http returns the bare cause of a
+// cancelled one, which does not look like a cancel.
+func judgeCall(b *CircuitBreaker, ctx context.Context, err error) verdict {
+	if err != nil && done(ctx) && ctx.Err() == context.Canceled && errors.Is(err, context.Cause(ctx)) {
+		return neutral
+	}
+	return b.judge(err)
+}
+
+// isNeutral reports whether err says nothing about the dependency.
+func isNeutral(err error) bool {
+	return !walk(err, func(err error) bool {
+		switch err.(type) {
+		case *OpenError, *bodyError:
+			return false
+		}
+		return err != context.Canceled && err != ErrCircuitOpen
+	})
+}
+
+// IsFailure is the default of [BreakerConfig.IsFailure]: every error is a
+// failure except a cancel, another breaker's rejection, and a [*StatusError]
+// below 500, which shows a server at work.
+func IsFailure(err error) bool {
+	if err == nil || isNeutral(err) {
+		return false
+	}
+	var status *StatusError
+	return !errors.As(err, &status) || status.StatusCode >= 500
+}
+
+// OpenError is the rejection of a call by a [CircuitBreaker]. It matches
+// [ErrCircuitOpen].
+type OpenError struct {
+	Name  string
+	State State // StateOpen, or StateHalfOpen when the places for probes are taken
+
+	// RetryAfter is the time until the breaker lets a probe through, never too
+	// short, and too long by a millisecond at most. 0 means that it is not
+	// known: the breaker was forced open, or is waiting for its probes.
+	RetryAfter time.Duration
+
+	Err error // the last failure before the breaker opened, nil if there was none
+}
+
+// Error names the breaker, its state, and when to come back.
+func (e *OpenError) Error() string {
+	text := "circuit breaker " + e.State.String()
+	if e.Name != "" {
+		text = "circuit breaker " + e.Name + " " + e.State.String()
+	}
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf(" for another %v", roughly(e.RetryAfter))
+	}
+	if e.Err != nil {
+		text += " (last failure: " + redacted(e.Err) + ")"
+	}
+	return text
+}
+
+// Is reports whether target is [ErrCircuitOpen].
+func (e *OpenError) Is(target error) bool { return target == ErrCircuitOpen }
+
+// Unwrap returns the last failure.
+func (e *OpenError) Unwrap() error { return e.Err }
+
+// StateChange is what a breaker's listeners are told.
+type StateChange struct {
+	Name     string
+	From, To State
+	Err      error // the failure that opened it; nil for other changes
+	At       time.Time
+}
+
+// Snapshot is a copy of a breaker's state and counts: since the last change of
+// state, or, while it is closed and has a rate to go by, within the Window.
+type Snapshot struct {
+	State               State
+	Requests            int // calls let through: Successes, Failures, neither, and those in flight
+	Successes           int
+	Failures            int
+	SlowCalls           int
+	Rejections          int
+	ConsecutiveFailures int
+	OpenUntil           time.Time // zero unless open for a known time
+	LastFailure         error     // since the last Reset
+}

@@ -1,0 +1,76 @@
+package retry
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// Budget is an allowance of retries that many calls share, so that a fleet of
+// clients does not multiply its load on a dependency that is down. Each call
+// deposits a share of a retry, each retry withdraws a whole one. When all calls
+// fail, the load is at most 1 + ratio + burst/calls times the calls. First
+// attempts are never refused.
+//
+// The idea is Finagle's RetryBudget, and of Google's "Site Reliability
+// Engineering", chapter 21.
+//
+// A Budget is safe for concurrent use. The zero value allows no retry.
+type Budget struct {
+	balance atomic.Int64 // in units, between 0 and limit
+	perCall int64
+	limit   int64
+}
+
+// unit is what part of a retry a budget counts in.
+const unit = 1_000_000_000
+
+// NewBudget returns a budget of ratio retries for each call, 0.1 for one in ten,
+// of which burst may be saved up, and are there from the start. With a burst of
+// 0 it starts empty and saves up one at the most.
+//
+// Keep burst small, 2 or 3: each process of a fleet has its own, and the
+// dependency sees their sum.
+func NewBudget(ratio float64, burst int) (*Budget, error) {
+	var p problems
+	p.require(ratio >= 0 && ratio <= maxBudget, "ratio", ratio, "a finite number of 0 or more")
+	p.require(burst >= 0 && burst <= maxBudget, "burst", burst, "0 or more, and no more than a billion")
+	if err := p.join("NewBudget"); err != nil {
+		return nil, err
+	}
+	b := &Budget{perCall: int64(math.Floor(ratio * unit)), limit: int64(burst) * unit}
+	b.balance.Store(b.limit)
+	if ratio > 0 {
+		b.limit = max(b.limit, unit)
+	}
+	return b, nil
+}
+
+const maxBudget = 1_000_000_000
+
+func (b *Budget) deposit() { b.add(b.perCall) }
+
+// refund gives back what a retry withdrew that was not made after all.
+func (b *Budget) refund() { b.add(unit) }
+
+func (b *Budget) add(n int64) {
+	for {
+		old := b.balance.Load()
+		sum := min(b.limit, old+n)
+		if sum == old || b.balance.CompareAndSwap(old, sum) {
+			return
+		}
+	}
+}
+
+// withdraw takes a retry, if there is one.
+func (b *Budget) withdraw() bool {
+	for {
+		old := b.balance.Load()
+		if old < unit {
+			return false
+		}
+		if b.balance.CompareAndSwap(old, old-unit) {
+			return true
+		}
+	}
+}

@@ -1,0 +1,417 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+)
+
+// Values of [Config.MaxRetries] that no count expresses.
+const (
+	NoRetries = -1          // one attempt, whatever comes of it
+	Unlimited = math.MaxInt // as many as the other limits allow
+)
+
+// Defaults of the fields of [Config] that are left zero.
+const (
+	DefaultMaxRetries    = 5
+	DefaultInitialDelay  = time.Second
+	DefaultMaxDelay      = time.Minute
+	DefaultMultiplier    = 2.0
+	DefaultMaxRetryAfter = 5 * time.Minute
+)
+
+var defaultJitter = Jitter{0.8, 1.2}
+
+// Config says how often a call is retried, how long it waits in between, and
+// what it shares with other calls.
+//
+// The zero value is ready to use: five retries after waits of about 1, 2, 4, 8
+// and 16 seconds. A Config is a plain value without state: copy it, change the
+// copy, use one from any number of goroutines at once.
+type Config struct {
+	// Name stands in errors, log lines and events.
+	Name string
+
+	// MaxRetries is how many attempts may follow the first one. 0 means
+	// [DefaultMaxRetries]; there are also [NoRetries] and [Unlimited].
+	MaxRetries int
+
+	// InitialDelay is the backoff before the first retry. 0 means 1s, or
+	// MaxDelay if that is less.
+	InitialDelay time.Duration
+
+	// MaxDelay is the ceiling of the backoff, jitter included. 0 means 60s.
+	// A server's Retry-After may ask for more, see MaxRetryAfter.
+	MaxDelay time.Duration
+
+	// Multiplier is how much longer each backoff is than the one before, at
+	// least 1. 0 means 2.
+	Multiplier float64
+
+	// Jitter spreads the backoff, so that clients that failed together do not
+	// come back together. The zero value means {0.8, 1.2}.
+	Jitter Jitter
+
+	// Backoff replaces the exponential curve that InitialDelay and Multiplier
+	// describe. Jitter and MaxDelay apply to it as well.
+	Backoff Backoff
+
+	// MaxElapsed bounds attempts and waits together: no retry begins at or
+	// after it, and no wait that would reach it. It does not cut an attempt
+	// short; AttemptTimeout or the context's deadline do that. 0 means no limit.
+	MaxElapsed time.Duration
+
+	// AttemptTimeout bounds one attempt, through the context that the function
+	// is given. An attempt that runs into it is retried. 0 means none.
+	AttemptTimeout time.Duration
+
+	// MaxRetryAfter is the longest wait that a server may ask for. One that
+	// asks for more ends the call with [ErrRetryAfterTooLong]. 0 means 5m.
+	MaxRetryAfter time.Duration
+
+	// RetryIf decides which errors are worth another attempt; nil means
+	// [Retryable], with RetryStatusCodes. The marks of [Permanent] and
+	// [RetryAfter] are obeyed without asking it.
+	RetryIf func(error) bool
+
+	// RetryStatusCodes are the statuses of a [*StatusError] that are worth
+	// another attempt. Nil means 408, 425, 429, 500, 502, 503 and 504, and
+	// further a 403 that says when to come back, as some servers mark their
+	// rate limit. It is not consulted when RetryIf is set.
+	RetryStatusCodes []int
+
+	// Breaker is passed by every attempt. While it is open the call ends at
+	// once with [ErrCircuitOpen], or waits, if WaitWhenOpen is set.
+	Breaker *CircuitBreaker
+
+	// WaitWhenOpen waits for an open Breaker to let calls through again, as
+	// far as the context and MaxElapsed allow. It uses up no attempt. Calls
+	// that waited are let through one by one when the breaker has closed.
+	WaitWhenOpen bool
+
+	// Budget is asked for every retry; first attempts are free.
+	Budget *Budget
+
+	// Gate is waited at by every attempt, and closed by an error that carries
+	// a server's wish to be left alone for a while.
+	Gate *Gate
+
+	// Limiter is waited for by every attempt: a *rate.Limiter, for example.
+	Limiter Limiter
+
+	// OnRetry is called after each failed attempt that another one follows,
+	// before the wait: Event.Attempt is the number of the failed attempt,
+	// Event.Delay the wait, Event.Err the failure. It may cancel the context.
+	OnRetry func(context.Context, Event)
+
+	// OnDone is called once at the end of every call that had a valid Config,
+	// unless the function panicked: Event.Attempt is the number of attempts
+	// made, Event.Err what the call returns.
+	OnDone func(context.Context, Event)
+
+	// Logger gets a warning for each retry, an error when a call gives up, and
+	// a note of each change of Breaker and each pause of Gate that the call
+	// brought about. Nil means silence.
+	Logger *slog.Logger
+
+	// Clock times everything: waits, attempt timeouts, Elapsed, and the
+	// distance to the context's deadline. Nil means the real clock.
+	Clock clockwork.Clock
+
+	// Rand draws from [0, 1) for the jitter. Nil means math/rand/v2. It must be
+	// safe for concurrent use if the Config is used concurrently.
+	Rand func() float64
+}
+
+// Event is what [Config.OnRetry] and [Config.OnDone] are told.
+type Event struct {
+	Name    string
+	Attempt int           // 1 for the first attempt; 0 if none was made
+	Delay   time.Duration // the wait that follows; 0 in OnDone
+	Elapsed time.Duration // since the call began
+	Err     error
+}
+
+// Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
+// or return an error if that cannot be before ctx is done. A *rate.Limiter of
+// golang.org/x/time/rate is one.
+type Limiter interface {
+	Wait(context.Context) error
+}
+
+// Validate reports every field that cannot be used, one joined error each,
+// naming the field, its value and what is wanted. All match [ErrInvalidConfig].
+// [Do] and the constructors call it; calling it first is for failing early.
+func (c Config) Validate() error {
+	if c.valid() {
+		return nil
+	}
+	var p problems
+	p.require(c.MaxRetries >= NoRetries, "MaxRetries", c.MaxRetries, "a count, 0 for the default, NoRetries or Unlimited")
+	p.notNegative("InitialDelay", c.InitialDelay)
+	p.notNegative("MaxDelay", c.MaxDelay)
+	p.require(c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most MaxDelay, "+c.maxDelay().String())
+	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1, or 0 for the default")
+	p.require(c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
+	p.notNegative("MaxElapsed", c.MaxElapsed)
+	p.notNegative("AttemptTimeout", c.AttemptTimeout)
+	p.notNegative("MaxRetryAfter", c.MaxRetryAfter)
+	for _, code := range c.RetryStatusCodes {
+		p.require(validStatus(code), "RetryStatusCodes", code, "statuses from 100 to 999")
+	}
+	return p.join("Config")
+}
+
+// valid is Validate without the words, for the path of every call.
+func (c *Config) valid() bool {
+	// Where any of them is negative, so is their union.
+	if c.InitialDelay|c.MaxDelay|c.MaxElapsed|c.AttemptTimeout|c.MaxRetryAfter < 0 || c.MaxRetries < NoRetries {
+		return false
+	}
+	if c.InitialDelay > c.maxDelay() || !validMultiplier(c.Multiplier) || c.Jitter != (Jitter{}) && !c.Jitter.valid() {
+		return false
+	}
+	for _, code := range c.RetryStatusCodes {
+		if !validStatus(code) {
+			return false
+		}
+	}
+	return true
+}
+
+func validMultiplier(m float64) bool { return m == 0 || m >= 1 && m <= math.MaxFloat64 }
+func validStatus(code int) bool      { return code >= 100 && code <= 999 }
+
+// Delay returns the wait before the given retry, 1 for the first: what a call
+// waits if no server asks for more. It is for looking at a schedule, and draws
+// from Rand as a call does. A retry below 1 has no wait.
+func (c Config) Delay(retry int) time.Duration {
+	if retry < 1 {
+		return 0
+	}
+	var d time.Duration
+	if c.Backoff != nil {
+		// A curve may build on the wait before. A few dozen steps settle any
+		// that does, so the work is bounded however large retry is.
+		for n := max(1, retry-64); n < retry; n++ {
+			d = c.delay(n, d)
+		}
+	}
+	return c.delay(retry, d)
+}
+
+// delay is the wait before the given retry, when the one before took previous.
+func (c *Config) delay(retry int, previous time.Duration) time.Duration {
+	random := c.Rand
+	if random == nil {
+		random = randomFloat
+	}
+	var d time.Duration
+	if c.Backoff != nil {
+		d = c.Backoff(retry, previous, random)
+	} else {
+		initial, multiplier := c.InitialDelay, c.Multiplier
+		if initial == 0 {
+			initial = DefaultInitialDelay
+		}
+		if multiplier == 0 {
+			multiplier = DefaultMultiplier
+		}
+		d = exponential(initial, multiplier, retry)
+	}
+	return c.jitter().apply(d, c.maxDelay(), random)
+}
+
+func (c *Config) jitter() Jitter {
+	if c.Jitter == (Jitter{}) {
+		return defaultJitter
+	}
+	return c.Jitter
+}
+
+func (c *Config) maxDelay() time.Duration {
+	if c.MaxDelay == 0 {
+		return DefaultMaxDelay
+	}
+	return c.MaxDelay
+}
+
+func (c *Config) maxRetries() int {
+	switch c.MaxRetries {
+	case 0:
+		return DefaultMaxRetries
+	case NoRetries:
+		return 0
+	}
+	return c.MaxRetries
+}
+
+func (c *Config) maxRetryAfter() time.Duration {
+	if c.MaxRetryAfter == 0 {
+		return DefaultMaxRetryAfter
+	}
+	return c.MaxRetryAfter
+}
+
+func (c *Config) now() time.Time { return now(c.Clock) }
+
+func now(clock clockwork.Clock) time.Time {
+	if clock == nil {
+		return time.Now()
+	}
+	return clock.Now()
+}
+
+// ConfigFromEnv reads a Config from environment variables: with the prefix
+// "HGNC", from HGNC_MAX_RETRIES, HGNC_INITIAL_DELAY, HGNC_MAX_DELAY,
+// HGNC_MULTIPLIER, HGNC_JITTER, HGNC_MAX_ELAPSED, HGNC_ATTEMPT_TIMEOUT,
+// HGNC_MAX_RETRY_AFTER, HGNC_RETRY_STATUS_CODES, HGNC_WAIT_WHEN_OPEN and
+// HGNC_NAME.
+//
+// Durations are Go's ("1.5s", "2m") or plain seconds ("1.5"). MAX_RETRIES also
+// takes "unlimited", and 0 there means no retries. JITTER is "0.8,1.2", "full",
+// "equal" or "none"; RETRY_STATUS_CODES is "429,503". A variable that is unset
+// or blank leaves its field at the default. What cannot be read or used is
+// reported for each variable and matches [ErrInvalidConfig].
+func ConfigFromEnv(prefix string) (Config, error) {
+	return configFrom(prefix, os.Getenv)
+}
+
+func configFrom(prefix string, getenv func(string) string) (Config, error) {
+	if prefix = strings.TrimSuffix(prefix, "_"); prefix != "" {
+		prefix += "_"
+	}
+	var c Config
+	var errs []error
+	for _, field := range []struct {
+		name  string
+		parse func(string) error
+	}{
+		{"NAME", into(&c.Name, func(s string) (string, error) { return s, nil })},
+		{"MAX_RETRIES", into(&c.MaxRetries, parseRetries)},
+		{"INITIAL_DELAY", into(&c.InitialDelay, parseDuration)},
+		{"MAX_DELAY", into(&c.MaxDelay, parseDuration)},
+		{"MULTIPLIER", into(&c.Multiplier, parseFloat)},
+		{"JITTER", into(&c.Jitter, parseJitter)},
+		{"MAX_ELAPSED", into(&c.MaxElapsed, parseDuration)},
+		{"ATTEMPT_TIMEOUT", into(&c.AttemptTimeout, parseDuration)},
+		{"MAX_RETRY_AFTER", into(&c.MaxRetryAfter, parseDuration)},
+		{"RETRY_STATUS_CODES", into(&c.RetryStatusCodes, parseStatusCodes)},
+		{"WAIT_WHEN_OPEN", into(&c.WaitWhenOpen, strconv.ParseBool)},
+	} {
+		value := strings.TrimSpace(getenv(prefix + field.name))
+		if value == "" {
+			continue
+		}
+		if err := field.parse(value); err != nil {
+			errs = append(errs, fmt.Errorf("%w: %s is %q: %w", ErrInvalidConfig, prefix+field.name, value, err))
+		}
+	}
+	if err := errors.Join(append(errs, c.Validate())...); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+func into[T any](field *T, parse func(string) (T, error)) func(string) error {
+	return func(s string) error {
+		v, err := parse(s)
+		if err == nil {
+			*field = v
+		}
+		return err
+	}
+}
+
+func parseRetries(s string) (int, error) {
+	if strings.EqualFold(s, "unlimited") {
+		return Unlimited, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, errors.New(`want a whole number or "unlimited"`)
+	}
+	if n == 0 {
+		return NoRetries, nil
+	}
+	return n, nil
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return d, nil
+	}
+	seconds, err := strconv.ParseFloat(s, 64)
+	ns := seconds * float64(time.Second)
+	if err != nil || math.IsNaN(ns) || math.Abs(ns) >= math.MaxInt64 {
+		return 0, errors.New(`want a duration such as "1.5s", or seconds`)
+	}
+	return time.Duration(math.Round(ns)), nil
+}
+
+func parseFloat(s string) (float64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return 0, errors.New("want a number")
+	}
+	return f, nil
+}
+
+func parseJitter(s string) (Jitter, error) {
+	switch strings.ToLower(s) {
+	case "full":
+		return FullJitter, nil
+	case "equal":
+		return EqualJitter, nil
+	case "none":
+		return NoJitter, nil
+	}
+	low, high, ok := strings.Cut(s, ",")
+	from, err1 := parseFloat(strings.TrimSpace(low))
+	to, err2 := parseFloat(strings.TrimSpace(high))
+	if !ok || err1 != nil || err2 != nil {
+		return Jitter{}, errors.New(`want two numbers such as "0.8,1.2", or "full", "equal" or "none"`)
+	}
+	return Jitter{from, to}, nil
+}
+
+func parseStatusCodes(s string) ([]int, error) {
+	var codes []int
+	for part := range strings.SplitSeq(s, ",") {
+		code, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil {
+			return nil, errors.New(`want statuses such as "429,503"`)
+		}
+		codes = append(codes, code)
+	}
+	return codes, nil
+}
+
+// problems collects what is wrong with a configuration.
+type problems []error
+
+func (p *problems) require(ok bool, field string, value any, want string) {
+	if !ok {
+		*p = append(*p, fmt.Errorf("%s is %v, want %s", field, value, want))
+	}
+}
+
+func (p *problems) notNegative(field string, d time.Duration) {
+	p.require(d >= 0, field, d, "0 or more")
+}
+
+func (p problems) join(kind string) error {
+	for i, err := range p {
+		p[i] = fmt.Errorf("%w: %s.%w", ErrInvalidConfig, kind, err)
+	}
+	return errors.Join(p...)
+}

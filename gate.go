@@ -1,0 +1,258 @@
+package retry
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+)
+
+// Gate pauses everybody who shares it when a server asks to be left alone: one
+// 429 with a Retry-After holds back all calls, first attempts too. When the
+// pause ends they are let through one by one, in the order in which they came:
+// the first at that very moment, the others at intervals of 5ms.
+//
+// A Gate is safe for concurrent use. The zero value is an open gate on the real
+// clock.
+type Gate struct {
+	clock clockwork.Clock
+	busy  atomic.Bool // false: open, and nobody need look further
+
+	mu        sync.Mutex // guards the fields below
+	queue     *queue     // nil until the first pause
+	listeners []func(time.Time)
+}
+
+const (
+	gateInterval = 5 * time.Millisecond
+	gateCalm     = time.Second // after a pause, until the gate stands open again
+)
+
+// NewGate returns an open gate on the given clock; nil means the real one.
+func NewGate(clock clockwork.Clock) *Gate { return &Gate{clock: clock} }
+
+// Pause closes the gate for d from now on. It never shortens a longer pause. A
+// d of 0 or less does nothing.
+func (g *Gate) Pause(d time.Duration) { g.pause(d, nil) }
+
+func (g *Gate) pause(d time.Duration, log *slog.Logger) {
+	if d <= 0 {
+		return
+	}
+	g.mu.Lock()
+	q := g.line()
+	until := addTime(q.seen, d)
+	longer := until.After(q.until)
+	if longer {
+		q.hold(until)
+	}
+	listeners := g.listeners
+	g.mu.Unlock()
+	if !longer {
+		return
+	}
+	if log != nil {
+		log.Info("pausing", "delay", d, "until", until)
+	}
+	for _, listener := range listeners {
+		listener(until)
+	}
+}
+
+// line returns the queue, which is in use from now on. g.mu must be held, also
+// so that one look at the clock is never later than the next.
+func (g *Gate) line() *queue {
+	if g.queue == nil {
+		g.queue = new(queue)
+	}
+	g.queue.adjust(now(g.clock))
+	g.busy.Store(true)
+	return g.queue
+}
+
+// release makes those who come to the gate from now on pass one by one.
+func (g *Gate) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if q := g.line(); q.seen.After(q.until) {
+		q.hold(q.seen)
+	}
+}
+
+// Wait returns nil as soon as the gate lets the caller through. If ctx is done
+// before, it returns an error that matches its error and its cause; if the
+// deadline of ctx is too early for that to happen, it returns at once, with an
+// error that matches [ErrDeadline].
+func (g *Gate) Wait(ctx context.Context) error {
+	if ctx == nil {
+		return invalid("Gate.Wait: ctx is nil")
+	}
+	return g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
+		if done(ctx) {
+			return doneError(ctx)
+		}
+		if deadline, ok := ctx.Deadline(); ok && wait > 0 && wait >= deadline.Sub(now(g.clock)) {
+			return ErrDeadline
+		}
+		return nil
+	})
+}
+
+// wait is Wait for a caller with limits of its own: it waits only as long as
+// fits has no objection.
+func (g *Gate) wait(ctx context.Context, fits func(context.Context, time.Duration) error) error {
+	if !g.busy.Load() {
+		return fits(ctx, 0)
+	}
+	g.mu.Lock()
+	w := g.line().join()
+	if w == nil && g.queue.idle() {
+		g.busy.Store(false)
+	}
+	g.mu.Unlock()
+	if w == nil {
+		return fits(ctx, 0)
+	}
+	return g.await(ctx, w, fits)
+}
+
+func (g *Gate) await(ctx context.Context, w *waiter, fits func(context.Context, time.Duration) error) error {
+	var alarm alarm
+	defer alarm.stop()
+	passed := false
+	defer func() {
+		g.mu.Lock()
+		g.queue.leave(w, passed)
+		g.mu.Unlock()
+	}()
+	for {
+		g.mu.Lock()
+		left := w.at.Sub(now(g.clock))
+		g.mu.Unlock()
+		if err := fits(ctx, max(0, left)); err != nil {
+			return err
+		}
+		if left <= 0 {
+			passed = true
+			return nil
+		}
+		select {
+		case <-alarm.set(g.clock, left):
+		case <-w.moved:
+			alarm.stop()
+		case <-ctx.Done():
+		}
+	}
+}
+
+// PausedUntil returns the end of the pause, and whether there is one.
+func (g *Gate) PausedUntil() (time.Time, bool) {
+	if !g.busy.Load() {
+		return time.Time{}, false
+	}
+	now := now(g.clock)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.queue.until.After(now) {
+		return time.Time{}, false
+	}
+	return g.queue.until, true
+}
+
+// OnPause adds a listener that is called after a pause was set or lengthened,
+// outside of any lock. It may pass the pause on to other processes; a pause that
+// comes back from there does not lengthen it, and so is not passed on again.
+func (g *Gate) OnPause(fn func(until time.Time)) {
+	if fn == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listeners = append(slices.Clip(g.listeners), fn)
+}
+
+// queue lets waiters through one by one, first come first served. Each knows
+// the time of its turn and waits for it by itself; when turns move it is told.
+// The gate's mu guards it.
+type queue struct {
+	seen    time.Time // the clock, as last seen
+	until   time.Time // the end of the pause: the first turn
+	next    time.Time // the earliest turn that is not given away or used up
+	waiters []*waiter
+}
+
+type waiter struct {
+	at    time.Time     // its turn
+	moved chan struct{} // receives when at has changed
+}
+
+// hold moves the first turn, and with it all others.
+func (q *queue) hold(until time.Time) {
+	q.until, q.next = until, until
+	for _, w := range q.waiters {
+		q.give(w)
+	}
+}
+
+// give gives w the next turn.
+func (q *queue) give(w *waiter) {
+	w.at, q.next = q.next, q.next.Add(gateInterval)
+	select {
+	case w.moved <- struct{}{}:
+	default: // it has not looked since it was last told
+	}
+}
+
+// join returns nil if a newcomer may pass right now, or else the newcomer's
+// place.
+func (q *queue) join() *waiter {
+	if len(q.waiters) == 0 && !q.next.After(q.seen) {
+		q.next = q.seen.Add(gateInterval)
+		return nil
+	}
+	w := &waiter{moved: make(chan struct{}, 1)}
+	q.give(w)
+	<-w.moved
+	q.waiters = append(q.waiters, w)
+	return w
+}
+
+// idle reports whether the pause, and the crowd after it, is over.
+func (q *queue) idle() bool {
+	return len(q.waiters) == 0 && q.seen.Sub(q.until) >= gateCalm
+}
+
+// leave takes w out. If it did not pass, those behind it move up.
+func (q *queue) leave(w *waiter, passed bool) {
+	i := slices.Index(q.waiters, w)
+	q.waiters = slices.Delete(q.waiters, i, i+1)
+	if passed {
+		return
+	}
+	q.next = w.at
+	for _, behind := range q.waiters[i:] {
+		q.give(behind)
+	}
+}
+
+// adjust keeps the pause in place when a clock without monotonic time is set
+// back: what was left of it is still left, and not an hour more.
+func (q *queue) adjust(now time.Time) {
+	if back := q.seen.Sub(now); back > 0 {
+		q.until, q.next = q.until.Add(-back), q.next.Add(-back)
+		for _, w := range q.waiters {
+			w.at = w.at.Add(-back)
+		}
+	}
+	q.seen = now
+}
+
+// addTime adds d to t, or as much of it as a time.Time can hold and compare.
+func addTime(t time.Time, d time.Duration) time.Time {
+	const century = 100 * 365 * 24 * time.Hour
+	return t.Add(min(d, century))
+}

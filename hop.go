@@ -1,0 +1,687 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// hop is one request on its way through a Transport, with all its attempts.
+// With redirects, one request of a client's user is several hops.
+type hop struct {
+	t       *Transport
+	host    *host
+	req     *http.Request
+	decode  func(*http.Response) error // belongs to the attempt; nil but for Fetch
+	key     string                     // Idempotency-Key that is ours; "" if none is
+	keeper  *replayer                  // of a body that can be read only once
+	file    func() io.Reader           // of a body that is a file
+	length  int64                      // the body's, if it was found out here
+	call    *call
+	ctx     context.Context // of the attempt under way
+	resp    *http.Response  // the last attempt's, while it is in hand
+	timeout *timeoutContext // its time limits, if there are any
+	sent    *outgoing       // the last attempt's request
+
+	misdirected bool // a 421 has been answered by another connection
+	cookies     bool // the jar got new ones from a failed attempt
+}
+
+// RoundTrip sends req until a response can be returned; see Transport.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil || caredFor(req) {
+		return t.core.base.RoundTrip(req)
+	}
+	host, err := t.core.hosts.get(t.core, req)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	defer host.inUse.Add(-1)
+	c := call{cfg: &host.cfg}
+	h := hop{t: t, host: host, req: req, call: &c}
+	c.discard = h.discard
+	h.prepare()
+	ctx, cancel := withLegacyCancel(req)
+	defer cancel()
+	defer h.finish()
+	if err = c.run(ctx, h.attempt); err != nil {
+		return h.failed(ctx, err)
+	}
+	if t.client && isRedirect(h.resp) {
+		if err := h.beforeRedirect(ctx); err != nil {
+			h.discard()
+			return nil, err
+		}
+	}
+	return h.resp, nil
+}
+
+// prepare finds out how the body can be sent more than once, and how Fetch
+// wants it decoded.
+func (h *hop) prepare() {
+	req := h.req
+	if h.t.client {
+		h.decode, _ = req.Context().Value(decodeKey{}).(func(*http.Response) error)
+		h.key = h.ownKey()
+	}
+	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
+		return
+	}
+	h.keeper = newReplayer(req, h.t.core.replayBuffer)
+	if file, ok := req.Body.(*os.File); ok {
+		h.file, h.length, _ = section(file)
+	}
+}
+
+// ownKey returns the Idempotency-Key that makes a POST or PATCH safe to repeat:
+// one for the whole request, redirects included. What the caller decided stands.
+func (h *hop) ownKey() string {
+	req := h.req
+	if h.t.core.idempotentOnly || req.Method != http.MethodPost && req.Method != http.MethodPatch || hasKey(req.Header) {
+		return ""
+	}
+	if _, decided := req.Context().Value(idempotentKey{}).(bool); decided {
+		return ""
+	}
+	if req.Response != nil && req.Response.Request != nil { // the hop that led here
+		if key := req.Response.Request.Header.Get("Idempotency-Key"); key != "" {
+			return key
+		}
+	}
+	return newKey()
+}
+
+// attempt sends the request once and says what came of it, as an error that the
+// loop can judge. A response stays in hand until it is discarded or returned.
+func (h *hop) attempt(ctx context.Context) (err error) {
+	h.ctx, h.resp, h.timeout = ctx, nil, nil
+	settled := false
+	defer func() {
+		if !settled { // a panic
+			h.abandon()
+		} else if h.resp == nil {
+			h.release()
+		}
+	}()
+	req, err := h.next(ctx)
+	if err != nil {
+		settled = true
+		return err
+	}
+	resp, err := h.t.core.base.RoundTrip(req)
+	switch {
+	case err != nil:
+		if resp != nil {
+			closeResponse(resp)
+		}
+		err = h.judgeError(err)
+	case resp == nil:
+		err = Permanent(errNoResponse)
+	default:
+		h.accept(resp, req)
+		err = h.judgeResponse()
+	}
+	settled = true
+	return err
+}
+
+// next makes the attempt's request: a copy that shares nothing with the
+// caller's that anybody could change.
+func (h *hop) next(ctx context.Context) (*http.Request, error) {
+	o := &outgoing{method: h.req.Method, url: *h.req.URL}
+	h.sent = o
+	if limit := h.limit(); limit > 0 {
+		h.timeout = withTimeout(ctx, h.host.cfg.Clock, limit)
+		ctx = h.timeout
+	}
+	o.Context = ctx
+	req := h.req.WithContext(o)
+	req.URL = &o.url
+	req.Header = h.header()
+	if req.Trailer != nil {
+		req.Trailer = req.Trailer.Clone()
+	}
+	if req.Body != nil && req.Body != http.NoBody {
+		return req, h.attachBody(req, o)
+	}
+	return req, nil
+}
+
+// limit is the time an attempt has until its headers arrive.
+func (h *hop) limit() time.Duration {
+	whole, headers := h.t.timeout, h.host.attemptTimeout
+	if whole > 0 && headers > 0 {
+		return min(whole, headers)
+	}
+	return max(whole, headers)
+}
+
+// header copies the caller's, and adds what is ours.
+func (h *hop) header() http.Header {
+	n := 1
+	for _, values := range h.req.Header {
+		n += len(values)
+	}
+	if n == 1 && h.key == "" && !h.cookies {
+		return make(http.Header)
+	}
+	header := make(http.Header, len(h.req.Header)+1)
+	values := make([]string, n)
+	for name, old := range h.req.Header {
+		if old == nil {
+			header[name] = nil
+			continue
+		}
+		n := copy(values, old)
+		header[name] = values[:n:n]
+		values = values[n:]
+	}
+	if h.key != "" {
+		values[0] = h.key
+		header["Idempotency-Key"] = values[:1:1]
+	} else if h.t.core.std != nil && !stdReplays(h.req) && h.idempotent() {
+		// Tells net/http, and nobody else, that it may repeat a PUT or DELETE
+		// that met a connection just closed, as it does with a GET: a key
+		// without a value is not sent (see the doc of http.Transport).
+		header["X-Idempotency-Key"] = []string{}
+	}
+	if h.cookies {
+		h.refreshCookies(header)
+	}
+	return header
+}
+
+// refreshCookies has the jar's newest cookies take the place of older ones.
+func (h *hop) refreshCookies(header http.Header) {
+	fresh := h.t.jar.Cookies(h.req.URL)
+	req := http.Request{Header: header}
+	old := req.Cookies()
+	header.Del("Cookie")
+	for _, cookie := range old {
+		if !slices.ContainsFunc(fresh, func(f *http.Cookie) bool { return f.Name == cookie.Name }) {
+			req.AddCookie(cookie)
+		}
+	}
+	for _, cookie := range fresh {
+		req.AddCookie(cookie)
+	}
+}
+
+// attachBody gives the attempt a fresh reader.
+func (h *hop) attachBody(req *http.Request, o *outgoing) error {
+	o.length = req.ContentLength
+	req.Body = o
+	switch {
+	case h.keeper == nil:
+		o.body, o.fresh = h.req.Body, h.req.GetBody
+		if h.call.attempts > 1 {
+			body, err := h.req.GetBody()
+			if err != nil {
+				return Permanent(&Error{
+					Attempts: h.call.attempts - 1, Elapsed: h.call.elapsed(), name: h.host.cfg.Name,
+					Reason: &bodyError{err}, Err: h.call.last,
+				})
+			}
+			o.body = body
+		}
+		if h.idempotent() {
+			return nil // net/http may use the caller's GetBody itself: nobody need watch
+		}
+	case h.file != nil:
+		o.keeper = h.keeper
+		h.keeper.open(o)
+		o.body = io.NopCloser(h.file())
+		o.fresh = func() (io.ReadCloser, error) { return io.NopCloser(h.file()), nil }
+		if h.length == 0 {
+			req.Body, req.GetBody = http.NoBody, nil
+			return o.Close()
+		}
+		if req.ContentLength <= 0 && len(req.TransferEncoding) == 0 {
+			req.ContentLength, o.length = h.length, h.length
+		}
+	default:
+		o.keeper = h.keeper
+		o.body = h.keeper.open(o)
+		o.fresh = func() (io.ReadCloser, error) {
+			if !h.keeper.replayable() {
+				return nil, ErrBodyNotReplayable
+			}
+			return h.keeper.open(o), nil
+		}
+	}
+	req.GetBody = o.reopen
+	return nil
+}
+
+// accept takes a response in hand.
+func (h *hop) accept(resp *http.Response, sent *http.Request) {
+	h.resp = resp
+	h.host.proto.Store(int32(max(1, resp.ProtoMajor)))
+	resp.Request = h.req
+	if h.key != "" && isRedirect(resp) {
+		resp.Request = sent // carries the key to the next hop
+	}
+	if resp.Body == nil {
+		resp.Body = http.NoBody
+	}
+	if h.timeout == nil || h.decode != nil && h.final() {
+		return
+	}
+	left := time.Duration(0)
+	if h.t.timeout > 0 {
+		left = max(1, h.t.timeout-h.timeout.elapsed())
+	}
+	h.timeout.setLimit(left)
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		h.timeout.setLimit(0)
+		h.timeout.unlink()
+		h.timeout = nil // the connection is the caller's now
+	case resp.Body != http.NoBody:
+		resp.Body = &timedBody{resp.Body, h.timeout}
+	}
+}
+
+// final reports whether the response is what Fetch is waiting for.
+func (h *hop) final() bool { return h.resp.StatusCode < 400 && !isRedirect(h.resp) }
+
+// judgeResponse says what the response means: nil for a good one.
+func (h *hop) judgeResponse() error {
+	resp := h.resp
+	var err error
+	if check := h.t.core.check; check != nil && !isRedirect(resp) {
+		err = runCheck(check, resp)
+	}
+	if err == nil && resp.StatusCode >= 400 {
+		status := newStatusError(resp, h.req, h.host.cfg.now())
+		err = status
+		if resp.StatusCode == http.StatusMisdirectedRequest && !h.misdirected && h.host.cfg.RetryStatusCodes == nil {
+			h.misdirected = true
+			err = RetryAfter(status, 0) // once, over another connection
+		}
+	}
+	if err == nil && h.decode != nil && h.final() {
+		if err = h.decode(resp); err == nil {
+			closeResponse(resp)
+			resp.Body = http.NoBody
+			h.release()
+			return nil
+		}
+		closeResponse(resp)
+		h.resp = nil
+	}
+	if err == nil {
+		return nil
+	}
+	return h.ifRepeatable(err, resp)
+}
+
+// judgeError says what a failure of the transport means.
+func (h *hop) judgeError(err error) error {
+	if done(h.ctx) {
+		return err // the caller's doing: the loop sees to it
+	}
+	if fault := h.sent.fault(err); fault != nil {
+		return Permanent(fault)
+	}
+	if h.hopeless(err) {
+		return Permanent(err)
+	}
+	var stream http2Error
+	if errors.As(err, &stream) {
+		switch stream.Code {
+		case enhanceYourCalm:
+			err = RetryAfter(err, time.Second)
+		case http11Required:
+			return Permanent(err)
+		}
+	}
+	return h.ifRepeatable(err, nil)
+}
+
+// ifRepeatable passes on an error that would be retried only if the request may
+// be sent again.
+func (h *hop) ifRepeatable(err error, resp *http.Response) error {
+	found := examine(err)
+	if !h.host.cfg.retryable(err, &found) || done(h.ctx) {
+		return err
+	}
+	if !h.idempotent() && !refused(resp) && !h.unsent(err) {
+		return Permanent(err)
+	}
+	if h.keeper != nil && h.file == nil && !h.keeper.replayable() {
+		return Permanent(&Error{
+			Attempts: h.call.attempts, Elapsed: h.call.elapsed(), name: h.host.cfg.Name,
+			Reason: ErrBodyNotReplayable, Err: err,
+		})
+	}
+	return err
+}
+
+// idempotent reports whether the request may be repeated though it may have
+// been carried out (RFC 9110, section 9.2.2; RFC 10008 for QUERY).
+func (h *hop) idempotent() bool {
+	if decided, ok := h.req.Context().Value(idempotentKey{}).(bool); ok {
+		return decided
+	}
+	switch h.req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "QUERY", http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return h.key != "" || hasKey(h.req.Header)
+}
+
+// hasKey goes by the names alone, as net/http does: a key without a value is
+// the way to say so without sending one.
+func hasKey(header http.Header) bool {
+	_, ok := header["Idempotency-Key"]
+	_, okX := header["X-Idempotency-Key"]
+	return ok || okX
+}
+
+// stdReplays reports whether net/http itself takes the request for idempotent.
+func stdReplays(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return hasKey(req.Header)
+}
+
+// refused reports whether the status says that the server did not act.
+func refused(resp *http.Response) bool {
+	if resp == nil {
+		return false
+	}
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusTooEarly, http.StatusMisdirectedRequest:
+		return true
+	}
+	return false
+}
+
+// unsent reports whether the server cannot have seen the request: there was no
+// connection, the stream was refused, or its body was never asked for.
+func (h *hop) unsent(err error) bool {
+	if h.resp != nil {
+		return false
+	}
+	var stream http2Error
+	if errors.As(err, &stream) {
+		return stream.Code == refusedStream
+	}
+	// HTTP/1 sends nothing before it has begun to read the body.
+	if h.sent.body != nil && h.sent.length != 0 && !h.sent.touched.Load() && h.host.proto.Load() < 2 {
+		return true
+	}
+	return !walk(err, func(err error) bool {
+		switch e := err.(type) {
+		case *net.OpError:
+			return e.Op != "dial" && e.Op != "proxyconnect"
+		case *net.DNSError:
+			return false
+		}
+		return true
+	})
+}
+
+// hopeless reports whether the next attempt would fail in the same way. Some
+// errors of net/http have no type to tell by: a malformed request is looked at
+// instead; and a peer that has never answered, and then fails in a way that no
+// network does, does not speak HTTP, or is a proxy that lets nobody through.
+func (h *hop) hopeless(err error) bool {
+	std := h.t.core.std
+	if std == nil {
+		return false
+	}
+	if malformed(h.req) {
+		return true
+	}
+	if h.host.proto.Load() != 0 || ofNetwork(err) {
+		return false
+	}
+	if h.req.URL.Scheme == "https" { // a verified peer behind no proxy can be trusted to speak HTTP
+		if std.Proxy == nil {
+			return false
+		}
+		proxy, _ := std.Proxy(h.req)
+		return proxy != nil
+	}
+	return true
+}
+
+// ofNetwork reports whether err is of a type that connections fail with.
+func ofNetwork(err error) bool {
+	var stream http2Error
+	return errors.As(err, &stream) || !walk(err, func(err error) bool {
+		switch err.(type) {
+		case net.Error, textproto.ProtocolError: // the latter: cut inside a header line
+			return false
+		}
+		return err != io.EOF && err != io.ErrUnexpectedEOF && err != net.ErrClosed && err != context.Canceled
+	})
+}
+
+// malformed reports whether net/http will never send req.
+func malformed(req *http.Request) bool {
+	if req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" || !isToken(methodOf(req)) {
+		return true
+	}
+	for _, header := range []http.Header{req.Header, req.Trailer} {
+		for name, values := range header {
+			if !isToken(name) || slices.ContainsFunc(values, hasControls) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isToken reports whether s is a token of RFC 9110, section 5.6.2.
+func isToken(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	}) < 0
+}
+
+func hasControls(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0
+}
+
+// http2Error is what net/http's HTTP/2 stream errors turn into when asked by
+// errors.As: the way to see them without importing golang.org/x/net/http2.
+type http2Error struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e http2Error) Error() string { return "http2 stream error" }
+
+// Codes of RFC 9113, section 7.
+const (
+	refusedStream   = 0x7
+	enhanceYourCalm = 0xb
+	http11Required  = 0xd
+)
+
+// beforeRedirect waits as long as a redirect asks to (RFC 9110, section 10.2.3).
+func (h *hop) beforeRedirect(ctx context.Context) error {
+	if location := h.resp.Header.Get("Location"); location != "" {
+		if _, err := url.Parse(location); err != nil { // net/http's error would quote it whole
+			return &url.Error{Op: "parse", URL: redactURL(location), Err: errors.New("malformed Location")}
+		}
+	}
+	if len(h.resp.Header["Retry-After"]) == 0 {
+		return nil
+	}
+	cfg := &h.host.cfg
+	wait, _ := ParseRetryAfter(h.resp.Header, cfg.now())
+	why := h.call.fits(ctx, wait)
+	if wait > cfg.maxRetryAfter() {
+		why = &halt{reason: ErrRetryAfterTooLong}
+	}
+	if why == nil && wait > 0 {
+		h.call.sleep(ctx, wait)
+		why = h.call.fits(ctx, 0)
+	}
+	if why == nil {
+		return nil
+	}
+	return h.call.giveUp(ctx, why)
+}
+
+// failed is what RoundTrip returns when the loop ended in an error: the last
+// response, if it is in hand, or else the error.
+func (h *hop) failed(ctx context.Context, err error) (*http.Response, error) {
+	if h.resp == nil || done(ctx) {
+		h.discard()
+		if fault, ok := err.(*bodyError); ok {
+			err = fault.err
+		}
+		return nil, err
+	}
+	if h.t.client {
+		h.resp.Body = &givenUp{h.resp.Body, err}
+	}
+	return h.resp, nil
+}
+
+// discard lets go of the response in hand, and reads a little of it so that its
+// connection can be used again.
+func (h *hop) discard() {
+	if h.resp == nil {
+		return
+	}
+	if jar := h.t.jar; jar != nil && h.t.client {
+		if cookies := h.resp.Cookies(); len(cookies) > 0 {
+			jar.SetCookies(h.req.URL, cookies)
+			h.cookies = true
+		}
+	}
+	closeResponse(h.resp)
+	if h.resp.StatusCode == http.StatusMisdirectedRequest {
+		h.t.CloseIdleConnections()
+	}
+	h.resp = nil
+	h.release()
+}
+
+// release ends the attempt's time limits.
+func (h *hop) release() {
+	if h.timeout != nil {
+		h.timeout.cancel()
+		h.timeout = nil
+	}
+}
+
+// abandon lets go of an attempt that panicked.
+func (h *hop) abandon() {
+	if h.resp != nil {
+		h.resp.Body.Close()
+	}
+	if h.sent != nil && h.sent.body != nil {
+		h.sent.Close()
+	}
+	h.release()
+}
+
+// finish lets go of the body.
+func (h *hop) finish() {
+	if h.keeper != nil {
+		h.keeper.finish()
+	} else if h.call.attempts == 0 {
+		closeBody(h.req)
+	}
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+// Limits of what is read of a response that is not wanted.
+const (
+	drainBytes = 64 << 10
+	drainTime  = 50 * time.Millisecond
+)
+
+// closeResponse closes a response that is not wanted, after reading what little
+// may be left of it: only then can an HTTP/1 connection be used again.
+func closeResponse(resp *http.Response) {
+	if resp.Body == nil {
+		return
+	}
+	if resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
+		// Real time, whatever the clock: a guard against a peer that drips.
+		// Closing is what ends a Read that hangs.
+		guard := time.AfterFunc(drainTime, func() { resp.Body.Close() })
+		io.CopyN(io.Discard, resp.Body, drainBytes)
+		guard.Stop()
+	}
+	resp.Body.Close()
+}
+
+func isRedirect(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return resp.Header.Get("Location") != ""
+	}
+	return false
+}
+
+// withLegacyCancel returns the request's context, ended by its Cancel channel
+// as well. The returned function must be called.
+func withLegacyCancel(req *http.Request) (context.Context, func()) {
+	//lint:ignore SA1019 callers may still use it, and a wait must end with it
+	legacy := req.Cancel
+	if legacy == nil {
+		return req.Context(), func() {}
+	}
+	ctx, cancel := context.WithCancel(req.Context())
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-legacy:
+			cancel()
+		case <-over:
+		}
+	}()
+	// The context must outlive the call: the response's body hangs on it.
+	return ctx, func() { close(over) }
+}
+
+// timedBody ends an attempt's time limits with its body.
+type timedBody struct {
+	io.ReadCloser
+	timeout *timeoutContext
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.timeout.cancel()
+	}
+	return n, err
+}
+
+func (b *timedBody) Close() error {
+	defer b.timeout.cancel()
+	return b.ReadCloser.Close()
+}
+
+// givenUp carries the loop's error past http.Client to the RetryableClient.
+type givenUp struct {
+	io.ReadCloser
+	err error
+}

@@ -1,0 +1,408 @@
+package retry
+
+import (
+	"log/slog"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// period is the time between two changes of a breaker's state: the state, what
+// is counted in it, and, by its address, the generation that results belong to.
+type period struct {
+	state       State
+	consecutive atomic.Int32 // failures; reset by successes without the lock
+	tally       tally        // calls let through, and successes
+	failures    int          // guarded by the breaker's mu, as is neutrals
+	neutrals    int
+	open        *openTime // nil unless open
+	trial       *trial    // nil unless half-open
+}
+
+// openTime is what only an open period has. It does not change, but for its
+// count and its cache.
+type openTime struct {
+	forced     bool // until Reset
+	since      time.Time
+	lasts      time.Duration
+	err        error
+	rejections atomic.Int64
+	rejection  atomic.Pointer[OpenError] // the newest, given out again while it is true
+}
+
+// left is the time until a probe may pass.
+func (o *openTime) left(now time.Time) time.Duration {
+	if o.forced {
+		return math.MaxInt64
+	}
+	// A clock without monotonic time may have been set back: then the whole
+	// open time is ahead again, and not an hour more.
+	return min(o.since.Add(o.lasts).Sub(now), o.lasts)
+}
+
+// trial is what only a half-open period has; the breaker's mu guards it.
+type trial struct {
+	inFlight   []probe // in order of their deadlines
+	count      uint64
+	rejections int
+	rejection  *OpenError
+}
+
+type probe struct {
+	id    uint64
+	since time.Time
+}
+
+// pass is a permit as the breaker itself knows it. A zero one has no result.
+type pass struct {
+	period *period
+	id     uint64 // of a probe, or of a call that is watched for being slow
+}
+
+// enter lets a call pass, or rejects it with an *OpenError. Closed, it takes no
+// lock.
+func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
+	p := b.period()
+	if p.state == StateClosed && (b.window == nil || b.window.slow == 0) {
+		p.tally.requests.add(&p.tally)
+		return pass{period: p}, nil
+	}
+	if p.state == StateOpen {
+		if left := p.open.left(now(b.clock)); left > 0 {
+			return b.rejectOpen(p.open, left)
+		}
+	}
+	b.mu.Lock()
+	admitted, rejection := b.admit(now(b.clock), log)
+	b.mu.Unlock()
+	b.notify()
+	return admitted, rejection
+}
+
+// admit is enter with b.mu held.
+func (b *CircuitBreaker) admit(now time.Time, log *slog.Logger) (pass, error) {
+	p := b.current.Load()
+	if p.state == StateOpen {
+		if left := p.open.left(now); left > 0 {
+			return b.rejectOpen(p.open, left)
+		}
+		p = b.transition(&period{state: StateHalfOpen, trial: new(trial)}, nil, now, log)
+	}
+	if p.state == StateClosed {
+		return b.watch(p, now, log)
+	}
+	if t := p.trial; b.places(t, now) == 0 {
+		t.rejections++
+		if b.observe {
+			return pass{}, nil
+		}
+		if t.rejection == nil {
+			t.rejection = &OpenError{Name: b.name, State: StateHalfOpen, Err: b.last}
+		}
+		return pass{}, t.rejection
+	}
+	p.tally.requests.add(&p.tally)
+	p.trial.count++
+	p.trial.inFlight = append(p.trial.inFlight, probe{p.trial.count, now})
+	return pass{p, p.trial.count}, nil
+}
+
+// places is how many more probes may pass. It frees the places of those whose
+// time is over.
+func (b *CircuitBreaker) places(t *trial, now time.Time) int {
+	for len(t.inFlight) > 0 && b.leaseLeft(t, now) <= 0 {
+		t.inFlight = t.inFlight[1:]
+	}
+	return max(0, int(b.probes)-len(t.inFlight))
+}
+
+// leaseLeft is the time that the oldest probe may still keep its place.
+func (b *CircuitBreaker) leaseLeft(t *trial, now time.Time) time.Duration {
+	return min(t.inFlight[0].since.Add(b.probeTimeout).Sub(now), b.probeTimeout)
+}
+
+func (b *CircuitBreaker) rejectOpen(o *openTime, left time.Duration) (pass, error) {
+	o.rejections.Add(1)
+	if b.observe {
+		return pass{}, nil
+	}
+	if o.forced {
+		left = 0 // not known
+	}
+	// A busy open breaker rejects thousands of calls a millisecond. They share
+	// one error as long as its RetryAfter is nearly right.
+	if r := o.rejection.Load(); r != nil && r.RetryAfter >= left && r.RetryAfter-left <= min(left/1024, time.Millisecond) {
+		return pass{}, r
+	}
+	r := &OpenError{Name: b.name, State: StateOpen, RetryAfter: left, Err: o.err}
+	o.rejection.Store(r)
+	return pass{}, r
+}
+
+// rejects returns the rejection of a call that comes after a wait, if it is
+// certain already.
+func (b *CircuitBreaker) rejects(wait time.Duration) error {
+	p := b.period()
+	if p.state != StateOpen {
+		return nil
+	}
+	if left := p.open.left(now(b.clock)); left > wait {
+		_, rejection := b.rejectOpen(p.open, left)
+		return rejection
+	}
+	return nil
+}
+
+// leave counts the result of a call, if its period is still under way.
+func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger) {
+	p := from.period
+	if p == nil || p != b.current.Load() {
+		return
+	}
+	if v == success && p.state == StateClosed && b.window == nil {
+		p.tally.successes.add(&p.tally)
+		if p.consecutive.Load() != 0 {
+			p.consecutive.Store(0)
+		}
+		return
+	}
+	b.mu.Lock()
+	if p == b.current.Load() {
+		// The clock is read under the lock, so that it never seems to go back.
+		if now := now(b.clock); p.state == StateClosed {
+			b.settle(p, from.id, v, err, now, log)
+		} else {
+			b.settleProbe(p, from.id, v, err, now, log)
+		}
+	}
+	b.mu.Unlock()
+	b.notify()
+}
+
+// settle counts a result in a closed period. b.mu must be held.
+func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, now time.Time, log *slog.Logger) {
+	open := false
+	if b.window != nil {
+		b.window.advance(now)
+		b.window.count(v)
+		open = b.window.finish(id, now)
+	}
+	switch v {
+	case success:
+		p.tally.successes.add(&p.tally)
+		p.consecutive.Store(0)
+	case neutral:
+		p.neutrals++
+	case failure:
+		p.failures++
+		b.last = err
+		n := p.consecutive.Add(1)
+		open = open || b.threshold > 0 && n >= b.threshold || b.window != nil && b.window.failing()
+	}
+	if open {
+		b.trip(err, now, log)
+	}
+}
+
+// settleProbe counts a probe's result, unless it has lost its place.
+func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error, now time.Time, log *slog.Logger) {
+	b.places(p.trial, now)
+	i := slices.IndexFunc(p.trial.inFlight, func(other probe) bool { return other.id == id })
+	if i < 0 {
+		return
+	}
+	p.trial.inFlight = slices.Delete(p.trial.inFlight, i, i+1)
+	switch v {
+	case neutral:
+		p.neutrals++
+		b.wake()
+	case success:
+		p.tally.successes.add(&p.tally)
+		if p.tally.successes.load(&p.tally) < int64(b.successes) {
+			b.wake()
+			return
+		}
+		b.reopened = 0
+		b.transition(&period{}, nil, now, log)
+	case failure:
+		b.last = err
+		if b.reopened < 62 {
+			b.reopened++
+		}
+		b.trip(err, now, log)
+	}
+}
+
+// watch lets a call pass that will count as slow in a while.
+func (b *CircuitBreaker) watch(p *period, now time.Time, log *slog.Logger) (pass, error) {
+	if b.window == nil || b.window.slow == 0 {
+		p.tally.requests.add(&p.tally)
+		return pass{period: p}, nil
+	}
+	b.window.advance(now)
+	if b.window.finish(0, now) { // the slow ones in flight are enough to open it
+		b.trip(nil, now, log)
+		o := b.current.Load().open
+		return b.rejectOpen(o, o.left(now))
+	}
+	p.tally.requests.add(&p.tally)
+	return pass{p, b.window.start(now)}, nil
+}
+
+// trip opens the breaker after a failure, for as long as it is due.
+func (b *CircuitBreaker) trip(err error, now time.Time, log *slog.Logger) {
+	lasts := b.recovery
+	for range b.reopened {
+		if lasts >= b.maxRecovery-lasts {
+			lasts = b.maxRecovery
+			break
+		}
+		lasts *= 2
+	}
+	if b.jitter > 0 {
+		random := b.rand
+		if random == nil {
+			random = randomFloat
+		}
+		lasts = max(lasts, saturate(float64(lasts)*(1+b.jitter*random())))
+	}
+	b.open(&openTime{since: now, lasts: lasts, err: b.last}, err, log)
+}
+
+func (b *CircuitBreaker) open(o *openTime, err error, log *slog.Logger) {
+	b.transition(&period{state: StateOpen, open: o}, err, o.since, log)
+}
+
+// transition ends the current period, and with it the standing of all results
+// that are still to come. It is the only writer of the state. b.mu must be
+// held, and notify be called when it is not any more.
+func (b *CircuitBreaker) transition(next *period, err error, now time.Time, log *slog.Logger) *period {
+	from := b.current.Load().state
+	b.current.Store(next)
+	if b.window != nil {
+		b.window.clear()
+	}
+	b.wake()
+	if from != next.state {
+		b.announce(StateChange{b.name, from, next.state, err, now}, log)
+		if next.state == StateClosed && b.herd != nil {
+			b.herd.release()
+		}
+	}
+	return next
+}
+
+// State returns the state as of now. An open breaker whose time is over is
+// half-open, though it is only the next call that finds it so: reading changes
+// nothing.
+func (b *CircuitBreaker) State() State {
+	p := b.period()
+	if p.state == StateOpen && p.open.left(now(b.clock)) <= 0 {
+		return StateHalfOpen
+	}
+	return p.state
+}
+
+// Snapshot returns one consistent copy of the state and the counts.
+func (b *CircuitBreaker) Snapshot() Snapshot {
+	b.period()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, now := b.current.Load(), now(b.clock)
+	s := Snapshot{
+		State:               p.state,
+		Failures:            p.failures,
+		ConsecutiveFailures: int(p.consecutive.Load()),
+		LastFailure:         b.last,
+	}
+	// Successes first: each was a request before, so that a call that passes
+	// meanwhile cannot make them outnumber the requests.
+	s.Successes = int(p.tally.successes.load(&p.tally))
+	s.Requests = int(p.tally.requests.load(&p.tally))
+	switch {
+	case p.state == StateOpen:
+		s.Rejections = int(p.open.rejections.Load())
+		if left := p.open.left(now); left <= 0 {
+			s.State = StateHalfOpen
+		} else if !p.open.forced {
+			s.OpenUntil = now.Add(left)
+		}
+	case p.state == StateHalfOpen:
+		s.Rejections = p.trial.rejections
+	case b.window != nil:
+		b.window.advance(now)
+		inFlight := s.Requests - s.Successes - s.Failures - p.neutrals
+		b.window.report(&s)
+		s.Requests += inFlight
+	}
+	return s
+}
+
+// ForceOpen rejects all calls until Reset.
+func (b *CircuitBreaker) ForceOpen() {
+	b.control(func(now time.Time) { b.open(&openTime{forced: true, since: now, err: b.last}, nil, nil) })
+}
+
+// Trip opens the breaker now, for d: because a server said so, or another
+// process did. Results of calls in flight are ignored. A d of 0 or less does
+// nothing, and neither does Trip on a breaker that was forced open.
+func (b *CircuitBreaker) Trip(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	b.control(func(now time.Time) {
+		if o := b.current.Load().open; o == nil || !o.forced {
+			b.open(&openTime{since: now, lasts: d, err: b.last}, nil, nil)
+		}
+	})
+}
+
+// Reset closes the breaker, from any state, and forgets all that it counted.
+// Results of calls in flight are ignored.
+func (b *CircuitBreaker) Reset() {
+	b.control(func(now time.Time) {
+		b.reopened, b.last = 0, nil
+		b.transition(&period{}, nil, now, nil)
+	})
+}
+
+func (b *CircuitBreaker) control(change func(now time.Time)) {
+	b.period()
+	b.mu.Lock()
+	change(now(b.clock))
+	b.mu.Unlock()
+	b.notify()
+}
+
+// wake has those who wait for the breaker look again. b.mu must be held.
+func (b *CircuitBreaker) wake() {
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
+}
+
+// blocked tells how long calls are rejected from now on, unless changed is
+// closed before. known is false if that may come at any time. A nil changed
+// means that a call may pass.
+func (b *CircuitBreaker) blocked() (left time.Duration, known bool, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := now(b.clock)
+	switch p := b.current.Load(); {
+	case p.state == StateOpen && p.open.left(now) > 0:
+		left, known = p.open.left(now), !p.open.forced
+	case p.state == StateHalfOpen && b.places(p.trial, now) == 0:
+		left = b.leaseLeft(p.trial, now)
+	default:
+		return 0, true, nil
+	}
+	if b.changed == nil {
+		b.changed = make(chan struct{})
+	}
+	if b.herd == nil {
+		b.herd = NewGate(b.clock)
+	}
+	return left, known, b.changed
+}

@@ -1,0 +1,261 @@
+package retry
+
+import (
+	"cmp"
+	"math"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ParseRetryAfter returns how long a response asks its client to wait, as of
+// now, and whether it asks at all. A time that is past already is a wait of 0.
+//
+// In this order it goes by
+//
+//   - Retry-After-Ms and X-Ms-Retry-After-Ms, in milliseconds,
+//   - Retry-After, in seconds, whole or decimal, or as an HTTP date in any of
+//     its three formats (RFC 9110, sections 10.2.3 and 5.6.7); a number that can
+//     only be a Unix time is taken as one,
+//   - RateLimit, the IETF draft's list of policies with r=0,
+//   - X-RateLimit-Reset, X-Rate-Limit-Reset and RateLimit-Reset, where their
+//     Remaining is absent or 0: as seconds, as a Unix time in seconds or
+//     milliseconds, to which a second is added for its resolution, or with
+//     units ("6m0s"). A suffix names a bucket, as in X-RateLimit-Reset-Tokens.
+//
+// Dates and Unix times are measured from the response's own Date, where it has
+// one, so that a clock that is off does no harm. Of several values the longest
+// counts. What cannot be understood is ignored, and so are negative numbers; a
+// number too large is the longest Duration.
+func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
+	hints := collectHints(h)
+	if date, ok := parseDate(hints.date, now); ok {
+		now = date
+	}
+	best := longest{}
+	for _, value := range hints.milliseconds {
+		if d, ok := parseDecimal(value, time.Millisecond); ok {
+			best.offer(d)
+		}
+	}
+	if best.found {
+		return best.d, true
+	}
+	for _, value := range hints.retryAfter {
+		if d, ok := parseRetryAfter(value, now); ok {
+			best.offer(d)
+		}
+	}
+	if best.found {
+		return best.d, true
+	}
+	if hints.rateLimit != "" && !hints.aged {
+		if d, ok := parseRateLimit(hints.rateLimit); ok {
+			return d, true
+		}
+	}
+	for bucket, reset := range hints.reset {
+		remaining, ok := hints.remaining[bucket]
+		if n, valid := parseDecimal(remaining, time.Second); ok && (!valid || n > 0) {
+			continue
+		}
+		if d, ok := parseReset(reset, now); ok {
+			best.offer(d)
+		}
+	}
+	return best.d, best.found
+}
+
+// longest keeps the longest of the durations offered.
+type longest struct {
+	d     time.Duration
+	found bool
+}
+
+func (l *longest) offer(d time.Duration) { l.d, l.found = max(l.d, d), true }
+
+// rateHints are the headers that may speak of a wait. They are looked for in
+// any spelling, because a header that was not read from the network need not
+// have canonical names.
+type rateHints struct {
+	milliseconds, retryAfter []string
+	date, rateLimit          string
+	aged                     bool              // answered by a cache
+	reset, remaining         map[string]string // by bucket
+}
+
+func collectHints(h http.Header) rateHints {
+	var hints rateHints
+	for name, values := range h {
+		if len(values) == 0 {
+			continue
+		}
+		switch name = textproto.CanonicalMIMEHeaderKey(name); name {
+		case "Retry-After-Ms", "X-Ms-Retry-After-Ms":
+			hints.milliseconds = append(hints.milliseconds, values...)
+		case "Retry-After":
+			hints.retryAfter = append(hints.retryAfter, values...)
+		case "Date":
+			hints.date = values[0]
+		case "Age":
+			hints.aged = true
+		case "Ratelimit":
+			hints.rateLimit = strings.Join(values, ",")
+		default:
+			hints.addBucket(name, values[0])
+		}
+	}
+	return hints
+}
+
+// addBucket notes a header of the form X-RateLimit-Reset or -Remaining, with or
+// without a bucket's name behind.
+func (hints *rateHints) addBucket(name, value string) {
+	rest, ok := strings.CutPrefix(name, "X-Ratelimit-")
+	if !ok {
+		if rest, ok = strings.CutPrefix(name, "X-Rate-Limit-"); !ok {
+			if rest, ok = strings.CutPrefix(name, "Ratelimit-"); !ok {
+				return
+			}
+		}
+	}
+	family := strings.TrimSuffix(name, rest)
+	if bucket, ok := strings.CutPrefix(rest, "Reset"); ok {
+		put(&hints.reset, family+bucket, value)
+	} else if bucket, ok := strings.CutPrefix(rest, "Remaining"); ok {
+		put(&hints.remaining, family+bucket, value)
+	}
+}
+
+func put(m *map[string]string, key, value string) {
+	if *m == nil {
+		*m = make(map[string]string)
+	}
+	(*m)[key] = strings.TrimSpace(value)
+}
+
+// Numbers in this range are Unix times of our century when they stand where a
+// number of seconds should: as such they would be 30 years and more.
+const (
+	minEpoch = 1_000_000_000
+	maxEpoch = 4_000_000_000
+)
+
+func parseRetryAfter(value string, now time.Time) (time.Duration, bool) {
+	value = strings.TrimSpace(value)
+	d, ok := parseDecimal(value, time.Second)
+	if !ok {
+		at, ok := parseDate(value, now)
+		return max(0, at.Sub(now)), ok
+	}
+	if seconds := int64(d / time.Second); minEpoch <= seconds && seconds < maxEpoch {
+		return max(0, time.Unix(seconds, 0).Sub(now)), true
+	}
+	return d, true
+}
+
+func parseReset(value string, now time.Time) (time.Duration, bool) {
+	d, ok := parseDecimal(value, time.Second)
+	if !ok {
+		d, err := time.ParseDuration(value)
+		return d, err == nil && d >= 0
+	}
+	switch n := int64(d / time.Second); {
+	case d == math.MaxInt64: // milliseconds since 1970 are more than a Duration holds
+		ms, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || ms < minEpoch*1000 || ms >= maxEpoch*1000 {
+			return d, true
+		}
+		return max(0, time.UnixMilli(ms).Sub(now)), true
+	case n >= minEpoch:
+		return max(0, time.Unix(n, 0).Sub(now)+time.Second), true
+	}
+	return d, true
+}
+
+// parseDecimal reads digits with or without a fraction, in the given unit, and
+// rounds up to a nanosecond. Signs, exponents, NaN and the like are no numbers
+// here. A number too large is the longest Duration.
+func parseDecimal(value string, unit time.Duration) (time.Duration, bool) {
+	whole, fraction, _ := strings.Cut(value, ".")
+	if !digits(whole) || !digits(fraction) || whole == "" && fraction == "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(cmp.Or(whole, "0"), 10, 64)
+	if err != nil || n > math.MaxInt64/int64(unit)-1 {
+		return math.MaxInt64, true
+	}
+	part := 0.0
+	if fraction != "" {
+		part, _ = strconv.ParseFloat("0."+fraction, 64)
+	}
+	// Floats are off by less than a billionth here; that is no nanosecond more.
+	return time.Duration(n)*unit + time.Duration(math.Ceil(part*float64(unit)-1e-6)), true
+}
+
+func digits(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }) < 0
+}
+
+// parseDate reads an HTTP date, and what servers send for one: a day without
+// its leading zero, UTC or a numeric zone instead of GMT. Go would take any
+// other zone's name for GMT too.
+func parseDate(value string, now time.Time) (time.Time, bool) {
+	value = strings.TrimSpace(value)
+	at, err := http.ParseTime(value)
+	for _, layout := range []string{"Mon, _2 Jan 2006 15:04:05 GMT", "Mon, _2 Jan 2006 15:04:05 UTC", "Mon, _2 Jan 2006 15:04:05 -0700"} {
+		if err != nil {
+			at, err = time.Parse(layout, value)
+		}
+	}
+	if err != nil {
+		return time.Time{}, false
+	}
+	if zone, offset := at.Zone(); offset == 0 && zone != "GMT" && zone != "UTC" && zone != "" {
+		return time.Time{}, false
+	}
+	// Section 5.6.7: a two-digit year that seems to lie more than 50 years
+	// ahead is the last one in the past with these digits.
+	if _, isRFC850 := time.Parse(time.RFC850, value); isRFC850 == nil && at.After(now.AddDate(50, 0, 0)) {
+		at = at.AddDate(-100, 0, 0)
+	}
+	return at, true
+}
+
+// parseRateLimit reads the RateLimit field of draft-ietf-httpapi-ratelimit-headers:
+// a list of policies, each with the quota that remains (r) and the seconds until
+// it is restored (t). A field that is malformed anywhere is ignored as a whole.
+func parseRateLimit(field string) (time.Duration, bool) {
+	best := longest{}
+	for item := range strings.SplitSeq(field, ",") {
+		parts := strings.Split(item, ";")
+		if name := strings.TrimSpace(parts[0]); len(name) < 2 || name[0] != '"' || name[len(name)-1] != '"' {
+			return 0, false
+		}
+		remaining, reset := int64(-1), int64(-1)
+		for _, part := range parts[1:] {
+			key, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+			if key != "r" && key != "t" {
+				continue
+			}
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil || n < 0 || !digits(value) {
+				return 0, false
+			}
+			if key == "r" {
+				remaining = n
+			} else {
+				reset = n
+			}
+		}
+		if remaining < 0 {
+			return 0, false
+		}
+		if remaining == 0 && reset >= 0 {
+			best.offer(time.Duration(min(reset, math.MaxInt64/int64(time.Second))) * time.Second)
+		}
+	}
+	return best.d, best.found
+}

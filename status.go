@@ -1,0 +1,106 @@
+package retry
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// StatusError is a response whose status is an error. [CheckStatus] makes it of
+// a response, and a [RetryableClient] returns it for a final status of 400 or
+// above.
+type StatusError struct {
+	StatusCode int
+	Method     string
+	URL        string // without user information and query values
+	Header     http.Header
+	Body       []byte        // its first 64 KiB
+	RetryAfter time.Duration // what the server asked for, see ParseRetryAfter; 0 if nothing
+}
+
+// Error names the method, the URL and the status, and no secret.
+func (e *StatusError) Error() string {
+	text := fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode))
+	if e.Method != "" || e.URL != "" {
+		text = fmt.Sprintf("%s %s: %s", e.Method, redactURL(e.URL), text)
+	}
+	return text
+}
+
+var defaultStatusCodes = []int{
+	http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
+	http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+}
+
+func (e *StatusError) retryable(codes []int) bool {
+	if codes != nil {
+		return slices.Contains(codes, e.StatusCode)
+	}
+	return slices.Contains(defaultStatusCodes, e.StatusCode) || e.StatusCode == http.StatusForbidden && e.RetryAfter > 0
+}
+
+// throttled reports whether the server's wish to wait is addressed to the
+// client, and not about this request.
+func (e *StatusError) throttled() bool {
+	switch e.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusForbidden:
+		return true
+	}
+	return false
+}
+
+// maxErrorBody is how much of an error's body is kept.
+const maxErrorBody = 64 << 10
+
+// CheckStatus returns a [*StatusError] for a response with a status of 400 or
+// above, and nil for others: with it, a function that uses a plain *http.Client
+// can be retried by [Do] according to the rules for statuses. It reads the
+// beginning of an error's body and puts it back, so that resp.Body can still be
+// read from the start. The caller must close it as ever.
+func CheckStatus(resp *http.Response) error {
+	if resp == nil {
+		return invalid("CheckStatus: response is nil")
+	}
+	if resp.StatusCode < 400 {
+		return nil
+	}
+	e := newStatusError(resp, resp.Request, time.Now())
+	if resp.Body != nil {
+		// What was read counts, even if the rest cannot be.
+		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}
+	}
+	return e
+}
+
+// rereader reads from one thing and closes another.
+type rereader struct {
+	io.Reader
+	io.Closer
+}
+
+// newStatusError describes a response without touching its body.
+func newStatusError(resp *http.Response, req *http.Request, now time.Time) *StatusError {
+	e := &StatusError{StatusCode: resp.StatusCode, Header: resp.Header}
+	e.RetryAfter, _ = ParseRetryAfter(resp.Header, now)
+	if req != nil {
+		e.Method = methodOf(req)
+		if req.URL != nil {
+			e.URL = redactURL(req.URL.String())
+		}
+	}
+	return e
+}
+
+func methodOf(req *http.Request) string {
+	if req.Method == "" {
+		return http.MethodGet
+	}
+	return req.Method
+}
+
+var errNoResponse = errors.New("round tripper returned neither a response nor an error")

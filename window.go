@@ -1,0 +1,131 @@
+package retry
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// window counts the results of the last while, in a ring of buckets, and
+// watches calls in flight for being slow. The breaker's mu guards it.
+type window struct {
+	failureRate float64
+	slowRate    float64
+	minCalls    int
+	slow        time.Duration // 0: nobody is watched
+	width       time.Duration // of a bucket
+
+	base    time.Time     // where bucket 0 begins
+	last    time.Time     // the clock, as last seen
+	skew    time.Duration // by how much it was set back since base
+	newest  int64         // number of the bucket that now falls into
+	buckets [10]bucket
+	sum     bucket
+
+	inFlight []watched // in order of their start
+	started  uint64
+	overdue  int // those in flight that count as slow already
+}
+
+type bucket struct{ successes, failures, neutrals, slow int32 }
+
+type watched struct {
+	id    uint64
+	since time.Time
+	slow  bool
+}
+
+func newWindow(cfg BreakerConfig) *window {
+	w := &window{
+		failureRate: cfg.FailureRate,
+		slowRate:    cfg.SlowCallRate,
+		minCalls:    cmp.Or(cfg.MinCalls, defaultMinCalls),
+		slow:        cfg.SlowCallDuration,
+		width:       cmp.Or(cfg.Window, defaultWindow),
+	}
+	w.width = (w.width + time.Duration(len(w.buckets)) - 1) / time.Duration(len(w.buckets))
+	return w
+}
+
+// clear forgets everything: calls in flight belong to a period that is over.
+func (w *window) clear() {
+	w.buckets, w.sum = [len(w.buckets)]bucket{}, bucket{}
+	w.inFlight, w.overdue = nil, 0
+}
+
+// advance drops the buckets that are out of the window.
+func (w *window) advance(now time.Time) {
+	if w.base.IsZero() {
+		w.base, w.last = now, now
+	}
+	if now.Before(w.last) { // a clock without monotonic time, set back: go on from where it was
+		w.skew += w.last.Sub(now)
+	}
+	w.last = now
+	number := int64((now.Sub(w.base) + w.skew) / w.width)
+	for n := max(w.newest+1, number-int64(len(w.buckets))+1); n <= number; n++ {
+		old := &w.buckets[n%int64(len(w.buckets))]
+		w.sum.successes -= old.successes
+		w.sum.failures -= old.failures
+		w.sum.neutrals -= old.neutrals
+		w.sum.slow -= old.slow
+		*old = bucket{}
+	}
+	w.newest = max(w.newest, number)
+}
+
+func (w *window) count(v verdict) {
+	for _, b := range []*bucket{&w.buckets[w.newest%int64(len(w.buckets))], &w.sum} {
+		switch v {
+		case success:
+			b.successes++
+		case failure:
+			b.failures++
+		case neutral:
+			b.neutrals++
+		}
+	}
+}
+
+// start begins to watch a call and returns its number.
+func (w *window) start(now time.Time) uint64 {
+	w.started++
+	w.inFlight = append(w.inFlight, watched{id: w.started, since: now})
+	return w.started
+}
+
+// finish counts the calls that have become slow by now, and ends the watch on
+// one of them. It reports whether new slow calls bring their share over the
+// limit.
+func (w *window) finish(id uint64, now time.Time) bool {
+	if w.slow == 0 {
+		return false
+	}
+	found := false
+	for i := w.overdue; i < len(w.inFlight) && now.Sub(w.inFlight[i].since) >= w.slow; i++ {
+		w.inFlight[i].slow = true
+		w.buckets[w.newest%int64(len(w.buckets))].slow++
+		w.sum.slow++
+		w.overdue++
+		found = true
+	}
+	if i, ok := slices.BinarySearchFunc(w.inFlight, id, func(c watched, id uint64) int { return cmp.Compare(c.id, id) }); ok {
+		if w.inFlight[i].slow {
+			w.overdue--
+		}
+		w.inFlight = slices.Delete(w.inFlight, i, i+1)
+	}
+	calls := int(w.sum.successes+w.sum.failures) + w.overdue
+	return found && calls >= w.minCalls && float64(w.sum.slow) >= w.slowRate*float64(calls)
+}
+
+// failing reports whether the share of failures is over the limit.
+func (w *window) failing() bool {
+	calls := int(w.sum.successes + w.sum.failures)
+	return w.failureRate > 0 && calls >= w.minCalls && float64(w.sum.failures) >= w.failureRate*float64(calls)
+}
+
+func (w *window) report(s *Snapshot) {
+	s.Successes, s.Failures, s.SlowCalls = int(w.sum.successes), int(w.sum.failures), int(w.sum.slow)
+	s.Requests = s.Successes + s.Failures + int(w.sum.neutrals)
+}
