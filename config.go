@@ -231,6 +231,14 @@ func (c *Config) delay(retry int, previous time.Duration) time.Duration {
 	return c.jitter().apply(d, c.maxDelay(), random)
 }
 
+func (c *Config) lengthen(hint time.Duration) time.Duration {
+	random := c.Rand
+	if random == nil {
+		random = randomFloat
+	}
+	return c.jitter().lengthen(hint, random)
+}
+
 func (c *Config) jitter() Jitter {
 	if c.Jitter == (Jitter{}) {
 		return defaultJitter

@@ -344,8 +344,12 @@ func doneError(ctx context.Context) error {
 // done reports whether ctx is done. It looks at the channel first, because the
 // Err of some contexts (clockwork's) blocks until they are done.
 func done(ctx context.Context) bool {
+	ch := ctx.Done()
+	if ch == nil {
+		return false
+	}
 	select {
-	case <-ctx.Done():
+	case <-ch:
 		return true
 	default:
 		return false

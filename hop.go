@@ -25,7 +25,7 @@ type hop struct {
 	keeper  *replayer                  // of a body that can be read only once
 	file    func() io.Reader           // of a body that is a file
 	length  int64                      // the body's, if it was found out here
-	call    *call
+	call    call
 	ctx     context.Context // of the attempt under way
 	resp    *http.Response  // the last attempt's, while it is in hand
 	timeout *timeoutContext // its time limits, if there are any
@@ -46,14 +46,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer host.inUse.Add(-1)
-	c := call{cfg: &host.cfg}
-	h := hop{t: t, host: host, req: req, call: &c}
-	c.discard = h.discard
+	h := hop{t: t, host: host, req: req}
 	h.prepare()
 	ctx, cancel := withLegacyCancel(req)
 	defer cancel()
 	defer h.finish()
-	if err = c.run(ctx, h.attempt); err != nil {
+	if err = h.call.run(ctx, &host.cfg, h.attempt, h.discard); err != nil {
 		return h.failed(ctx, err)
 	}
 	if t.client && isRedirect(h.resp) {
@@ -226,10 +224,9 @@ func (h *hop) attachBody(req *http.Request, o *outgoing) error {
 		if h.call.attempts > 1 {
 			body, err := h.req.GetBody()
 			if err != nil {
-				return Permanent(&Error{
-					Attempts: h.call.attempts - 1, Elapsed: h.call.elapsed(), name: h.host.cfg.Name,
-					Reason: &bodyError{err}, Err: h.call.last,
-				})
+				given := h.call.error(&h.host.cfg, halt{reason: &bodyError{err}}, h.call.last)
+				given.Attempts-- // this one has not begun
+				return Permanent(given)
 			}
 			o.body = body
 		}
@@ -359,10 +356,7 @@ func (h *hop) ifRepeatable(err error, resp *http.Response) error {
 		return Permanent(err)
 	}
 	if h.keeper != nil && h.file == nil && !h.keeper.replayable() {
-		return Permanent(&Error{
-			Attempts: h.call.attempts, Elapsed: h.call.elapsed(), name: h.host.cfg.Name,
-			Reason: ErrBodyNotReplayable, Err: err,
-		})
+		return Permanent(h.call.error(&h.host.cfg, halt{reason: ErrBodyNotReplayable}, err))
 	}
 	return err
 }
@@ -526,18 +520,19 @@ func (h *hop) beforeRedirect(ctx context.Context) error {
 	}
 	cfg := &h.host.cfg
 	wait, _ := ParseRetryAfter(h.resp.Header, cfg.now())
-	why := h.call.fits(ctx, wait)
+	stop := h.call.fits(ctx, cfg, wait)
 	if wait > cfg.maxRetryAfter() {
-		why = &halt{reason: ErrRetryAfterTooLong}
+		stop = halt{reason: ErrRetryAfterTooLong}
 	}
-	if why == nil && wait > 0 {
-		h.call.sleep(ctx, wait)
-		why = h.call.fits(ctx, 0)
+	if stop.reason == nil && wait > 0 {
+		h.call.sleep(ctx, cfg, wait)
+		h.call.alarm.stop()
+		stop = h.call.fits(ctx, cfg, 0)
 	}
-	if why == nil {
+	if stop.reason == nil {
 		return nil
 	}
-	return h.call.giveUp(ctx, why)
+	return h.call.error(cfg, stop, nil)
 }
 
 // failed is what RoundTrip returns when the loop ended in an error: the last

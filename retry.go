@@ -36,15 +36,31 @@ import (
 // A Do inside of fn that gives up is not repeated by the outer one: its [*Error]
 // is not retryable. Attempts add up that way, and do not multiply.
 func Do[T any](ctx context.Context, cfg Config, fn func(context.Context) (T, error)) (T, error) {
-	var value T
 	if fn == nil {
-		return value, invalid("Do: fn is nil")
+		var zero T
+		return zero, invalid("Do: fn is nil")
 	}
-	c := call{cfg: &cfg}
-	err := c.run(ctx, func(ctx context.Context) (err error) {
+	if cfg.plain(ctx) {
+		// Nothing to wait for, to count or to time: most calls end right here.
+		if cfg.Budget != nil {
+			cfg.Budget.deposit()
+		}
+		value, err := fn(ctx)
+		if err == nil {
+			return value, nil
+		}
+		return do(ctx, &cfg, fn, call{attempts: 1, last: err}, value)
+	}
+	var zero T
+	return do(ctx, &cfg, fn, call{}, zero)
+}
+
+// do goes on with a call, whose last attempt returned value.
+func do[T any](ctx context.Context, cfg *Config, fn func(context.Context) (T, error), c call, value T) (T, error) {
+	err := c.run(ctx, cfg, func(ctx context.Context) (err error) {
 		value, err = fn(ctx)
 		return err
-	})
+	}, nil)
 	return value, err
 }
 
@@ -53,8 +69,17 @@ func Run(ctx context.Context, cfg Config, fn func(context.Context) error) error 
 	if fn == nil {
 		return invalid("Run: fn is nil")
 	}
-	c := call{cfg: &cfg}
-	return c.run(ctx, fn)
+	var c call
+	if cfg.plain(ctx) {
+		if cfg.Budget != nil {
+			cfg.Budget.deposit()
+		}
+		if c.last = fn(ctx); c.last == nil {
+			return nil
+		}
+		c.attempts = 1
+	}
+	return c.run(ctx, &cfg, fn, nil)
 }
 
 // Wrap returns a function that calls fn under cfg, as [Do] does.
@@ -68,10 +93,9 @@ func Wrap[A, T any](cfg Config, fn func(context.Context, A) (T, error)) func(con
 	}
 }
 
-// call is one call of Do under way.
+// call is one call of Do under way. The Config is handed from method to method
+// and not kept here, so that it can stay on the caller's stack.
 type call struct {
-	cfg      *Config
-	discard  func()    // lets go of what the failed attempt left open, before a wait
 	start    time.Time // zero until somebody may ask for it
 	attempts int
 	last     error         // what the last attempt returned
@@ -81,32 +105,45 @@ type call struct {
 	alarm    alarm
 }
 
-// run is the loop.
-func (c *call) run(ctx context.Context, fn func(context.Context) error) error {
+// run is the loop. discard lets go of what a failed attempt left open, before a
+// wait; nil if there is nothing.
+func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) error, discard func()) error {
 	if ctx == nil {
 		return invalid("ctx is nil")
 	}
-	if !c.cfg.valid() {
-		return c.cfg.Validate()
+	if !cfg.valid() {
+		return cfg.Validate()
 	}
-	if c.cfg.timed() {
-		c.start = c.cfg.now()
+	if cfg.timed() {
+		c.start = cfg.now()
 	}
-	defer c.leave()
+	defer c.leave(cfg)
 	for {
-		pass, stop := c.enter(ctx)
-		if stop != nil {
-			return c.giveUp(ctx, stop)
+		if c.attempts > 0 {
+			wait, stop := c.judge(ctx, cfg)
+			if stop.reason != nil {
+				return c.giveUp(ctx, cfg, stop)
+			}
+			if discard != nil {
+				discard()
+			}
+			c.pause(ctx, cfg, wait)
 		}
-		if c.last = c.attempt(ctx, pass, fn); c.last == nil {
-			return c.finish(ctx, nil)
+		pass, stop := c.enter(ctx, cfg)
+		if stop.reason != nil {
+			return c.giveUp(ctx, cfg, stop)
 		}
-		wait, stop := c.judge(ctx)
-		if stop != nil {
-			return c.giveUp(ctx, stop)
+		if c.last = c.attempt(ctx, cfg, pass, fn); c.last == nil {
+			return c.finish(ctx, cfg, nil)
 		}
-		c.pause(ctx, wait)
 	}
+}
+
+// plain reports whether a first attempt is no more than a call of the function
+// with ctx: cfg is valid, and wants nothing done before or after it.
+func (c *Config) plain(ctx context.Context) bool {
+	return ctx != nil && c.Gate == nil && c.Limiter == nil && c.Breaker == nil &&
+		!c.timed() && c.valid() && !done(ctx) && RetryCount(ctx) == 0
 }
 
 // timed reports whether Elapsed must count from the very start.
@@ -118,79 +155,82 @@ func (c *Config) timed() bool {
 // enter waits until an attempt may begin: for the gate, then for the limiter,
 // then, or not at all, for the breaker, whose pass it returns. No pass is held
 // while waiting.
-func (c *call) enter(ctx context.Context) (pass, error) {
+func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
 	if done(ctx) {
-		return pass{}, ctxStop(ctx)
-	}
-	cfg := c.cfg
-	if cfg.Gate == nil && cfg.Limiter == nil && cfg.Breaker == nil {
-		return pass{}, nil
+		return pass{}, haltOf(ctx)
 	}
 	if cfg.Gate != nil {
-		if err := cfg.Gate.wait(ctx, c.fits); err != nil {
-			return pass{}, err
+		if stop := c.waitAt(ctx, cfg, cfg.Gate); stop.reason != nil {
+			return pass{}, stop
 		}
 	}
 	if cfg.Limiter != nil {
 		if err := cfg.Limiter.Wait(ctx); err != nil && !done(ctx) {
-			return pass{}, &halt{reason: err}
+			return pass{}, halt{reason: err}
 		}
-		if err := c.fits(ctx, 0); err != nil {
-			return pass{}, err
+		if stop := c.fits(ctx, cfg, 0); stop.reason != nil {
+			return pass{}, stop
 		}
 	}
 	if cfg.Breaker == nil {
-		return pass{}, nil
+		return pass{}, halt{}
 	}
 	for {
 		pass, rejection := cfg.Breaker.enter(cfg.Logger)
 		if rejection == nil {
-			return pass, nil
+			return pass, halt{}
 		}
 		if !cfg.WaitWhenOpen {
-			return pass, &halt{ErrCircuitOpen, rejection}
+			return pass, halt{ErrCircuitOpen, rejection}
 		}
-		if err := c.waitFor(ctx, cfg.Breaker); err != nil {
-			return pass, err
+		if stop := c.waitFor(ctx, cfg, cfg.Breaker); stop.reason != nil {
+			return pass, stop
 		}
 	}
+}
+
+// waitAt waits until the gate lets the call through.
+func (c *call) waitAt(ctx context.Context, cfg *Config, g *Gate) (stop halt) {
+	g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
+		stop = c.fits(ctx, cfg, wait)
+		return stop.reason
+	})
+	return stop
 }
 
 // waitFor waits until the breaker may let an attempt pass: exactly until its
 // open time is over, or until the probe in flight has come back. Those who
 // waited together for it to close go on one by one.
-func (c *call) waitFor(ctx context.Context, b *CircuitBreaker) error {
+func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt {
 	for {
 		left, known, changed := b.blocked()
 		if changed == nil {
-			break
+			return c.waitAt(ctx, cfg, b.herd)
 		}
 		need := time.Duration(0)
 		if known {
 			need = left
 		}
-		if err := c.fits(ctx, need); err != nil {
-			return err
+		if stop := c.fits(ctx, cfg, need); stop.reason != nil {
+			return stop
 		}
-		if limit := c.cfg.MaxElapsed; limit > 0 {
-			left = min(left, limit-c.elapsed())
+		if limit := cfg.MaxElapsed; limit > 0 {
+			left = min(left, limit-c.elapsed(cfg))
 		}
 		select {
-		case <-c.alarm.set(c.cfg.Clock, left):
+		case <-c.alarm.set(cfg.Clock, left):
 		case <-changed:
 			c.alarm.stop()
 		case <-ctx.Done():
 			c.alarm.stop()
 		}
 	}
-	return b.herd.wait(ctx, c.fits)
 }
 
 // attempt calls fn once, under the attempt's context and the breaker's eyes.
-func (c *call) attempt(ctx context.Context, p pass, fn func(context.Context) error) (err error) {
+func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
 	c.attempts++
 	c.taken = false
-	cfg := c.cfg
 	if c.attempts > 1 {
 		ctx = c.contexts.next(ctx, c.attempts-1)
 	} else {
@@ -204,17 +244,17 @@ func (c *call) attempt(ctx context.Context, p pass, fn func(context.Context) err
 	if cfg.Breaker == nil && cfg.AttemptTimeout == 0 {
 		return fn(ctx)
 	}
-	return c.guarded(ctx, p, fn)
+	return guarded(ctx, cfg, p, fn)
 }
 
-func (c *call) guarded(ctx context.Context, p pass, fn func(context.Context) error) (err error) {
-	caller := ctx
-	if c.cfg.Breaker != nil {
+func guarded(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) (err error) {
+	if b := cfg.Breaker; b != nil {
+		caller := ctx
 		err = errAbandoned // what the breaker sees of a panic or Goexit
-		defer func() { c.cfg.Breaker.leave(p, judgeCall(c.cfg.Breaker, caller, err), err, c.cfg.Logger) }()
+		defer func() { b.leave(p, judgeCall(b, caller, err), err, cfg.Logger) }()
 	}
-	if c.cfg.AttemptTimeout > 0 {
-		timeout := withTimeout(ctx, c.cfg.Clock, c.cfg.AttemptTimeout)
+	if cfg.AttemptTimeout > 0 {
+		timeout := withTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)
 		defer timeout.cancel()
 		ctx = timeout
 	}
@@ -223,8 +263,7 @@ func (c *call) guarded(ctx context.Context, p pass, fn func(context.Context) err
 }
 
 // judge decides what follows a failed attempt: a retry after a wait, or why not.
-func (c *call) judge(ctx context.Context) (time.Duration, error) {
-	cfg := c.cfg
+func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, halt) {
 	if c.start.IsZero() {
 		c.start = cfg.now()
 	}
@@ -233,37 +272,36 @@ func (c *call) judge(ctx context.Context) (time.Duration, error) {
 	if cfg.Gate != nil && hint > 0 && found.throttled() {
 		cfg.Gate.pause(min(hint, cfg.maxRetryAfter()), cfg.Logger)
 	}
-	if !cfg.retryable(c.last, &found) {
-		return 0, &halt{reason: errAsIs}
-	}
 	switch {
+	case !cfg.retryable(c.last, &found):
+		return 0, halt{reason: errAsIs}
 	case done(ctx):
-		return 0, ctxStop(ctx)
+		return 0, haltOf(ctx)
 	case c.attempts > cfg.maxRetries():
-		return 0, &halt{reason: ErrMaxRetries}
+		return 0, halt{reason: ErrMaxRetries}
 	case hint > cfg.maxRetryAfter():
-		return 0, &halt{reason: ErrRetryAfterTooLong}
+		return 0, halt{reason: ErrRetryAfterTooLong}
 	}
 	c.backoff = cfg.delay(c.attempts, c.backoff)
 	wait := c.backoff
 	if hint > wait {
 		wait = cfg.lengthen(hint)
 	}
-	if err := c.fits(ctx, wait); err != nil {
-		return 0, err
+	if stop := c.fits(ctx, cfg, wait); stop.reason != nil {
+		return 0, stop
 	}
 	if cfg.Breaker != nil && !cfg.WaitWhenOpen {
 		if rejection := cfg.Breaker.rejects(wait); rejection != nil {
-			return 0, &halt{ErrCircuitOpen, rejection}
+			return 0, halt{ErrCircuitOpen, rejection}
 		}
 	}
 	if cfg.Budget != nil {
 		if !cfg.Budget.withdraw() {
-			return 0, &halt{reason: ErrBudgetExhausted}
+			return 0, halt{reason: ErrBudgetExhausted}
 		}
 		c.taken = true
 	}
-	return wait, nil
+	return wait, halt{}
 }
 
 // retryable judges an error by its marks, then by RetryIf.
@@ -274,132 +312,119 @@ func (c *Config) retryable(err error, found *findings) bool {
 	return c.RetryIf(err)
 }
 
-// fits reports why a wait that begins now cannot pay: it does not end before
-// the deadline or MaxElapsed. It also looks whether ctx is done already.
-func (c *call) fits(ctx context.Context, wait time.Duration) error {
+// fits tells why a wait that begins now cannot pay: it does not end before the
+// deadline or MaxElapsed. It also looks whether ctx is done already.
+func (c *call) fits(ctx context.Context, cfg *Config, wait time.Duration) halt {
 	if done(ctx) {
-		return ctxStop(ctx)
+		return haltOf(ctx)
 	}
 	deadline, ok := ctx.Deadline()
-	if !ok && c.cfg.MaxElapsed == 0 {
-		return nil
+	if !ok && cfg.MaxElapsed == 0 {
+		return halt{}
 	}
-	now := c.cfg.now()
+	now := cfg.now()
 	if ok && wait >= deadline.Sub(now) {
-		return &halt{reason: ErrDeadline}
+		return halt{reason: ErrDeadline}
 	}
-	if limit := c.cfg.MaxElapsed; limit > 0 && wait >= limit-now.Sub(c.start) {
-		return &halt{reason: ErrMaxElapsed}
+	if limit := cfg.MaxElapsed; limit > 0 && wait >= limit-now.Sub(c.start) {
+		return halt{reason: ErrMaxElapsed}
 	}
-	return nil
+	return halt{}
 }
 
-// pause tells of the retry to come, lets go of the failed attempt, and waits.
-func (c *call) pause(ctx context.Context, wait time.Duration) {
-	if c.discard != nil {
-		c.discard()
+// pause tells of the retry to come, and waits.
+func (c *call) pause(ctx context.Context, cfg *Config, wait time.Duration) {
+	if cfg.Logger != nil {
+		why := "backoff"
+		if wait > c.backoff {
+			why = "retry-after"
+		}
+		cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "retrying",
+			c.attrs(cfg, slog.Duration("delay", wait), slog.String("why", why))...)
 	}
-	if c.cfg.Logger != nil {
-		c.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "retrying", c.attrs(c.last,
-			slog.Duration("delay", wait), slog.String("why", c.why(wait)))...)
-	}
-	if c.cfg.OnRetry != nil {
-		c.cfg.OnRetry(ctx, Event{c.cfg.Name, c.attempts, wait, c.elapsed(), c.last})
+	if cfg.OnRetry != nil {
+		cfg.OnRetry(ctx, Event{cfg.Name, c.attempts, wait, c.elapsed(cfg), c.last})
 	}
 	if wait > 0 && !done(ctx) {
-		c.sleep(ctx, wait)
+		c.sleep(ctx, cfg, wait)
 	}
 }
 
-func (c *call) sleep(ctx context.Context, wait time.Duration) {
+func (c *call) sleep(ctx context.Context, cfg *Config, wait time.Duration) {
 	select {
-	case <-c.alarm.set(c.cfg.Clock, wait):
+	case <-c.alarm.set(cfg.Clock, wait):
 	case <-ctx.Done():
 		c.alarm.stop()
 	}
 }
 
-func (c *call) why(wait time.Duration) string {
-	if wait > c.backoff {
-		return "retry-after"
-	}
-	return "backoff"
-}
-
 // giveUp returns the last error as it is, or in an Error that tells the reason.
-func (c *call) giveUp(ctx context.Context, why error) error {
-	s := why.(*halt)
-	if s.reason == errAsIs {
+func (c *call) giveUp(ctx context.Context, cfg *Config, stop halt) error {
+	if stop.reason == errAsIs {
 		if marked, ok := c.last.(*permanentError); ok {
-			return c.finish(ctx, marked.err)
+			return c.finish(ctx, cfg, marked.err)
 		}
-		return c.finish(ctx, c.last)
+		return c.finish(ctx, cfg, c.last)
 	}
-	err := &Error{Attempts: c.attempts, Elapsed: c.elapsed(), Reason: s.reason, Err: c.last, name: c.cfg.Name, detail: s.detail}
-	if c.cfg.Logger != nil {
-		c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "giving up", c.attrs(c.last,
-			slog.String("reason", redacted(s.reason)), slog.Duration("elapsed", err.Elapsed))...)
+	err := c.error(cfg, stop, c.last)
+	if cfg.Logger != nil {
+		cfg.Logger.LogAttrs(ctx, slog.LevelError, "giving up",
+			c.attrs(cfg, slog.String("reason", redacted(stop.reason)), slog.Duration("elapsed", err.Elapsed))...)
 	}
-	return c.finish(ctx, err)
+	return c.finish(ctx, cfg, err)
 }
 
-func (c *call) finish(ctx context.Context, err error) error {
-	if c.cfg.OnDone != nil {
-		c.cfg.OnDone(ctx, Event{Name: c.cfg.Name, Attempt: c.attempts, Elapsed: c.elapsed(), Err: err})
+func (c *call) error(cfg *Config, stop halt, last error) *Error {
+	return &Error{Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: stop.reason, Err: last, name: cfg.Name, detail: stop.detail}
+}
+
+func (c *call) finish(ctx context.Context, cfg *Config, err error) error {
+	if cfg.OnDone != nil {
+		cfg.OnDone(ctx, Event{Name: cfg.Name, Attempt: c.attempts, Elapsed: c.elapsed(cfg), Err: err})
 	}
 	return err
 }
 
 // leave is the end of a call, however it came about.
-func (c *call) leave() {
-	c.alarm.stop()
+func (c *call) leave(cfg *Config) {
 	if c.taken {
-		c.cfg.Budget.refund()
+		cfg.Budget.refund()
 	}
 }
 
-func (c *call) elapsed() time.Duration {
+func (c *call) elapsed(cfg *Config) time.Duration {
 	if c.start.IsZero() {
 		return 0
 	}
-	return c.cfg.now().Sub(c.start)
+	return cfg.now().Sub(c.start)
 }
 
-func (c *call) attrs(err error, more ...slog.Attr) []slog.Attr {
+func (c *call) attrs(cfg *Config, more ...slog.Attr) []slog.Attr {
 	attrs := append(make([]slog.Attr, 0, 6), slog.Int("attempt", c.attempts))
-	if c.cfg.Name != "" {
-		attrs = append(attrs, slog.String("name", c.cfg.Name))
+	if cfg.Name != "" {
+		attrs = append(attrs, slog.String("name", cfg.Name))
 	}
-	if attrs = append(attrs, more...); err != nil {
-		attrs = append(attrs, slog.String("error", redacted(err)))
+	if attrs = append(attrs, more...); c.last != nil {
+		attrs = append(attrs, slog.String("error", redacted(c.last)))
 	}
 	return attrs
 }
 
-func (c *Config) lengthen(hint time.Duration) time.Duration {
-	random := c.Rand
-	if random == nil {
-		random = randomFloat
-	}
-	return c.jitter().lengthen(hint, random)
-}
-
-// halt is a decision not to make another attempt, for Error's fields.
+// halt is a decision not to make another attempt, for the fields of an Error.
+// Its zero value decides nothing.
 type halt struct {
 	reason error
 	detail error
 }
 
-func (s *halt) Error() string { return s.reason.Error() }
-
 // errAsIs is the reason for returning an error as it came.
 var errAsIs = errors.New("not retryable")
 
-// ctxStop must only be called when ctx is done.
-func ctxStop(ctx context.Context) *halt {
+// haltOf tells why ctx is done; it must be.
+func haltOf(ctx context.Context) halt {
 	cause, err := context.Cause(ctx), ctx.Err()
 	if errors.Is(cause, err) {
-		return &halt{reason: cause}
+		return halt{reason: cause}
 	}
-	return &halt{cause, err}
+	return halt{cause, err}
 }
