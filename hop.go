@@ -236,8 +236,9 @@ func (h *hop) attachBody(req *http.Request, o *outgoing) error {
 	case h.file != nil:
 		o.keeper = h.keeper
 		h.keeper.open(o)
-		o.body = io.NopCloser(h.file())
-		o.fresh = func() (io.ReadCloser, error) { return io.NopCloser(h.file()), nil }
+		file := h.file // closures over h itself would put it on the heap for every request
+		o.body = io.NopCloser(file())
+		o.fresh = func() (io.ReadCloser, error) { return io.NopCloser(file()), nil }
 		if h.length == 0 {
 			req.Body, req.GetBody = http.NoBody, nil
 			return o.Close()
@@ -247,12 +248,13 @@ func (h *hop) attachBody(req *http.Request, o *outgoing) error {
 		}
 	default:
 		o.keeper = h.keeper
-		o.body = h.keeper.open(o)
+		keeper := h.keeper
+		o.body = keeper.open(o)
 		o.fresh = func() (io.ReadCloser, error) {
-			if !h.keeper.replayable() {
+			if !keeper.replayable() {
 				return nil, ErrBodyNotReplayable
 			}
-			return h.keeper.open(o), nil
+			return keeper.open(o), nil
 		}
 	}
 	req.GetBody = o.reopen
