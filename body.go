@@ -55,7 +55,8 @@ func (o *outgoing) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		o.ended.Store(true)
 	case err != nil && !o.closed.Load():
-		o.failure.Store(&err)
+		failure := err // a copy, so that err itself can stay on the stack
+		o.failure.Store(&failure)
 	}
 	return n, err
 }
