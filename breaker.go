@@ -192,7 +192,7 @@ func NewCircuitBreaker(cfg BreakerConfig) (*CircuitBreaker, error) {
 	}
 	b := new(CircuitBreaker)
 	b.configure(cfg)
-	b.current.Store(&period{})
+	b.current.Store(b.closed())
 	return b, nil
 }
 
@@ -224,7 +224,7 @@ func (b *CircuitBreaker) period() *period {
 	defer b.mu.Unlock()
 	if b.current.Load() == nil {
 		b.configure(BreakerConfig{})
-		b.current.Store(&period{})
+		b.current.Store(b.closed())
 	}
 	return b.current.Load()
 }
@@ -239,13 +239,25 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	if done(ctx) {
 		return doneError(ctx)
 	}
-	p, rejection := b.enter(nil)
-	if rejection != nil {
-		return rejection
+	p := pass{period: b.free()}
+	if p.period != nil {
+		p.period.tally.request()
+	} else if p, err = b.enter(nil); err != nil {
+		return err
 	}
-	err = errAbandoned
-	defer func() { b.leave(p, judgeCall(b, ctx, err), err, nil) }()
+	returned := false
+	defer func() {
+		if !returned {
+			b.leave(p, failure, errAbandoned, nil)
+		}
+	}()
 	err = fn(ctx)
+	returned = true
+	if err == nil && p.period != nil && p.period == b.free() {
+		p.period.succeed()
+		return nil
+	}
+	b.leave(p, judgeCall(b, ctx, err), err, nil)
 	return err
 }
 
@@ -319,7 +331,10 @@ func (b *CircuitBreaker) judge(err error) verdict {
 // judgeCall also knows the context: net/http returns the bare cause of a
 // cancelled one, which does not look like a cancel.
 func judgeCall(b *CircuitBreaker, ctx context.Context, err error) verdict {
-	if err != nil && done(ctx) && ctx.Err() == context.Canceled && errors.Is(err, context.Cause(ctx)) {
+	if err == nil {
+		return success
+	}
+	if done(ctx) && ctx.Err() == context.Canceled && errors.Is(err, context.Cause(ctx)) {
 		return neutral
 	}
 	return b.judge(err)

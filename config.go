@@ -279,6 +279,14 @@ func now(clock clockwork.Clock) time.Time {
 	return clock.Now()
 }
 
+// since is cheaper than two readings of the real clock compared.
+func since(clock clockwork.Clock, t time.Time) time.Duration {
+	if clock == nil {
+		return time.Since(t)
+	}
+	return clock.Now().Sub(t)
+}
+
 // ConfigFromEnv reads a Config from environment variables: with the prefix
 // "HGNC", from HGNC_MAX_RETRIES, HGNC_INITIAL_DELAY, HGNC_MAX_DELAY,
 // HGNC_MULTIPLIER, HGNC_JITTER, HGNC_MAX_ELAPSED, HGNC_ATTEMPT_TIMEOUT,

@@ -48,6 +48,15 @@ func (b *CircuitBreaker) announce(change StateChange, log *slog.Logger) {
 	}
 }
 
+// unlock releases b.mu and delivers what was queued under it.
+func (b *CircuitBreaker) unlock() {
+	pending := b.notices != nil && len(b.notices.queue) > 0
+	b.mu.Unlock()
+	if pending {
+		b.notify()
+	}
+}
+
 // notify delivers what is queued. b.mu must not be held.
 func (b *CircuitBreaker) notify() {
 	for {

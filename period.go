@@ -6,12 +6,15 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/jonboulle/clockwork"
 )
 
 // period is the time between two changes of a breaker's state: the state, what
 // is counted in it, and, by its address, the generation that results belong to.
 type period struct {
 	state       State
+	free        bool         // closed, and without rates: a success needs no lock
 	consecutive atomic.Int32 // failures; reset by successes without the lock
 	tally       tally        // calls let through, and successes
 	failures    int          // guarded by the breaker's mu, as is neutrals
@@ -19,6 +22,8 @@ type period struct {
 	open        *openTime // nil unless open
 	trial       *trial    // nil unless half-open
 }
+
+func (b *CircuitBreaker) closed() *period { return &period{free: b.window == nil} }
 
 // openTime is what only an open period has. It does not change, but for its
 // count and its cache.
@@ -32,13 +37,13 @@ type openTime struct {
 }
 
 // left is the time until a probe may pass.
-func (o *openTime) left(now time.Time) time.Duration {
+func (o *openTime) left(clock clockwork.Clock) time.Duration {
 	if o.forced {
 		return math.MaxInt64
 	}
 	// A clock without monotonic time may have been set back: then the whole
 	// open time is ahead again, and not an hour more.
-	return min(o.since.Add(o.lasts).Sub(now), o.lasts)
+	return o.lasts - max(0, since(clock, o.since))
 }
 
 // trial is what only a half-open period has; the breaker's mu guards it.
@@ -60,38 +65,46 @@ type pass struct {
 	id     uint64 // of a probe, or of a call that is watched for being slow
 }
 
-// enter lets a call pass, or rejects it with an *OpenError. Closed, it takes no
-// lock.
+// free returns the period under way if calls pass it, and succeed in it, without
+// a lock and a look at the clock. It is short enough to be inlined.
+func (b *CircuitBreaker) free() *period {
+	if p := b.current.Load(); p != nil && p.free {
+		return p
+	}
+	return nil
+}
+
+// enter lets a call pass, or rejects it with an *OpenError.
 func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
 	p := b.period()
 	if p.state == StateClosed && (b.window == nil || b.window.slow == 0) {
-		p.tally.requests.add(&p.tally)
+		p.tally.request()
 		return pass{period: p}, nil
 	}
 	if p.state == StateOpen {
-		if left := p.open.left(now(b.clock)); left > 0 {
+		if left := p.open.left(b.clock); left > 0 {
 			return b.rejectOpen(p.open, left)
 		}
 	}
 	b.mu.Lock()
-	admitted, rejection := b.admit(now(b.clock), log)
-	b.mu.Unlock()
-	b.notify()
+	admitted, rejection := b.admit(log)
+	b.unlock()
 	return admitted, rejection
 }
 
 // admit is enter with b.mu held.
-func (b *CircuitBreaker) admit(now time.Time, log *slog.Logger) (pass, error) {
+func (b *CircuitBreaker) admit(log *slog.Logger) (pass, error) {
 	p := b.current.Load()
 	if p.state == StateOpen {
-		if left := p.open.left(now); left > 0 {
+		if left := p.open.left(b.clock); left > 0 {
 			return b.rejectOpen(p.open, left)
 		}
-		p = b.transition(&period{state: StateHalfOpen, trial: new(trial)}, nil, now, log)
+		p = b.transition(&period{state: StateHalfOpen, trial: new(trial)}, nil, now(b.clock), log)
 	}
 	if p.state == StateClosed {
-		return b.watch(p, now, log)
+		return b.watch(p, log)
 	}
+	now := now(b.clock)
 	if t := p.trial; b.places(t, now) == 0 {
 		t.rejections++
 		if b.observe {
@@ -102,7 +115,7 @@ func (b *CircuitBreaker) admit(now time.Time, log *slog.Logger) (pass, error) {
 		}
 		return pass{}, t.rejection
 	}
-	p.tally.requests.add(&p.tally)
+	p.tally.request()
 	p.trial.count++
 	p.trial.inFlight = append(p.trial.inFlight, probe{p.trial.count, now})
 	return pass{p, p.trial.count}, nil
@@ -147,7 +160,7 @@ func (b *CircuitBreaker) rejects(wait time.Duration) error {
 	if p.state != StateOpen {
 		return nil
 	}
-	if left := p.open.left(now(b.clock)); left > wait {
+	if left := p.open.left(b.clock); left > wait {
 		_, rejection := b.rejectOpen(p.open, left)
 		return rejection
 	}
@@ -160,37 +173,40 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 	if p == nil || p != b.current.Load() {
 		return
 	}
-	if v == success && p.state == StateClosed && b.window == nil {
-		p.tally.successes.add(&p.tally)
-		if p.consecutive.Load() != 0 {
-			p.consecutive.Store(0)
-		}
+	if p.free && v == success {
+		p.succeed()
 		return
 	}
 	b.mu.Lock()
 	if p == b.current.Load() {
-		// The clock is read under the lock, so that it never seems to go back.
-		if now := now(b.clock); p.state == StateClosed {
-			b.settle(p, from.id, v, err, now, log)
+		if p.state == StateClosed {
+			b.settle(p, from.id, v, err, log)
 		} else {
-			b.settleProbe(p, from.id, v, err, now, log)
+			b.settleProbe(p, from.id, v, err, log)
 		}
 	}
-	b.mu.Unlock()
-	b.notify()
+	b.unlock()
+}
+
+// succeed counts a success in a free period. After a success, that is all.
+func (p *period) succeed() {
+	p.tally.success()
+	if p.consecutive.Load() != 0 {
+		p.consecutive.Store(0)
+	}
 }
 
 // settle counts a result in a closed period. b.mu must be held.
-func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, now time.Time, log *slog.Logger) {
+func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, log *slog.Logger) {
 	open := false
 	if b.window != nil {
-		b.window.advance(now)
+		b.window.advance(b.clock)
 		b.window.count(v)
-		open = b.window.finish(id, now)
+		open = b.window.finish(id)
 	}
 	switch v {
 	case success:
-		p.tally.successes.add(&p.tally)
+		p.tally.success()
 		p.consecutive.Store(0)
 	case neutral:
 		p.neutrals++
@@ -201,13 +217,13 @@ func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, now 
 		open = open || b.threshold > 0 && n >= b.threshold || b.window != nil && b.window.failing()
 	}
 	if open {
-		b.trip(err, now, log)
+		b.trip(err, log)
 	}
 }
 
 // settleProbe counts a probe's result, unless it has lost its place.
-func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error, now time.Time, log *slog.Logger) {
-	b.places(p.trial, now)
+func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error, log *slog.Logger) {
+	b.places(p.trial, now(b.clock))
 	i := slices.IndexFunc(p.trial.inFlight, func(other probe) bool { return other.id == id })
 	if i < 0 {
 		return
@@ -218,40 +234,40 @@ func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error,
 		p.neutrals++
 		b.wake()
 	case success:
-		p.tally.successes.add(&p.tally)
-		if p.tally.successes.load(&p.tally) < int64(b.successes) {
+		p.tally.success()
+		if _, successes := p.tally.sums(); successes < int(b.successes) {
 			b.wake()
 			return
 		}
 		b.reopened = 0
-		b.transition(&period{}, nil, now, log)
+		b.transition(b.closed(), nil, now(b.clock), log)
 	case failure:
 		b.last = err
 		if b.reopened < 62 {
 			b.reopened++
 		}
-		b.trip(err, now, log)
+		b.trip(err, log)
 	}
 }
 
 // watch lets a call pass that will count as slow in a while.
-func (b *CircuitBreaker) watch(p *period, now time.Time, log *slog.Logger) (pass, error) {
+func (b *CircuitBreaker) watch(p *period, log *slog.Logger) (pass, error) {
 	if b.window == nil || b.window.slow == 0 {
-		p.tally.requests.add(&p.tally)
+		p.tally.request()
 		return pass{period: p}, nil
 	}
-	b.window.advance(now)
-	if b.window.finish(0, now) { // the slow ones in flight are enough to open it
-		b.trip(nil, now, log)
+	b.window.advance(b.clock)
+	if b.window.finish(0) { // the slow ones in flight are enough to open it
+		b.trip(nil, log)
 		o := b.current.Load().open
-		return b.rejectOpen(o, o.left(now))
+		return b.rejectOpen(o, o.left(b.clock))
 	}
-	p.tally.requests.add(&p.tally)
-	return pass{p, b.window.start(now)}, nil
+	p.tally.request()
+	return pass{p, b.window.start()}, nil
 }
 
 // trip opens the breaker after a failure, for as long as it is due.
-func (b *CircuitBreaker) trip(err error, now time.Time, log *slog.Logger) {
+func (b *CircuitBreaker) trip(err error, log *slog.Logger) {
 	lasts := b.recovery
 	for range b.reopened {
 		if lasts >= b.maxRecovery-lasts {
@@ -267,7 +283,7 @@ func (b *CircuitBreaker) trip(err error, now time.Time, log *slog.Logger) {
 		}
 		lasts = max(lasts, saturate(float64(lasts)*(1+b.jitter*random())))
 	}
-	b.open(&openTime{since: now, lasts: lasts, err: b.last}, err, log)
+	b.open(&openTime{since: now(b.clock), lasts: lasts, err: b.last}, err, log)
 }
 
 func (b *CircuitBreaker) open(o *openTime, err error, log *slog.Logger) {
@@ -298,7 +314,7 @@ func (b *CircuitBreaker) transition(next *period, err error, now time.Time, log 
 // nothing.
 func (b *CircuitBreaker) State() State {
 	p := b.period()
-	if p.state == StateOpen && p.open.left(now(b.clock)) <= 0 {
+	if p.state == StateOpen && p.open.left(b.clock) <= 0 {
 		return StateHalfOpen
 	}
 	return p.state
@@ -316,14 +332,11 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 		ConsecutiveFailures: int(p.consecutive.Load()),
 		LastFailure:         b.last,
 	}
-	// Successes first: each was a request before, so that a call that passes
-	// meanwhile cannot make them outnumber the requests.
-	s.Successes = int(p.tally.successes.load(&p.tally))
-	s.Requests = int(p.tally.requests.load(&p.tally))
+	s.Requests, s.Successes = p.tally.sums()
 	switch {
 	case p.state == StateOpen:
 		s.Rejections = int(p.open.rejections.Load())
-		if left := p.open.left(now); left <= 0 {
+		if left := p.open.left(b.clock); left <= 0 {
 			s.State = StateHalfOpen
 		} else if !p.open.forced {
 			s.OpenUntil = now.Add(left)
@@ -331,7 +344,7 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 	case p.state == StateHalfOpen:
 		s.Rejections = p.trial.rejections
 	case b.window != nil:
-		b.window.advance(now)
+		b.window.advance(b.clock)
 		inFlight := s.Requests - s.Successes - s.Failures - p.neutrals
 		b.window.report(&s)
 		s.Requests += inFlight
@@ -363,7 +376,7 @@ func (b *CircuitBreaker) Trip(d time.Duration) {
 func (b *CircuitBreaker) Reset() {
 	b.control(func(now time.Time) {
 		b.reopened, b.last = 0, nil
-		b.transition(&period{}, nil, now, nil)
+		b.transition(b.closed(), nil, now, nil)
 	})
 }
 
@@ -371,8 +384,7 @@ func (b *CircuitBreaker) control(change func(now time.Time)) {
 	b.period()
 	b.mu.Lock()
 	change(now(b.clock))
-	b.mu.Unlock()
-	b.notify()
+	b.unlock()
 }
 
 // wake has those who wait for the breaker look again. b.mu must be held.
@@ -391,8 +403,8 @@ func (b *CircuitBreaker) blocked() (left time.Duration, known bool, changed <-ch
 	defer b.mu.Unlock()
 	now := now(b.clock)
 	switch p := b.current.Load(); {
-	case p.state == StateOpen && p.open.left(now) > 0:
-		left, known = p.open.left(now), !p.open.forced
+	case p.state == StateOpen && p.open.left(b.clock) > 0:
+		left, known = p.open.left(b.clock), !p.open.forced
 	case p.state == StateHalfOpen && b.places(p.trial, now) == 0:
 		left = b.leaseLeft(p.trial, now)
 	default:

@@ -11,52 +11,53 @@ import (
 //
 // See Dice, Lev, Moir: "Scalable Statistics Counters" (SPAA 2013).
 type tally struct {
-	requests  counter
-	successes counter
+	requests  atomic.Int64
+	successes atomic.Int64
 	wide      atomic.Pointer[[stripes]stripe]
 }
 
-const stripes = 8
+const stripes = 16
 
 // stripe is as long as the memory that processors fetch at once.
 type stripe struct {
-	requests, successes counter
+	requests, successes atomic.Int64
 	_                   [128 - 16]byte
 }
 
-type counter struct{ n atomic.Int64 }
+func (t *tally) request() {
+	if n := t.requests.Load(); t.wide.Load() != nil || !t.requests.CompareAndSwap(n, n+1) {
+		t.mine().requests.Add(1)
+	}
+}
 
-func (c *counter) add(t *tally) {
+func (t *tally) success() {
+	if n := t.successes.Load(); t.wide.Load() != nil || !t.successes.CompareAndSwap(n, n+1) {
+		t.mine().successes.Add(1)
+	}
+}
+
+// mine is this goroutine's stripe, told from others by where its stack lies.
+func (t *tally) mine() *stripe {
 	if t.wide.Load() == nil {
-		if n := c.n.Load(); c.n.CompareAndSwap(n, n+1) {
-			return
-		}
 		t.wide.CompareAndSwap(nil, new([stripes]stripe))
 	}
-	t.mine(c).n.Add(1)
-}
-
-// mine is the stripe's counterpart of c for this goroutine, told from others by
-// where its stack lies.
-func (t *tally) mine(c *counter) *counter {
 	var here byte
-	s := &t.wide.Load()[uint64(uintptr(unsafe.Pointer(&here))>>10)*0x9e3779b97f4a7c15>>61]
-	if c == &t.requests {
-		return &s.requests
-	}
-	return &s.successes
+	hash := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9e3779b97f4a7c15 // Fibonacci hashing
+	return &t.wide.Load()[hash>>60]
 }
 
-func (c *counter) load(t *tally) int64 {
-	n := c.n.Load()
-	if wide := t.wide.Load(); wide != nil {
+// sums returns the numbers of requests and successes, the latter never the
+// larger: each success was a request before.
+func (t *tally) sums() (requests, successes int) {
+	wide := t.wide.Load()
+	successes = int(t.successes.Load())
+	if wide != nil {
 		for i := range wide {
-			if c == &t.requests {
-				n += wide[i].requests.n.Load()
-			} else {
-				n += wide[i].successes.n.Load()
-			}
+			successes += int(wide[i].successes.Load())
+		}
+		for i := range wide {
+			requests += int(wide[i].requests.Load())
 		}
 	}
-	return n
+	return requests + int(t.requests.Load()), successes
 }

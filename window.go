@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/jonboulle/clockwork"
 )
 
 // window counts the results of the last while, in a ring of buckets, and
@@ -15,9 +17,9 @@ type window struct {
 	slow        time.Duration // 0: nobody is watched
 	width       time.Duration // of a bucket
 
-	base    time.Time     // where bucket 0 begins
-	last    time.Time     // the clock, as last seen
-	skew    time.Duration // by how much it was set back since base
+	base    time.Time     // when the first bucket began
+	now     time.Duration // since base, as of the last look at the clock
+	skew    time.Duration // by how much the clock was set back since
 	newest  int64         // number of the bucket that now falls into
 	buckets [10]bucket
 	sum     bucket
@@ -31,7 +33,7 @@ type bucket struct{ successes, failures, neutrals, slow int32 }
 
 type watched struct {
 	id    uint64
-	since time.Time
+	since time.Duration
 	slow  bool
 }
 
@@ -53,16 +55,21 @@ func (w *window) clear() {
 	w.inFlight, w.overdue = nil, 0
 }
 
-// advance drops the buckets that are out of the window.
-func (w *window) advance(now time.Time) {
+// advance looks at the clock and drops the buckets that are out of the window.
+func (w *window) advance(clock clockwork.Clock) {
 	if w.base.IsZero() {
-		w.base, w.last = now, now
+		w.base = now(clock)
 	}
-	if now.Before(w.last) { // a clock without monotonic time, set back: go on from where it was
-		w.skew += w.last.Sub(now)
+	elapsed := since(clock, w.base) + w.skew
+	if elapsed < w.now { // a clock without monotonic time, set back: go on from where it was
+		w.skew += w.now - elapsed
+		elapsed = w.now
 	}
-	w.last = now
-	number := int64((now.Sub(w.base) + w.skew) / w.width)
+	w.now = elapsed
+	number := int64(elapsed / w.width)
+	if number == w.newest {
+		return
+	}
 	for n := max(w.newest+1, number-int64(len(w.buckets))+1); n <= number; n++ {
 		old := &w.buckets[n%int64(len(w.buckets))]
 		w.sum.successes -= old.successes
@@ -71,40 +78,44 @@ func (w *window) advance(now time.Time) {
 		w.sum.slow -= old.slow
 		*old = bucket{}
 	}
-	w.newest = max(w.newest, number)
+	w.newest = number
 }
 
+func (w *window) bucket() *bucket { return &w.buckets[w.newest%int64(len(w.buckets))] }
+
 func (w *window) count(v verdict) {
-	for _, b := range []*bucket{&w.buckets[w.newest%int64(len(w.buckets))], &w.sum} {
-		switch v {
-		case success:
-			b.successes++
-		case failure:
-			b.failures++
-		case neutral:
-			b.neutrals++
-		}
+	b := w.bucket()
+	switch v {
+	case success:
+		b.successes++
+		w.sum.successes++
+	case failure:
+		b.failures++
+		w.sum.failures++
+	case neutral:
+		b.neutrals++
+		w.sum.neutrals++
 	}
 }
 
 // start begins to watch a call and returns its number.
-func (w *window) start(now time.Time) uint64 {
+func (w *window) start() uint64 {
 	w.started++
-	w.inFlight = append(w.inFlight, watched{id: w.started, since: now})
+	w.inFlight = append(w.inFlight, watched{id: w.started, since: w.now})
 	return w.started
 }
 
 // finish counts the calls that have become slow by now, and ends the watch on
 // one of them. It reports whether new slow calls bring their share over the
 // limit.
-func (w *window) finish(id uint64, now time.Time) bool {
+func (w *window) finish(id uint64) bool {
 	if w.slow == 0 {
 		return false
 	}
 	found := false
-	for i := w.overdue; i < len(w.inFlight) && now.Sub(w.inFlight[i].since) >= w.slow; i++ {
+	for i := w.overdue; i < len(w.inFlight) && w.now-w.inFlight[i].since >= w.slow; i++ {
 		w.inFlight[i].slow = true
-		w.buckets[w.newest%int64(len(w.buckets))].slow++
+		w.bucket().slow++
 		w.sum.slow++
 		w.overdue++
 		found = true
