@@ -1,0 +1,24 @@
+module github.com/retryutils/retry/bench
+
+go 1.25.0
+
+replace github.com/retryutils/retry => ../
+
+require (
+	github.com/avast/retry-go/v5 v5.1.1
+	github.com/aws/aws-sdk-go-v2 v1.48.0
+	github.com/aws/smithy-go v1.28.9
+	github.com/cenkalti/backoff/v7 v7.0.3
+	github.com/eapache/go-resiliency v1.7.0
+	github.com/failsafe-go/failsafe-go v0.9.8
+	github.com/retryutils/retry v0.0.0-00010101000000-000000000000
+	github.com/sethvargo/go-retry v0.5.0
+	github.com/sony/gobreaker/v2 v2.4.0
+	resty.dev/v3 v3.0.0-rc.4
+)
+
+require (
+	github.com/bits-and-blooms/bitset v1.24.4 // indirect
+	github.com/jonboulle/clockwork v0.5.0 // indirect
+	golang.org/x/net v0.43.0 // indirect
+)
