@@ -11,6 +11,7 @@ import (
 
 // host is what the requests to one host share.
 type host struct {
+	recent         recent // how it was first found
 	cfg            Config // with its gate, breaker and the like
 	attemptTimeout time.Duration
 	err            error // what is wrong with cfg
@@ -22,6 +23,8 @@ type host struct {
 
 // hosts finds the host of a request, and keeps a bounded number of them.
 type hosts struct {
+	last atomic.Pointer[recent] // most clients talk to one host
+
 	mu    sync.Mutex // guards the fields below
 	byKey map[string]*host
 	bySrc map[source]*host // the same hosts, by what stands in the URL
@@ -29,6 +32,11 @@ type hosts struct {
 }
 
 type source struct{ scheme, host string }
+
+type recent struct {
+	source
+	host *host
+}
 
 // maxHosts is how many hosts are remembered. One with an open breaker or a gate
 // that is paused is never forgotten: if all are like that, a new host goes
@@ -38,6 +46,10 @@ const maxHosts = 1000
 // get returns the host of a request, in use.
 func (hs *hosts) get(c *core, req *http.Request) (*host, error) {
 	src := source{req.URL.Scheme, req.URL.Host}
+	if last := hs.last.Load(); last != nil && last.source == src {
+		last.host.inUse.Add(1)
+		return last.host, nil
+	}
 	hs.mu.Lock()
 	hs.tick++
 	h := hs.bySrc[src]
@@ -53,6 +65,9 @@ func (hs *hosts) get(c *core, req *http.Request) (*host, error) {
 		h.inUse.Add(-1)
 		return nil, h.err
 	}
+	if h.recent.source == src && c.hostKey == nil {
+		hs.last.Store(&h.recent)
+	}
 	return h, nil
 }
 
@@ -65,8 +80,9 @@ func (hs *hosts) lookUp(c *core, req *http.Request, src source) *host {
 	h := hs.byKey[key]
 	if h == nil {
 		h = new(host)
+		h.recent = recent{src, h}
 		if len(hs.byKey) >= maxHosts && !hs.evict() {
-			return h
+			return new(host)
 		}
 		if hs.byKey == nil {
 			hs.byKey = make(map[string]*host)
@@ -95,6 +111,7 @@ func (hs *hosts) evict() bool {
 		return false
 	}
 	gone := hs.byKey[oldest]
+	hs.last.Store(nil)
 	delete(hs.byKey, oldest)
 	for src, h := range hs.bySrc {
 		if h == gone {
