@@ -91,6 +91,9 @@ func (g *Gate) Wait(ctx context.Context) error {
 	if ctx == nil {
 		return invalid("Gate.Wait: ctx is nil")
 	}
+	if done(ctx) {
+		return doneError(ctx)
+	}
 	return g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
 		if done(ctx) {
 			return doneError(ctx)
@@ -106,7 +109,7 @@ func (g *Gate) Wait(ctx context.Context) error {
 // fits has no objection.
 func (g *Gate) wait(ctx context.Context, fits func(context.Context, time.Duration) error) error {
 	if !g.busy.Load() {
-		return fits(ctx, 0)
+		return nil
 	}
 	g.mu.Lock()
 	w := g.line().join()

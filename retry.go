@@ -165,16 +165,34 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
 		}
 	}
 	if cfg.Limiter != nil {
-		if err := cfg.Limiter.Wait(ctx); err != nil && !done(ctx) {
-			return pass{}, halt{reason: err}
-		}
-		if stop := c.fits(ctx, cfg, 0); stop.reason != nil {
+		if stop := c.limited(ctx, cfg); stop.reason != nil {
 			return pass{}, stop
 		}
 	}
-	if cfg.Breaker == nil {
-		return pass{}, halt{}
+	if cfg.Breaker != nil {
+		return c.admitted(ctx, cfg)
 	}
+	return pass{}, halt{}
+}
+
+// limited waits for the limiter, and for the gate if that closes meanwhile.
+func (c *call) limited(ctx context.Context, cfg *Config) halt {
+	if err := cfg.Limiter.Wait(ctx); err != nil && !done(ctx) {
+		return halt{reason: err}
+	}
+	if stop := c.fits(ctx, cfg, 0); stop.reason != nil {
+		return stop
+	}
+	if cfg.Gate != nil {
+		if _, paused := cfg.Gate.PausedUntil(); paused {
+			return c.waitAt(ctx, cfg, cfg.Gate)
+		}
+	}
+	return halt{}
+}
+
+// admitted returns the breaker's pass.
+func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
 	for {
 		pass, rejection := cfg.Breaker.enter(cfg.Logger)
 		if rejection == nil {
