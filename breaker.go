@@ -61,7 +61,7 @@ type BreakerConfig struct {
 	SlowCallRate     float64
 
 	// Window is how far back the rates look, in tenths of it. 0 means 10s; the
-	// least is 1ms.
+	// least is 1ms, the most a year.
 	Window time.Duration
 
 	// MinCalls is how many calls the window must hold before a rate is judged.
@@ -126,7 +126,7 @@ func (c BreakerConfig) Validate() error {
 	p.require(c.SlowCallRate == 0 || c.SlowCallDuration != 0, "SlowCallDuration", c.SlowCallDuration, "a duration, to go with SlowCallRate")
 	p.require(c.FailureThreshold >= 0 || c.FailureRate != 0 || c.SlowCallRate != 0,
 		"FailureThreshold", c.FailureThreshold, "a count, or a rate to open by instead")
-	p.require(c.Window == 0 || c.Window >= time.Millisecond, "Window", c.Window, "1ms or more, or 0 for the default")
+	p.require(c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "Window", c.Window, "1ms to a year, or 0 for the default")
 	p.require(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
 	p.notNegative("RecoveryTimeout", c.RecoveryTimeout)
 	p.require(c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= cmp.Or(c.RecoveryTimeout, defaultRecovery),
@@ -146,6 +146,9 @@ const (
 	defaultRecovery         = time.Minute
 	defaultWindow           = 10 * time.Second
 	defaultMinCalls         = 20
+
+	minWindow = time.Millisecond
+	maxWindow = 365 * 24 * time.Hour
 )
 
 // CircuitBreaker rejects calls to a dependency that keeps failing, and probes
@@ -215,7 +218,7 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	}
 }
 
-// now returns the period under way. A zero breaker gets its settings here.
+// period returns the period under way. A zero breaker gets its settings here.
 func (b *CircuitBreaker) period() *period {
 	if p := b.current.Load(); p != nil {
 		return p

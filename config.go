@@ -152,14 +152,11 @@ type Limiter interface {
 // naming the field, its value and what is wanted. All match [ErrInvalidConfig].
 // [Do] and the constructors call it; calling it first is for failing early.
 func (c Config) Validate() error {
-	if c.valid() {
-		return nil
-	}
 	var p problems
 	p.require(c.MaxRetries >= NoRetries, "MaxRetries", c.MaxRetries, "a count, 0 for the default, NoRetries or Unlimited")
 	p.notNegative("InitialDelay", c.InitialDelay)
 	p.notNegative("MaxDelay", c.MaxDelay)
-	p.require(c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most MaxDelay, "+c.maxDelay().String())
+	p.require(c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most MaxDelay, "+c.maxDelay().String())
 	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1, or 0 for the default")
 	p.require(c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
 	p.notNegative("MaxElapsed", c.MaxElapsed)

@@ -58,11 +58,15 @@ func (e *Error) Error() string {
 	if e.name != "" {
 		b.WriteString(e.name + ": ")
 	}
-	reason := e.Reason
-	if _, ok := e.detail.(*OpenError); ok {
-		reason = e.detail // says when it will let calls through again
+	reason := redacted(e.Reason)
+	if open, ok := e.detail.(*OpenError); ok { // says when it will let calls through again
+		if e.Reason == ErrCircuitOpen {
+			reason = redacted(open)
+		} else {
+			reason += " (" + redacted(open) + ")"
+		}
 	}
-	fmt.Fprintf(&b, "%s after %s", redacted(reason), count(e.Attempts, "attempt"))
+	fmt.Fprintf(&b, "%s after %s", reason, count(e.Attempts, "attempt"))
 	if e.Elapsed > 0 {
 		fmt.Fprintf(&b, " in %v", roughly(e.Elapsed))
 	}
@@ -167,6 +171,7 @@ func Retryable(err error) bool {
 // findings is what one walk through an error's tree brings to light.
 type findings struct {
 	permanent bool             // marked so
+	ended     bool             // by an inner Do or a breaker, and not marked since
 	marked    *retryAfterError // the outermost mark of RetryAfter
 	status    *StatusError     // the outermost
 	lasting   bool             // of a kind that another attempt cannot change
@@ -185,6 +190,8 @@ func examine(err error) (f findings) {
 			if f.status == nil {
 				f.status = e
 			}
+		case *OpenError, *Error:
+			f.ended = f.ended || f.marked == nil // marks further in are about attempts long past
 		default:
 			f.lasting = f.lasting || lasting(err)
 		}
@@ -196,7 +203,7 @@ func examine(err error) (f findings) {
 // retryable judges by the given status codes, nil for the default ones.
 func (f *findings) retryable(codes []int) bool {
 	switch {
-	case f.permanent:
+	case f.permanent, f.ended:
 		return false
 	case f.marked != nil:
 		return true
@@ -229,8 +236,6 @@ func (f *findings) throttled() bool {
 // other attempt can change.
 func lasting(err error) bool {
 	switch e := err.(type) {
-	case *OpenError, *Error:
-		return true
 	case *tls.CertificateVerificationError, tls.AlertError, tls.RecordHeaderError, *tls.ECHRejectionError,
 		x509.UnknownAuthorityError, x509.HostnameError, x509.CertificateInvalidError, x509.SystemRootsError:
 		return true

@@ -14,7 +14,8 @@ import (
 // Gate pauses everybody who shares it when a server asks to be left alone: one
 // 429 with a Retry-After holds back all calls, first attempts too. When the
 // pause ends they are let through one by one, in the order in which they came:
-// the first at that very moment, the others at intervals of 5ms.
+// the first at that very moment, the others at intervals of 5ms. Calls that come
+// a second later or more pass at once.
 //
 // A Gate is safe for concurrent use. The zero value is an open gate on the real
 // clock.
@@ -134,7 +135,7 @@ func (g *Gate) await(ctx context.Context, w *waiter, fits func(context.Context, 
 	}()
 	for {
 		g.mu.Lock()
-		left := w.at.Sub(now(g.clock))
+		left := w.at.Sub(g.line().seen)
 		g.mu.Unlock()
 		if err := fits(ctx, max(0, left)); err != nil {
 			return err
@@ -157,13 +158,23 @@ func (g *Gate) PausedUntil() (time.Time, bool) {
 	if !g.busy.Load() {
 		return time.Time{}, false
 	}
-	now := now(g.clock)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.queue.until.After(now) {
-		return time.Time{}, false
+	if q := g.line(); q.until.After(q.seen) {
+		return q.until, true
 	}
-	return g.queue.until, true
+	return time.Time{}, false
+}
+
+// left is how much of the pause is left.
+func (g *Gate) left() time.Duration {
+	if !g.busy.Load() {
+		return 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	q := g.line()
+	return max(0, q.until.Sub(q.seen))
 }
 
 // OnPause adds a listener that is called after a pause was set or lengthened,
@@ -211,8 +222,12 @@ func (q *queue) give(w *waiter) {
 }
 
 // join returns nil if a newcomer may pass right now, or else the newcomer's
-// place.
+// place. Who comes when the pause is long over is not part of the crowd that it
+// made: making all wait in line would limit a busy service for ever.
 func (q *queue) join() *waiter {
+	if q.calm() {
+		return nil
+	}
 	if len(q.waiters) == 0 && !q.next.After(q.seen) {
 		q.next = q.seen.Add(gateInterval)
 		return nil
@@ -224,10 +239,11 @@ func (q *queue) join() *waiter {
 	return w
 }
 
-// idle reports whether the pause, and the crowd after it, is over.
-func (q *queue) idle() bool {
-	return len(q.waiters) == 0 && q.seen.Sub(q.until) >= gateCalm
-}
+// calm reports whether the pause was over some time ago.
+func (q *queue) calm() bool { return q.seen.Sub(q.until) >= gateCalm }
+
+// idle reports whether the crowd after the pause is gone as well.
+func (q *queue) idle() bool { return q.calm() && len(q.waiters) == 0 }
 
 // leave takes w out. If it did not pass, those behind it move up.
 func (q *queue) leave(w *waiter, passed bool) {

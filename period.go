@@ -26,10 +26,11 @@ type period struct {
 func (b *CircuitBreaker) closed() *period { return &period{free: b.window == nil} }
 
 // openTime is what only an open period has. It does not change, but for its
-// count and its cache.
+// count, its cache, and when the clock is set back.
 type openTime struct {
 	forced     bool // until Reset
 	since      time.Time
+	skew       atomic.Int64 // by how much the clock went back behind since
 	lasts      time.Duration
 	err        error
 	rejections atomic.Int64
@@ -41,9 +42,16 @@ func (o *openTime) left(clock clockwork.Clock) time.Duration {
 	if o.forced {
 		return math.MaxInt64
 	}
-	// A clock without monotonic time may have been set back: then the whole
-	// open time is ahead again, and not an hour more.
-	return o.lasts - max(0, since(clock, o.since))
+	elapsed := since(clock, o.since)
+	if skew := o.skew.Load(); skew != 0 || elapsed < 0 {
+		// A clock without monotonic time was set back: then the whole open time
+		// is ahead again, and not an hour more.
+		if elapsed += time.Duration(skew); elapsed < 0 {
+			o.skew.CompareAndSwap(skew, skew-int64(elapsed))
+			elapsed = 0
+		}
+	}
+	return o.lasts - elapsed
 }
 
 // trial is what only a half-open period has; the breaker's mu guards it.
@@ -86,14 +94,26 @@ func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
 			return b.rejectOpen(p.open, left)
 		}
 	}
+	return b.enterLocked(log)
+}
+
+func (b *CircuitBreaker) enterLocked(log *slog.Logger) (admitted pass, rejection error) {
+	stretch := b.stretch(b.window != nil && b.window.slow > 0)
+	told := false
+	defer func() {
+		if !told { // a listener panicked: nobody will make this call
+			b.leave(admitted, neutral, nil, log)
+		}
+	}()
 	b.mu.Lock()
-	admitted, rejection := b.admit(log)
+	admitted, rejection = b.admit(stretch, log)
 	b.unlock()
+	told = true
 	return admitted, rejection
 }
 
 // admit is enter with b.mu held.
-func (b *CircuitBreaker) admit(log *slog.Logger) (pass, error) {
+func (b *CircuitBreaker) admit(stretch float64, log *slog.Logger) (pass, error) {
 	p := b.current.Load()
 	if p.state == StateOpen {
 		if left := p.open.left(b.clock); left > 0 {
@@ -102,7 +122,7 @@ func (b *CircuitBreaker) admit(log *slog.Logger) (pass, error) {
 		p = b.transition(&period{state: StateHalfOpen, trial: new(trial)}, nil, now(b.clock), log)
 	}
 	if p.state == StateClosed {
-		return b.watch(p, log)
+		return b.watch(p, stretch, log)
 	}
 	now := now(b.clock)
 	if t := p.trial; b.places(t, now) == 0 {
@@ -124,6 +144,11 @@ func (b *CircuitBreaker) admit(log *slog.Logger) (pass, error) {
 // places is how many more probes may pass. It frees the places of those whose
 // time is over.
 func (b *CircuitBreaker) places(t *trial, now time.Time) int {
+	for i := range t.inFlight {
+		if t.inFlight[i].since.After(now) { // the clock was set back
+			t.inFlight[i].since = now
+		}
+	}
 	for len(t.inFlight) > 0 && b.leaseLeft(t, now) <= 0 {
 		t.inFlight = t.inFlight[1:]
 	}
@@ -132,7 +157,7 @@ func (b *CircuitBreaker) places(t *trial, now time.Time) int {
 
 // leaseLeft is the time that the oldest probe may still keep its place.
 func (b *CircuitBreaker) leaseLeft(t *trial, now time.Time) time.Duration {
-	return min(t.inFlight[0].since.Add(b.probeTimeout).Sub(now), b.probeTimeout)
+	return t.inFlight[0].since.Add(b.probeTimeout).Sub(now)
 }
 
 func (b *CircuitBreaker) rejectOpen(o *openTime, left time.Duration) (pass, error) {
@@ -140,31 +165,34 @@ func (b *CircuitBreaker) rejectOpen(o *openTime, left time.Duration) (pass, erro
 	if b.observe {
 		return pass{}, nil
 	}
+	return pass{}, b.rejection(o, left)
+}
+
+func (b *CircuitBreaker) rejection(o *openTime, left time.Duration) error {
 	if o.forced {
 		left = 0 // not known
 	}
 	// A busy open breaker rejects thousands of calls a millisecond. They share
 	// one error as long as its RetryAfter is nearly right.
 	if r := o.rejection.Load(); r != nil && r.RetryAfter >= left && r.RetryAfter-left <= min(left/1024, time.Millisecond) {
-		return pass{}, r
+		return r
 	}
 	r := &OpenError{Name: b.name, State: StateOpen, RetryAfter: left, Err: o.err}
 	o.rejection.Store(r)
-	return pass{}, r
+	return r
 }
 
-// rejects returns the rejection of a call that comes after a wait, if it is
-// certain already.
-func (b *CircuitBreaker) rejects(wait time.Duration) error {
+// rejects returns the open time that a call after a wait would still fall into,
+// and what is left of it; nil if there is none.
+func (b *CircuitBreaker) rejects(wait time.Duration) (o *openTime, left time.Duration) {
 	p := b.period()
-	if p.state != StateOpen {
-		return nil
+	if p.state != StateOpen || b.observe {
+		return nil, 0
 	}
-	if left := p.open.left(b.clock); left > wait {
-		_, rejection := b.rejectOpen(p.open, left)
-		return rejection
+	if left = p.open.left(b.clock); left > wait {
+		return p.open, left
 	}
-	return nil
+	return nil, 0
 }
 
 // leave counts the result of a call, if its period is still under way.
@@ -177,12 +205,13 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 		p.succeed()
 		return
 	}
+	stretch := b.stretch(v == failure || b.window != nil && b.window.slow > 0)
 	b.mu.Lock()
 	if p == b.current.Load() {
 		if p.state == StateClosed {
-			b.settle(p, from.id, v, err, log)
+			b.settle(p, from.id, v, err, stretch, log)
 		} else {
-			b.settleProbe(p, from.id, v, err, log)
+			b.settleProbe(p, from.id, v, err, stretch, log)
 		}
 	}
 	b.unlock()
@@ -197,12 +226,12 @@ func (p *period) succeed() {
 }
 
 // settle counts a result in a closed period. b.mu must be held.
-func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, log *slog.Logger) {
+func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, stretch float64, log *slog.Logger) {
 	open := false
 	if b.window != nil {
 		b.window.advance(b.clock)
 		b.window.count(v)
-		open = b.window.finish(id)
+		open = b.window.finish(id, v)
 	}
 	switch v {
 	case success:
@@ -217,12 +246,12 @@ func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, log 
 		open = open || b.threshold > 0 && n >= b.threshold || b.window != nil && b.window.failing()
 	}
 	if open {
-		b.trip(err, log)
+		b.trip(err, stretch, log)
 	}
 }
 
 // settleProbe counts a probe's result, unless it has lost its place.
-func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error, log *slog.Logger) {
+func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error, stretch float64, log *slog.Logger) {
 	b.places(p.trial, now(b.clock))
 	i := slices.IndexFunc(p.trial.inFlight, func(other probe) bool { return other.id == id })
 	if i < 0 {
@@ -246,19 +275,19 @@ func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error,
 		if b.reopened < 62 {
 			b.reopened++
 		}
-		b.trip(err, log)
+		b.trip(err, stretch, log)
 	}
 }
 
 // watch lets a call pass that will count as slow in a while.
-func (b *CircuitBreaker) watch(p *period, log *slog.Logger) (pass, error) {
+func (b *CircuitBreaker) watch(p *period, stretch float64, log *slog.Logger) (pass, error) {
 	if b.window == nil || b.window.slow == 0 {
 		p.tally.request()
 		return pass{period: p}, nil
 	}
 	b.window.advance(b.clock)
-	if b.window.finish(0) { // the slow ones in flight are enough to open it
-		b.trip(nil, log)
+	if b.window.finish(0, neutral) { // the slow ones in flight are enough to open it
+		b.trip(nil, stretch, log)
 		o := b.current.Load().open
 		return b.rejectOpen(o, o.left(b.clock))
 	}
@@ -266,8 +295,21 @@ func (b *CircuitBreaker) watch(p *period, log *slog.Logger) (pass, error) {
 	return pass{p, b.window.start()}, nil
 }
 
+// stretch draws by how much an open time that may begin is lengthened. It calls
+// the user's Rand, and so must not be called with b.mu held.
+func (b *CircuitBreaker) stretch(needed bool) float64 {
+	if b.jitter == 0 || !needed {
+		return 1
+	}
+	random := b.rand
+	if random == nil {
+		random = randomFloat
+	}
+	return 1 + b.jitter*random()
+}
+
 // trip opens the breaker after a failure, for as long as it is due.
-func (b *CircuitBreaker) trip(err error, log *slog.Logger) {
+func (b *CircuitBreaker) trip(err error, stretch float64, log *slog.Logger) {
 	lasts := b.recovery
 	for range b.reopened {
 		if lasts >= b.maxRecovery-lasts {
@@ -276,12 +318,8 @@ func (b *CircuitBreaker) trip(err error, log *slog.Logger) {
 		}
 		lasts *= 2
 	}
-	if b.jitter > 0 {
-		random := b.rand
-		if random == nil {
-			random = randomFloat
-		}
-		lasts = max(lasts, saturate(float64(lasts)*(1+b.jitter*random())))
+	if most := 1 + b.jitter; stretch > 1 { // whatever Rand returned
+		lasts = max(lasts, saturate(float64(lasts)*min(stretch, most)))
 	}
 	b.open(&openTime{since: now(b.clock), lasts: lasts, err: b.last}, err, log)
 }
@@ -401,6 +439,9 @@ func (b *CircuitBreaker) wake() {
 func (b *CircuitBreaker) blocked() (left time.Duration, known bool, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.herd == nil {
+		b.herd = NewGate(b.clock)
+	}
 	now := now(b.clock)
 	switch p := b.current.Load(); {
 	case p.state == StateOpen && p.open.left(b.clock) > 0:
@@ -412,9 +453,6 @@ func (b *CircuitBreaker) blocked() (left time.Duration, known bool, changed <-ch
 	}
 	if b.changed == nil {
 		b.changed = make(chan struct{})
-	}
-	if b.herd == nil {
-		b.herd = NewGate(b.clock)
 	}
 	return left, known, b.changed
 }

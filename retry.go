@@ -202,7 +202,7 @@ func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
 			return pass, halt{ErrCircuitOpen, rejection}
 		}
 		if stop := c.waitFor(ctx, cfg, cfg.Breaker); stop.reason != nil {
-			return pass, stop
+			return pass, stop.dueTo(rejection)
 		}
 	}
 }
@@ -222,15 +222,15 @@ func (c *call) waitAt(ctx context.Context, cfg *Config, g *Gate) (stop halt) {
 func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt {
 	for {
 		left, known, changed := b.blocked()
-		if changed == nil {
-			return c.waitAt(ctx, cfg, b.herd)
-		}
 		need := time.Duration(0)
 		if known {
 			need = left
 		}
 		if stop := c.fits(ctx, cfg, need); stop.reason != nil {
 			return stop
+		}
+		if changed == nil {
+			return c.waitAt(ctx, cfg, b.herd)
 		}
 		if limit := cfg.MaxElapsed; limit > 0 {
 			left = min(left, limit-c.elapsed(cfg))
@@ -305,13 +305,8 @@ func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, halt) {
 	if hint > wait {
 		wait = cfg.lengthen(hint)
 	}
-	if stop := c.fits(ctx, cfg, wait); stop.reason != nil {
+	if stop := c.pays(ctx, cfg, wait); stop.reason != nil {
 		return 0, stop
-	}
-	if cfg.Breaker != nil && !cfg.WaitWhenOpen {
-		if rejection := cfg.Breaker.rejects(wait); rejection != nil {
-			return 0, halt{ErrCircuitOpen, rejection}
-		}
 	}
 	if cfg.Budget != nil {
 		if !cfg.Budget.withdraw() {
@@ -324,10 +319,35 @@ func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, halt) {
 
 // retryable judges an error by its marks, then by RetryIf.
 func (c *Config) retryable(err error, found *findings) bool {
-	if c.RetryIf == nil || found.permanent || found.marked != nil {
+	if c.RetryIf == nil || found.permanent || found.marked != nil && !found.ended {
 		return found.retryable(c.RetryStatusCodes)
 	}
 	return c.RetryIf(err)
+}
+
+// pays tells why a wait would be in vain: there is no time for it, or the gate or
+// the breaker will certainly still hold the attempt back when there is no time
+// any more.
+func (c *call) pays(ctx context.Context, cfg *Config, wait time.Duration) halt {
+	need := wait
+	if cfg.Gate != nil {
+		need = max(wait, cfg.Gate.left())
+	}
+	if stop := c.fits(ctx, cfg, need); stop.reason != nil || cfg.Breaker == nil {
+		return stop
+	}
+	b := cfg.Breaker
+	open, left := b.rejects(wait)
+	switch {
+	case open == nil:
+		return halt{}
+	case !cfg.WaitWhenOpen:
+		_, rejection := b.rejectOpen(open, left)
+		return halt{ErrCircuitOpen, rejection}
+	case open.forced: // nobody knows for how long
+		return halt{}
+	}
+	return c.fits(ctx, cfg, left).dueTo(b.rejection(open, left))
 }
 
 // fits tells why a wait that begins now cannot pay: it does not end before the
@@ -433,6 +453,14 @@ func (c *call) attrs(cfg *Config, more ...slog.Attr) []slog.Attr {
 type halt struct {
 	reason error
 	detail error
+}
+
+// dueTo adds the rejection that made time too short.
+func (h halt) dueTo(rejection error) halt {
+	if h.reason == ErrDeadline || h.reason == ErrMaxElapsed {
+		h.detail = rejection
+	}
+	return h
 }
 
 // errAsIs is the reason for returning an error as it came.

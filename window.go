@@ -26,15 +26,16 @@ type window struct {
 
 	inFlight []watched // in order of their start
 	started  uint64
-	overdue  int // those in flight that count as slow already
+	overdue  int // how many of them, from the first on, were found to be slow
 }
 
+// bucket counts the results of a tenth of the window; slow are the successes
+// and failures that took long.
 type bucket struct{ successes, failures, neutrals, slow int32 }
 
 type watched struct {
 	id    uint64
 	since time.Duration
-	slow  bool
 }
 
 func newWindow(cfg BreakerConfig) *window {
@@ -105,38 +106,54 @@ func (w *window) start() uint64 {
 	return w.started
 }
 
-// finish counts the calls that have become slow by now, and ends the watch on
-// one of them. It reports whether new slow calls bring their share over the
-// limit.
-func (w *window) finish(id uint64) bool {
+// finish ends the watch on a call, and looks which of the others have become
+// slow. It reports whether that brings the share of slow calls over the limit:
+// of the calls that ended within the window, and those in flight that are slow
+// already.
+func (w *window) finish(id uint64, v verdict) bool {
 	if w.slow == 0 {
 		return false
 	}
-	found := false
-	for i := w.overdue; i < len(w.inFlight) && w.now-w.inFlight[i].since >= w.slow; i++ {
-		w.inFlight[i].slow = true
-		w.bucket().slow++
-		w.sum.slow++
-		w.overdue++
-		found = true
-	}
-	if i, ok := slices.BinarySearchFunc(w.inFlight, id, func(c watched, id uint64) int { return cmp.Compare(c.id, id) }); ok {
-		if w.inFlight[i].slow {
-			w.overdue--
-		}
+	before := w.overdue
+	w.overdue = w.late()
+	found := w.overdue - before
+	i, ok := slices.BinarySearchFunc(w.inFlight, id, func(c watched, id uint64) int { return cmp.Compare(c.id, id) })
+	if ok {
 		w.inFlight = slices.Delete(w.inFlight, i, i+1)
 	}
+	if ok && i < w.overdue {
+		w.overdue--
+		if v != neutral {
+			w.bucket().slow++
+			w.sum.slow++
+		} else if i >= before {
+			found--
+		}
+	}
 	calls := int(w.sum.successes+w.sum.failures) + w.overdue
-	return found && calls >= w.minCalls && float64(w.sum.slow) >= w.slowRate*float64(calls)
+	return found > 0 && calls >= w.minCalls && share(int(w.sum.slow)+w.overdue, calls) >= w.slowRate
+}
+
+// late is how many of the calls in flight are slow by now.
+func (w *window) late() int {
+	n := w.overdue
+	for n < len(w.inFlight) && w.now-w.inFlight[n].since >= w.slow {
+		n++
+	}
+	return n
 }
 
 // failing reports whether the share of failures is over the limit.
 func (w *window) failing() bool {
 	calls := int(w.sum.successes + w.sum.failures)
-	return w.failureRate > 0 && calls >= w.minCalls && float64(w.sum.failures) >= w.failureRate*float64(calls)
+	return w.failureRate > 0 && calls >= w.minCalls && share(int(w.sum.failures), calls) >= w.failureRate
 }
 
+// share is a quotient and compared with a rate as such: 55 of 100 is exactly
+// 0.55, while 0.55 times 100 is more than 55.
+func share(part, whole int) float64 { return float64(part) / float64(whole) }
+
 func (w *window) report(s *Snapshot) {
-	s.Successes, s.Failures, s.SlowCalls = int(w.sum.successes), int(w.sum.failures), int(w.sum.slow)
+	s.Successes, s.Failures, s.SlowCalls = int(w.sum.successes), int(w.sum.failures), int(w.sum.slow)+w.late()
 	s.Requests = s.Successes + s.Failures + int(w.sum.neutrals)
 }
