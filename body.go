@@ -96,7 +96,10 @@ func (r *reopened) Read(p []byte) (int, error) {
 // failed, or it is not as long as was declared.
 func (o *outgoing) fault(err error) error {
 	if failure := o.failure.Load(); failure != nil {
-		return &bodyError{errors.Join(err, *failure)}
+		if !errors.Is(err, *failure) { // net/http mostly returns it itself
+			err = errors.Join(err, *failure)
+		}
+		return &bodyError{err}
 	}
 	if n := o.read.Load(); o.length > 0 && (n > o.length || o.ended.Load() && n < o.length) {
 		return &bodyError{err}

@@ -104,6 +104,8 @@ func roughly(d time.Duration) time.Duration {
 		return d.Round(100 * time.Millisecond)
 	case d >= 10*time.Millisecond:
 		return d.Round(time.Millisecond)
+	case d >= 10*time.Microsecond:
+		return d.Round(time.Microsecond)
 	}
 	return d
 }
