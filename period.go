@@ -17,8 +17,8 @@ type period struct {
 	free        bool         // closed, and without rates: a success needs no lock
 	consecutive atomic.Int32 // failures; reset by successes without the lock
 	tally       tally        // calls let through, and successes
-	failures    int          // guarded by the breaker's mu, as is neutrals
-	neutrals    int
+	failures    uint32       // guarded by the breaker's mu, as is neutrals
+	neutrals    uint32
 	open        *openTime // nil unless open
 	trial       *trial    // nil unless half-open
 }
@@ -85,7 +85,7 @@ func (b *CircuitBreaker) free() *period {
 // enter lets a call pass, or rejects it with an *OpenError.
 func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
 	p := b.period()
-	if p.state == StateClosed && (b.window == nil || b.window.slow == 0) {
+	if p.state == StateClosed && (b.window == nil || b.window.slow == nil) {
 		p.tally.request()
 		return pass{period: p}, nil
 	}
@@ -98,7 +98,7 @@ func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
 }
 
 func (b *CircuitBreaker) enterLocked(log *slog.Logger) (admitted pass, rejection error) {
-	stretch := b.stretch(b.window != nil && b.window.slow > 0)
+	stretch := b.stretch(b.window != nil && b.window.slow != nil)
 	told := false
 	defer func() {
 		if !told { // a listener panicked: nobody will make this call
@@ -205,7 +205,7 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 		p.succeed()
 		return
 	}
-	stretch := b.stretch(v == failure || b.window != nil && b.window.slow > 0)
+	stretch := b.stretch(v == failure || b.window != nil && b.window.slow != nil)
 	b.mu.Lock()
 	if p == b.current.Load() {
 		if p.state == StateClosed {
@@ -281,7 +281,7 @@ func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error,
 
 // watch lets a call pass that will count as slow in a while.
 func (b *CircuitBreaker) watch(p *period, stretch float64, log *slog.Logger) (pass, error) {
-	if b.window == nil || b.window.slow == 0 {
+	if b.window == nil || b.window.slow == nil {
 		p.tally.request()
 		return pass{period: p}, nil
 	}
@@ -366,7 +366,7 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 	p, now := b.current.Load(), now(b.clock)
 	s := Snapshot{
 		State:               p.state,
-		Failures:            p.failures,
+		Failures:            int(p.failures),
 		ConsecutiveFailures: int(p.consecutive.Load()),
 		LastFailure:         b.last,
 	}
@@ -383,7 +383,7 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 		s.Rejections = p.trial.rejections
 	case b.window != nil:
 		b.window.advance(b.clock)
-		inFlight := s.Requests - s.Successes - s.Failures - p.neutrals
+		inFlight := s.Requests - s.Successes - s.Failures - int(p.neutrals)
 		b.window.report(&s)
 		s.Requests += inFlight
 	}
