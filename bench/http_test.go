@@ -65,7 +65,7 @@ type doer func(method, url string, body []byte) (status int, answer io.ReadClose
 
 func clients() []client {
 	return []client{
-		{kind: floor, name: "plain http.Client", build: plainClient},
+		{kind: floor, name: plainName, build: plainClient},
 		{kind: ours, name: "client: RetryableClient", build: ourClient},
 		{kind: ours, name: "round tripper: Transport", build: ourTransport},
 		{kind: peer, name: "client: retryablehttp Client", build: retryablehttpClient},
@@ -76,6 +76,8 @@ func clients() []client {
 		{kind: peer, name: "round tripper: failsafehttp", build: failsafeTripper, leaks: true},
 	}
 }
+
+const plainName = "plain http.Client"
 
 func retryFloors() []client {
 	return []client{
@@ -104,7 +106,7 @@ func (x exchange) call(tb testing.TB, do doer, url string, buf []byte) {
 
 func measureMemory(b *testing.B, x exchange, group []client) {
 	for _, c := range group {
-		if c.kind == floor && c.name == "plain http.Client" && x.refused > 0 {
+		if x.refused > 0 && c.name == plainName {
 			continue // it does not retry
 		}
 		b.Run(c.kind+"/"+c.name, func(b *testing.B) {
@@ -247,7 +249,7 @@ func (l *loopback) check(b *testing.B, want int) {
 
 func measureLoopback(b *testing.B, x exchange, group []client) {
 	for _, c := range group {
-		if x.refused > 0 && (c.leaks || c.kind == floor && c.name == "plain http.Client") {
+		if x.refused > 0 && (c.leaks || c.name == plainName) {
 			continue // each body left open costs a connection: they would run out
 		}
 		b.Run(c.kind+"/"+c.name, func(b *testing.B) {

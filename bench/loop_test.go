@@ -23,29 +23,35 @@ import (
 // none show what is left without it, for those who know the difference.
 const tick = time.Nanosecond
 
-func BenchmarkLoopSuccess(b *testing.B) {
-	group := append(loops(5, tick),
+func BenchmarkLoopSuccess(b *testing.B)              { measure(b, succeed, loopSuccess()) }
+func BenchmarkLoopThreeFailures(b *testing.B)        { measure(b, recover3, loopThreeFailures(tick)) }
+func BenchmarkLoopThreeFailuresNoDelay(b *testing.B) { measure(b, recover3, loopThreeFailures(0)) }
+func BenchmarkLoopGiveUp(b *testing.B)               { measure(b, giveUp, loopGiveUp()) }
+
+var (
+	succeed  = expect{failures: 0, calls: 1}
+	recover3 = expect{failures: 3, calls: 4}
+	giveUp   = expect{failures: always, calls: 3, errs: 1}
+)
+
+func loopSuccess() []candidate {
+	return append(loops(5, tick),
+		candidate{floor, "plain call", func() loop { return plainCall }},
 		candidate{ours, "Do, zero Config", func() loop { return ourDo(retry.Config{}) }},
 		candidate{ours, "Do, filled Config", func() loop { return ourDo(filled(5, tick)) }},
-		candidate{ours, "Run, zero Config", func() loop { return ourRun(retry.Config{}) }},
-		candidate{floor, "plain call", func() loop { return plainCall }})
-	measure(b, expect{failures: 0, calls: 1}, group)
+		candidate{ours, "Run, zero Config", func() loop { return ourRun(retry.Config{}) }})
 }
 
-func BenchmarkLoopThreeFailuresNoDelay(b *testing.B) {
-	measure(b, expect{failures: 3, calls: 4}, append(loops(3, 0),
-		candidate{ours, "Do", func() loop { return ourDo(plain(3, 0)) }}))
+func loopThreeFailures(delay time.Duration) []candidate {
+	group := append(loops(3, delay), candidate{ours, "Do", func() loop { return ourDo(plain(3, delay)) }})
+	if delay > 0 {
+		group = append(group, candidate{ours, "Do, filled Config", func() loop { return ourDo(filled(3, delay)) }})
+	}
+	return group
 }
 
-func BenchmarkLoopThreeFailures(b *testing.B) {
-	measure(b, expect{failures: 3, calls: 4}, append(loops(3, tick),
-		candidate{ours, "Do", func() loop { return ourDo(plain(3, tick)) }},
-		candidate{ours, "Do, filled Config", func() loop { return ourDo(filled(3, tick)) }}))
-}
-
-func BenchmarkLoopGiveUp(b *testing.B) {
-	measure(b, expect{failures: always, calls: 3, errs: 1}, append(loops(2, tick),
-		candidate{ours, "Do", func() loop { return ourDo(plain(2, tick)) }}))
+func loopGiveUp() []candidate {
+	return append(loops(2, tick), candidate{ours, "Do", func() loop { return ourDo(plain(2, tick)) }})
 }
 
 // plain is as much of a Config as every peer has.
