@@ -175,20 +175,20 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
 	return pass{}, halt{}
 }
 
-// limited waits for the limiter, and for the gate if that closes meanwhile.
+// limited waits for the limiter. If the gate closes meanwhile it waits for that,
+// and for the limiter anew: what it had been granted was for an earlier time.
 func (c *call) limited(ctx context.Context, cfg *Config) halt {
-	if err := cfg.Limiter.Wait(ctx); err != nil && !done(ctx) {
-		return halt{reason: err}
-	}
-	if stop := c.fits(ctx, cfg, 0); stop.reason != nil {
-		return stop
-	}
-	if cfg.Gate != nil {
-		if _, paused := cfg.Gate.PausedUntil(); paused {
-			return c.waitAt(ctx, cfg, cfg.Gate)
+	for {
+		if err := cfg.Limiter.Wait(ctx); err != nil && !done(ctx) {
+			return halt{reason: err}
+		}
+		if stop := c.fits(ctx, cfg, 0); stop.reason != nil || cfg.Gate == nil || cfg.Gate.left() == 0 {
+			return stop
+		}
+		if stop := c.waitAt(ctx, cfg, cfg.Gate); stop.reason != nil {
+			return stop
 		}
 	}
-	return halt{}
 }
 
 // admitted returns the breaker's pass.
