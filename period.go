@@ -217,7 +217,7 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 	b.unlock()
 }
 
-// succeed counts a success in a free period. After a success, that is all.
+// succeed counts a success in a closed period. After a success, that is all.
 func (p *period) succeed() {
 	p.tally.success()
 	if p.consecutive.Load() != 0 {
@@ -235,8 +235,7 @@ func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, stre
 	}
 	switch v {
 	case success:
-		p.tally.success()
-		p.consecutive.Store(0)
+		p.succeed()
 	case neutral:
 		p.neutrals++
 	case failure:
