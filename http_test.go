@@ -212,7 +212,7 @@ func TestOutcome_Errors(t *testing.T) {
 	wantsCert.StartTLS()
 	defer wantsCert.Close()
 	proxy := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(407) })
-	loop := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 302) })
+	loop := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) })
 
 	for _, test := range []struct {
 		name, url string
