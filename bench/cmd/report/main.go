@@ -1,7 +1,7 @@
 // Command report runs the benchmarks of this module round after round, and
 // writes RESULTS.md and a bar chart for each group from the medians.
 //
-//	go run ./cmd/report            about six minutes
+//	go run ./cmd/report            about seven minutes
 //	go run ./cmd/report -quick     less than one, to see whether it works
 //
 // All candidates take their turn in every round, so that a machine that is slow
