@@ -11,23 +11,12 @@ import (
 	"sync/atomic"
 )
 
-// outgoing is one attempt at a request on its way: its context, its own copy of
-// the URL, and its body, watched. They share one allocation.
+// outgoing is one attempt at a request on its way: its context and its own copy
+// of the URL, in one allocation.
 type outgoing struct {
 	context.Context // the attempt's
 	method          string
 	url             url.URL
-
-	body   io.ReadCloser
-	keeper *replayer // of a body that has no GetBody
-	length int64     // as declared; 0 or less if unknown
-	fresh  func() (io.ReadCloser, error)
-
-	read    atomic.Int64 // bytes
-	touched atomic.Bool  // somebody began to read
-	closed  atomic.Bool
-	ended   atomic.Bool           // the body's end was seen
-	failure atomic.Pointer[error] // what the body itself failed with
 }
 
 type outgoingKey struct{}
@@ -46,45 +35,59 @@ func caredFor(req *http.Request) bool {
 	return ok && o.method == req.Method && o.url.Path == req.URL.Path && o.url.RawQuery == req.URL.RawQuery
 }
 
+// upload is the body of one attempt, watched.
+type upload struct {
+	body   io.ReadCloser
+	keeper *replayer // of a body that has no GetBody
+	length int64     // as declared; 0 or less if unknown
+	fresh  func() (io.ReadCloser, error)
+
+	read    atomic.Int64 // bytes
+	touched atomic.Bool  // somebody began to read
+	closed  atomic.Bool
+	ended   atomic.Bool           // the body's end was seen
+	failure atomic.Pointer[error] // what the body itself failed with
+}
+
 // Read reads the body and notes what became of it.
-func (o *outgoing) Read(p []byte) (int, error) {
-	o.touched.Store(true)
-	n, err := o.body.Read(p)
-	o.read.Add(int64(n))
+func (u *upload) Read(p []byte) (int, error) {
+	u.touched.Store(true)
+	n, err := u.body.Read(p)
+	u.read.Add(int64(n))
 	switch {
 	case err == io.EOF:
-		o.ended.Store(true)
-	case err != nil && !o.closed.Load():
+		u.ended.Store(true)
+	case err != nil && !u.closed.Load():
 		failure := err // a copy, so that err itself can stay on the stack
-		o.failure.Store(&failure)
+		u.failure.Store(&failure)
 	}
 	return n, err
 }
 
 // Close closes the body, once, however often net/http does.
-func (o *outgoing) Close() error {
-	if o.closed.Swap(true) {
+func (u *upload) Close() error {
+	if u.closed.Swap(true) {
 		return nil
 	}
-	if o.keeper != nil {
-		return o.keeper.letGo(o)
+	if u.keeper != nil {
+		return u.keeper.letGo(u)
 	}
-	return o.body.Close()
+	return u.body.Close()
 }
 
 // reopen is GetBody for net/http, which may send an attempt anew by itself. What
 // it sends then counts as read.
-func (o *outgoing) reopen() (io.ReadCloser, error) {
-	body, err := o.fresh()
+func (u *upload) reopen() (io.ReadCloser, error) {
+	body, err := u.fresh()
 	if err != nil {
 		return nil, err
 	}
-	return &reopened{body, o}, nil
+	return &reopened{body, u}, nil
 }
 
 type reopened struct {
 	io.ReadCloser
-	of *outgoing
+	of *upload
 }
 
 func (r *reopened) Read(p []byte) (int, error) {
@@ -94,14 +97,14 @@ func (r *reopened) Read(p []byte) (int, error) {
 
 // fault is what is wrong with the body itself, and would be again: reading it
 // failed, or it is not as long as was declared.
-func (o *outgoing) fault(err error) error {
-	if failure := o.failure.Load(); failure != nil {
+func (u *upload) fault(err error) error {
+	if failure := u.failure.Load(); failure != nil {
 		if !errors.Is(err, *failure) { // net/http mostly returns it itself
 			err = errors.Join(err, *failure)
 		}
 		return &bodyError{err}
 	}
-	if n := o.read.Load(); o.length > 0 && (n > o.length || o.ended.Load() && n < o.length) {
+	if n := u.read.Load(); u.length > 0 && (n > u.length || u.ended.Load() && n < u.length) {
 		return &bodyError{err}
 	}
 	return nil
@@ -130,7 +133,7 @@ type replayer struct {
 	limit   int64
 	lost    bool  // more than limit was read, and is not remembered
 	err     error // what source ended with
-	last    *outgoing
+	last    *upload
 	final   bool // no other attempt will come
 	closed  bool
 }
@@ -145,7 +148,7 @@ func newReplayer(req *http.Request, limit int64) *replayer {
 }
 
 // open returns the body for the next attempt, from its beginning.
-func (r *replayer) open(o *outgoing) io.ReadCloser {
+func (r *replayer) open(o *upload) io.ReadCloser {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last = o
@@ -161,7 +164,7 @@ func (r *replayer) replayable() bool {
 
 // letGo is called when an attempt closes its body. The source is closed with
 // the last one.
-func (r *replayer) letGo(o *outgoing) error {
+func (r *replayer) letGo(o *upload) error {
 	r.mu.Lock()
 	r.turn.Broadcast()
 	closing := r.final && !r.closed && o == r.last
@@ -209,7 +212,7 @@ func (r *replayer) keep(p []byte) {
 // replay is one attempt's view of a replayer.
 type replay struct {
 	r     *replayer
-	of    *outgoing
+	of    *upload
 	chunk int // the next byte to read is at [chunk][at]
 	at    int
 	pos   int64

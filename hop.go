@@ -9,6 +9,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ type hop struct {
 	ctx     context.Context // of the attempt under way
 	resp    *http.Response  // the last attempt's, while it is in hand
 	timeout *timeoutContext // its time limits, if there are any
-	sent    *outgoing       // the last attempt's request
+	sent    *upload         // the last attempt's body, if it is watched
 
 	misdirected bool // a 421 has been answered by another connection
 	cookies     bool // the jar got new ones from a failed attempt
@@ -135,8 +136,8 @@ func (h *hop) attempt(ctx context.Context) (err error) {
 // next makes the attempt's request: a copy that shares nothing with the
 // caller's that anybody could change.
 func (h *hop) next(ctx context.Context) (*http.Request, error) {
+	h.sent = nil
 	o := &outgoing{method: h.req.Method, url: *h.req.URL}
-	h.sent = o
 	if limit := h.limit(); limit > 0 {
 		h.timeout = withTimeout(ctx, h.host.cfg.Clock, limit)
 		ctx = h.timeout
@@ -148,10 +149,31 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	if req.Trailer != nil {
 		req.Trailer = req.Trailer.Clone()
 	}
-	if req.Body != nil && req.Body != http.NoBody {
-		return req, h.attachBody(req, o)
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return req, nil
+	case h.inMemory():
+		return req, h.attachMemory(req)
 	}
-	return req, nil
+	return req, h.attachBody(req)
+}
+
+// inMemory reports whether the body is what http.NewRequest makes of a buffer
+// or a string. It can be had anew, cannot fail, and closing it does nothing, so
+// that nobody need watch it; and net/http sends such a body, and none that is
+// wrapped, in one write with the header.
+func (h *hop) inMemory() bool {
+	return h.req.GetBody != nil && reflect.TypeOf(h.req.Body) == typeInMemory
+}
+
+var typeInMemory = reflect.TypeOf(io.NopCloser(strings.NewReader("")))
+
+// attachMemory gives a retry its own copy of such a body.
+func (h *hop) attachMemory(req *http.Request) (err error) {
+	if h.call.attempts > 1 {
+		req.Body, err = h.req.GetBody()
+	}
+	return err
 }
 
 // limit is the time an attempt has until its headers arrive.
@@ -215,12 +237,12 @@ func (h *hop) refreshCookies(header http.Header) {
 }
 
 // attachBody gives the attempt a fresh reader.
-func (h *hop) attachBody(req *http.Request, o *outgoing) error {
-	o.length = req.ContentLength
-	req.Body = o
+func (h *hop) attachBody(req *http.Request) error {
+	u := &upload{length: req.ContentLength}
+	h.sent, req.Body = u, u
 	switch {
 	case h.keeper == nil:
-		o.body, o.fresh = h.req.Body, h.req.GetBody
+		u.body, u.fresh = h.req.Body, h.req.GetBody
 		if h.call.attempts > 1 {
 			body, err := h.req.GetBody()
 			if err != nil {
@@ -228,36 +250,36 @@ func (h *hop) attachBody(req *http.Request, o *outgoing) error {
 				given.Attempts-- // this one has not begun
 				return Permanent(given)
 			}
-			o.body = body
+			u.body = body
 		}
 		if h.idempotent() {
 			return nil // net/http may use the caller's GetBody itself: nobody need watch
 		}
 	case h.file != nil:
-		o.keeper = h.keeper
-		h.keeper.open(o)
+		u.keeper = h.keeper
+		h.keeper.open(u)
 		file := h.file // closures over h itself would put it on the heap for every request
-		o.body = io.NopCloser(file())
-		o.fresh = func() (io.ReadCloser, error) { return io.NopCloser(file()), nil }
+		u.body = io.NopCloser(file())
+		u.fresh = func() (io.ReadCloser, error) { return io.NopCloser(file()), nil }
 		if h.length == 0 {
 			req.Body, req.GetBody = http.NoBody, nil
-			return o.Close()
+			return u.Close()
 		}
 		if req.ContentLength <= 0 && len(req.TransferEncoding) == 0 {
-			req.ContentLength, o.length = h.length, h.length
+			req.ContentLength, u.length = h.length, h.length
 		}
 	default:
-		o.keeper = h.keeper
+		u.keeper = h.keeper
 		keeper := h.keeper
-		o.body = keeper.open(o)
-		o.fresh = func() (io.ReadCloser, error) {
+		u.body = keeper.open(u)
+		u.fresh = func() (io.ReadCloser, error) {
 			if !keeper.replayable() {
 				return nil, ErrBodyNotReplayable
 			}
-			return keeper.open(o), nil
+			return keeper.open(u), nil
 		}
 	}
-	req.GetBody = o.reopen
+	req.GetBody = u.reopen
 	return nil
 }
 
@@ -329,8 +351,13 @@ func (h *hop) judgeError(err error) error {
 	if done(h.ctx) {
 		return err // the caller's doing: the loop sees to it
 	}
-	if fault := h.sent.fault(err); fault != nil {
-		return Permanent(fault)
+	if h.sent != nil {
+		if fault := h.sent.fault(err); fault != nil {
+			return Permanent(fault)
+		}
+	}
+	if h.inMemory() && !h.asLongAsDeclared() {
+		return Permanent(&bodyError{err})
 	}
 	if h.hopeless(err) {
 		return Permanent(err)
@@ -415,8 +442,11 @@ func (h *hop) unsent(err error) bool {
 	if errors.As(err, &stream) {
 		return stream.Code == refusedStream
 	}
+	if h.t.core.std != nil && isHandshakeTimeout(err) {
+		return true
+	}
 	// HTTP/1 sends nothing before it has begun to read the body.
-	if h.sent.body != nil && h.sent.length != 0 && !h.sent.touched.Load() && h.host.proto.Load() < 2 {
+	if h.sent != nil && h.sent.length != 0 && !h.sent.touched.Load() && h.host.proto.Load() < 2 {
 		return true
 	}
 	return !walk(err, func(err error) bool {
@@ -428,6 +458,25 @@ func (h *hop) unsent(err error) bool {
 		}
 		return true
 	})
+}
+
+// isHandshakeTimeout tells the one timeout of http.Transport that is neither of
+// the network nor of a context.
+func isHandshakeTimeout(err error) bool {
+	var timeout net.Error
+	var op *net.OpError
+	return errors.As(err, &timeout) && timeout.Timeout() && !errors.As(err, &op) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// asLongAsDeclared measures a body in memory, after something went wrong.
+func (h *hop) asLongAsDeclared() bool {
+	body, err := h.req.GetBody()
+	if err != nil || h.req.ContentLength <= 0 {
+		return true
+	}
+	defer body.Close()
+	n, _ := io.Copy(io.Discard, body)
+	return n == h.req.ContentLength
 }
 
 // hopeless reports whether the next attempt would fail in the same way. Some
@@ -586,7 +635,7 @@ func (h *hop) abandon() {
 	if h.resp != nil {
 		h.resp.Body.Close()
 	}
-	if h.sent != nil && h.sent.body != nil {
+	if h.sent != nil {
 		h.sent.Close()
 	}
 	h.release()

@@ -31,8 +31,10 @@ import (
 // number too large is the longest Duration.
 func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	hints := collectHints(h)
-	if date, ok := parseDate(hints.date, now); ok {
-		now = date
+	if hints.date != "" {
+		if date, ok := parseDate(hints.date, now); ok {
+			now = date
+		}
 	}
 	best := longest{}
 	for _, value := range hints.milliseconds {
@@ -147,6 +149,9 @@ func parseRetryAfter(value string, now time.Time) (time.Duration, bool) {
 	value = strings.TrimSpace(value)
 	d, ok := parseDecimal(value, time.Second)
 	if !ok {
+		if value == "" {
+			return 0, false
+		}
 		at, ok := parseDate(value, now)
 		return max(0, at.Sub(now)), ok
 	}
