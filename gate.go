@@ -14,8 +14,10 @@ import (
 // Gate pauses everybody who shares it when a server asks to be left alone: one
 // 429 with a Retry-After holds back all calls, first attempts too. When the
 // pause ends they are let through one by one, in the order in which they came:
-// the first at that very moment, the others at intervals of 5ms. Calls that come
-// a second later or more pass at once.
+// the first at that very moment, the others at intervals of 5ms. A pause that
+// follows while they are at it doubles the interval, up to 1s, and each call let
+// through shortens it again by a hundredth. Calls that come a second later or more,
+// with the interval back at 5ms, pass at once.
 //
 // A Gate is safe for concurrent use. The zero value is an open gate on the real
 // clock.
@@ -30,6 +32,8 @@ type Gate struct {
 
 const (
 	gateInterval = 5 * time.Millisecond
+	gateSlowest  = time.Second // the longest interval
+	gateSpeedUp  = 100         // an interval is shorter by one in so many than the one before
 	gateCalm     = time.Second // after a pause, until the gate stands open again
 )
 
@@ -49,6 +53,7 @@ func (g *Gate) pause(d time.Duration, log *slog.Logger) {
 	until := addTime(q.seen, d)
 	longer := until.After(q.until)
 	if longer {
+		q.slow()
 		q.hold(until)
 	}
 	listeners := g.listeners
@@ -68,7 +73,7 @@ func (g *Gate) pause(d time.Duration, log *slog.Logger) {
 // so that one look at the clock is never later than the next.
 func (g *Gate) line() *queue {
 	if g.queue == nil {
-		g.queue = new(queue)
+		g.queue = &queue{step: gateInterval, gap: gateInterval}
 	}
 	g.queue.adjust(now(g.clock))
 	g.busy.Store(true)
@@ -193,20 +198,31 @@ func (g *Gate) OnPause(fn func(until time.Time)) {
 // the time of its turn and waits for it by itself; when turns move it is told.
 // The gate's mu guards it.
 type queue struct {
-	seen    time.Time // the clock, as last seen
-	until   time.Time // the end of the pause: the first turn
-	next    time.Time // the earliest turn that is not given away or used up
+	seen    time.Time     // the clock, as last seen
+	until   time.Time     // the end of the pause: the first turn
+	next    time.Time     // the earliest turn that is not given away or used up
+	step    time.Duration // the interval before the next who passes
+	gap     time.Duration // the interval after the last turn given away
 	waiters []*waiter
 }
 
 type waiter struct {
 	at    time.Time     // its turn
+	gap   time.Duration // the interval after it
 	moved chan struct{} // receives when at has changed
+}
+
+// slow doubles the interval if a pause is over, but not its crowd: they were let
+// through faster than the server likes.
+func (q *queue) slow() {
+	if !q.until.IsZero() && !q.seen.Before(q.until) && !q.idle() {
+		q.step = min(2*q.step, gateSlowest)
+	}
 }
 
 // hold moves the first turn, and with it all others.
 func (q *queue) hold(until time.Time) {
-	q.until, q.next = until, until
+	q.until, q.next, q.gap = until, until, q.step
 	for _, w := range q.waiters {
 		q.give(w)
 	}
@@ -214,11 +230,18 @@ func (q *queue) hold(until time.Time) {
 
 // give gives w the next turn.
 func (q *queue) give(w *waiter) {
-	w.at, q.next = q.next, q.next.Add(gateInterval)
+	w.at, w.gap = q.next, q.gap
+	q.advance()
 	select {
 	case w.moved <- struct{}{}:
 	default: // it has not looked since it was last told
 	}
+}
+
+// advance uses up a turn.
+func (q *queue) advance() {
+	q.next = q.next.Add(q.gap)
+	q.gap = max(q.gap-q.gap/gateSpeedUp, gateInterval)
 }
 
 // join returns nil if a newcomer may pass right now, or else the newcomer's
@@ -229,7 +252,9 @@ func (q *queue) join() *waiter {
 		return nil
 	}
 	if len(q.waiters) == 0 && !q.next.After(q.seen) {
-		q.next = q.seen.Add(gateInterval)
+		q.next, q.gap = q.seen, q.step
+		q.advance()
+		q.step = q.gap
 		return nil
 	}
 	w := &waiter{moved: make(chan struct{}, 1)}
@@ -239,8 +264,9 @@ func (q *queue) join() *waiter {
 	return w
 }
 
-// calm reports whether the pause was over some time ago.
-func (q *queue) calm() bool { return q.seen.Sub(q.until) >= gateCalm }
+// calm reports whether the pause was over some time ago, and the server has
+// not been seen to dislike the usual interval since.
+func (q *queue) calm() bool { return q.seen.Sub(q.until) >= gateCalm && q.step == gateInterval }
 
 // idle reports whether the crowd after the pause is gone as well.
 func (q *queue) idle() bool { return q.calm() && len(q.waiters) == 0 }
@@ -250,9 +276,10 @@ func (q *queue) leave(w *waiter, passed bool) {
 	i := slices.Index(q.waiters, w)
 	q.waiters = slices.Delete(q.waiters, i, i+1)
 	if passed {
+		q.step = max(w.gap-w.gap/gateSpeedUp, gateInterval)
 		return
 	}
-	q.next = w.at
+	q.next, q.gap = w.at, w.gap
 	for _, behind := range q.waiters[i:] {
 		q.give(behind)
 	}
