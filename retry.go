@@ -204,6 +204,11 @@ func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
 		if stop := c.waitFor(ctx, cfg, cfg.Breaker); stop.reason != nil {
 			return pass, stop.dueTo(rejection)
 		}
+		if cfg.Gate != nil && cfg.Gate.left() > 0 { // closed meanwhile
+			if stop := c.waitAt(ctx, cfg, cfg.Gate); stop.reason != nil {
+				return pass, stop
+			}
+		}
 	}
 }
 
