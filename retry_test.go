@@ -368,12 +368,12 @@ func TestR18_DoWaitsForFn(t *testing.T) {
 }
 
 func TestR27_HugeDelaysDoNotOverflow(t *testing.T) {
-	for _, cfg := range []retry.Config{
-		{MaxElapsed: time.Second, Backoff: retry.ConstantBackoff(math.MaxInt64), MaxDelay: math.MaxInt64},
-		{MaxElapsed: time.Second, MaxRetryAfter: math.MaxInt64},
+	for cfg, err := range map[*retry.Config]error{
+		{MaxElapsed: time.Second, Backoff: retry.ConstantBackoff(math.MaxInt64), MaxDelay: math.MaxInt64}: errDown,
+		{MaxElapsed: time.Second, MaxRetryAfter: math.MaxInt64}:                                           retry.RetryAfter(errDown, math.MaxInt64),
 	} {
-		fn, calls := script(retry.RetryAfter(errDown, math.MaxInt64))
-		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		fn, calls := script(err)
+		gaveUp(t, retry.Run(t.Context(), *cfg, fn), retry.ErrMaxElapsed)
 		assert.Equal(t, 1, *calls)
 	}
 }
@@ -715,6 +715,8 @@ func TestR43_WaitersOfAHalfOpenBreakerFollowOneByOne(t *testing.T) {
 			}()
 		}
 		time.Sleep(time.Minute)
+		mu.Lock() // only the race detector needs it
+		defer mu.Unlock()
 		ms := time.Millisecond
 		assert.Equal(t, []time.Duration{1000 * ms, 2000 * ms, 2005 * ms, 2010 * ms, 2015 * ms}, begun)
 	})
@@ -958,6 +960,24 @@ func TestGateThatClosesDuringTheLimitersWait(t *testing.T) {
 		require.NoError(t, retry.Run(t.Context(), cfg, fn))
 		// Half a second until the pause, the pause, and then the limiter anew.
 		assert.Equal(t, 500*time.Millisecond+time.Minute+time.Second, time.Since(start))
+	})
+}
+
+// Nor does who waits for the breaker.
+func TestGateThatClosesDuringTheBreakersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Breaker: new(retry.CircuitBreaker), WaitWhenOpen: true, Gate: retry.NewGate(nil)}
+		cfg.Breaker.Trip(time.Second)
+		time.AfterFunc(500*time.Millisecond, func() { cfg.Gate.Pause(time.Minute) })
+		start := time.Now()
+		fn, _ := script(nil)
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, time.Minute+500*time.Millisecond, time.Since(start))
+
+		cfg.Breaker.Trip(time.Second)
+		cfg.MaxElapsed = 10 * time.Second
+		time.AfterFunc(500*time.Millisecond, func() { cfg.Gate.Pause(time.Minute) })
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
 	})
 }
 
