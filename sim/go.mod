@@ -2,7 +2,13 @@ module github.com/retryutils/retry/sim
 
 go 1.25.0
 
-require github.com/retryutils/retry v0.0.0
+require (
+	github.com/jonboulle/clockwork v0.5.0
+	github.com/retryutils/retry v0.0.0
+	github.com/stretchr/testify v1.12.1
+	golang.org/x/time v0.14.0
+	gonum.org/v1/plot v0.17.0
+)
 
 require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect
@@ -11,12 +17,9 @@ require (
 	git.sr.ht/~sbinet/gg v0.7.0 // indirect
 	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b // indirect
 	github.com/golang/freetype v0.0.0-20170609003504-e2365dfdc4a0 // indirect
-	github.com/jonboulle/clockwork v0.5.0 // indirect
-	github.com/stretchr/testify v1.12.1 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/image v0.30.0 // indirect
 	golang.org/x/text v0.28.0 // indirect
-	golang.org/x/time v0.14.0 // indirect
-	gonum.org/v1/plot v0.17.0 // indirect
 )
 
 replace github.com/retryutils/retry => ../

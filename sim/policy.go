@@ -68,6 +68,11 @@ var (
 	growing     = retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2, MaxRecoveryTimeout: time.Minute}
 )
 
+// patient is for workers that wait until the dependency is back.
+var patient = retry.BreakerConfig{RecoveryTimeout: 4 * time.Second, RecoveryJitter: 0.1}
+
+const patientName = "4s +10 %, backoff at most 4s"
+
 // recommended is what the README advises for a dependency that many call.
 func recommended(e *env) retry.Config {
 	return retry.Config{Budget: budget(0.1, 1), Breaker: e.breaker(spread)}

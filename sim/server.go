@@ -132,9 +132,9 @@ func total(bins []int, i interval) (n int) {
 	return n
 }
 
-// peak is the largest sum of width neighbouring bins.
+// peak is the largest sum of width bins, one such group after the other.
 func peak(bins []int, i interval, width int) (most int) {
-	for b := int(i.from * binsPerSecond); b+width <= min(int(i.to*binsPerSecond), len(bins)); b++ {
+	for b := int(i.from * binsPerSecond); b+width <= min(int(i.to*binsPerSecond), len(bins)); b += width {
 		n := 0
 		for _, v := range bins[b : b+width] {
 			n += v

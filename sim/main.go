@@ -1,0 +1,45 @@
+// Command sim drives the library in a time of its own through the workloads of
+// the literature on retries, and writes what it finds to RESULTS.md and
+// results/ beside it.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+)
+
+func main() {
+	seed := flag.Uint64("seed", 1, "of everything random")
+	trials := flag.Int("trials", 40, "of each contention experiment")
+	testing.Init()
+	flag.Parse()
+	began := time.Now()
+	// The worlds need synctest bubbles, which package testing alone hands out.
+	inTest(func(t *testing.T) {
+		f := simulate(t, *seed, *trials)
+		report := f.markdown(*seed)
+		fmt.Print(report)
+		fmt.Fprintf(os.Stderr, "took %v\n", time.Since(began).Round(100*time.Millisecond))
+		if err := f.write(folder(), report); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	})
+}
+
+func inTest(f func(*testing.T)) {
+	all := func(string, string) (bool, error) { return true, nil }
+	testing.Main(all, []testing.InternalTest{{Name: "sim", F: f}}, nil, nil)
+}
+
+// folder is where this program's source lies.
+func folder() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(file)
+}
