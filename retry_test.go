@@ -147,24 +147,27 @@ func TestR07_NeverACallAfterACancel(t *testing.T) {
 	}
 }
 
-// When the wait ends at the same instant as the context, select picks at
-// random; there must be no call either way.
+// suddenClock has each wait end at once, and at the same instant the context.
+type suddenClock struct {
+	*clockwork.FakeClock
+	cancel func()
+}
+
+func (c suddenClock) NewTimer(d time.Duration) clockwork.Timer {
+	c.Advance(d)
+	c.cancel()
+	return c.FakeClock.NewTimer(0)
+}
+
+// When both are ready, select picks at random; there must be no call either way.
 func TestR07_CancelAtTheSameInstantAsTheTimer(t *testing.T) {
 	for range 50 {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(time.Second, cancel) // before the wait's own timer is set
-			fn, calls := script(errDown)
-			err := retry.Run(ctx, exact, func(ctx context.Context) error {
-				require.NoError(t, ctx.Err())
-				return fn(ctx)
-			})
-			assert.Error(t, err)
-			if *calls == 1 {
-				assert.ErrorIs(t, err, context.Canceled)
-			}
-			cancel()
-		})
+		ctx, cancel := context.WithCancel(context.Background())
+		clock := suddenClock{clockwork.NewFakeClock(), cancel}
+		fn, calls := script(errDown)
+		e := gaveUp(t, retry.Run(ctx, retry.Config{Clock: clock}, fn), context.Canceled)
+		assert.Equal(t, 1, *calls)
+		assert.Equal(t, errDown, e.Err)
 	}
 }
 
@@ -774,20 +777,16 @@ func TestR43_OpenTimeEndsBetweenTwoLooks(t *testing.T) {
 
 // The context's end at the very moment at which the breaker half-opens wins.
 func TestR43_CancelAtTheMomentOfHalfOpen(t *testing.T) {
-	for range 30 {
-		synctest.Test(t, func(t *testing.T) {
-			b := new(retry.CircuitBreaker)
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(time.Second, cancel)
-			b.Trip(time.Second)
-			err := retry.Run(ctx, retry.Config{Breaker: b, WaitWhenOpen: true}, func(ctx context.Context) error {
-				assert.NoError(t, ctx.Err(), "called after the cancel")
-				return nil
-			})
-			if err != nil {
-				assert.ErrorIs(t, err, context.Canceled)
-			}
-		})
+	for range 50 {
+		ctx, cancel := context.WithCancel(context.Background())
+		clock := suddenClock{clockwork.NewFakeClock(), cancel}
+		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
+		b.Trip(time.Second)
+		fn, calls := script(nil)
+		gaveUp(t, retry.Run(ctx, retry.Config{Breaker: b, WaitWhenOpen: true, Clock: clock}, fn), context.Canceled)
+		assert.Zero(t, *calls)
+		assert.Equal(t, retry.StateHalfOpen, b.State())
+		permit(t, b) // and the place is free
 	}
 }
 
