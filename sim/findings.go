@@ -16,6 +16,7 @@ type findings struct {
 	open      []outcome // 20 processes
 	alone     []outcome // 1,000 processes
 	closed    []outcome // 1,000 workers of one process
+	fleet     []outcome // the same of 20 processes
 	hot       []outcome
 	hint      outcome     // 1,000 workers at one gate
 	recovery  [][]outcome // by breaker and length of the outage
@@ -32,6 +33,11 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 		each(t, &f.open, openPolicies(), func(p policy) outcome { return outage(20, 60).run(p, seed) })
 		each(t, &f.alone, openPolicies(), func(p policy) outcome { return outage(1000, 60).run(p, seed) })
 		each(t, &f.closed, closedPolicies(), func(p policy) outcome { return closedOutage(60).run(p, seed) })
+		each(t, &f.fleet, closedPolicies()[6:], func(p policy) outcome {
+			l := closedOutage(60)
+			l.processes, l.workers = 20, 50
+			return l.run(p, seed)
+		})
 		each(t, &f.hot, hotPolicies(), func(p policy) outcome { return hotOS(280).run(p, seed) })
 		f.recovery = make([][]outcome, len(breakers()))
 		for i, b := range breakers() {

@@ -3,6 +3,7 @@ package main
 import (
 	"image/color"
 	"path/filepath"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -28,6 +29,13 @@ func (f *findings) plot(folder string) error {
 		}
 	}
 	return nil
+}
+
+func ticks(from, to, step int) (ticks plot.ConstantTicks) {
+	for v := from; v <= to; v += step {
+		ticks = append(ticks, plot.Tick{Value: float64(v), Label: strconv.Itoa(v)})
+	}
+	return ticks
 }
 
 func newPlot(title, x, y string) *plot.Plot {
@@ -79,6 +87,7 @@ func (f *findings) plotOutage() (*plot.Plot, error) {
 		}
 	}
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -20, 120, 0, 1900
+	p.X.Tick.Marker, p.Y.Tick.Marker = ticks(-20, 120, 20), ticks(0, 1800, 300)
 	p.Legend.Left = true
 	return p, nil
 }
@@ -121,6 +130,7 @@ func (f *findings) plotThrottled() (*plot.Plot, error) {
 		p.Legend.Add(throttledPolicies()[i].name, bars)
 	}
 	p.NominalX(names...)
+	p.Y.Tick.Marker = ticks(0, 3000, 500)
 	p.X.Tick.Label.Font.Size = 8
 	p.Legend.Left = true
 	return p, nil

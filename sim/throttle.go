@@ -123,7 +123,8 @@ func (t throttled) run(p throttledPolicy, seed uint64) throttledOutcome {
 		}
 	}
 	w.run()
-	ideal := float64(t.jobs) / float64(t.limit) * t.window.Seconds()
+	windows := (t.jobs - 1) / t.limit // that must be over before the last job
+	ideal := float64(windows) * t.window.Seconds()
 	return throttledOutcome{
 		refused:  1000 * float64(r.refused) / float64(t.jobs),
 		makespan: w.since() / ideal,
