@@ -37,7 +37,8 @@ func NewBudget(ratio float64, burst int) (*Budget, error) {
 	if err := p.join("NewBudget"); err != nil {
 		return nil, err
 	}
-	b := &Budget{perCall: int64(math.Floor(ratio * unit)), limit: int64(burst) * unit}
+	// Rounded up, so that three deposits of a third make one.
+	b := &Budget{perCall: int64(math.Ceil(ratio * unit)), limit: int64(burst) * unit}
 	b.balance.Store(b.limit)
 	if ratio > 0 {
 		b.limit = max(b.limit, unit)

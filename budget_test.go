@@ -1,0 +1,106 @@
+package retry_test
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/retryutils/retry"
+)
+
+// attempts makes n calls that all fail, and counts the attempts.
+func attempts(t testing.TB, b *retry.Budget, n int) int {
+	cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: b, MaxRetries: retry.Unlimited}
+	total := 0
+	for range n {
+		fn, calls := script(errDown)
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrBudgetExhausted)
+		total += *calls
+	}
+	return total
+}
+
+func TestBudgetBoundsTheLoadAtTotalFailure(t *testing.T) {
+	for _, c := range []struct {
+		ratio float64
+		burst int
+	}{{0, 0}, {0, 3}, {0.1, 0}, {0.1, 3}, {0.2, 10}, {0.3, 2}, {1.0 / 3, 1}, {1, 5}, {2.5, 100}} {
+		for _, calls := range []int{1, 10, 1000} {
+			got := attempts(t, budget(t, c.ratio, c.burst), calls)
+			assert.GreaterOrEqual(t, got, calls, "first attempts are free")
+			assert.LessOrEqual(t, float64(got), float64(calls)*(1+c.ratio)+float64(c.burst)+1e-6, "%v", c)
+			if c.burst > 0 { // and what is allowed can be had; it is full before the first call
+				assert.GreaterOrEqual(t, float64(got), float64(calls)+float64(calls-1)*c.ratio+float64(c.burst)-1.001, "%v", c)
+			}
+		}
+	}
+}
+
+// Check and take are one step: 200 goroutines share exactly what is there.
+func TestR37_CheckAndTakeAreOneStep(t *testing.T) {
+	for burst, ratio := range []float64{0, 0, 0.1} {
+		cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: budget(t, ratio, 10*burst), MaxRetries: retry.Unlimited}
+		var calls atomic.Int64
+		rush(200, func() bool {
+			return retry.Run(t.Context(), cfg, func(context.Context) error { calls.Add(1); return errDown }) == nil
+		})
+		assert.LessOrEqual(t, calls.Load(), 200+int64(10*burst)+int64(200*ratio))
+		if ratio == 0 {
+			assert.Equal(t, 200+int64(10*burst), calls.Load())
+		}
+	}
+}
+
+func TestR38_WhatDrainsAndRefills(t *testing.T) {
+	b := budget(t, 0.5, 2)
+	succeed := retry.Config{Budget: b}
+	for range 100 { // saves up no more than the burst
+		assert.NoError(t, retry.Run(t.Context(), succeed, func(context.Context) error { return nil }))
+	}
+	assert.Equal(t, 1+2, attempts(t, b, 1))
+	for range 4 { // an error that is not retried takes nothing, and each call deposits
+		_ = retry.Run(t.Context(), succeed, func(context.Context) error { return retry.Permanent(errDown) })
+	}
+	assert.Equal(t, 1+2, attempts(t, b, 1))
+}
+
+// Time alone gives nothing: with a reserve per second in each process, many
+// processes together could outweigh their calls.
+func TestR39_OnlyCallsDeposit(t *testing.T) {
+	b := budget(t, 0, 1)
+	assert.Equal(t, 2, attempts(t, b, 1))
+	assert.Equal(t, 5, attempts(t, b, 5))
+	assert.Equal(t, 3, attempts(t, new(retry.Budget), 3), "the zero value allows no retry")
+}
+
+// With a burst of 0 it starts empty and saves up one.
+func TestBudgetWithoutABurst(t *testing.T) {
+	b := budget(t, 0.5, 0)
+	assert.Equal(t, 1, attempts(t, b, 1))
+	assert.Equal(t, 2, attempts(t, b, 1))
+	for range 10 {
+		assert.NoError(t, retry.Run(t.Context(), retry.Config{Budget: b}, func(context.Context) error { return nil }))
+	}
+	assert.Equal(t, 2, attempts(t, b, 1))
+}
+
+func TestImpossibleBudgets(t *testing.T) {
+	for want, c := range map[string]struct {
+		ratio float64
+		burst int
+	}{
+		"ratio is -0.1": {-0.1, 1}, "ratio is NaN": {math.NaN(), 1}, "ratio is +Inf": {math.Inf(1), 1},
+		"ratio is 1e+10": {1e10, 1}, "burst is -1": {0.1, -1}, "burst is 9223372036854775807": {0.1, math.MaxInt},
+	} {
+		b, err := retry.NewBudget(c.ratio, c.burst)
+		assert.Nil(t, b)
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+		assert.ErrorContains(t, err, want)
+	}
+	b := budget(t, 1e9, 1e9) // the largest there is does not overflow
+	fn, _ := script(errDown)
+	_ = retry.Run(t.Context(), retry.Config{Budget: b, Backoff: retry.ConstantBackoff(0)}, fn)
+}
