@@ -15,9 +15,10 @@ import (
 // 429 with a Retry-After holds back all calls, first attempts too. When the
 // pause ends they are let through one by one, in the order in which they came:
 // the first at that very moment, the others at intervals of 5ms. A pause that
-// follows while they are at it doubles the interval, up to 1s, and each call let
-// through shortens it again by a hundredth. Calls that come a second later or more,
-// with the interval back at 5ms, pass at once.
+// follows while they are at it doubles the interval, up to 1s; each call let
+// through shortens it by a hundredth, and ten minutes without a pause bring it
+// back to 5ms. Calls that come a second or more after a pause, with the interval
+// back at 5ms, pass at once.
 //
 // A Gate is safe for concurrent use. The zero value is an open gate on the real
 // clock.
@@ -35,6 +36,7 @@ const (
 	gateSlowest  = time.Second // the longest interval
 	gateSpeedUp  = 100         // an interval is shorter by one in so many than the one before
 	gateCalm     = time.Second // after a pause, until the gate stands open again
+	gateForget   = 10 * time.Minute
 )
 
 // NewGate returns an open gate on the given clock; nil means the real one.
@@ -295,6 +297,9 @@ func (q *queue) adjust(now time.Time) {
 		}
 	}
 	q.seen = now
+	if now.Sub(q.until) >= gateForget {
+		q.step = gateInterval
+	}
 }
 
 // addTime adds d to t, or as much of it as a time.Time can hold and compare.
