@@ -51,8 +51,9 @@ func occStrategies() []occStrategy {
 
 func occDelay(cfg retry.Config) occStrategy {
 	return occStrategy{delay: func(n int, _ time.Duration, random func() float64) time.Duration {
-		cfg.Rand = random
-		return cfg.Delay(n)
+		own := cfg // experiments run side by side
+		own.Rand = random
+		return own.Delay(n)
 	}}
 }
 

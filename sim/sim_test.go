@@ -106,6 +106,11 @@ func TestDeterministic(t *testing.T) {
 		synctest.Test(t, func(*testing.T) { second = closedOutage(10).run(p, 7) })
 		require.Equal(t, first, second)
 	}
+	// Experiments that ran side by side once drew from each other's randomness.
+	one, two := &findings{occSizes: []int{20, 50}}, &findings{occSizes: []int{20, 50}}
+	t.Run("all", func(t *testing.T) { one.contention(t, 1, trials) })
+	t.Run("all", func(t *testing.T) { two.contention(t, 1, trials) })
+	require.Equal(t, one.occ, two.occ)
 }
 
 func only(policies []policy, names ...string) (found []policy) {
