@@ -1,0 +1,360 @@
+package retry_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// model is a breaker that remembers everything that ever happened, and counts
+// it all anew whenever it is asked. It is slow and obviously right.
+type model struct {
+	cfg     retry.BreakerConfig
+	start   time.Time
+	now     time.Duration // since start
+	calls   []*modelCall  // all that were ever let through
+	results int           // how many results came in
+	periods []modelPeriod
+	last    error // failure since the last Reset
+	changes []retry.StateChange
+}
+
+type modelCall struct {
+	period     int // in which it was let through
+	start, end time.Duration
+	order      int // of its result among all results; 0: none yet, or too late
+	lost       bool
+	err        error
+	noticed    bool // found to be slow while it was in flight
+}
+
+type modelPeriod struct {
+	state        retry.State
+	since, lasts time.Duration
+	forced       bool
+	failed       bool // half-open, and ended by a failed probe
+	rejections   int
+}
+
+func (m *model) period() *modelPeriod { return &m.periods[len(m.periods)-1] }
+
+// calls of the period under way for which the condition holds.
+func (m *model) count(holds func(c *modelCall) bool) (n int) {
+	for _, c := range m.calls {
+		if c.period == len(m.periods)-1 && holds(c) {
+			n++
+		}
+	}
+	return n
+}
+
+func isNeutral(err error) bool { return err == context.Canceled }
+
+func (c *modelCall) inFlight() bool { return c.order == 0 }
+func (c *modelCall) neutral() bool  { return c.order > 0 && isNeutral(c.err) }
+func (c *modelCall) failed() bool   { return c.order > 0 && c.err != nil && !isNeutral(c.err) }
+func (c *modelCall) succeeded() bool {
+	return c.order > 0 && c.err == nil
+}
+
+func (m *model) late(c *modelCall) bool {
+	return c.inFlight() && m.cfg.SlowCallDuration > 0 && m.now-c.start >= m.cfg.SlowCallDuration
+}
+
+func (m *model) slow(c *modelCall) bool {
+	wasSlow := m.cfg.SlowCallDuration > 0 && c.end-c.start >= m.cfg.SlowCallDuration
+	return m.late(c) || (c.succeeded() || c.failed()) && wasSlow && m.within(c)
+}
+
+// within reports whether the call's result is still in the window.
+func (m *model) within(c *modelCall) bool {
+	rated := m.cfg.FailureRate > 0 || m.cfg.SlowCallRate > 0
+	tenth := m.cfg.Window / 10
+	return !rated || m.period().state != retry.StateClosed || m.now/tenth-c.end/tenth < 10
+}
+
+// consecutive is the number of failures since the last success.
+func (m *model) consecutive() (n int) {
+	var ended []*modelCall
+	for _, c := range m.calls {
+		if c.period == len(m.periods)-1 && c.order > 0 {
+			ended = append(ended, c)
+		}
+	}
+	slices.SortFunc(ended, func(a, b *modelCall) int { return cmp.Compare(a.order, b.order) })
+	for _, c := range ended {
+		if c.failed() {
+			n++
+		} else if c.succeeded() {
+			n = 0
+		}
+	}
+	return n
+}
+
+func (m *model) snapshot() retry.Snapshot {
+	p := m.period()
+	s := retry.Snapshot{
+		State:       p.state,
+		Requests:    m.count(func(c *modelCall) bool { return c.inFlight() || m.within(c) }),
+		Successes:   m.count(func(c *modelCall) bool { return c.succeeded() && m.within(c) }),
+		Failures:    m.count(func(c *modelCall) bool { return c.failed() && m.within(c) }),
+		Rejections:  p.rejections,
+		LastFailure: m.last,
+	}
+	if p.state == retry.StateClosed {
+		s.SlowCalls, s.ConsecutiveFailures = m.count(m.slow), m.consecutive()
+	}
+	if p.state == retry.StateOpen && !p.forced {
+		if until := p.since + p.lasts; m.now >= until {
+			s.State = retry.StateHalfOpen
+		} else {
+			s.OpenUntil = m.start.Add(until)
+		}
+	}
+	return s
+}
+
+func (m *model) change(p modelPeriod, err error) {
+	from := m.period().state
+	if p.since = m.now; from != p.state {
+		m.changes = append(m.changes, retry.StateChange{Name: m.cfg.Name, From: from, To: p.state, Err: err, At: m.start.Add(m.now)})
+	}
+	m.periods = append(m.periods, p)
+}
+
+// open lasts twice as long for each probe that failed since it was last closed.
+func (m *model) open(err error) {
+	lasts := m.cfg.RecoveryTimeout
+	for i := len(m.periods) - 1; i >= 0 && m.periods[i].state != retry.StateClosed; i-- {
+		if m.periods[i].failed {
+			lasts = min(2*lasts, m.cfg.MaxRecoveryTimeout)
+		}
+	}
+	m.change(modelPeriod{state: retry.StateOpen, lasts: lasts}, err)
+}
+
+// tooSlow looks for calls that were not known to be slow.
+func (m *model) tooSlow(leaving *modelCall) bool {
+	found := false
+	for _, c := range m.calls {
+		if c.period != len(m.periods)-1 || c.noticed {
+			continue
+		}
+		if m.late(c) || c == leaving && !c.neutral() && c.end-c.start >= m.cfg.SlowCallDuration {
+			c.noticed, found = true, true
+		}
+	}
+	calls := m.count(func(c *modelCall) bool {
+		return m.late(c) || (c.succeeded() || c.failed()) && m.within(c)
+	})
+	return m.cfg.SlowCallRate > 0 && found && calls >= m.cfg.MinCalls &&
+		float64(m.count(m.slow))/float64(calls) >= m.cfg.SlowCallRate
+}
+
+func (m *model) holdsPlace(c *modelCall) bool {
+	return c.inFlight() && !c.lost && m.now-c.start < m.cfg.ProbeTimeout
+}
+
+// allow returns the call if it is let through.
+func (m *model) allow() *modelCall {
+	p := m.period()
+	if p.state == retry.StateOpen && !p.forced && m.now >= p.since+p.lasts {
+		m.change(modelPeriod{state: retry.StateHalfOpen}, nil)
+		p = m.period()
+	}
+	if p.state == retry.StateClosed && m.tooSlow(nil) {
+		m.open(nil)
+		p = m.period()
+	}
+	if p.state == retry.StateOpen || p.state == retry.StateHalfOpen && m.count(m.holdsPlace) >= m.cfg.HalfOpenProbes {
+		p.rejections++
+		return nil
+	}
+	c := &modelCall{period: len(m.periods) - 1, start: m.now}
+	m.calls = append(m.calls, c)
+	return c
+}
+
+func (m *model) done(c *modelCall, err error) {
+	p := m.period()
+	if c.period != len(m.periods)-1 || !c.inFlight() || p.state == retry.StateHalfOpen && !m.holdsPlace(c) {
+		c.lost = true
+		return
+	}
+	m.results++
+	c.order, c.end, c.err = m.results, m.now, err
+	if c.failed() {
+		m.last = err
+	}
+	switch {
+	case p.state == retry.StateHalfOpen && c.failed():
+		p.failed = true
+		m.open(err)
+	case p.state == retry.StateHalfOpen:
+		if c.succeeded() && m.count((*modelCall).succeeded) >= m.cfg.SuccessThreshold {
+			m.change(modelPeriod{state: retry.StateClosed}, nil)
+		}
+	default:
+		slow := m.tooSlow(c)
+		failures, successes := m.snapshot().Failures, m.snapshot().Successes
+		calls := failures + successes
+		rate := c.failed() && m.cfg.FailureRate > 0 && calls >= m.cfg.MinCalls && float64(failures)/float64(calls) >= m.cfg.FailureRate
+		if slow || rate || c.failed() && m.cfg.FailureThreshold > 0 && m.consecutive() >= m.cfg.FailureThreshold {
+			m.open(err)
+		}
+	}
+}
+
+// tape is a script as bytes, 0 when it is over.
+type tape []byte
+
+func (b *tape) next() (n int) {
+	if len(*b) > 0 {
+		n, *b = int((*b)[0]), (*b)[1:]
+	}
+	return n
+}
+
+func (b *tape) pick(choices ...int) int { return choices[b.next()%len(choices)] }
+
+// modelConfig spells out all defaults, for the model to go by.
+func modelConfig(script *tape) retry.BreakerConfig {
+	second := int(time.Second)
+	cfg := retry.BreakerConfig{
+		Name:             "model",
+		FailureThreshold: script.pick(1, 2, 3, 5),
+		Window:           10 * time.Second,
+		MinCalls:         script.pick(1, 2, 4, 6),
+		RecoveryTimeout:  5 * time.Second,
+		HalfOpenProbes:   script.pick(1, 1, 2, 3),
+		SuccessThreshold: script.pick(1, 1, 2, 3),
+		ProbeTimeout:     time.Duration(script.pick(2*second, 7*second)),
+	}
+	cfg.MaxRecoveryTimeout = time.Duration(script.pick(5*second, 13*second, 40*second))
+	rates := script.next()
+	if rates&1 != 0 {
+		cfg.FailureRate = float64(1+rates>>4) / 16
+	}
+	if rates&2 != 0 {
+		cfg.SlowCallRate, cfg.SlowCallDuration = float64(1+rates>>4)/16, 1500*time.Millisecond
+	}
+	if rates&3 != 0 && rates&4 != 0 {
+		cfg.FailureThreshold = -1
+	}
+	return cfg
+}
+
+// runScript plays a script on a breaker and on the model, and tells where they
+// differ.
+func runScript(script tape) error {
+	clock := clockwork.NewFakeClock()
+	m := &model{cfg: modelConfig(&script), start: clock.Now(), periods: make([]modelPeriod, 1)}
+	cfg := m.cfg
+	cfg.Clock = clock
+	var changes []retry.StateChange
+	cfg.OnStateChange = func(s retry.StateChange) { changes = append(changes, s) }
+	b, err := retry.NewCircuitBreaker(cfg)
+	if err != nil {
+		return err
+	}
+	b.Snapshot() // the window begins
+	type pair struct {
+		permit retry.Permit
+		call   *modelCall
+	}
+	var permits []pair // also those that were used: they may come back twice
+	for step := 0; len(script) > 0; step++ {
+		op := ""
+		switch n := script.next(); {
+		case n < 90:
+			permit, err := b.Allow()
+			call := m.allow()
+			op = fmt.Sprintf("Allow: %v, want passed %v", err, call != nil)
+			if (err == nil) != (call != nil) {
+				return fmt.Errorf("step %d: %s", step, op)
+			}
+			if call != nil {
+				permits = append(permits, pair{permit, call})
+			}
+		case n < 190 && len(permits) > 0:
+			p := permits[len(permits)-1]
+			if n&1 != 0 { // an older one: late, twice, from another period
+				p = permits[script.next()%len(permits)]
+			}
+			result := []error{nil, nil, errors.New(fmt.Sprint("failure ", step)), errors.New("failure"), context.Canceled}[script.next()%5]
+			op = fmt.Sprint("Done: ", result)
+			p.permit.Done(result)
+			if p.call.inFlight() && !p.call.lost {
+				m.done(p.call, result)
+			}
+		case n < 245:
+			d := []time.Duration{1, 500 * time.Millisecond, time.Second, 1500 * time.Millisecond, 5 * time.Second, 5*time.Second - 1, 20 * time.Second}[script.next()%7]
+			op = fmt.Sprint("Advance: ", d)
+			clock.Advance(d)
+			m.now += d
+		case n < 248:
+			op = "Reset"
+			b.Reset()
+			m.last = nil
+			m.change(modelPeriod{state: retry.StateClosed}, nil)
+		case n < 250:
+			op = "ForceOpen"
+			b.ForceOpen()
+			m.change(modelPeriod{state: retry.StateOpen, forced: true}, nil)
+		default:
+			d := time.Duration(n-250) * 2 * time.Second
+			op = fmt.Sprint("Trip: ", d)
+			b.Trip(d)
+			if d > 0 && !m.period().forced {
+				m.change(modelPeriod{state: retry.StateOpen, lasts: d}, nil)
+			}
+		}
+		if got, want := b.Snapshot(), m.snapshot(); got != want || b.State() != want.State {
+			return fmt.Errorf("step %d, %s:\n got %+v\nwant %+v\nof %+v", step, op, got, want, m.cfg)
+		}
+		if !slices.Equal(changes, m.changes) {
+			return fmt.Errorf("step %d, %s:\n got %+v\nwant %+v", step, op, changes, m.changes)
+		}
+	}
+	return nil
+}
+
+// TestBreakerLikeTheModel plays random scripts. A failure names the seed that
+// repeats it.
+func TestBreakerLikeTheModel(t *testing.T) {
+	const sequences = 10_000
+	first := rand.Uint64()
+	for seed := first; seed < first+sequences; seed++ {
+		random := rand.New(rand.NewPCG(seed, 0))
+		script := make([]byte, 20+random.IntN(100))
+		for i := range script {
+			script[i] = byte(random.Uint32())
+		}
+		require.NoError(t, runScript(script), "seed %d", seed)
+	}
+}
+
+func FuzzBreakerScript(f *testing.F) {
+	f.Add([]byte("breaker"))
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 1, 100, 2, 200, 4, 1, 100, 0})
+	f.Add([]byte{1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 200, 3, 1, 101, 0, 0, 246, 101, 1, 2})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		if len(script) > 400 {
+			script = script[:400]
+		}
+		if err := runScript(script); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
