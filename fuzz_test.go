@@ -1,0 +1,108 @@
+package retry
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fuzzConfig is a Config of arbitrary fields. Validate and valid must agree on it.
+func fuzzConfig(t *testing.T, curve byte, initial, ceiling int64, multiplier, low, high, random float64) Config {
+	c := Config{
+		InitialDelay: time.Duration(initial), MaxDelay: time.Duration(ceiling), Multiplier: multiplier,
+		Jitter: Jitter{low, high}, Rand: func() float64 { return random },
+	}
+	switch curve % 6 {
+	case 1:
+		c.Backoff = ConstantBackoff(c.InitialDelay)
+	case 2:
+		c.Backoff = LinearBackoff(c.InitialDelay)
+	case 3:
+		c.Backoff = FibonacciBackoff(c.InitialDelay)
+	case 4:
+		c.Backoff = DecorrelatedBackoff(c.InitialDelay)
+	case 5:
+		c.Backoff = ExponentialBackoff(c.InitialDelay, multiplier)
+	}
+	if err := c.Validate(); c.valid() != (err == nil) {
+		t.Fatalf("valid() is %v, Validate() %v: %+v", c.valid(), err, c)
+	}
+	return c
+}
+
+// FuzzConfigDelay checks that no valid Config has a delay outside of
+// [0, MaxDelay], whatever the retry's number and the curve.
+func FuzzConfigDelay(f *testing.F) {
+	f.Add(byte(0), int64(0), int64(0), 0.0, 0.0, 0.0, 0.5, 1)
+	f.Add(byte(5), int64(time.Hour), int64(math.MaxInt64), math.MaxFloat64, 3.0, 4.0, 0.999, math.MaxInt)
+	f.Fuzz(func(t *testing.T, curve byte, initial, ceiling int64, multiplier, low, high, random float64, retry int) {
+		c := fuzzConfig(t, curve, initial, ceiling, multiplier, low, high, random)
+		if !c.valid() {
+			return
+		}
+		d := c.Delay(retry)
+		if d < 0 || d > c.maxDelay() {
+			t.Fatalf("Delay(%d) is %v: %+v", retry, d, c)
+		}
+		if hint := time.Duration(ceiling); hint > 0 && random >= 0 && random < 1 {
+			if long := c.lengthen(hint); long < hint || float64(long) > float64(hint)*1.1+1 {
+				t.Fatalf("a wish to wait for %v is lengthened to %v: %+v", hint, long, c)
+			}
+		}
+	})
+}
+
+// FuzzConfigValid checks that the quick judgement on a Config, and the one in
+// words, are the same.
+func FuzzConfigValid(f *testing.F) {
+	f.Add(0, int64(0), int64(0), int64(0), int64(0), int64(0), 0.0, 0.0, 0.0, 0)
+	f.Add(-2, int64(1), int64(-1), int64(1), int64(1), int64(1), 1.5, 0.5, 1.5, 503)
+	f.Add(-1, int64(math.MinInt64), int64(1), int64(1), int64(1), int64(1), math.NaN(), math.Inf(1), math.NaN(), 99)
+	f.Fuzz(func(t *testing.T, retries int, initial, ceiling, elapsed, timeout, after int64, multiplier, low, high float64, code int) {
+		c := Config{
+			MaxRetries: retries, InitialDelay: time.Duration(initial), MaxDelay: time.Duration(ceiling),
+			MaxElapsed: time.Duration(elapsed), AttemptTimeout: time.Duration(timeout), MaxRetryAfter: time.Duration(after),
+			Multiplier: multiplier, Jitter: Jitter{low, high},
+		}
+		if code != 0 {
+			c.RetryStatusCodes = []int{503, code}
+		}
+		if err := c.Validate(); c.valid() != (err == nil) {
+			t.Fatalf("valid() is %v, Validate() %v", c.valid(), err)
+		}
+	})
+}
+
+// FuzzConfigFromEnv checks that what is read is valid or reported, never both,
+// and that a report names a variable or field.
+func FuzzConfigFromEnv(f *testing.F) {
+	f.Add("HGNC", "hgnc\n5\n1s\n60\n2\n0.8,1.2\n1m\n30\n5m\n429,503\ntrue")
+	f.Add("", "\nunlimited\n1e300\nNaN\n-Inf\nfull\n-1\n0x1p-2\n9999999999h\n,\nT")
+	f.Fuzz(func(t *testing.T, prefix, lines string) {
+		names := []string{"NAME", "MAX_RETRIES", "INITIAL_DELAY", "MAX_DELAY", "MULTIPLIER", "JITTER", "MAX_ELAPSED",
+			"ATTEMPT_TIMEOUT", "MAX_RETRY_AFTER", "RETRY_STATUS_CODES", "WAIT_WHEN_OPEN"}
+		env := map[string]string{}
+		for i, value := range strings.Split(lines, "\n") {
+			if key := names[i%len(names)]; prefix == "" {
+				env[key] = value
+			} else {
+				env[strings.TrimSuffix(prefix, "_")+"_"+key] = value
+			}
+		}
+		c, err := configFrom(prefix, func(name string) string { return env[name] })
+		if err == nil {
+			if err := c.Validate(); err != nil {
+				t.Fatalf("read an invalid Config: %v", err)
+			}
+			return
+		}
+		if !errors.Is(err, ErrInvalidConfig) {
+			t.Fatalf("an error of another kind: %v", err)
+		}
+		if c.Name != "" || c.MaxRetries != 0 || c.RetryStatusCodes != nil {
+			t.Fatalf("an error, and a Config: %+v", c)
+		}
+	})
+}
