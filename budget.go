@@ -28,8 +28,8 @@ const unit = 1_000_000_000
 // of which burst may be saved up, and are there from the start. With a burst of
 // 0 it starts empty and saves up one at the most.
 //
-// Keep burst small, 2 or 3: each process of a fleet has its own, and the
-// dependency sees their sum.
+// Keep burst small, at 1 where many processes each have a budget: the dependency
+// sees the sum of what they have saved up.
 func NewBudget(ratio float64, burst int) (*Budget, error) {
 	var p problems
 	p.require(ratio >= 0 && ratio <= maxBudget, "ratio", ratio, "a finite number of 0 or more")

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"image/color"
+	"os"
 	"path/filepath"
 	"strconv"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // colours that are told apart in print and by the colour-blind (Okabe, Ito).
@@ -24,11 +29,30 @@ func (f *findings) plot(folder string) error {
 		if err != nil {
 			return err
 		}
-		if err := p.Save(9*vg.Inch, 4.5*vg.Inch, filepath.Join(folder, name)); err != nil {
+		if err := save(p, filepath.Join(folder, name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// save writes the picture with some white around it, so that labels at its edge
+// are whole.
+func save(p *plot.Plot, path string) error {
+	const margin = 14
+	c := vgsvg.New(9*vg.Inch, 4.5*vg.Inch)
+	canvas := draw.New(c)
+	canvas.SetColor(color.White)
+	canvas.Fill(canvas.Rectangle.Path())
+	p.Draw(draw.Crop(canvas, margin, -margin, margin, -margin))
+	var svg bytes.Buffer
+	if _, err := c.WriteTo(&svg); err != nil {
+		return err
+	}
+	// Not everybody has the font; these have letters of the same width.
+	const family = "font-family:Liberation Sans"
+	text := bytes.ReplaceAll(svg.Bytes(), []byte(family), []byte(family+",Arial,Helvetica,sans-serif"))
+	return os.WriteFile(path, text, 0o644)
 }
 
 func ticks(from, to, step int) (ticks plot.ConstantTicks) {
@@ -39,6 +63,7 @@ func ticks(from, to, step int) (ticks plot.ConstantTicks) {
 }
 
 func newPlot(title, x, y string) *plot.Plot {
+	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
 	p.Title.TextStyle.Font.Size = 15
