@@ -3,7 +3,6 @@ package retry
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -262,107 +261,6 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	}
 	b.leave(p, judgeCall(b, ctx, err), err, nil)
 	return err
-}
-
-// Allow asks for a permit for one call, whose result must be reported with
-// [Permit.Done]. It returns an [*OpenError] if there is none.
-func (b *CircuitBreaker) Allow() (Permit, error) {
-	p, rejection := b.enter(nil)
-	if rejection != nil {
-		return Permit{}, rejection
-	}
-	t := tickets.Get().(*ticket)
-	t.breaker, t.pass = b, p
-	return Permit{t, t.turn.Load()}, nil
-}
-
-// Permit is the permit of one call that [CircuitBreaker.Allow] gave.
-type Permit struct {
-	ticket *ticket
-	turn   uint64
-}
-
-// Done reports the call's result. Only the first report counts, whatever the
-// number of copies of the Permit. On a zero Permit it does nothing.
-func (p Permit) Done(err error) {
-	if p.ticket == nil || !p.ticket.turn.CompareAndSwap(p.turn, p.turn+1) {
-		return
-	}
-	b, pass := p.ticket.breaker, p.ticket.pass
-	p.ticket.breaker, p.ticket.pass.period = nil, nil
-	tickets.Put(p.ticket)
-	b.leave(pass, b.judge(err), err, nil)
-}
-
-// ticket makes a Permit count once without an allocation for each: it serves
-// one permit after the other, and its turn tells them apart.
-type ticket struct {
-	turn    atomic.Uint64
-	breaker *CircuitBreaker
-	pass    pass
-}
-
-var tickets = sync.Pool{New: func() any { return new(ticket) }}
-
-// verdict is what a result means to a breaker.
-type verdict int
-
-const (
-	success verdict = iota
-	failure
-	neutral
-)
-
-// errAbandoned is the result of a call that did not return: it panicked, or
-// left through runtime.Goexit.
-var errAbandoned = errors.New("call did not return")
-
-func (b *CircuitBreaker) judge(err error) verdict {
-	switch {
-	case err == nil:
-		return success
-	case err == errAbandoned:
-		return failure
-	case isNeutral(err):
-		return neutral
-	case b.isFailure == nil && IsFailure(err), b.isFailure != nil && b.isFailure(err):
-		return failure
-	}
-	return success
-}
-
-// judgeCall also knows the context: net/http returns the bare cause of a
-// cancelled one, which does not look like a cancel.
-func judgeCall(b *CircuitBreaker, ctx context.Context, err error) verdict {
-	if err == nil {
-		return success
-	}
-	if done(ctx) && ctx.Err() == context.Canceled && errors.Is(err, context.Cause(ctx)) {
-		return neutral
-	}
-	return b.judge(err)
-}
-
-// isNeutral reports whether err says nothing about the dependency.
-func isNeutral(err error) bool {
-	return !walk(err, func(err error) bool {
-		switch err.(type) {
-		case *OpenError, *bodyError:
-			return false
-		}
-		return err != context.Canceled && err != ErrCircuitOpen
-	})
-}
-
-// IsFailure is the default of [BreakerConfig.IsFailure]: every error is a
-// failure except a cancel, another breaker's rejection, and a [*StatusError]
-// below 500, which shows a server at work.
-func IsFailure(err error) bool {
-	if err == nil || isNeutral(err) {
-		return false
-	}
-	var status *StatusError
-	return !errors.As(err, &status) || status.StatusCode >= 500
 }
 
 // OpenError is the rejection of a call by a [CircuitBreaker]. It matches
