@@ -38,8 +38,7 @@ func caredFor(req *http.Request) bool {
 // upload is the body of one attempt, watched.
 type upload struct {
 	body   io.ReadCloser
-	keeper *replayer // of a body that has no GetBody
-	length int64     // as declared; 0 or less if unknown
+	length int64 // as declared; 0 or less if unknown
 	fresh  func() (io.ReadCloser, error)
 
 	read    atomic.Int64 // bytes
@@ -68,9 +67,6 @@ func (u *upload) Read(p []byte) (int, error) {
 func (u *upload) Close() error {
 	if u.closed.Swap(true) {
 		return nil
-	}
-	if u.keeper != nil {
-		return u.keeper.letGo(u)
 	}
 	return u.body.Close()
 }
@@ -133,7 +129,7 @@ type replayer struct {
 	limit   int64
 	lost    bool  // more than limit was read, and is not remembered
 	err     error // what source ended with
-	last    *upload
+	last    *replay
 	final   bool // no other attempt will come
 	closed  bool
 }
@@ -147,13 +143,14 @@ func newReplayer(req *http.Request, limit int64) *replayer {
 	return r
 }
 
-// open returns the body for the next attempt, from its beginning.
-func (r *replayer) open(o *upload) io.ReadCloser {
+// open returns the body for the next attempt, from its beginning: out of file, if
+// it is one. Those before it are at their end.
+func (r *replayer) open(file io.Reader) io.ReadCloser {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last = o
+	r.last = &replay{r: r, file: file}
 	r.turn.Broadcast()
-	return &replay{r: r, of: o}
+	return r.last
 }
 
 func (r *replayer) replayable() bool {
@@ -162,25 +159,11 @@ func (r *replayer) replayable() bool {
 	return !r.lost
 }
 
-// letGo is called when an attempt closes its body. The source is closed with
-// the last one.
-func (r *replayer) letGo(o *upload) error {
-	r.mu.Lock()
-	r.turn.Broadcast()
-	closing := r.final && !r.closed && o == r.last
-	r.closed = r.closed || closing
-	r.mu.Unlock()
-	if closing {
-		return r.source.Close()
-	}
-	return nil
-}
-
 // finish says that no other attempt will come.
 func (r *replayer) finish() {
 	r.mu.Lock()
 	r.final = true
-	closing := !r.closed && (r.last == nil || r.last.closed.Load())
+	closing := !r.closed && (r.last == nil || r.last.closed)
 	r.closed = r.closed || closing
 	r.mu.Unlock()
 	if closing {
@@ -209,13 +192,15 @@ func (r *replayer) keep(p []byte) {
 	}
 }
 
-// replay is one attempt's view of a replayer.
+// replay is one attempt's view of a replayer, or that of net/http when it sends an
+// attempt anew by itself.
 type replay struct {
-	r     *replayer
-	of    *upload
-	chunk int // the next byte to read is at [chunk][at]
-	at    int
-	pos   int64
+	r      *replayer
+	file   io.Reader // to read from, if there is one
+	closed bool      // guarded by r.mu
+	chunk  int       // the next byte to read is at [chunk][at]
+	at     int
+	pos    int64
 }
 
 func (v *replay) Read(p []byte) (int, error) {
@@ -224,8 +209,10 @@ func (v *replay) Read(p []byte) (int, error) {
 	defer r.mu.Unlock()
 	for {
 		switch {
-		case v.of != r.last || v.of.closed.Load():
+		case v != r.last || v.closed:
 			return 0, http.ErrBodyReadAfterClose
+		case v.file != nil:
+			return v.file.Read(p)
 		case v.pos < r.total && r.lost:
 			return 0, ErrBodyNotReplayable
 		case v.pos < r.total:
@@ -268,7 +255,20 @@ func (v *replay) further(p []byte) (int, error) {
 	return n, err
 }
 
-func (v *replay) Close() error { return nil }
+// Close closes the source as well, if no other attempt will come.
+func (v *replay) Close() error {
+	r := v.r
+	r.mu.Lock()
+	v.closed = true
+	r.turn.Broadcast()
+	closing := r.final && !r.closed && v == r.last
+	r.closed = r.closed || closing
+	r.mu.Unlock()
+	if closing {
+		return r.source.Close()
+	}
+	return nil
+}
 
 // section is a file's rest, from where it stands now, as a body that each
 // attempt can read from the start. A file has no GetBody of its own, and

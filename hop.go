@@ -171,9 +171,21 @@ var typeInMemory = reflect.TypeOf(io.NopCloser(strings.NewReader("")))
 // attachMemory gives a retry its own copy of such a body.
 func (h *hop) attachMemory(req *http.Request) (err error) {
 	if h.call.attempts > 1 {
-		req.Body, err = h.req.GetBody()
+		req.Body, err = h.anew()
 	}
 	return err
+}
+
+// anew asks GetBody for the body of a retry. If it fails, so does the call, by
+// no fault of the host.
+func (h *hop) anew() (io.ReadCloser, error) {
+	body, err := h.req.GetBody()
+	if err != nil {
+		given := h.call.error(&h.host.cfg, halt{reason: &bodyError{err}}, h.call.last)
+		given.Attempts-- // this one has not begun
+		return nil, Permanent(given)
+	}
+	return body, nil
 }
 
 // limit is the time an attempt has until its headers arrive.
@@ -244,11 +256,9 @@ func (h *hop) attachBody(req *http.Request) error {
 	case h.keeper == nil:
 		u.body, u.fresh = h.req.Body, h.req.GetBody
 		if h.call.attempts > 1 {
-			body, err := h.req.GetBody()
+			body, err := h.anew()
 			if err != nil {
-				given := h.call.error(&h.host.cfg, halt{reason: &bodyError{err}}, h.call.last)
-				given.Attempts-- // this one has not begun
-				return Permanent(given)
+				return err
 			}
 			u.body = body
 		}
@@ -256,11 +266,9 @@ func (h *hop) attachBody(req *http.Request) error {
 			return nil // net/http may use the caller's GetBody itself: nobody need watch
 		}
 	case h.file != nil:
-		u.keeper = h.keeper
-		h.keeper.open(u)
-		file := h.file // closures over h itself would put it on the heap for every request
-		u.body = io.NopCloser(file())
-		u.fresh = func() (io.ReadCloser, error) { return io.NopCloser(file()), nil }
+		keeper, file := h.keeper, h.file // closures over h itself would put it on the heap for every request
+		u.body = keeper.open(file())
+		u.fresh = func() (io.ReadCloser, error) { return keeper.open(file()), nil }
 		if h.length == 0 {
 			req.Body, req.GetBody = http.NoBody, nil
 			return u.Close()
@@ -269,14 +277,13 @@ func (h *hop) attachBody(req *http.Request) error {
 			req.ContentLength, u.length = h.length, h.length
 		}
 	default:
-		u.keeper = h.keeper
 		keeper := h.keeper
-		u.body = keeper.open(u)
+		u.body = keeper.open(nil)
 		u.fresh = func() (io.ReadCloser, error) {
 			if !keeper.replayable() {
 				return nil, ErrBodyNotReplayable
 			}
-			return keeper.open(u), nil
+			return keeper.open(nil), nil
 		}
 	}
 	req.GetBody = u.reopen
@@ -442,8 +449,11 @@ func (h *hop) unsent(err error) bool {
 	if errors.As(err, &stream) {
 		return stream.Code == refusedStream
 	}
-	if h.t.core.std != nil && isHandshakeTimeout(err) {
-		return true
+	if h.t.core.std != nil {
+		var proxy *StatusError // a proxy's, from OnProxyConnectResponse
+		if errors.As(err, &proxy) || isHandshakeTimeout(err) {
+			return true
+		}
 	}
 	// HTTP/1 sends nothing before it has begun to read the body.
 	if h.sent != nil && h.sent.length != 0 && !h.sent.touched.Load() && h.host.proto.Load() < 2 {
@@ -492,6 +502,9 @@ func (h *hop) hopeless(err error) bool {
 		return true
 	}
 	if h.host.proto.Load() != 0 || ofNetwork(err) {
+		return false
+	}
+	if found := examine(err); found.status != nil || found.marked != nil { // from OnProxyConnectResponse
 		return false
 	}
 	if h.req.URL.Scheme == "https" { // a verified peer behind no proxy can be trusted to speak HTTP

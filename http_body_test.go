@@ -1,0 +1,459 @@
+package retry_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+func TestHTTP_047_EmptyBodies(t *testing.T) {
+	for name, body := range map[string]io.Reader{
+		"nil": nil, "NoBody": http.NoBody, "bytes": bytes.NewReader(nil), "string": strings.NewReader(""), "buffer": new(bytes.Buffer),
+	} {
+		for _, method := range []string{"POST", "PUT"} {
+			t.Run(name+method, func(t *testing.T) {
+				server := newStand(t, status(503), status(503), status(200))
+				resp, err := outcomeTransport(t, soon).Do(newRequest(t, method, server.URL, body))
+				read(t, resp, err)
+				for _, r := range server.requests() {
+					assert.Zero(t, r.length)
+					assert.Empty(t, r.encoding)
+				}
+				assert.Equal(t, 3, server.hits())
+			})
+		}
+	}
+}
+
+// tempFile is an open file, from whose fourth byte on it holds body.
+func tempFile(t testing.TB, body string) *os.File {
+	file, err := os.Create(filepath.Join(t.TempDir(), "body"))
+	require.NoError(t, err)
+	t.Cleanup(func() { file.Close() })
+	_, err = file.WriteString("skip" + body)
+	require.NoError(t, err)
+	_, err = file.Seek(4, io.SeekStart)
+	require.NoError(t, err)
+	return file
+}
+
+// Every attempt gets the same bytes with the same length, whatever they come from.
+func TestHTTP_048_050_052_EveryAttemptTheSameBytes(t *testing.T) {
+	want := strings.Repeat("gene ", 5000)
+	for _, test := range []struct {
+		name   string
+		body   io.Reader
+		length int64
+	}{
+		{"bytes", bytes.NewReader([]byte(want)), int64(len(want))},
+		{"string", strings.NewReader(want), int64(len(want))},
+		{"buffer", bytes.NewBufferString(want), int64(len(want))},
+		{"file from its offset", tempFile(t, want), int64(len(want))},
+		{"one-shot", io.LimitReader(strings.NewReader(want), 1<<20), -1},
+		{"one-shot, small reads", &oneByte{strings.NewReader(want)}, -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := newStand(t, status(503), reset, status(429), status(200))
+			resp, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL, "text/plain", test.body)
+			read(t, resp, err)
+			seen := server.requests()
+			require.Len(t, seen, 4)
+			for i, r := range seen {
+				assert.True(t, want == r.body, "attempt %d: %d bytes, not the %d", i, len(r.body), len(want))
+				assert.Equal(t, test.length, r.length)
+				assert.Equal(t, "text/plain", r.header.Get("Content-Type"))
+			}
+		})
+	}
+}
+
+type oneByte struct{ r io.Reader }
+
+func (o *oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(7, len(p))]) }
+
+// A body that can be had anew is not copied: retries of a large one cost no more
+// memory than those of a small one.
+func TestHTTP_048_NoCopyOfTheBody(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(503)
+	}))
+	defer server.Close()
+	body := make([]byte, 8<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL, "", bytes.NewReader(body))
+	runtime.ReadMemStats(&after)
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<20))
+}
+
+func TestHTTP_051_ClosedExactlyOnce(t *testing.T) {
+	open, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+	require.NoError(t, err)
+	open.ForceOpen()
+	paused := retry.NewGate(nil)
+	paused.Pause(1 << 40)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	with := func(change func(*retry.Config)) retry.Config { cfg := soon; change(&cfg); return cfg }
+
+	for _, test := range []struct {
+		name   string
+		cfg    retry.Config
+		ctx    context.Context
+		answer http.HandlerFunc
+	}{
+		{"success", soon, t.Context(), status(200)},
+		{"give-up on a status", soon, t.Context(), status(503)},
+		{"give-up on an error", soon, t.Context(), reset},
+		{"not retried", soon, t.Context(), status(404)},
+		{"breaker", with(func(c *retry.Config) { c.Breaker = open }), t.Context(), status(200)},
+		{"gate", with(func(c *retry.Config) { c.Gate, c.MaxElapsed = paused, 1 }), t.Context(), status(200)},
+		{"limiter", with(func(c *retry.Config) { c.Limiter = stubborn{} }), t.Context(), status(200)},
+		{"done", soon, cancelled, status(200)},
+	} {
+		for _, getBody := range []bool{false, true} {
+			t.Run(test.name, func(t *testing.T) {
+				server := newStand(t, test.answer)
+				both(t, &http.Client{Transport: &http.Transport{}}, test.cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+					var bodies []*countedClose
+					fresh := func() (io.ReadCloser, error) {
+						bodies = append(bodies, &countedClose{Reader: strings.NewReader("body")})
+						return bodies[len(bodies)-1], nil
+					}
+					first, _ := fresh()
+					req := newRequest(t, "PUT", server.URL, first).WithContext(test.ctx)
+					if getBody {
+						req.GetBody, req.ContentLength = fresh, 4
+					}
+					if resp, err := do(req); err == nil {
+						resp.Body.Close()
+					}
+					for _, body := range bodies {
+						assertClosed(t, body)
+					}
+				})
+			})
+		}
+	}
+}
+
+// assertClosed waits for net/http, which may still be at the body when the answer
+// is there. That it is not closed twice is seen at the end of the test.
+func assertClosed(t *testing.T, body *countedClose) {
+	t.Helper()
+	assert.Eventually(t, func() bool { return body.closed.Load() > 0 }, 5*time.Second, time.Millisecond)
+	t.Cleanup(func() { assert.EqualValues(t, 1, body.closed.Load()) })
+}
+
+type stubborn struct{}
+
+func (stubborn) Wait(context.Context) error { return errors.New("no") }
+
+// A body longer than the replay buffer is sent once, in as little memory as it
+// takes, and the answer to it is there to read.
+func TestHTTP_053_LongOneShot(t *testing.T) {
+	var wrong atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n, _ := io.Copy(io.Discard, r.Body); n != 50<<20 {
+			wrong.Store(true)
+		}
+		w.WriteHeader(503)
+		io.WriteString(w, "down")
+	}))
+	defer server.Close()
+	cfg, tr := track(soon)
+	client := outcomeTransport(t, cfg)
+	read(t, must(client.Post(server.URL, "", io.LimitReader(endless{}, 50<<20))), nil) // warm up
+
+	var peak uint64
+	var before runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	body := &watchedHeap{Reader: io.LimitReader(endless{}, 50<<20), base: before.HeapAlloc, peak: &peak}
+	got, text := read(t, must(client.Post(server.URL, "", body)), nil)
+	assert.Equal(t, 503, got)
+	assert.Equal(t, "down", text)
+	assert.ErrorIs(t, tr.last().Err, retry.ErrBodyNotReplayable)
+	assert.Equal(t, 1, tr.last().Attempt)
+	assert.False(t, wrong.Load())
+	assert.LessOrEqual(t, peak, uint64(1<<20+64<<10), "live heap")
+}
+
+func must(resp *http.Response, err error) *http.Response {
+	if err != nil {
+		panic(err)
+	}
+	return resp
+}
+
+// watchedHeap looks now and then at what is alive on the heap.
+type watchedHeap struct {
+	io.Reader
+	base  uint64
+	peak  *uint64
+	total int
+	seen  int
+}
+
+func (w *watchedHeap) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if w.total += n; w.total>>22 > w.seen {
+		w.seen = w.total >> 22
+		var now runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&now)
+		if now.HeapAlloc > w.base {
+			*w.peak = max(*w.peak, now.HeapAlloc-w.base)
+		}
+	}
+	return n, err
+}
+
+// Nothing is read ahead: what is written to a pipe arrives, and is answered, while
+// the rest is still to be written.
+func TestHTTP_053_Pipe(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		w.(http.Flusher).Flush()
+		io.Copy(flushing{w}, r.Body)
+	}))
+	defer server.Close()
+	both(t, &http.Client{Transport: &http.Transport{}}, soon, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+		in, out := io.Pipe()
+		resp, err := do(newRequest(t, "POST", server.URL, in))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		for _, word := range []string{"one", "two"} {
+			_, err = io.WriteString(out, word)
+			require.NoError(t, err)
+			got := make([]byte, 3)
+			_, err = io.ReadFull(resp.Body, got)
+			require.NoError(t, err)
+			assert.Equal(t, word, string(got))
+		}
+		out.Close()
+		rest, err := io.ReadAll(resp.Body)
+		assert.NoError(t, err)
+		assert.Empty(t, rest)
+	})
+}
+
+type flushing struct{ w http.ResponseWriter }
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	f.w.(http.Flusher).Flush()
+	return n, err
+}
+
+// A server that refuses before it has seen the body costs nothing of it: even one
+// longer than can be remembered may be sent then.
+func TestHTTP_057_ExpectContinue(t *testing.T) {
+	var requests atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 1 {
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(503)
+			return
+		}
+		n, _ := io.Copy(io.Discard, r.Body)
+		if n != 2<<20 {
+			w.WriteHeader(400)
+		}
+	}))
+	defer server.Close()
+	base := &http.Transport{ExpectContinueTimeout: 1 << 40}
+	transport, err := retry.NewTransport(base, soon)
+	require.NoError(t, err)
+	body := &countedClose{Reader: io.LimitReader(endless{}, 2<<20)}
+	req := newRequest(t, "POST", server.URL, body)
+	req.Header.Set("Expect", "100-continue")
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	got, _ := read(t, resp, err)
+	assert.Equal(t, 200, got)
+	assert.EqualValues(t, 2, requests.Load())
+	assertClosed(t, body)
+
+	refusing := newStand417(t)
+	req = newRequest(t, "POST", refusing, &countedClose{Reader: strings.NewReader("x")})
+	req.Header.Set("Expect", "100-continue")
+	resp, err = (&http.Client{Transport: transport}).Do(req)
+	got, _ = read(t, resp, err)
+	assert.Equal(t, 417, got)
+}
+
+func newStand417(t testing.TB) string {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(417)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// A GetBody that fails ends the call; what had failed before is still there to
+// find. In the Transport's form, there is an error and no response.
+func TestHTTP_058_GetBodyFails(t *testing.T) {
+	errAnew := errors.New("cannot be had anew")
+	for name, body := range map[string]func() io.ReadCloser{
+		"in memory": func() io.ReadCloser { return io.NopCloser(strings.NewReader("x")) },
+		"other":     func() io.ReadCloser { return &countedClose{Reader: strings.NewReader("x")} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 2})
+			require.NoError(t, err)
+			cfg := soon
+			cfg.Breaker = breaker
+			server := newStand(t, status(503))
+			both(t, &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+				breaker.Reset()
+				before := server.hits()
+				first := body()
+				req := newRequest(t, "PUT", server.URL, first)
+				req.ContentLength = 1
+				req.GetBody = func() (io.ReadCloser, error) { return nil, errAnew }
+				resp, err := do(req)
+				assert.Nil(t, resp)
+				assert.ErrorIs(t, err, errAnew)
+				var found *retry.StatusError
+				require.ErrorAs(t, err, &found)
+				assert.Equal(t, 503, found.StatusCode)
+				assert.Equal(t, before+1, server.hits())
+				assert.Equal(t, retry.StateClosed, breaker.State(), "no fault of the host")
+				if counted, ok := first.(*countedClose); ok {
+					assert.EqualValues(t, 1, counted.closed.Load())
+				}
+			})
+			resp, err := (&http.Client{Transport: &http.Transport{}}).Get(server.URL)
+			read(t, resp, err)
+		})
+	}
+}
+
+func TestHTTP_059_EverythingElseOfTheRequest(t *testing.T) {
+	type key struct{}
+	var values []any
+	var mu sync.Mutex
+	server := newStand(t, status(503), status(503), status(200))
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		mu.Lock()
+		values = append(values, req.Context().Value(key{}))
+		mu.Unlock()
+		return http.DefaultTransport.RoundTrip(req)
+	})
+	both(t, &http.Client{Transport: base}, soon, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+		req := newRequest(t, "DELETE", server.URL+"/a%2Fb?q=1", strings.NewReader("payload"))
+		req = req.WithContext(context.WithValue(req.Context(), key{}, "value"))
+		req.Host = "other.example"
+		req.ContentLength = -1
+		req.TransferEncoding = []string{"chunked"}
+		req.Trailer = http.Header{"Sum": {"42"}}
+		req.Header.Set("Accept", "x")
+		snapshot := *req
+		header, address := req.Header.Clone(), req.URL.String()
+		resp, err := do(req)
+		read(t, resp, err)
+
+		for _, r := range server.requests() {
+			assert.Equal(t, "DELETE", r.method)
+			assert.Equal(t, "payload", r.body)
+			assert.Equal(t, []string{"chunked"}, r.encoding)
+			assert.Equal(t, "42", r.trailer.Get("Sum"))
+			assert.Equal(t, "x", r.header.Get("Accept"))
+		}
+		assert.NotContains(t, values, nil)
+		assert.Equal(t, header, req.Header)
+		assert.Equal(t, address, req.URL.String())
+		assert.Equal(t, snapshot.Body, req.Body)
+		assert.Equal(t, snapshot.ContentLength, req.ContentLength)
+		assert.Equal(t, http.Header{"Sum": {"42"}}, req.Trailer)
+	})
+	assert.Equal(t, 4, server.hits())
+}
+
+func TestHTTP_060_Multipart(t *testing.T) {
+	build := func() (io.Reader, string) {
+		var body bytes.Buffer
+		form := multipart.NewWriter(&body)
+		part, _ := form.CreateFormFile("file", "genes.tsv")
+		io.Copy(part, tempFile(t, "BRCA1\tTP53\n"))
+		form.WriteField("species", "human")
+		form.Close()
+		return &body, form.FormDataContentType()
+	}
+	for _, oneShot := range []bool{false, true} {
+		var forms []string
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			file, _, err := r.FormFile("file")
+			if err != nil {
+				w.WriteHeader(400)
+				return
+			}
+			text, _ := io.ReadAll(file)
+			forms = append(forms, string(text)+r.FormValue("species"))
+			if len(forms) < 3 {
+				w.WriteHeader(503)
+			}
+		}))
+		body, contentType := build()
+		if oneShot { // as a form written to a pipe is
+			in, out := io.Pipe()
+			buffered := body
+			go func() { io.Copy(out, buffered); out.Close() }()
+			body = in
+		}
+		resp, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL, contentType, body)
+		read(t, resp, err)
+		server.Close()
+		const want = "BRCA1\tTP53\nhuman"
+		assert.Equal(t, []string{want, want, want}, forms)
+	}
+}
+
+// A server that answers while the upload still runs, over and over, under the race
+// detector: whoever still reads for an old attempt must not take from the new one.
+func TestHTTP_EarlyAnswerDuringUpload(t *testing.T) {
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<15)
+	var requests atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1)%3 != 0 {
+			w.WriteHeader(503)
+			return
+		}
+		if got, _ := io.ReadAll(r.Body); !bytes.Equal(got, want) {
+			w.WriteHeader(400)
+		}
+	}))
+	defer server.Close()
+	client := outcomeClient(t, nil, soon)
+	for range 10 {
+		body := &countedClose{Reader: &oneShot{bytes.NewReader(want)}}
+		resp, err := client.Post(t.Context(), server.URL, "", body)
+		read(t, resp, err)
+		assertClosed(t, body)
+	}
+}
+
+// oneShot hides what else a reader can do.
+type oneShot struct{ r io.Reader }
+
+func (o *oneShot) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1024)]) }

@@ -1,0 +1,642 @@
+package retry_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// both runs a test with a client of either form.
+func both(t *testing.T, base *http.Client, cfg retry.Config, test func(t *testing.T, do func(*http.Request) (*http.Response, error))) {
+	client, err := retry.NewRetryableClient(base, cfg)
+	require.NoError(t, err)
+	t.Cleanup(client.CloseIdleConnections)
+	t.Run("RetryableClient", func(t *testing.T) { test(t, client.Do) })
+	transport, err := retry.NewTransport(base.Transport, cfg)
+	require.NoError(t, err)
+	standard := *base
+	standard.Transport = transport
+	t.Run("Transport", func(t *testing.T) { test(t, standard.Do) })
+}
+
+func TestHTTP_023_DialRefusedForGood(t *testing.T) {
+	cfg, tr := track(soon)
+	both(t, &http.Client{Transport: refusing(t, 1<<30)}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+		_, err := do(newRequest(t, "GET", "http://127.0.0.1:1/", nil))
+		var wrapped *url.Error
+		var op *net.OpError
+		require.ErrorAs(t, err, &wrapped)
+		require.ErrorAs(t, err, &op)
+		assert.Equal(t, "dial", op.Op)
+		assert.ErrorIs(t, err, syscall.ECONNREFUSED)
+		assert.ErrorIs(t, err, retry.ErrMaxRetries)
+		assert.Equal(t, 4, tr.last().Attempt)
+		assert.Equal(t, 1, strings.Count(err.Error(), "Get \""), "%v", err)
+	})
+}
+
+// nameServer answers every question with a response code.
+func nameServer(t *testing.T, code byte) *http.Transport {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { server.Close() })
+	go func() {
+		buf := make([]byte, 1500)
+		for {
+			n, from, err := server.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			answer := bytes.Clone(buf[:n])
+			answer[2], answer[3] = answer[2]|0x80, 0x80|code
+			copy(answer[6:12], make([]byte, 6)) // no records
+			question := answer[12:]
+			end := bytes.IndexByte(question, 0) + 5
+			server.WriteTo(answer[:12+end], from)
+		}
+	}()
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+	return &http.Transport{DialContext: (&net.Dialer{Resolver: resolver}).DialContext}
+}
+
+func TestHTTP_024_NameResolution(t *testing.T) {
+	for _, test := range []struct {
+		code     byte
+		attempts int
+	}{{3, 1}, {2, 4}} {
+		cfg, tr := track(soon)
+		both(t, &http.Client{Transport: nameServer(t, test.code)}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+			_, err := do(newRequest(t, "POST", "http://gene.example./", strings.NewReader("x")))
+			var failure *net.DNSError
+			require.ErrorAs(t, err, &failure)
+			assert.Equal(t, test.attempts, tr.last().Attempt, "%v", err)
+		})
+	}
+}
+
+func TestHTTP_025_026_TLS(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	server.Config.ErrorLog = nil
+	trusted := server.Client().Transport.(*http.Transport).TLSClientConfig
+	wrongHost, expired := trusted.Clone(), trusted.Clone()
+	wrongHost.ServerName = "other.invalid"
+	expired.Time = func() time.Time { return time.Now().AddDate(200, 0, 0) }
+	old := httptest.NewUnstartedServer(http.NotFoundHandler())
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
+	old.StartTLS()
+	defer old.Close()
+
+	alert := func(err error) bool { // crypto/tls has no other type for what a peer sends
+		var op *net.OpError
+		return errors.As(err, &op) && op.Op == "remote error"
+	}
+	unverified := func(err error) bool {
+		var verification *tls.CertificateVerificationError
+		return errors.As(err, &verification)
+	}
+	for _, test := range []struct {
+		name, url string
+		tls       *tls.Config
+		is        func(error) bool
+	}{
+		{"unknown CA", server.URL, &tls.Config{}, unverified},
+		{"wrong host", server.URL, wrongHost, unverified},
+		{"expired", server.URL, expired, unverified},
+		{"protocol version", old.URL, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}, alert},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg, tr := track(soon)
+			both(t, &http.Client{Transport: &http.Transport{TLSClientConfig: test.tls}}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+				_, err := do(newRequest(t, "GET", test.url, nil))
+				assert.True(t, test.is(err), "%v", err)
+				assert.Equal(t, 1, tr.last().Attempt)
+			})
+		})
+	}
+}
+
+func TestHTTP_027_InvalidRequests(t *testing.T) {
+	for name, spoil := range map[string]func(*http.Request){
+		"scheme":        func(r *http.Request) { r.URL.Scheme = "gopher" },
+		"no scheme":     func(r *http.Request) { r.URL.Scheme = "" },
+		"no host":       func(r *http.Request) { r.URL.Host = "" },
+		"no URL":        func(r *http.Request) { r.URL = nil },
+		"RequestURI":    func(r *http.Request) { r.RequestURI = "/x" },
+		"method":        func(r *http.Request) { r.Method = "G E T" },
+		"header name":   func(r *http.Request) { r.Header["a b"] = []string{"x"} },
+		"header value":  func(r *http.Request) { r.Header.Set("A", "x\ny") },
+		"trailer name":  func(r *http.Request) { r.Trailer = http.Header{"a b": {"x"}} },
+		"trailer value": func(r *http.Request) { r.Trailer = http.Header{"A": {"x\ny"}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newStand(t, status(200))
+			cfg, tr := track(soon)
+			both(t, &http.Client{Transport: &http.Transport{}}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+				body := &countedClose{Reader: strings.NewReader("x")}
+				req := newRequest(t, "PUT", server.URL, body)
+				spoil(req)
+				_, err := do(req)
+				require.Error(t, err)
+				assert.NotErrorIs(t, err, retry.ErrMaxRetries)
+				assert.LessOrEqual(t, tr.last().Attempt, 1)
+				assert.Empty(t, tr.delays)
+				assert.EqualValues(t, 1, body.closed.Load())
+				assert.Zero(t, server.hits())
+			})
+		})
+	}
+}
+
+func TestHTTP_029_Redirects(t *testing.T) {
+	errMine := errors.New("mine")
+	server := newStand(t, status(302, "Location", "/"))
+	base := &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return errMine }}
+	cfg, tr := track(soon)
+	both(t, base, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+		before := server.hits()
+		_, err := do(newRequest(t, "GET", server.URL, nil))
+		assert.ErrorIs(t, err, errMine)
+		assert.Equal(t, before+1, server.hits())
+		assert.Empty(t, tr.delays)
+	})
+	malformed := newStand(t, status(302, "Location", "http://[::1?sig=SECRET"))
+	_, err := outcomeClient(t, nil, soon).Get(t.Context(), malformed.URL)
+	assert.Error(t, err)
+	assert.NotContains(t, err.Error(), "SECRET")
+	assert.Equal(t, 1, malformed.hits())
+}
+
+// Connections that break, by the method's rule.
+func TestHTTP_030_031_BrokenConnections(t *testing.T) {
+	for _, test := range []struct {
+		name, answer string
+		is           error
+	}{
+		{"no answer", "", io.EOF},
+		{"after the status line", "HTTP/1.1 200 OK", io.ErrUnexpectedEOF},
+		{"in a header", "HTTP/1.1 200 OK\r\nContent-Le", nil},
+	} {
+		for method, times := range map[string]int{"GET": 4, "PUT": 4, "POST": 1} {
+			t.Run(test.name+" "+method, func(t *testing.T) {
+				address, requests := countedConversation(t, test.answer)
+				_, err := outcomeTransport(t, soon).Do(newRequest(t, method, address, strings.NewReader("x")))
+				require.Error(t, err)
+				if test.is != nil {
+					assert.ErrorIs(t, err, test.is)
+				}
+				assert.EqualValues(t, times, requests.Load(), "%v", err)
+			})
+		}
+	}
+}
+
+// A status line that is cut off has no type of error. Of a host that has answered
+// before it is taken for a broken connection, of another for a peer that does not
+// speak HTTP.
+func TestHTTP_031_CutInTheStatusLine(t *testing.T) {
+	address, requests := countedConversation(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 20")
+	client := outcomeTransport(t, soon)
+	for range 2 {
+		resp, err := client.Get(address)
+		read(t, resp, err)
+	}
+	assert.EqualValues(t, 3, requests.Load())
+}
+
+func TestHTTP_032_NotHTTP(t *testing.T) {
+	for name, answer := range map[string]string{
+		"SSH":          "SSH-2.0-OpenSSH_9.6\r\n",
+		"long headers": "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 10_000) + "\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, requests := countedConversation(t, answer)
+			both(t, &http.Client{Transport: &http.Transport{MaxResponseHeaderBytes: 1000}}, soon, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+				before := requests.Load()
+				_, err := do(newRequest(t, "GET", address, nil))
+				assert.Error(t, err)
+				assert.EqualValues(t, before+1, requests.Load())
+			})
+		})
+	}
+}
+
+// What a proxy says to CONNECT comes without a type from net/http, and so is
+// taken as lasting; a transport with OnProxyConnectResponse can give it one.
+func TestHTTP_033_Proxies(t *testing.T) {
+	through := func(address string) *http.Transport {
+		proxy, err := url.Parse(strings.Replace(address, "//", "//user:SECRET@", 1))
+		require.NoError(t, err)
+		return &http.Transport{Proxy: http.ProxyURL(proxy)}
+	}
+	typed := func(tr *http.Transport) *http.Transport {
+		tr.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+			return retry.CheckStatus(resp)
+		}
+		return tr
+	}
+	for _, test := range []struct {
+		name     string
+		code     int
+		typed    bool
+		attempts int
+	}{
+		{"407", 407, false, 1}, {"502", 502, false, 1},
+		{"407 with a type", 407, true, 1}, {"502 with a type", 502, true, 4}, {"503 with a type", 503, true, 4},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			proxy := newStand(t, status(test.code))
+			base := through(proxy.URL)
+			if test.typed {
+				base = typed(base)
+			}
+			client := outcomeClient(t, &http.Client{Transport: base}, soon, retry.IdempotentOnly())
+			_, err := client.Post(t.Context(), "https://gene.example/", "", strings.NewReader("x"))
+			require.Error(t, err)
+			assert.Equal(t, test.attempts, proxy.hits(), "%v", err)
+			assert.NotContains(t, err.Error(), "SECRET")
+		})
+	}
+	for _, address := range []string{"http://gene.example/", "https://gene.example/"} {
+		cfg, tr := track(soon)
+		transport, err := retry.NewTransport(through("http://127.0.0.1:1"), cfg)
+		require.NoError(t, err)
+		_, err = (&http.Client{Transport: transport}).Post(address, "", strings.NewReader("x"))
+		assert.ErrorIs(t, err, syscall.ECONNREFUSED)
+		assert.Equal(t, 4, tr.last().Attempt)
+		assert.NotContains(t, err.Error(), "SECRET")
+	}
+}
+
+func TestHTTP_034_OwnBodyFailsOnTheWay(t *testing.T) {
+	errDisk := errors.New("disk")
+	server := newStand(t, status(200))
+	for name, body := range map[string]io.Reader{
+		"at once": failingReader{errDisk},
+		"later":   io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), failingReader{errDisk}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, tr := track(soon)
+			both(t, &http.Client{Transport: &http.Transport{}}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+				counted := &countedClose{Reader: body}
+				_, err := do(newRequest(t, "PUT", server.URL, counted))
+				assert.ErrorIs(t, err, errDisk)
+				assert.Equal(t, 1, tr.last().Attempt)
+				assert.EqualValues(t, 1, counted.closed.Load())
+			})
+		})
+	}
+}
+
+func TestHTTP_040_CancelInTheFirstAttempt(t *testing.T) {
+	errStop := errors.New("stop")
+	for name, cause := range map[string]error{"plain": nil, "with a cause": errStop} {
+		t.Run(name, func(t *testing.T) {
+			var cancel context.CancelCauseFunc
+			server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
+				cancel(cause)
+				<-r.Context().Done()
+			})
+			both(t, &http.Client{Transport: &http.Transport{}}, soon, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+				var ctx context.Context
+				ctx, cancel = context.WithCancelCause(t.Context())
+				before := server.hits()
+				_, err := do(newRequest(t, "GET", server.URL, nil).WithContext(ctx))
+				assert.ErrorIs(t, err, context.Canceled)
+				if cause != nil {
+					assert.ErrorIs(t, err, cause)
+				}
+				assert.Equal(t, before+1, server.hits())
+			})
+		})
+	}
+}
+
+// silence accepts connections and says nothing.
+func silence(t testing.TB) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var conns []net.Conn
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns = append(conns, conn)
+		}
+	}()
+	t.Cleanup(func() {
+		listener.Close()
+		<-over
+		for _, conn := range conns {
+			conn.Close()
+		}
+	})
+	return listener.Addr().String()
+}
+
+// Timeouts that are not the caller's are retried: before there is a connection
+// for any method, later by the method's rule.
+func TestHTTP_042_Timeouts(t *testing.T) {
+	const limit = 20 * time.Millisecond
+	hang := func(ctx context.Context, _, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		<-ctx.Done()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: ctx.Err()}
+	}
+	for _, test := range []struct {
+		name, scheme string
+		base         http.Client
+		get, post    int
+	}{
+		{"dial", "http", http.Client{Transport: &http.Transport{DialContext: hang}}, 3, 3},
+		{"headers", "http", http.Client{Transport: &http.Transport{ResponseHeaderTimeout: limit}}, 3, 1},
+		{"TLS handshake", "https", http.Client{Transport: &http.Transport{TLSHandshakeTimeout: limit}}, 3, 3},
+		{"client", "http", http.Client{Transport: &http.Transport{}, Timeout: limit}, 3, 1},
+	} {
+		for method, attempts := range map[string]int{"GET": test.get, "POST": test.post} {
+			t.Run(test.name+" "+method, func(t *testing.T) {
+				t.Parallel()
+				cfg, tr := track(soon)
+				cfg.MaxRetries = 2
+				client := outcomeClient(t, &test.base, cfg, retry.IdempotentOnly())
+				_, err := client.Do(newRequest(t, method, test.scheme+"://"+silence(t), nil))
+				var timeout net.Error
+				require.ErrorAs(t, err, &timeout)
+				assert.True(t, timeout.Timeout())
+				assert.Equal(t, attempts, tr.last().Attempt, "%v", err)
+			})
+		}
+	}
+}
+
+// However the race between the deadline and what it breaks goes: one attempt, and
+// an error that says deadline.
+func TestHTTP_043_DeadlineInTheAttempt(t *testing.T) {
+	address := silence(t)
+	cfg, tr := track(retry.Config{})
+	both(t, &http.Client{Transport: &http.Transport{}}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := do(newRequest(t, "GET", "http://"+address, nil).WithContext(ctx))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 1, tr.last().Attempt)
+	})
+}
+
+func TestHTTP_044_DoneBefore(t *testing.T) {
+	server := newStand(t, status(200))
+	both(t, &http.Client{Transport: &http.Transport{}}, soon, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		body := &countedClose{Reader: strings.NewReader("x")}
+		_, err := do(newRequest(t, "PUT", server.URL, body).WithContext(ctx))
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.EqualValues(t, 1, body.closed.Load())
+		assert.Zero(t, server.hits())
+	})
+}
+
+// failingConn fails to read.
+type failingConn struct {
+	net.Conn
+	err error
+}
+
+func (c failingConn) Read([]byte) (int, error) { return 0, c.err }
+
+func TestHTTP_045_Errnos(t *testing.T) {
+	for _, errno := range []error{syscall.EPIPE, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, net.ErrClosed} {
+		for _, op := range []string{"read", "dial"} {
+			for method, attempts := range map[string]int{"GET": 4, "POST": map[string]int{"read": 1, "dial": 4}[op]} {
+				t.Run(fmt.Sprint(errno, op, method), func(t *testing.T) {
+					inner := errno
+					if _, ok := errno.(syscall.Errno); ok {
+						inner = os.NewSyscallError(op, errno)
+					}
+					failure := &net.OpError{Op: op, Net: "tcp", Err: inner}
+					address := silence(t)
+					cfg, tr := track(soon)
+					transport, err := retry.NewTransport(&http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+						if op == "dial" {
+							return nil, failure
+						}
+						conn, err := net.Dial(network, address)
+						return failingConn{conn, failure}, err
+					}}, cfg)
+					require.NoError(t, err)
+					_, err = (&http.Client{Transport: transport}).Do(newRequest(t, method, "http://gene.example/", strings.NewReader("x")))
+					require.Error(t, err)
+					assert.Equal(t, attempts, tr.last().Attempt, "%v", err)
+				})
+			}
+		}
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// Round trippers that break their contract.
+func TestHTTP_046_RudeRoundTrippers(t *testing.T) {
+	do := func(cfg retry.Config, body io.Reader, f roundTrip) (*http.Response, error) {
+		transport, err := retry.NewTransport(f, cfg)
+		require.NoError(t, err)
+		return transport.RoundTrip(newRequest(t, "PUT", "http://gene.example/", body))
+	}
+	_, err := do(soon, nil, func(*http.Request) (*http.Response, error) { return nil, nil })
+	assert.Error(t, err)
+
+	calls := 0
+	resp, err := do(soon, nil, func(*http.Request) (*http.Response, error) {
+		if calls++; calls == 1 {
+			return &http.Response{StatusCode: 503}, nil
+		}
+		return &http.Response{StatusCode: 200}, nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 2, calls)
+	assert.NotNil(t, resp.Body)
+
+	both := &countedClose{Reader: strings.NewReader("x")}
+	resp, err = do(soon, nil, func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: both}, io.EOF
+	})
+	assert.Nil(t, resp)
+	assert.ErrorIs(t, err, io.EOF)
+	assert.Positive(t, both.closed.Load())
+
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
+	require.NoError(t, err)
+	cfg := soon
+	cfg.Breaker = breaker
+	body := &countedClose{Reader: strings.NewReader("x")}
+	assert.PanicsWithValue(t, "boom", func() {
+		do(cfg, body, func(*http.Request) (*http.Response, error) { panic("boom") })
+	})
+	assert.EqualValues(t, 1, body.closed.Load())
+	assert.Equal(t, retry.StateOpen, breaker.State())
+}
+
+// frames is an HTTP/2 server, as far as its answers go: each stream gets the next
+// of them. What an answer returns is sent as it is; nil ends the connection.
+type frames struct {
+	url     string
+	streams atomic.Int32
+	conns   atomic.Int32
+}
+
+func frame(kind, flags byte, stream uint32, payload ...byte) []byte {
+	n := len(payload)
+	return append([]byte{byte(n >> 16), byte(n >> 8), byte(n), kind, flags,
+		byte(stream >> 24), byte(stream >> 16), byte(stream >> 8), byte(stream)}, payload...)
+}
+
+func rst(code byte) func(uint32) []byte {
+	return func(stream uint32) []byte { return frame(3, 0, stream, 0, 0, 0, code) }
+}
+
+func ok200(stream uint32) []byte { return frame(1, 5, stream, 0x88) }
+
+func goAway(stream uint32, code byte) []byte {
+	return frame(7, 0, 0, 0, 0, 0, byte(stream), 0, 0, 0, code)
+}
+
+func newFrames(t testing.TB, answers ...func(stream uint32) []byte) (*frames, *http.Client) {
+	lender := httptest.NewTLSServer(http.NotFoundHandler()) // of a certificate
+	lender.Close()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: lender.TLS.Certificates, NextProtos: []string{"h2"}})
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	f := &frames{url: "https://" + listener.Addr().String()}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			f.conns.Add(1)
+			go f.serve(conn, answers)
+		}
+	}()
+	base := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Cleanup(base.CloseIdleConnections)
+	return f, &http.Client{Transport: base}
+}
+
+func (f *frames) serve(conn net.Conn, answers []func(uint32) []byte) {
+	defer conn.Close()
+	if _, err := io.ReadFull(conn, make([]byte, 24)); err != nil { // the preface
+		return
+	}
+	conn.Write(frame(4, 0, 0)) // SETTINGS
+	for {
+		head := make([]byte, 9)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, conn, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
+			return
+		}
+		stream := uint32(head[5])<<24 | uint32(head[6])<<16 | uint32(head[7])<<8 | uint32(head[8])
+		switch {
+		case head[3] == 4 && head[4]&1 == 0:
+			conn.Write(frame(4, 1, 0)) // the settings' acknowledgement
+		case head[3] <= 1 && head[4]&1 != 0: // the end of a request
+			answer := answers[min(int(f.streams.Add(1)), len(answers))-1](stream)
+			if answer == nil {
+				return
+			}
+			conn.Write(answer)
+			if answer[3] == 7 && answer[len(answer)-1] != 0 { // a GOAWAY for an error
+				return
+			}
+		}
+	}
+}
+
+// HTTP/2 says more precisely than HTTP/1 what was not processed.
+func TestHTTP_036_037_038_039_HTTP2(t *testing.T) {
+	closing := func(last uint32, code byte) func(uint32) []byte {
+		return func(stream uint32) []byte { return goAway(last, code) }
+	}
+	for _, test := range []struct {
+		name      string
+		answer    func(uint32) []byte
+		get, post int32 // requests made
+	}{
+		{"REFUSED_STREAM", rst(7), 2, 2},
+		{"INTERNAL_ERROR", rst(2), 2, 1},
+		{"CANCEL", rst(8), 2, 1},
+		{"HTTP_1_1_REQUIRED", rst(13), 1, 1},
+		{"GOAWAY below ours", closing(0, 0), 2, 2},
+		{"connection closed", func(uint32) []byte { return nil }, 2, 1},
+		{"GOAWAY and close, ours included", func(stream uint32) []byte { return goAway(stream, 2) }, 2, 1},
+	} {
+		for method, want := range map[string]int32{"GET": test.get, "POST": test.post} {
+			t.Run(test.name+" "+method, func(t *testing.T) {
+				t.Parallel()
+				server, base := newFrames(t, test.answer, ok200)
+				client := outcomeClient(t, base, soon, retry.IdempotentOnly())
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				resp, err := client.Do(newRequest(t, method, server.url, strings.NewReader("x")).WithContext(ctx))
+				if err == nil {
+					resp.Body.Close()
+				}
+				assert.Equal(t, want, server.streams.Load(), "%v", err)
+				assert.Equal(t, want == 2, err == nil, "%v", err)
+			})
+		}
+	}
+}
+
+// net/http repeats refused streams for a minute by itself. The attempt's timeout
+// and the context end that too, and attempts of ours do not multiply it.
+func TestHTTP_036_RefusedForEver(t *testing.T) {
+	server, base := newFrames(t, rst(7))
+	cfg, tr := track(soon)
+	cfg.MaxRetries = 1
+	cfg.AttemptTimeout = 100 * time.Millisecond
+	begin := time.Now()
+	_, err := outcomeClient(t, base, cfg).Get(t.Context(), server.url)
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+	assert.Equal(t, 2, tr.last().Attempt)
+	assert.Less(t, time.Since(begin), 5*time.Second)
+	assert.LessOrEqual(t, server.streams.Load(), int32(6))
+}
+
+// ENHANCE_YOUR_CALM is HTTP/2's 429.
+func TestHTTP_039_EnhanceYourCalm(t *testing.T) {
+	server, base := newFrames(t, rst(11), ok200)
+	cfg, tr := track(soon)
+	cfg.Clock = driven(t)
+	resp, err := outcomeClient(t, base, cfg).Get(t.Context(), server.url)
+	read(t, resp, err)
+	assert.Equal(t, []time.Duration{time.Second}, tr.delays)
+}
