@@ -1,0 +1,318 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// queueing lets n callers wait at a gate in a synctest bubble, one joining after
+// the other, and notes who passed when.
+type queueing struct {
+	gate   *retry.Gate
+	mu     sync.Mutex
+	passed []passing
+}
+
+type passing struct {
+	who int
+	at  time.Time
+}
+
+func (c *queueing) join(t *testing.T, who int, ctx context.Context) {
+	go func() {
+		if err := c.gate.Wait(ctx); err != nil {
+			assert.ErrorIs(t, err, context.Canceled)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.passed = append(c.passed, passing{who, time.Now()})
+	}()
+	synctest.Wait()
+}
+
+func (c *queueing) result() []passing {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.passed
+}
+
+func TestGateReleasesACrowdOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := queueing{gate: retry.NewGate(nil)}
+		c.gate.Pause(time.Minute)
+		end := time.Now().Add(time.Minute)
+		for who := range 1000 {
+			c.join(t, who, t.Context())
+		}
+		time.Sleep(2 * time.Minute)
+		passed := c.result()
+		require.Len(t, passed, 1000)
+		assert.Equal(t, end, passed[0].at, "the first at the very moment")
+		for i, p := range passed {
+			require.Equal(t, i, p.who, "in the order in which they came")
+			if i >= 20 {
+				require.Greater(t, p.at.Sub(passed[i-20].at), 100*time.Millisecond-1, "more than 20 in 100ms")
+			}
+		}
+		assert.LessOrEqual(t, passed[999].at.Sub(end), 5*time.Second, "and no slower than need be")
+		require.NoError(t, c.gate.Wait(t.Context()))
+		_, paused := c.gate.PausedUntil()
+		assert.False(t, paused)
+	})
+}
+
+func TestGateDelaysOneWaiterByNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g retry.Gate // the zero value is ready
+		start := time.Now()
+		require.NoError(t, g.Wait(t.Context()))
+		assert.Zero(t, time.Since(start))
+		g.Pause(time.Second)
+		until, paused := g.PausedUntil()
+		assert.True(t, paused)
+		assert.Equal(t, start.Add(time.Second), until)
+		require.NoError(t, g.Wait(t.Context()))
+		assert.Equal(t, time.Second, time.Since(start))
+		time.Sleep(5 * time.Millisecond)
+		require.NoError(t, g.Wait(t.Context()))
+		assert.Equal(t, time.Second+5*time.Millisecond, time.Since(start))
+	})
+}
+
+func TestGateKeepsTheLongestPause(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	g := retry.NewGate(clock)
+	var heard []time.Duration
+	start := clock.Now()
+	g.OnPause(func(until time.Time) {
+		heard = append(heard, until.Sub(start))
+		g.Pause(until.Sub(clock.Now())) // as another process would send it back
+	})
+	g.Pause(0)
+	g.Pause(-time.Hour)
+	_, paused := g.PausedUntil()
+	assert.False(t, paused)
+	g.Pause(time.Minute)
+	g.Pause(time.Second)
+	g.Pause(time.Minute)
+	until, _ := g.PausedUntil()
+	assert.Equal(t, start.Add(time.Minute), until)
+	g.Pause(2 * time.Minute)
+	assert.Equal(t, []time.Duration{time.Minute, 2 * time.Minute}, heard)
+	g.Pause(math.MaxInt64)
+	until, _ = g.PausedUntil()
+	assert.True(t, until.After(start.Add(time.Hour)))
+}
+
+func TestGateWaiterWithTooLittleTimeFailsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := retry.NewGate(nil)
+		g.Pause(time.Second)
+		start := time.Now()
+		for _, d := range []time.Duration{time.Second, 500 * time.Millisecond} {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			assert.ErrorIs(t, g.Wait(ctx), retry.ErrDeadline)
+			cancel()
+		}
+		assert.Zero(t, time.Since(start))
+
+		// There was time enough, until the pause was lengthened.
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		time.AfterFunc(500*time.Millisecond, func() { g.Pause(time.Minute) })
+		assert.ErrorIs(t, g.Wait(ctx), retry.ErrDeadline)
+		assert.Equal(t, 500*time.Millisecond, time.Since(start))
+
+		cause := errors.New("cause")
+		gone, stop := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { stop(cause) })
+		err := g.Wait(gone)
+		assert.ErrorIs(t, err, cause)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.ErrorIs(t, g.Wait(gone), cause, "also when it is done before")
+		assert.ErrorIs(t, retry.NewGate(nil).Wait(gone), cause)
+	})
+}
+
+func TestR50_CancelledWaitersLeaveNoHole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := queueing{gate: retry.NewGate(nil)}
+		c.gate.Pause(time.Minute)
+		end := time.Now().Add(time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		for who := range 90 {
+			if who%3 == 0 {
+				c.join(t, who, ctx)
+			} else {
+				c.join(t, who, t.Context())
+			}
+		}
+		time.Sleep(time.Second)
+		cancel()
+		time.Sleep(2 * time.Minute)
+		passed := c.result()
+		require.Len(t, passed, 60)
+		last := -1
+		for i, p := range passed {
+			assert.Equal(t, end.Add(time.Duration(i)*5*time.Millisecond), p.at)
+			assert.Greater(t, p.who, last, "first come, first served")
+			last = p.who
+		}
+	})
+}
+
+func TestGatePauseDuringTheReleaseHoldsBackTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := queueing{gate: retry.NewGate(nil)}
+		c.gate.Pause(time.Second)
+		for who := range 10 {
+			c.join(t, who, t.Context())
+		}
+		time.Sleep(time.Second + 12*time.Millisecond) // three have passed
+		c.gate.Pause(time.Minute)
+		end := time.Now().Add(time.Minute)
+		time.Sleep(30 * time.Second)
+		assert.Len(t, c.result(), 3)
+		time.Sleep(time.Minute)
+		passed := c.result()
+		require.Len(t, passed, 10)
+		assert.Equal(t, end, passed[3].at)
+		assert.Equal(t, end.Add(10*time.Millisecond), passed[4].at, "slower than the server did not like")
+	})
+}
+
+// A service with more calls than the interval lets through used to wait in line
+// for ever after a single pause, longer and longer.
+func TestGateDoesNotLimitABusyServiceForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := retry.NewGate(nil)
+		g.Pause(time.Second)
+		var mu sync.Mutex
+		late := 0
+		for range 5000 { // a thousand a second
+			time.Sleep(time.Millisecond)
+			came := time.Now()
+			go func() {
+				assert.NoError(t, g.Wait(t.Context()))
+				mu.Lock()
+				defer mu.Unlock()
+				if time.Since(came) > 0 {
+					late++
+				}
+			}()
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.LessOrEqual(t, late, 2000, "those of the pause, and of the second after it")
+		assert.Greater(t, late, 1500)
+	})
+}
+
+// The same with one call after the other: the gate is open again, and costs
+// nothing.
+func TestGateOpensAgain(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	g := retry.NewGate(clock)
+	g.Pause(time.Second)
+	clock.Advance(2 * time.Second)
+	for range 1000 {
+		require.NoError(t, g.Wait(t.Context()))
+	}
+	assert.Zero(t, testing.AllocsPerRun(10, func() { _ = g.Wait(t.Context()) }))
+	assert.False(t, hasWaiters(clock))
+}
+
+func TestGateOnAClockThatIsSetBack(t *testing.T) {
+	wall := &wallClock{FakeClock: clockwork.NewFakeClock()}
+	g := retry.NewGate(wall)
+	g.Pause(time.Minute)
+	wall.Advance(10 * time.Second)
+	passed := make(chan error)
+	go func() { passed <- g.Wait(context.Background()) }()
+	wall.BlockUntil(1)
+	wall.step(-time.Hour)
+	until, paused := g.PausedUntil()
+	assert.True(t, paused)
+	assert.LessOrEqual(t, until.Sub(wall.Now()), time.Minute)
+	wall.Advance(50 * time.Second)
+	assert.NoError(t, <-passed, "and not an hour later")
+	wall.step(time.Hour)
+	assert.NoError(t, g.Wait(context.Background()))
+}
+
+// One 429 pauses all who share the gate, first attempts too.
+func TestGateInsideDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := exact
+		cfg.Gate = retry.NewGate(nil)
+		start := time.Now()
+		var mu sync.Mutex
+		var calls []time.Duration
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				assert.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error {
+					time.Sleep(time.Millisecond) // all are in flight when the first answer comes
+					mu.Lock()
+					defer mu.Unlock()
+					if calls = append(calls, time.Since(start)); len(calls) == 1 {
+						return &retry.StatusError{StatusCode: 429, RetryAfter: 10 * time.Second}
+					}
+					return nil
+				}))
+			})
+		}
+		time.Sleep(2 * time.Millisecond)
+		wg.Go(func() { // and a newcomer
+			assert.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error {
+				assert.GreaterOrEqual(t, time.Since(start), 10*time.Second)
+				return nil
+			}))
+		})
+		wg.Wait()
+		require.Len(t, calls, 21)
+		back := calls[20] - 2*time.Millisecond // the answer came after one, and an attempt takes another
+		assert.True(t, back == 10*time.Second || back == 10*time.Second+5*time.Millisecond, "one of two was first: %v", back)
+	})
+}
+
+// A status that is about one request, and a wait beyond MaxRetryAfter, do not
+// pause everybody, or not for that long.
+func TestWhatPausesTheGate(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want time.Duration
+	}{
+		{&retry.StatusError{StatusCode: 429, RetryAfter: time.Minute}, time.Minute},
+		{&retry.StatusError{StatusCode: 503, RetryAfter: time.Minute}, time.Minute},
+		{&retry.StatusError{StatusCode: 403, RetryAfter: time.Minute}, time.Minute},
+		{&retry.StatusError{StatusCode: 500, RetryAfter: time.Minute}, 0},
+		{&retry.StatusError{StatusCode: 429}, 0},
+		{retry.RetryAfter(errDown, time.Minute), time.Minute},
+		{retry.RetryAfter(errDown, 24*time.Hour), 5 * time.Minute},
+		{errDown, 0},
+	} {
+		clock := clockwork.NewFakeClock()
+		cfg := retry.Config{Clock: clock, Gate: retry.NewGate(clock), MaxRetries: retry.NoRetries}
+		fn, _ := script(c.err)
+		assert.Error(t, retry.Run(t.Context(), cfg, fn))
+		until, paused := cfg.Gate.PausedUntil()
+		assert.Equal(t, c.want > 0, paused)
+		if paused {
+			assert.Equal(t, c.want, until.Sub(clock.Now()))
+		}
+	}
+}
