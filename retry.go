@@ -439,7 +439,7 @@ func (c *call) elapsed(cfg *Config) time.Duration {
 	if c.start.IsZero() {
 		return 0
 	}
-	return cfg.now().Sub(c.start)
+	return since(cfg.Clock, c.start)
 }
 
 func (c *call) attrs(cfg *Config, more ...slog.Attr) []slog.Attr {
