@@ -1022,3 +1022,74 @@ func TestLoggerTellsOfARetryAfter(t *testing.T) {
 	})
 	assert.Contains(t, out.String(), "delay=4s why=retry-after")
 }
+
+// An open time that is over before the wait is does not end the call.
+func TestR42_ShortOpenTimeIsNoReasonToStop(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Second})
+			require.NoError(t, err)
+			cfg := exact
+			cfg.Breaker, cfg.WaitWhenOpen = b, wait
+			fn, calls := script(errDown, nil)
+			start := time.Now()
+			require.NoError(t, retry.Run(t.Context(), cfg, fn))
+			assert.Equal(t, 2, *calls)
+			assert.Equal(t, time.Second, time.Since(start))
+		})
+	}
+}
+
+// Nobody knows how long a forced breaker stays open: the call waits as long as
+// it may.
+func TestR43_BreakerForcedDuringTheAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := exact
+		cfg.Breaker, cfg.WaitWhenOpen, cfg.MaxElapsed = new(retry.CircuitBreaker), true, time.Minute
+		calls := 0
+		start := time.Now()
+		time.AfterFunc(30*time.Second, cfg.Breaker.Reset)
+		require.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error {
+			if calls++; calls == 1 {
+				cfg.Breaker.ForceOpen()
+				return errDown
+			}
+			return nil
+		}))
+		assert.Equal(t, 30*time.Second, time.Since(start))
+	})
+}
+
+func TestGateThatClosesForTooLongDuringTheLimitersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Limiter: slowLimiter{}, Gate: retry.NewGate(nil), MaxElapsed: 10 * time.Second}
+		time.AfterFunc(500*time.Millisecond, func() { cfg.Gate.Pause(time.Minute) })
+		fn, calls := script(nil)
+		start := time.Now()
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Zero(t, *calls)
+		assert.Equal(t, time.Second, time.Since(start))
+	})
+}
+
+// Do and Run have a short way for calls that need nothing watched; it must
+// deposit, retry and give up like the long one.
+func TestShortWayIsLikeTheLongOne(t *testing.T) {
+	for _, clock := range []clockwork.Clock{nil, clockwork.NewRealClock()} {
+		cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: budget(t, 1, 0), MaxRetries: 1, Clock: clock}
+		n := 0
+		value, err := retry.Do(t.Context(), cfg, func(ctx context.Context) (int, error) {
+			n++
+			assert.Equal(t, n-1, retry.RetryCount(ctx))
+			return n, errDown
+		})
+		assert.Equal(t, 2, value, "the first call's deposit paid for it")
+		assert.Equal(t, 2, gaveUp(t, err, retry.ErrMaxRetries).Attempts)
+		fn, calls := script(errDown)
+		assert.Equal(t, 2, gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxRetries).Attempts)
+		assert.Equal(t, 2, *calls)
+		value, err = retry.Do(t.Context(), cfg, func(context.Context) (int, error) { return 9, retry.Permanent(errDown) })
+		assert.Equal(t, errDown, err)
+		assert.Equal(t, 9, value)
+	}
+}
