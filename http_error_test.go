@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -95,14 +96,16 @@ func TestHTTP_024_NameResolution(t *testing.T) {
 }
 
 func TestHTTP_025_026_TLS(t *testing.T) {
-	server := httptest.NewTLSServer(http.NotFoundHandler())
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = quiet
+	server.StartTLS()
 	defer server.Close()
-	server.Config.ErrorLog = nil
 	trusted := server.Client().Transport.(*http.Transport).TLSClientConfig
 	wrongHost, expired := trusted.Clone(), trusted.Clone()
 	wrongHost.ServerName = "other.invalid"
 	expired.Time = func() time.Time { return time.Now().AddDate(200, 0, 0) }
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
+	old.Config.ErrorLog = quiet
 	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
 	old.StartTLS()
 	defer old.Close()
@@ -640,3 +643,6 @@ func TestHTTP_039_EnhanceYourCalm(t *testing.T) {
 	read(t, resp, err)
 	assert.Equal(t, []time.Duration{time.Second}, tr.delays)
 }
+
+// quiet is for servers whose clients are meant to fail.
+var quiet = log.New(io.Discard, "", 0)
