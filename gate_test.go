@@ -253,6 +253,21 @@ func TestGateOnAClockThatIsSetBack(t *testing.T) {
 	assert.NoError(t, g.Wait(context.Background()))
 }
 
+// The same, when nobody but the waiter looks at the clock.
+func TestGateWaiterOnAClockThatIsSetBack(t *testing.T) {
+	wall := &wallClock{FakeClock: clockwork.NewFakeClock()}
+	g := retry.NewGate(wall)
+	g.Pause(time.Minute)
+	passed := make(chan error)
+	go func() { passed <- g.Wait(context.Background()) }()
+	wall.BlockUntil(1)
+	wall.step(-time.Hour)
+	wall.Advance(time.Minute) // wakes it: of the pause, a minute is left
+	wall.BlockUntil(1)
+	wall.Advance(time.Minute)
+	assert.NoError(t, <-passed)
+}
+
 // One 429 pauses all who share the gate, first attempts too.
 func TestGateInsideDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

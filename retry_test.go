@@ -131,6 +131,10 @@ func TestR05_RealErrorOfACancelledAttemptIsKept(t *testing.T) {
 	e := gaveUp(t, retry.Run(ctx, exact, func(context.Context) error { cancel(); return errDown }), context.Canceled)
 	assert.Equal(t, errDown, e.Err)
 	assert.Equal(t, 1, e.Attempts)
+	// The context is the reason, also where no retry was left.
+	ctx, cancel = context.WithCancel(context.Background())
+	cfg := retry.Config{MaxRetries: retry.NoRetries}
+	gaveUp(t, retry.Run(ctx, cfg, func(context.Context) error { cancel(); return errDown }), context.Canceled)
 }
 
 func TestR07_NeverACallAfterACancel(t *testing.T) {
@@ -435,7 +439,7 @@ func TestR30_RetryAfterIsOnlyLengthened(t *testing.T) {
 	}
 }
 
-func TestRetryAfterShorterThanTheBackoffChangesNothing(t *testing.T) {
+func TestR30_RetryAfterShorterThanTheBackoffChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		fn, _ := script(retry.RetryAfter(errDown, time.Millisecond), retry.RetryAfter(errDown, -time.Hour), nil)
@@ -816,6 +820,10 @@ func TestR44_NestedAttemptsAdd(t *testing.T) {
 	cfg.RetryIf = func(err error) bool { var e *retry.Error; return !errors.As(err, &e) }
 	_ = retry.Run(t.Context(), cfg, func(ctx context.Context) error { return retry.Run(ctx, cfg, fn) })
 	assert.Equal(t, 3, *calls)
+	fn, calls = script(retry.RetryAfter(errDown, 1))
+	cfg.RetryIf = func(error) bool { return true }
+	_ = retry.Run(t.Context(), cfg, func(ctx context.Context) error { return retry.Run(ctx, cfg, fn) })
+	assert.Equal(t, 9, *calls)
 }
 
 func TestRetryCount(t *testing.T) {
