@@ -1,0 +1,173 @@
+package retry_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// After the first 429 nobody reaches the host before the pause ends, except who is
+// on the way already. Then one by one.
+func TestHTTP_134_137_SharedPause(t *testing.T) {
+	const pause = 300 * time.Millisecond
+	var mu sync.Mutex
+	var first time.Time
+	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if first.IsZero() {
+			first = time.Now()
+		}
+		if time.Since(first) < pause {
+			status(429, "Retry-After-Ms", "300")(w, r)
+		}
+	})
+	client := outcomeClient(t, nil, soon)
+	var all sync.WaitGroup
+	request := func() {
+		resp, err := client.Get(t.Context(), server.URL)
+		if assert.NoError(t, err) {
+			resp.Body.Close()
+		}
+	}
+	// The first is answered before the others begin: none of them is in flight.
+	paused := make(chan struct{})
+	cfgSeen := sync.OnceFunc(func() { close(paused) })
+	first429 := soon
+	first429.OnRetry = func(context.Context, retry.Event) { cfgSeen() }
+	client = outcomeClient(t, nil, first429)
+	all.Go(request)
+	<-paused
+	for range 19 {
+		all.Go(request)
+	}
+	all.Wait()
+
+	seen := server.requests()
+	require.Len(t, seen, 21, "one was refused")
+	for _, r := range seen[1:] {
+		assert.GreaterOrEqual(t, r.at.Sub(first), pause)
+	}
+	assert.GreaterOrEqual(t, seen[20].at.Sub(seen[1].at), 50*time.Millisecond, "staggered")
+}
+
+func TestHTTP_135_OtherHostsAreFree(t *testing.T) {
+	clock := clockwork.NewFakeClockAt(noon)
+	throttled, free := newStand(t, status(429, "Retry-After", "60"), status(200)), newStand(t, status(200))
+	client := outcomeClient(t, nil, retry.Config{Clock: clock, Jitter: retry.NoJitter})
+	answered := make(chan struct{}, 2)
+	request := func() {
+		resp, err := client.Get(t.Context(), throttled.URL)
+		read(t, resp, err)
+		answered <- struct{}{}
+	}
+	go request()
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+	go request() // a first attempt waits too
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 2))
+	resp, err := client.Get(t.Context(), free.URL)
+	read(t, resp, err)
+	assert.Equal(t, 1, throttled.hits())
+	for done := 0; done < 2; {
+		clock.Advance(time.Minute)
+		select {
+		case <-answered:
+			done++
+		case <-time.After(time.Millisecond):
+		}
+	}
+	assert.Equal(t, 3, throttled.hits())
+}
+
+func TestHTTP_136_WaiterWithTooLittleTime(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "60"))
+	cfg, tr := track(soon)
+	cfg.MaxRetries = retry.NoRetries
+	client := outcomeClient(t, nil, cfg)
+	_, err := client.Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	body := &countedClose{Reader: strings.NewReader("x")}
+	_, err = client.Do(newRequest(t, "PUT", server.URL, body).WithContext(ctx))
+	assert.ErrorIs(t, err, retry.ErrDeadline)
+	assert.NoError(t, ctx.Err())
+	var given *retry.Error
+	require.ErrorAs(t, err, &given)
+	assert.Zero(t, given.Attempts)
+	assert.Zero(t, tr.last().Attempt)
+	assert.Equal(t, 1, server.hits())
+	assert.EqualValues(t, 1, body.closed.Load())
+}
+
+func TestHTTP_137_LongestPauseWins(t *testing.T) {
+	clock := clockwork.NewFakeClockAt(noon)
+	server := newStand(t, status(429, "Retry-After", "10"), status(429, "Retry-After", "2"), status(429, "Retry-After", "20"), status(200))
+	gates := map[string]*retry.Gate{}
+	cfg := retry.Config{Clock: clock, MaxRetries: retry.NoRetries}
+	client := outcomeClient(t, nil, cfg, retry.PerHost(func(host string, cfg *retry.Config) {
+		gates[host] = retry.NewGate(clock)
+		cfg.Gate = gates[host]
+	}))
+	gate := func() *retry.Gate { return gates[server.URL] }
+	// The second and third are in flight while the pause is on.
+	for i, want := range []time.Duration{10 * time.Second, 10 * time.Second, 20 * time.Second} {
+		open := client
+		if i > 0 { // past the gate
+			cfg := cfg
+			cfg.Gate = nil
+			open = outcomeClient(t, nil, cfg, retry.CheckResponse(func(resp *http.Response) error {
+				d, _ := retry.ParseRetryAfter(resp.Header, clock.Now())
+				gate().Pause(d)
+				return nil
+			}), retry.NoSharedPause())
+		}
+		_, err := open.Get(t.Context(), server.URL)
+		require.Error(t, err)
+		until, paused := gate().PausedUntil()
+		assert.True(t, paused)
+		assert.Equal(t, noon.Add(want), until.UTC())
+	}
+	assert.Len(t, gates, 1)
+}
+
+// Without the shared pause each waits for itself.
+func TestHTTP_NoSharedPause(t *testing.T) {
+	clock := clockwork.NewFakeClockAt(noon)
+	server := newStand(t, status(429, "Retry-After", "60"), status(200))
+	client := outcomeClient(t, nil, retry.Config{Clock: clock, MaxRetries: retry.NoRetries}, retry.NoSharedPause())
+	_, err := client.Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	resp, err := client.Get(t.Context(), server.URL)
+	read(t, resp, err)
+}
+
+// In a total outage the budget keeps the load near that of the calls alone.
+func TestHTTP_138_Budget(t *testing.T) {
+	server := newStand(t, status(503))
+	budget, err := retry.NewBudget(0.1, 10)
+	require.NoError(t, err)
+	cfg := soon
+	cfg.Budget = budget
+	client := outcomeClient(t, nil, cfg)
+	exhausted := 0
+	for range 200 {
+		_, err := client.Get(t.Context(), server.URL)
+		var given *retry.Error
+		require.ErrorAs(t, err, &given)
+		if given.Reason == retry.ErrBudgetExhausted {
+			exhausted++
+		}
+	}
+	assert.LessOrEqual(t, server.hits(), 231)
+	assert.Greater(t, exhausted, 150)
+}
