@@ -863,7 +863,7 @@ func TestB49_B50_SlowHookDelaysNobodyAndKeepsTheOrder(t *testing.T) {
 func TestB51_NilFunctionTakesNoPermit(t *testing.T) {
 	b, _ := newBreaker(t, nil)
 	assert.ErrorIs(t, b.Do(context.Background(), nil), retry.ErrInvalidConfig)
-	assert.ErrorIs(t, b.Do(nil, func(context.Context) error { return nil }), retry.ErrInvalidConfig) //nolint:staticcheck // on purpose
+	assert.ErrorIs(t, b.Do(noContext, func(context.Context) error { return nil }), retry.ErrInvalidConfig)
 	done, cancel := context.WithCancelCause(context.Background())
 	cancel(errDown)
 	err := b.Do(done, func(context.Context) error { t.Error("called"); return nil })
@@ -997,6 +997,14 @@ func TestB57_BreakersLeaveNothingBehind(t *testing.T) {
 	}
 	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
 }
+
+// awaitTimer waits until somebody has set a timer.
+func awaitTimer(t testing.TB, clock *clockwork.FakeClock) {
+	t.Helper()
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+}
+
+var noContext context.Context
 
 // hasWaiters reports whether a timer runs on the clock.
 func hasWaiters(clock *clockwork.FakeClock) bool {

@@ -242,7 +242,7 @@ func TestGateOnAClockThatIsSetBack(t *testing.T) {
 	wall.Advance(10 * time.Second)
 	passed := make(chan error)
 	go func() { passed <- g.Wait(context.Background()) }()
-	wall.BlockUntil(1)
+	awaitTimer(t, wall.FakeClock)
 	wall.step(-time.Hour)
 	until, paused := g.PausedUntil()
 	assert.True(t, paused)
@@ -260,10 +260,10 @@ func TestGateWaiterOnAClockThatIsSetBack(t *testing.T) {
 	g.Pause(time.Minute)
 	passed := make(chan error)
 	go func() { passed <- g.Wait(context.Background()) }()
-	wall.BlockUntil(1)
+	awaitTimer(t, wall.FakeClock)
 	wall.step(-time.Hour)
 	wall.Advance(time.Minute) // wakes it: of the pause, a minute is left
-	wall.BlockUntil(1)
+	awaitTimer(t, wall.FakeClock)
 	wall.Advance(time.Minute)
 	assert.NoError(t, <-passed)
 }

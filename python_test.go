@@ -54,7 +54,7 @@ func TestPythonRateLimitHandling(t *testing.T) {
 	go func() {
 		done <- retry.Run(context.Background(), retry.Config{Clock: clock, Jitter: retry.NoJitter}, fn)
 	}()
-	clock.BlockUntil(1)
+	awaitTimer(t, clock)
 	clock.Advance(2500*time.Millisecond - 1)
 	assert.True(t, hasWaiters(clock), "not a moment before")
 	clock.Advance(1)

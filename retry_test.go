@@ -497,7 +497,7 @@ func TestR35_NoTimerIsLeft(t *testing.T) {
 	cfg := retry.Config{Clock: clock, AttemptTimeout: time.Hour}
 	done := make(chan error)
 	go func() { done <- retry.Run(ctx, cfg, func(context.Context) error { return errDown }) }()
-	clock.BlockUntil(1)
+	awaitTimer(t, clock)
 	cancel()
 	assert.ErrorIs(t, <-done, context.Canceled)
 	assert.False(t, hasWaiters(clock))
@@ -827,7 +827,7 @@ func TestR44_NestedAttemptsAdd(t *testing.T) {
 }
 
 func TestRetryCount(t *testing.T) {
-	assert.Zero(t, retry.RetryCount(nil)) //nolint:staticcheck // on purpose
+	assert.Zero(t, retry.RetryCount(noContext))
 	var counts []int
 	var kept []context.Context
 	cfg := retry.Config{MaxRetries: 5, Backoff: retry.ConstantBackoff(0)}
@@ -902,8 +902,8 @@ func TestR49_NothingPanicsOnNil(t *testing.T) {
 	_, err = retry.Wrap[int, int](retry.Config{}, nil)(ctx, 1)
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 	fn, calls := script(nil)
-	assert.ErrorIs(t, retry.Run(nil, retry.Config{}, fn), retry.ErrInvalidConfig) //nolint:staticcheck // on purpose
-	assert.ErrorIs(t, retry.NewGate(nil).Wait(nil), retry.ErrInvalidConfig)       //nolint:staticcheck // on purpose
+	assert.ErrorIs(t, retry.Run(noContext, retry.Config{}, fn), retry.ErrInvalidConfig)
+	assert.ErrorIs(t, retry.NewGate(nil).Wait(noContext), retry.ErrInvalidConfig)
 	retry.NewGate(nil).OnPause(nil)
 	assert.Zero(t, *calls)
 	assert.False(t, retry.Retryable(nil))
