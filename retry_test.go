@@ -989,10 +989,13 @@ func TestGateThatClosesDuringTheBreakersWait(t *testing.T) {
 }
 
 func TestSuccessIsASuccess(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
 	for _, cfg := range []retry.Config{{}, {AttemptTimeout: time.Hour}, {Breaker: new(retry.CircuitBreaker)}} {
-		ctx, cancel = context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(context.Background())
 		assert.NoError(t, retry.Run(ctx, cfg, func(context.Context) error { cancel(); return nil }))
+		ctx, cancel = context.WithCancel(context.Background())
+		value, err := retry.Do(ctx, cfg, func(context.Context) (int, error) { cancel(); return 7, nil })
+		assert.NoError(t, err)
+		assert.Equal(t, 7, value)
 	}
 }
 
