@@ -206,7 +206,8 @@ func TestHTTP_087_117_NoWaitInVain(t *testing.T) {
 			req := newRequest(t, "GET", server.URL, nil)
 			if legacy {
 				ch := make(chan struct{})
-				req.Cancel = ch //nolint:staticcheck // callers may still use it
+				//lint:ignore SA1019 callers may still use it
+				req.Cancel = ch
 				cancel = func() { close(ch) }
 			} else {
 				req = req.WithContext(ctx)
