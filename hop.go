@@ -195,12 +195,13 @@ func (h *hop) limit() time.Duration {
 
 // header copies the caller's, and adds what is ours.
 func (h *hop) header() http.Header {
+	marked := h.key == "" && h.t.core.std != nil && !stdReplays(h.req) && h.idempotent()
+	if len(h.req.Header) == 0 && h.key == "" && !marked && !h.cookies {
+		return make(http.Header)
+	}
 	n := 1
 	for _, values := range h.req.Header {
 		n += len(values)
-	}
-	if n == 1 && h.key == "" && !h.cookies {
-		return make(http.Header)
 	}
 	header := make(http.Header, len(h.req.Header)+1)
 	values := make([]string, n)
@@ -216,7 +217,7 @@ func (h *hop) header() http.Header {
 	if h.key != "" {
 		values[0] = h.key
 		header["Idempotency-Key"] = values[:1:1]
-	} else if h.t.core.std != nil && !stdReplays(h.req) && h.idempotent() {
+	} else if marked {
 		// Tells net/http, and nobody else, that it may repeat a PUT or DELETE
 		// that met a connection just closed, as it does with a GET: a key
 		// without a value is not sent (see the doc of http.Transport).

@@ -500,7 +500,7 @@ func TestHTTP_122_SwitchingProtocols(t *testing.T) {
 	req := newRequest(t, "GET", server.URL, nil)
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "echo")
-	resp, err := outcomeClient(t, &http.Client{Transport: &http.Transport{}, Timeout: time.Second}, cfg).Do(req)
+	resp, err := outcomeClient(t, &http.Client{Transport: &http.Transport{}, Timeout: 60 * time.Millisecond}, cfg).Do(req)
 	require.NoError(t, err)
 	assert.Equal(t, 101, resp.StatusCode)
 	conn, ok := resp.Body.(io.ReadWriteCloser)

@@ -122,6 +122,19 @@ func TestHTTP_105_111_PristineAttempts(t *testing.T) {
 	assert.Equal(t, "/gene", req.URL.Path)
 }
 
+// A header without values says that net/http shall send none: it must not get lost
+// on the way, as it once did if there was no other.
+func TestHTTP_059_HeaderWithoutValues(t *testing.T) {
+	server := newStand(t, status(503), status(200))
+	req := newRequest(t, "GET", server.URL, nil)
+	req.Header["User-Agent"] = nil
+	resp, err := outcomeClient(t, nil, soon).Do(req)
+	read(t, resp, err)
+	for _, r := range server.requests() {
+		assert.NotContains(t, r.header, "User-Agent")
+	}
+}
+
 // One request is good for many attempts, many times, at once.
 func TestHTTP_109_139_ManyAtOnce(t *testing.T) {
 	flaky := func() *stand {

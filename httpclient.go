@@ -50,6 +50,10 @@ import (
 // [GetJSON] and [PostJSON], until the response is decoded. To bound the whole
 // call, use its context or Config.MaxElapsed.
 //
+// What a proxy answers to CONNECT is not retried, because net/http reports it
+// without a type, a wrong password like an overload. An OnProxyConnectResponse
+// that returns [CheckStatus] of it makes the difference.
+//
 // URLs in its errors and log lines have neither user information nor the values
 // of the query. The client is safe for concurrent use.
 type RetryableClient struct {
