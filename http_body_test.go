@@ -445,7 +445,7 @@ func TestHTTP_EarlyAnswerDuringUpload(t *testing.T) {
 	}))
 	defer server.Close()
 	client := outcomeClient(t, nil, soon)
-	for range 10 {
+	for range 5 {
 		body := &countedClose{Reader: &oneShot{bytes.NewReader(want)}}
 		resp, err := client.Post(t.Context(), server.URL, "", body)
 		read(t, resp, err)

@@ -110,7 +110,11 @@ func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
 			resp, err := outcomeClient(t, &http.Client{Transport: tallied(&wire)}, cfg).Get(t.Context(), server.URL)
 			read(t, resp, err)
 			assert.Less(t, time.Since(begin), 2*time.Second)
-			assert.LessOrEqual(t, wire.Load(), int64(2*(64<<10+16<<10)), "bytes read")
+			limit := int64(64<<10 + 16<<10)
+			if name == "declared huge" { // known to be in vain: nothing but what came with the header
+				limit = 8 << 10
+			}
+			assert.LessOrEqual(t, wire.Load(), 2*limit, "bytes read")
 			assert.Equal(t, 3, tr.last().Attempt)
 
 			// The last one's beginning is kept.
