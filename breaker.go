@@ -217,11 +217,16 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	}
 }
 
-// period returns the period under way. A zero breaker gets its settings here.
+// period returns the period under way.
 func (b *CircuitBreaker) period() *period {
 	if p := b.current.Load(); p != nil {
 		return p
 	}
+	return b.first()
+}
+
+// first gives a zero breaker its settings and its first period.
+func (b *CircuitBreaker) first() *period {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.current.Load() == nil {
@@ -256,7 +261,8 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	err = fn(ctx)
 	returned = true
 	if err == nil && p.period != nil && p.period == b.free() {
-		p.period.succeed()
+		p.period.tally.success()
+		p.period.forgive()
 		return nil
 	}
 	b.leave(p, judgeCall(b, ctx, err), err, nil)

@@ -167,19 +167,18 @@ func (c Config) Validate() error {
 
 // valid is Validate without the words, for the path of every call.
 func (c *Config) valid() bool {
-	// Where any of them is negative, so is their union.
-	if c.InitialDelay|c.MaxDelay|c.MaxElapsed|c.AttemptTimeout|c.MaxRetryAfter < 0 || c.MaxRetries < NoRetries {
-		return false
-	}
-	if c.InitialDelay > c.maxDelay() || !validMultiplier(c.Multiplier) || c.Jitter != (Jitter{}) && !c.Jitter.valid() {
-		return false
-	}
 	for _, code := range c.RetryStatusCodes {
 		if !validStatus(code) {
 			return false
 		}
 	}
-	return true
+	return c.validNumbers()
+}
+
+func (c *Config) validNumbers() bool {
+	// Where any of them is negative, so is their union.
+	return c.InitialDelay|c.MaxDelay|c.MaxElapsed|c.AttemptTimeout|c.MaxRetryAfter >= 0 && c.MaxRetries >= NoRetries &&
+		c.InitialDelay <= c.maxDelay() && validMultiplier(c.Multiplier) && c.Jitter.valid()
 }
 
 func validMultiplier(m float64) bool { return m == 0 || m >= 1 && m <= math.MaxFloat64 }

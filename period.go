@@ -13,28 +13,38 @@ import (
 // period is the time between two changes of a breaker's state: the state, what
 // is counted in it, and, by its address, the generation that results belong to.
 type period struct {
-	state       State
+	open        *openTime    // nil unless open
+	trial       *trial       // nil unless half-open
 	free        bool         // closed, and without rates: a success needs no lock
 	consecutive atomic.Int32 // failures; reset by successes without the lock
-	tally       tally        // calls let through, and successes
-	failures    uint32       // guarded by the breaker's mu, as is neutrals
-	neutrals    uint32
-	open        *openTime // nil unless open
-	trial       *trial    // nil unless half-open
+	tally       tally        // closed: calls let through, and successes if free; open: calls rejected
+
+	successes uint32 // those not in the tally; the breaker's mu guards these three
+	failures  uint32
+	neutrals  uint32
+}
+
+func (p *period) state() State {
+	switch {
+	case p.open != nil:
+		return StateOpen
+	case p.trial != nil:
+		return StateHalfOpen
+	}
+	return StateClosed
 }
 
 func (b *CircuitBreaker) closed() *period { return &period{free: b.window == nil} }
 
 // openTime is what only an open period has. It does not change, but for its
-// count, its cache, and when the clock is set back.
+// cache, and when the clock is set back.
 type openTime struct {
-	forced     bool // until Reset
-	since      time.Time
-	skew       atomic.Int64 // by how much the clock went back behind since
-	lasts      time.Duration
-	err        error
-	rejections atomic.Int64
-	rejection  atomic.Pointer[OpenError] // the newest, given out again while it is true
+	forced    bool // until Reset
+	since     time.Time
+	skew      atomic.Int64 // by how much the clock went back behind since
+	lasts     time.Duration
+	err       error
+	rejection atomic.Pointer[OpenError] // the newest, given out again while it is true
 }
 
 // left is the time until a probe may pass.
@@ -57,7 +67,7 @@ func (o *openTime) left(clock clockwork.Clock) time.Duration {
 // trial is what only a half-open period has; the breaker's mu guards it.
 type trial struct {
 	inFlight   []probe // in order of their deadlines
-	count      uint64
+	count      uint64  // of probes so far
 	rejections int
 	rejection  *OpenError
 }
@@ -85,13 +95,15 @@ func (b *CircuitBreaker) free() *period {
 // enter lets a call pass, or rejects it with an *OpenError.
 func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
 	p := b.period()
-	if p.state == StateClosed && (b.window == nil || b.window.slow == nil) {
-		p.tally.request()
-		return pass{period: p}, nil
-	}
-	if p.state == StateOpen {
+	switch p.state() {
+	case StateOpen:
 		if left := p.open.left(b.clock); left > 0 {
-			return b.rejectOpen(p.open, left)
+			return b.rejectOpen(p, left)
+		}
+	case StateClosed:
+		if b.window == nil || b.window.slow == nil {
+			p.tally.request()
+			return pass{period: p}, nil
 		}
 	}
 	return b.enterLocked(log)
@@ -115,13 +127,13 @@ func (b *CircuitBreaker) enterLocked(log *slog.Logger) (admitted pass, rejection
 // admit is enter with b.mu held.
 func (b *CircuitBreaker) admit(stretch float64, log *slog.Logger) (pass, error) {
 	p := b.current.Load()
-	if p.state == StateOpen {
+	switch p.state() {
+	case StateOpen:
 		if left := p.open.left(b.clock); left > 0 {
-			return b.rejectOpen(p.open, left)
+			return b.rejectOpen(p, left)
 		}
-		p = b.transition(&period{state: StateHalfOpen, trial: new(trial)}, nil, now(b.clock), log)
-	}
-	if p.state == StateClosed {
+		p = b.transition(&period{trial: new(trial)}, nil, now(b.clock), log)
+	case StateClosed:
 		return b.watch(p, stretch, log)
 	}
 	now := now(b.clock)
@@ -135,7 +147,6 @@ func (b *CircuitBreaker) admit(stretch float64, log *slog.Logger) (pass, error) 
 		}
 		return pass{}, t.rejection
 	}
-	p.tally.request()
 	p.trial.count++
 	p.trial.inFlight = append(p.trial.inFlight, probe{p.trial.count, now})
 	return pass{p, p.trial.count}, nil
@@ -160,12 +171,12 @@ func (b *CircuitBreaker) leaseLeft(t *trial, now time.Time) time.Duration {
 	return t.inFlight[0].since.Add(b.probeTimeout).Sub(now)
 }
 
-func (b *CircuitBreaker) rejectOpen(o *openTime, left time.Duration) (pass, error) {
-	o.rejections.Add(1)
+func (b *CircuitBreaker) rejectOpen(p *period, left time.Duration) (pass, error) {
+	p.tally.request()
 	if b.observe {
 		return pass{}, nil
 	}
-	return pass{}, b.rejection(o, left)
+	return pass{}, b.rejection(p.open, left)
 }
 
 func (b *CircuitBreaker) rejection(o *openTime, left time.Duration) error {
@@ -182,15 +193,15 @@ func (b *CircuitBreaker) rejection(o *openTime, left time.Duration) error {
 	return r
 }
 
-// rejects returns the open time that a call after a wait would still fall into,
-// and what is left of it; nil if there is none.
-func (b *CircuitBreaker) rejects(wait time.Duration) (o *openTime, left time.Duration) {
-	p := b.period()
-	if p.state != StateOpen || b.observe {
+// rejects returns the open period that a call after a wait would still fall
+// into, and what is left of it; nil if there is none.
+func (b *CircuitBreaker) rejects(wait time.Duration) (p *period, left time.Duration) {
+	p = b.period()
+	if p.open == nil || b.observe {
 		return nil, 0
 	}
 	if left = p.open.left(b.clock); left > wait {
-		return p.open, left
+		return p, left
 	}
 	return nil, 0
 }
@@ -201,14 +212,15 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 	if p == nil || p != b.current.Load() {
 		return
 	}
-	if p.free && v == success {
-		p.succeed()
+	if v == success && p.free {
+		p.tally.success()
+		p.forgive()
 		return
 	}
 	stretch := b.stretch(v == failure || b.window != nil && b.window.slow != nil)
 	b.mu.Lock()
 	if p == b.current.Load() {
-		if p.state == StateClosed {
+		if p.trial == nil {
 			b.settle(p, from.id, v, err, stretch, log)
 		} else {
 			b.settleProbe(p, from.id, v, err, stretch, log)
@@ -217,9 +229,8 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 	b.unlock()
 }
 
-// succeed counts a success in a closed period. After a success, that is all.
-func (p *period) succeed() {
-	p.tally.success()
+// forgive forgets the failures in a row. After a success there are none.
+func (p *period) forgive() {
 	if p.consecutive.Load() != 0 {
 		p.consecutive.Store(0)
 	}
@@ -235,7 +246,8 @@ func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, stre
 	}
 	switch v {
 	case success:
-		p.succeed()
+		p.successes++
+		p.forgive()
 	case neutral:
 		p.neutrals++
 	case failure:
@@ -262,8 +274,7 @@ func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error,
 		p.neutrals++
 		b.wake()
 	case success:
-		p.tally.success()
-		if _, successes := p.tally.sums(); successes < int(b.successes) {
+		if p.successes++; p.successes < uint32(b.successes) {
 			b.wake()
 			return
 		}
@@ -287,8 +298,8 @@ func (b *CircuitBreaker) watch(p *period, stretch float64, log *slog.Logger) (pa
 	b.window.advance(b.clock)
 	if b.window.finish(0, neutral) { // the slow ones in flight are enough to open it
 		b.trip(nil, stretch, log)
-		o := b.current.Load().open
-		return b.rejectOpen(o, o.left(b.clock))
+		p = b.current.Load()
+		return b.rejectOpen(p, p.open.left(b.clock))
 	}
 	p.tally.request()
 	return pass{p, b.window.start()}, nil
@@ -324,22 +335,22 @@ func (b *CircuitBreaker) trip(err error, stretch float64, log *slog.Logger) {
 }
 
 func (b *CircuitBreaker) open(o *openTime, err error, log *slog.Logger) {
-	b.transition(&period{state: StateOpen, open: o}, err, o.since, log)
+	b.transition(&period{open: o}, err, o.since, log)
 }
 
 // transition ends the current period, and with it the standing of all results
 // that are still to come. It is the only writer of the state. b.mu must be
 // held, and notify be called when it is not any more.
 func (b *CircuitBreaker) transition(next *period, err error, now time.Time, log *slog.Logger) *period {
-	from := b.current.Load().state
+	from, to := b.current.Load().state(), next.state()
 	b.current.Store(next)
 	if b.window != nil {
 		b.window.clear()
 	}
 	b.wake()
-	if from != next.state {
-		b.announce(StateChange{b.name, from, next.state, err, now}, log)
-		if next.state == StateClosed && b.herd != nil {
+	if from != to {
+		b.announce(StateChange{b.name, from, to, err, now}, log)
+		if to == StateClosed && b.herd != nil {
 			b.herd.release()
 		}
 	}
@@ -351,10 +362,10 @@ func (b *CircuitBreaker) transition(next *period, err error, now time.Time, log 
 // nothing.
 func (b *CircuitBreaker) State() State {
 	p := b.period()
-	if p.state == StateOpen && p.open.left(b.clock) <= 0 {
+	if p.open != nil && p.open.left(b.clock) <= 0 {
 		return StateHalfOpen
 	}
-	return p.state
+	return p.state()
 }
 
 // Snapshot returns one consistent copy of the state and the counts.
@@ -364,22 +375,23 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 	defer b.mu.Unlock()
 	p, now := b.current.Load(), now(b.clock)
 	s := Snapshot{
-		State:               p.state,
+		State:               p.state(),
 		Failures:            int(p.failures),
 		ConsecutiveFailures: int(p.consecutive.Load()),
 		LastFailure:         b.last,
 	}
-	s.Requests, s.Successes = p.tally.sums()
+	calls, successes := p.tally.sums()
+	s.Requests, s.Successes = calls, successes+int(p.successes)
 	switch {
-	case p.state == StateOpen:
-		s.Rejections = int(p.open.rejections.Load())
+	case p.open != nil:
+		s.Requests, s.Rejections = 0, calls
 		if left := p.open.left(b.clock); left <= 0 {
 			s.State = StateHalfOpen
 		} else if !p.open.forced {
 			s.OpenUntil = now.Add(left)
 		}
-	case p.state == StateHalfOpen:
-		s.Rejections = p.trial.rejections
+	case p.trial != nil:
+		s.Requests, s.Rejections = int(p.trial.count), p.trial.rejections
 	case b.window != nil:
 		b.window.advance(b.clock)
 		inFlight := s.Requests - s.Successes - s.Failures - int(p.neutrals)
@@ -443,9 +455,9 @@ func (b *CircuitBreaker) blocked() (left time.Duration, known bool, changed <-ch
 	}
 	now := now(b.clock)
 	switch p := b.current.Load(); {
-	case p.state == StateOpen && p.open.left(b.clock) > 0:
+	case p.open != nil && p.open.left(b.clock) > 0:
 		left, known = p.open.left(b.clock), !p.open.forced
-	case p.state == StateHalfOpen && b.places(p.trial, now) == 0:
+	case p.trial != nil && b.places(p.trial, now) == 0:
 		left = b.leaseLeft(p.trial, now)
 	default:
 		return 0, true, nil

@@ -143,12 +143,12 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 // with ctx: cfg is valid, and wants nothing done before or after it.
 func (c *Config) plain(ctx context.Context) bool {
 	return ctx != nil && c.Gate == nil && c.Limiter == nil && c.Breaker == nil &&
-		!c.timed() && c.valid() && !done(ctx) && RetryCount(ctx) == 0
+		!c.timed() && c.RetryStatusCodes == nil && c.validNumbers() && !done(ctx) && ctx.Value(retryKey{}) == nil
 }
 
 // timed reports whether Elapsed must count from the very start.
 func (c *Config) timed() bool {
-	return c.MaxElapsed > 0 || c.AttemptTimeout > 0 || c.Clock != nil ||
+	return c.MaxElapsed|c.AttemptTimeout > 0 || c.Clock != nil ||
 		c.OnRetry != nil || c.OnDone != nil || c.Logger != nil
 }
 
@@ -338,29 +338,34 @@ func (c *call) pays(ctx context.Context, cfg *Config, wait time.Duration) halt {
 	if cfg.Gate != nil {
 		need = max(wait, cfg.Gate.left())
 	}
-	if stop := c.fits(ctx, cfg, need); stop.reason != nil || cfg.Breaker == nil {
+	if stop := c.inTime(ctx, cfg, need); stop.reason != nil || cfg.Breaker == nil {
 		return stop
 	}
 	b := cfg.Breaker
-	open, left := b.rejects(wait)
+	p, left := b.rejects(wait)
 	switch {
-	case open == nil:
+	case p == nil:
 		return halt{}
 	case !cfg.WaitWhenOpen:
-		_, rejection := b.rejectOpen(open, left)
+		_, rejection := b.rejectOpen(p, left)
 		return halt{ErrCircuitOpen, rejection}
-	case open.forced: // nobody knows for how long
+	case p.open.forced: // nobody knows for how long
 		return halt{}
 	}
-	return c.fits(ctx, cfg, left).dueTo(b.rejection(open, left))
+	return c.inTime(ctx, cfg, left).dueTo(b.rejection(p.open, left))
 }
 
-// fits tells why a wait that begins now cannot pay: it does not end before the
-// deadline or MaxElapsed. It also looks whether ctx is done already.
+// fits tells why a wait that begins now cannot pay: ctx is done, or the wait does
+// not end in time.
 func (c *call) fits(ctx context.Context, cfg *Config, wait time.Duration) halt {
 	if done(ctx) {
 		return haltOf(ctx)
 	}
+	return c.inTime(ctx, cfg, wait)
+}
+
+// inTime tells whether a wait ends before the deadline and MaxElapsed.
+func (c *call) inTime(ctx context.Context, cfg *Config, wait time.Duration) halt {
 	deadline, ok := ctx.Deadline()
 	if !ok && cfg.MaxElapsed == 0 {
 		return halt{}
@@ -388,7 +393,7 @@ func (c *call) pause(ctx context.Context, cfg *Config, wait time.Duration) {
 	if cfg.OnRetry != nil {
 		cfg.OnRetry(ctx, Event{cfg.Name, c.attempts, wait, c.elapsed(cfg), c.last})
 	}
-	if wait > 0 && !done(ctx) {
+	if wait > 0 {
 		c.sleep(ctx, cfg, wait)
 	}
 }

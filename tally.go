@@ -16,7 +16,7 @@ type tally struct {
 	wide      atomic.Pointer[[stripes]stripe]
 }
 
-const stripes = 16
+const stripes = 32
 
 // stripe is as long as the memory that processors fetch at once.
 type stripe struct {
@@ -43,7 +43,7 @@ func (t *tally) mine() *stripe {
 	}
 	var here byte
 	hash := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9e3779b97f4a7c15 // Fibonacci hashing
-	return &t.wide.Load()[hash>>60]
+	return &t.wide.Load()[hash>>(64-5)]
 }
 
 // sums returns the numbers of requests and successes, the latter never the

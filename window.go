@@ -17,6 +17,7 @@ type window struct {
 
 	base    time.Time     // when the first bucket began
 	now     time.Duration // since base, as of the last look at the clock
+	end     time.Duration // of the newest bucket, since base
 	newest  int64         // number of the bucket that now falls into
 	buckets [buckets]bucket
 	slow    *slowness // nil if it is of no interest
@@ -47,6 +48,7 @@ func newWindow(cfg BreakerConfig) *window {
 		failureRate: cfg.FailureRate,
 		minCalls:    cmp.Or(cfg.MinCalls, defaultMinCalls),
 		width:       (cmp.Or(cfg.Window, defaultWindow) + buckets - 1) / buckets,
+		base:        now(cfg.Clock),
 	}
 	if cfg.SlowCallDuration > 0 {
 		w.slow = &slowness{rate: cfg.SlowCallRate, after: cfg.SlowCallDuration}
@@ -64,19 +66,21 @@ func (w *window) clear() {
 
 // advance looks at the clock and drops the buckets that are out of the window.
 func (w *window) advance(clock clockwork.Clock) {
-	if w.base.IsZero() {
-		w.base = now(clock)
-	}
 	elapsed := since(clock, w.base)
 	if back := w.now - elapsed; back > 0 { // a clock without monotonic time, set back: go on from where it was
 		w.base = w.base.Add(-back)
 		elapsed = w.now
 	}
 	w.now = elapsed
-	number := int64(elapsed / w.width)
-	if number == w.newest {
-		return
+	if elapsed >= w.end {
+		w.turn()
 	}
+}
+
+// turn begins the bucket that now falls into.
+func (w *window) turn() {
+	number := int64(w.now / w.width)
+	w.end = time.Duration(number+1) * w.width
 	for n := max(w.newest+1, number-buckets+1); n <= number; n++ {
 		w.buckets[n%buckets] = bucket{}
 		if w.slow != nil {
@@ -87,7 +91,7 @@ func (w *window) advance(clock clockwork.Clock) {
 }
 
 func (w *window) count(v verdict) {
-	b := &w.buckets[w.newest%buckets]
+	b := &w.buckets[uint64(w.newest)%buckets]
 	switch v {
 	case success:
 		b.successes++
