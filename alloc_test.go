@@ -1,7 +1,10 @@
 package retry_test
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"net/http"
 	"testing"
 	"time"
 
@@ -46,4 +49,46 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 	} {
 		assert.Zero(t, testing.AllocsPerRun(200, call), name)
 	}
+}
+
+// What the clients add to a request that succeeds at once: its copy, with the
+// context and the URL in it, and a header; a body in memory adds nothing, the
+// Idempotency-Key itself and its place in the header.
+func TestRequestAllocatesLittle(t *testing.T) {
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		if req.Body != nil {
+			io.Copy(io.Discard, req.Body)
+			req.Body.Close()
+		}
+		return &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	})
+	plain := &http.Client{Transport: base}
+	client, err := retry.NewRetryableClient(plain, retry.Config{})
+	require.NoError(t, err)
+	transport, err := retry.NewTransport(base, retry.Config{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	payload := bytes.Repeat([]byte("x"), 1024)
+
+	allocs := func(do func(*http.Request) (*http.Response, error), method string, payload []byte) float64 {
+		return testing.AllocsPerRun(200, func() {
+			var body io.Reader
+			if payload != nil {
+				body = bytes.NewReader(payload)
+			}
+			req, _ := http.NewRequestWithContext(ctx, method, "http://gene.example/?page=2", body)
+			resp, err := do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		})
+	}
+	get, post := allocs(plain.Do, "GET", nil), allocs(plain.Do, "POST", payload)
+	over := (&http.Client{Transport: transport}).Do
+	assert.LessOrEqual(t, allocs(client.Do, "GET", nil)-get, 2.0, "GET, client")
+	assert.LessOrEqual(t, allocs(over, "GET", nil)-get, 2.0, "GET, transport")
+	assert.LessOrEqual(t, allocs(client.Do, "POST", payload)-post, 5.0, "POST, client")
+	assert.LessOrEqual(t, allocs(over, "POST", payload)-post, 2.0, "POST, transport")
 }

@@ -11,12 +11,13 @@ import (
 	"sync/atomic"
 )
 
-// outgoing is one attempt at a request on its way: its context and its own copy
-// of the URL, in one allocation.
+// outgoing is one attempt at a request on its way: the request with its context
+// and URL, in one allocation.
 type outgoing struct {
 	context.Context // the attempt's
 	method          string
 	url             url.URL
+	request         http.Request
 }
 
 type outgoingKey struct{}

@@ -318,6 +318,19 @@ func redactURL(raw string) string {
 		scheme, _, _ := strings.Cut(raw, ":")
 		return scheme + ":" + hidden
 	}
+	return withoutSecrets(*u)
+}
+
+// safeURL is redactURL for a URL that need not be parsed any more, unless
+// somebody put half of it into Opaque.
+func safeURL(u *url.URL) string {
+	if u.Opaque != "" {
+		return redactURL(u.String())
+	}
+	return withoutSecrets(*u)
+}
+
+func withoutSecrets(u url.URL) string {
 	if u.User != nil {
 		u.User = url.User(hidden)
 	}

@@ -22,6 +22,7 @@ type hop struct {
 	keeper  *replayer                  // of a body that can be read only once
 	file    func() io.Reader           // of a body that is a file
 	length  int64                      // the body's, if it was found out here
+	url     string                     // without its secrets, once it is needed
 	call    call
 	ctx     context.Context // of the attempt under way
 	resp    *http.Response  // the last attempt's, while it is in hand
@@ -139,7 +140,8 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 		ctx = h.timeout
 	}
 	o.Context = ctx
-	req := h.req.WithContext(o)
+	o.request = *h.req.WithContext(o)
+	req := &o.request
 	req.URL = &o.url
 	req.Header = h.header()
 	if req.Trailer != nil {
@@ -327,7 +329,10 @@ func (h *hop) judgeResponse() error {
 		err = runCheck(check, resp)
 	}
 	if err == nil && resp.StatusCode >= 400 {
-		status := newStatusError(resp, h.req, h.host.cfg.now())
+		if h.url == "" {
+			h.url = safeURL(h.req.URL)
+		}
+		status := newStatusError(resp, methodOf(h.req), h.url, h.host.cfg.Clock)
 		err = status
 		if resp.StatusCode == http.StatusMisdirectedRequest && !h.misdirected && h.host.cfg.RetryStatusCodes == nil {
 			h.misdirected = true

@@ -98,6 +98,19 @@ func newClosed(t testing.TB) string {
 	return server.URL
 }
 
+// A URL whose address and query somebody put into Opaque hides its secrets as
+// well, though its fields have none.
+func TestHTTP_106_SecretsInOpaque(t *testing.T) {
+	server := newStand(t, status(404))
+	req := newRequest(t, "GET", server.URL, nil)
+	req.URL.Opaque = "//user:SECRET@" + req.URL.Host + "/gene?token=SECRET"
+	_, err := outcomeClient(t, nil, soon).Do(req)
+	var failure *retry.StatusError
+	require.ErrorAs(t, err, &failure)
+	assert.Contains(t, failure.URL, "token=")
+	assert.NotContains(t, failure.URL+err.Error(), "SECRET")
+}
+
 // Every attempt starts from the caller's request: what a transport inside does to
 // one is not there in the next, nor in the caller's.
 func TestHTTP_105_111_PristineAttempts(t *testing.T) {

@@ -358,5 +358,7 @@ func newKey() string {
 			b[i+j] = byte(n >> (8 * j))
 		}
 	}
-	return hex.EncodeToString(b[:])
+	var text [32]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
 }

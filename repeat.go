@@ -43,17 +43,18 @@ func (h *hop) judgeError(err error) error {
 // ifRepeatable passes on an error that would be retried only if the request may
 // be sent again.
 func (h *hop) ifRepeatable(err error, resp *http.Response) error {
-	found := examine(err)
-	if !h.host.cfg.retryable(err, &found) || done(h.ctx) {
+	unsafe := !h.idempotent() && !refused(resp) && !h.unsent(err)
+	lost := h.keeper != nil && h.file == nil && !h.keeper.replayable()
+	if !unsafe && !lost {
 		return err
 	}
-	if !h.idempotent() && !refused(resp) && !h.unsent(err) {
+	if found := examine(err); !h.host.cfg.retryable(err, &found) || done(h.ctx) {
+		return err
+	}
+	if unsafe {
 		return Permanent(err)
 	}
-	if h.keeper != nil && h.file == nil && !h.keeper.replayable() {
-		return Permanent(h.call.error(&h.host.cfg, halt{reason: ErrBodyNotReplayable}, err))
-	}
-	return err
+	return Permanent(h.call.error(&h.host.cfg, halt{reason: ErrBodyNotReplayable}, err))
 }
 
 // idempotent reports whether the request may be repeated though it may have

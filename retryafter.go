@@ -31,6 +31,14 @@ import (
 // number too large is the longest Duration.
 func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	hints := collectHints(h)
+	if hints.none() {
+		return 0, false
+	}
+	return hints.longest(now)
+}
+
+// longest is the wait that the hints come to.
+func (hints *rateHints) longest(now time.Time) (time.Duration, bool) {
 	if hints.date != "" {
 		if date, ok := parseDate(hints.date, now); ok {
 			now = date
@@ -86,6 +94,11 @@ type rateHints struct {
 	date, rateLimit          string
 	aged                     bool              // answered by a cache
 	reset, remaining         map[string]string // by bucket
+}
+
+// none reports whether nothing speaks of a wait, as in most responses.
+func (hints *rateHints) none() bool {
+	return hints.milliseconds == nil && hints.retryAfter == nil && hints.rateLimit == "" && hints.reset == nil
 }
 
 func collectHints(h http.Header) rateHints {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/jonboulle/clockwork"
 )
 
 // StatusError is a response whose status is an error. [CheckStatus] makes it of
@@ -68,7 +70,14 @@ func CheckStatus(resp *http.Response) error {
 	if resp.StatusCode < 400 {
 		return nil
 	}
-	e := newStatusError(resp, resp.Request, time.Now())
+	method, url := "", ""
+	if req := resp.Request; req != nil {
+		method = methodOf(req)
+		if req.URL != nil {
+			url = safeURL(req.URL)
+		}
+	}
+	e := newStatusError(resp, method, url, nil)
 	if resp.Body != nil {
 		// What was read counts, even if the rest cannot be.
 		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
@@ -84,14 +93,10 @@ type rereader struct {
 }
 
 // newStatusError describes a response without touching its body.
-func newStatusError(resp *http.Response, req *http.Request, now time.Time) *StatusError {
-	e := &StatusError{StatusCode: resp.StatusCode, Header: resp.Header}
-	e.RetryAfter, _ = ParseRetryAfter(resp.Header, now)
-	if req != nil {
-		e.Method = methodOf(req)
-		if req.URL != nil {
-			e.URL = redactURL(req.URL.String())
-		}
+func newStatusError(resp *http.Response, method, url string, clock clockwork.Clock) *StatusError {
+	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header}
+	if hints := collectHints(resp.Header); !hints.none() {
+		e.RetryAfter, _ = hints.longest(now(clock))
 	}
 	return e
 }
