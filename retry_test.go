@@ -113,6 +113,49 @@ func TestR03_DeadlineOnAFakeClock(t *testing.T) {
 	assert.Equal(t, 1, *calls)
 }
 
+// Contexts are asked in the way that suits their kind: those of clockwork, and
+// what is made of them, block when they are asked for Err too early.
+func TestR02_ContextsOfAllKinds(t *testing.T) {
+	type key struct{}
+	fake := func(parent context.Context) (context.Context, context.CancelFunc) {
+		return clockwork.WithTimeout(parent, clockwork.NewFakeClock(), time.Hour)
+	}
+	timed := func(parent context.Context) (context.Context, context.CancelFunc) {
+		return context.WithTimeout(parent, time.Hour)
+	}
+	plain := func(parent context.Context) (context.Context, context.CancelFunc) {
+		return context.WithValue(parent, key{}, 1), func() {}
+	}
+	kinds := map[string]func(context.Context) (context.Context, context.CancelFunc){
+		"cancel": context.WithCancel, "timeout": timed, "fake": fake, "value": plain,
+	}
+	for outer, wrap := range kinds {
+		for inner, make := range kinds {
+			bubble(t, outer+" of "+inner, func(t *testing.T) {
+				parent, end := make(t.Context())
+				ctx, cancel := wrap(parent)
+				breaker := new(retry.CircuitBreaker)
+				for _, done := range []bool{false, inner != "value" || outer != "value"} {
+					calls := 0
+					fn := func(context.Context) error { calls++; return nil }
+					first, second := retry.Run(ctx, exact, fn), breaker.Do(ctx, fn)
+					if done {
+						assert.ErrorIs(t, first, context.Canceled)
+						assert.ErrorIs(t, second, context.Canceled)
+						assert.Zero(t, calls)
+					} else {
+						assert.NoError(t, errors.Join(first, second))
+						assert.Equal(t, 2, calls)
+					}
+					end()
+					cancel()
+					synctest.Wait()
+				}
+			})
+		}
+	}
+}
+
 func TestR04_CancelDuringTheWaitKeepsTheLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
