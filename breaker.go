@@ -246,7 +246,7 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	if done(ctx) {
 		return doneError(ctx)
 	}
-	p := pass{period: b.free()}
+	p := pass{period: b.freely()}
 	if p.period != nil {
 		p.period.tally.request()
 	} else if p, err = b.enter(nil); err != nil {
@@ -260,12 +260,15 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	}()
 	err = fn(ctx)
 	returned = true
-	if err == nil && p.period != nil && p.period == b.free() {
+	switch {
+	case err != nil:
+		b.leave(p, judgeCall(b, ctx, err), err, nil)
+	case p.period != nil && p.period.free && p.period == b.current.Load():
 		p.period.tally.success()
 		p.period.forgive()
-		return nil
+	default:
+		b.leave(p, success, nil, nil)
 	}
-	b.leave(p, judgeCall(b, ctx, err), err, nil)
 	return err
 }
 

@@ -15,7 +15,8 @@ import (
 type period struct {
 	open        *openTime    // nil unless open
 	trial       *trial       // nil unless half-open
-	free        bool         // closed, and without rates: a success needs no lock
+	passes      bool         // closed, and no call is watched for being slow: none needs the lock to pass
+	free        bool         // and there are no rates: a success does not need it either
 	consecutive atomic.Int32 // failures; reset by successes without the lock
 	tally       tally        // closed: calls let through, and successes if free; open: calls rejected
 
@@ -34,7 +35,9 @@ func (p *period) state() State {
 	return StateClosed
 }
 
-func (b *CircuitBreaker) closed() *period { return &period{free: b.window == nil} }
+func (b *CircuitBreaker) closed() *period {
+	return &period{passes: b.window == nil || b.window.slow == nil, free: b.window == nil}
+}
 
 // openTime is what only an open period has. It does not change, but for its
 // cache, and when the clock is set back.
@@ -83,10 +86,10 @@ type pass struct {
 	id     uint64 // of a probe, or of a call that is watched for being slow
 }
 
-// free returns the period under way if calls pass it, and succeed in it, without
-// a lock and a look at the clock. It is short enough to be inlined.
-func (b *CircuitBreaker) free() *period {
-	if p := b.current.Load(); p != nil && p.free {
+// freely returns the period under way if calls pass it without the lock and a
+// look at the clock. It is short enough to be inlined.
+func (b *CircuitBreaker) freely() *period {
+	if p := b.current.Load(); p != nil && p.passes {
 		return p
 	}
 	return nil
@@ -95,15 +98,13 @@ func (b *CircuitBreaker) free() *period {
 // enter lets a call pass, or rejects it with an *OpenError.
 func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
 	p := b.period()
-	switch p.state() {
-	case StateOpen:
+	if p.passes {
+		p.tally.request()
+		return pass{period: p}, nil
+	}
+	if p.open != nil {
 		if left := p.open.left(b.clock); left > 0 {
 			return b.rejectOpen(p, left)
-		}
-	case StateClosed:
-		if b.window == nil || b.window.slow == nil {
-			p.tally.request()
-			return pass{period: p}, nil
 		}
 	}
 	return b.enterLocked(log)
