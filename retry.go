@@ -52,6 +52,9 @@ func Do[T any](ctx context.Context, cfg Config, fn func(context.Context) (T, err
 		return do(ctx, &cfg, fn, call{attempts: 1, last: err}, value)
 	}
 	var zero T
+	if err := cfg.check(ctx); err != nil {
+		return zero, err
+	}
 	return do(ctx, &cfg, fn, call{}, zero)
 }
 
@@ -78,6 +81,8 @@ func Run(ctx context.Context, cfg Config, fn func(context.Context) error) error 
 			return nil
 		}
 		c.attempts = 1
+	} else if err := cfg.check(ctx); err != nil {
+		return err
 	}
 	return c.run(ctx, &cfg, fn, nil)
 }
@@ -105,15 +110,9 @@ type call struct {
 	alarm    alarm
 }
 
-// run is the loop. discard lets go of what a failed attempt left open, before a
+// run is the loop; cfg must be valid. discard lets go of what a failed attempt left open, before a
 // wait; nil if there is nothing.
 func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) error, discard func()) error {
-	if ctx == nil {
-		return invalid("ctx is nil")
-	}
-	if !cfg.valid() {
-		return cfg.Validate()
-	}
 	if cfg.timed() {
 		c.start = cfg.now()
 	}
@@ -139,11 +138,25 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 	}
 }
 
+// check returns what makes a call impossible.
+func (c *Config) check(ctx context.Context) error {
+	switch {
+	case ctx == nil:
+		return invalid("ctx is nil")
+	case !c.valid():
+		return c.Validate()
+	}
+	return nil
+}
+
 // plain reports whether a first attempt is no more than a call of the function
 // with ctx: cfg is valid, and wants nothing done before or after it.
 func (c *Config) plain(ctx context.Context) bool {
-	return ctx != nil && c.Gate == nil && c.Limiter == nil && c.Breaker == nil &&
-		!c.timed() && c.RetryStatusCodes == nil && c.validNumbers() && !done(ctx) && ctx.Value(retryKey{}) == nil
+	if ctx == nil || c.Gate != nil || c.Limiter != nil || c.Breaker != nil || c.RetryStatusCodes != nil ||
+		c.timed() || !c.validNumbers() {
+		return false
+	}
+	return !done(ctx) && ctx.Value(retryKey{}) == nil
 }
 
 // timed reports whether Elapsed must count from the very start.
