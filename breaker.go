@@ -260,14 +260,10 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	}()
 	err = fn(ctx)
 	returned = true
-	switch {
-	case err != nil:
+	if err == nil && p.period != nil && p.period.passes {
+		b.succeed(p.period)
+	} else {
 		b.leave(p, judgeCall(b, ctx, err), err, nil)
-	case p.period != nil && p.period.free && p.period == b.current.Load():
-		p.period.tally.success()
-		p.period.forgive()
-	default:
-		b.leave(p, success, nil, nil)
 	}
 	return err
 }

@@ -213,9 +213,8 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 	if p == nil || p != b.current.Load() {
 		return
 	}
-	if v == success && p.free {
-		p.tally.success()
-		p.forgive()
+	if v == success && p.passes {
+		b.succeed(p)
 		return
 	}
 	stretch := b.stretch(v == failure || b.window != nil && b.window.slow != nil)
@@ -228,6 +227,23 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 		}
 	}
 	b.unlock()
+}
+
+// succeed counts a success that can change nothing but counts.
+func (b *CircuitBreaker) succeed(p *period) {
+	if p.free {
+		p.tally.success()
+		p.forgive()
+		return
+	}
+	b.mu.Lock()
+	if p == b.current.Load() {
+		b.window.advance(b.clock)
+		b.window.count(success)
+		p.successes++
+		p.forgive()
+	}
+	b.mu.Unlock()
 }
 
 // forgive forgets the failures in a row. After a success there are none.
