@@ -246,7 +246,7 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	if done(ctx) {
 		return doneError(ctx)
 	}
-	p := pass{period: b.freely()}
+	p := pass{period: b.passing()}
 	if p.period != nil {
 		p.period.tally.request()
 	} else if p, err = b.enter(nil); err != nil {

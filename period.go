@@ -86,9 +86,9 @@ type pass struct {
 	id     uint64 // of a probe, or of a call that is watched for being slow
 }
 
-// freely returns the period under way if calls pass it without the lock and a
+// passing returns the period under way if calls pass it without the lock and a
 // look at the clock. It is short enough to be inlined.
-func (b *CircuitBreaker) freely() *period {
+func (b *CircuitBreaker) passing() *period {
 	if p := b.current.Load(); p != nil && p.passes {
 		return p
 	}

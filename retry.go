@@ -110,8 +110,8 @@ type call struct {
 	alarm    alarm
 }
 
-// run is the loop; cfg must be valid. discard lets go of what a failed attempt left open, before a
-// wait; nil if there is nothing.
+// run is the loop; cfg must be valid. discard lets go of what a failed attempt
+// left open, before a wait; nil if there is nothing.
 func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) error, discard func()) error {
 	if cfg.timed() {
 		c.start = cfg.now()

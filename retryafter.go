@@ -30,15 +30,17 @@ import (
 // counts. What cannot be understood is ignored, and so are negative numbers; a
 // number too large is the longest Duration.
 func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
+	return serverWait(h, func() time.Time { return now })
+}
+
+// serverWait is ParseRetryAfter for those who look at the clock only if they
+// must: most responses say nothing of a wait.
+func serverWait(h http.Header, clock func() time.Time) (time.Duration, bool) {
 	hints := collectHints(h)
 	if hints.none() {
 		return 0, false
 	}
-	return hints.longest(now)
-}
-
-// longest is the wait that the hints come to.
-func (hints *rateHints) longest(now time.Time) (time.Duration, bool) {
+	now := clock()
 	if hints.date != "" {
 		if date, ok := parseDate(hints.date, now); ok {
 			now = date
@@ -96,7 +98,7 @@ type rateHints struct {
 	reset, remaining         map[string]string // by bucket
 }
 
-// none reports whether nothing speaks of a wait, as in most responses.
+// none reports whether nothing speaks of a wait.
 func (hints *rateHints) none() bool {
 	return hints.milliseconds == nil && hints.retryAfter == nil && hints.rateLimit == "" && hints.reset == nil
 }

@@ -95,9 +95,7 @@ type rereader struct {
 // newStatusError describes a response without touching its body.
 func newStatusError(resp *http.Response, method, url string, clock clockwork.Clock) *StatusError {
 	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header}
-	if hints := collectHints(resp.Header); !hints.none() {
-		e.RetryAfter, _ = hints.longest(now(clock))
-	}
+	e.RetryAfter, _ = serverWait(resp.Header, func() time.Time { return now(clock) })
 	return e
 }
 

@@ -16,7 +16,10 @@ type tally struct {
 	wide      atomic.Pointer[[stripes]stripe]
 }
 
-const stripes = 32
+const (
+	stripeBits = 5
+	stripes    = 1 << stripeBits
+)
 
 // stripe is as long as the memory that processors fetch at once.
 type stripe struct {
@@ -43,7 +46,7 @@ func (t *tally) mine() *stripe {
 	}
 	var here byte
 	hash := uint64(uintptr(unsafe.Pointer(&here))>>10) * 0x9e3779b97f4a7c15 // Fibonacci hashing
-	return &t.wide.Load()[hash>>(64-5)]
+	return &t.wide.Load()[hash>>(64-stripeBits)]
 }
 
 // sums returns the numbers of requests and successes, the latter never the
