@@ -131,9 +131,12 @@ func (h *hop) attempt(ctx context.Context) (err error) {
 }
 
 // next makes the attempt's request: a copy that shares nothing with the
-// caller's that anybody could change.
+// caller's that anybody could change, unless nobody will.
 func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	h.sent = nil
+	if h.asItIs() {
+		return h.req, nil
+	}
 	o := &outgoing{method: h.req.Method, url: *h.req.URL}
 	if limit := h.limit(); limit > 0 {
 		h.timeout = withTimeout(ctx, h.host.cfg.Clock, limit)
@@ -154,6 +157,15 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 		return req, h.attachMemory(req)
 	}
 	return req, h.attachBody(req)
+}
+
+// asItIs reports whether the attempt can do with the caller's own request: it is
+// the first, nothing is to be added, and it goes to net/http's own transport,
+// which changes nothing and sends it anew itself when it must.
+func (h *hop) asItIs() bool {
+	req := h.req
+	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && RetryCount(req.Context()) == 0 &&
+		req.Header != nil && !h.adds() && (req.Body == nil || req.Body == http.NoBody || h.inMemory())
 }
 
 // inMemory reports whether the body is what http.NewRequest makes of a buffer
@@ -195,10 +207,17 @@ func (h *hop) limit() time.Duration {
 	return max(whole, headers)
 }
 
+// adds reports whether the attempt's header is more than the caller's.
+func (h *hop) adds() bool { return h.key != "" || h.cookies || h.marked() }
+
+// marked reports whether net/http is to be told that it may repeat the request.
+func (h *hop) marked() bool {
+	return h.key == "" && h.t.core.std != nil && !stdReplays(h.req) && h.idempotent()
+}
+
 // header copies the caller's, and adds what is ours.
 func (h *hop) header() http.Header {
-	marked := h.key == "" && h.t.core.std != nil && !stdReplays(h.req) && h.idempotent()
-	if len(h.req.Header) == 0 && h.key == "" && !marked && !h.cookies {
+	if len(h.req.Header) == 0 && !h.adds() {
 		return make(http.Header)
 	}
 	n := 1
@@ -219,7 +238,7 @@ func (h *hop) header() http.Header {
 	if h.key != "" {
 		values[0] = h.key
 		header["Idempotency-Key"] = values[:1:1]
-	} else if marked {
+	} else if h.marked() {
 		// Tells net/http, and nobody else, that it may repeat a PUT or DELETE
 		// that met a connection just closed, as it does with a GET: a key
 		// without a value is not sent (see the doc of http.Transport).

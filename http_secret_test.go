@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -175,4 +176,38 @@ func TestHTTP_109_139_ManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	assert.Equal(t, http.Header{"Accept": {"x"}}, shared.Header)
+}
+
+// The first attempt over net/http's own transport is the caller's own request,
+// which spares a copy that nobody would change. All others are copies: retries,
+// to which their number belongs, what gets a time limit, and what goes to any
+// other transport.
+func TestHTTP_111_CopiesOnlyForOthers(t *testing.T) {
+	seen := func(cfg retry.Config, wrap func(*http.Transport) http.RoundTripper) (own []bool, counts []int) {
+		s := newStand(t, status(503), status(200))
+		req := newRequest(t, "GET", s.URL, nil)
+		std := &http.Transport{Proxy: func(sent *http.Request) (*url.URL, error) { // asked for each request
+			own, counts = append(own, sent == req), append(counts, retry.RetryCount(sent.Context()))
+			return nil, nil
+		}}
+		t.Cleanup(std.CloseIdleConnections)
+		transport, err := retry.NewTransport(wrap(std), cfg)
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		assert.Equal(t, 200, resp.StatusCode)
+		resp.Body.Close()
+		return own, counts
+	}
+	plain := func(std *http.Transport) http.RoundTripper { return std }
+	own, counts := seen(soon, plain)
+	assert.Equal(t, []bool{true, false}, own)
+	assert.Equal(t, []int{0, 1}, counts)
+
+	limited := soon
+	limited.AttemptTimeout = time.Minute
+	own, _ = seen(limited, plain)
+	assert.Equal(t, []bool{false, false}, own)
+	own, _ = seen(soon, func(std *http.Transport) http.RoundTripper { return struct{ http.RoundTripper }{std} })
+	assert.Equal(t, []bool{false, false}, own)
 }
