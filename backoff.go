@@ -66,7 +66,7 @@ func DecorrelatedBackoff(base time.Duration) Backoff {
 	base = max(0, base)
 	return func(_ int, previous time.Duration, random func() float64) time.Duration {
 		low, high := float64(base), 3*float64(max(base, previous))
-		return saturate(low + (high-low)*random())
+		return saturate(low + (high-low)*inUnit(random()))
 	}
 }
 
@@ -111,7 +111,7 @@ func (j Jitter) apply(d, ceiling time.Duration, random func() float64) time.Dura
 	if j.Min >= 1 { // the range lies above the ceiling: keep its width below it
 		low = min(low, limit*(j.Min/j.Max))
 	}
-	return min(saturate(low+(high-low)*random()), ceiling)
+	return min(saturate(low+(high-low)*inUnit(random())), ceiling)
 }
 
 // lengthen spreads a server's wait by up to a tenth, upwards only, as far as
@@ -122,7 +122,15 @@ func (j Jitter) lengthen(d time.Duration, random func() float64) time.Duration {
 	if width <= 0 {
 		return d
 	}
-	return max(d, saturate(float64(d)*(1+width*random())))
+	return max(d, saturate(float64(d)*(1+width*inUnit(random()))))
+}
+
+// inUnit keeps a draw in [0, 1), whatever the user's Rand returns.
+func inUnit(draw float64) float64 {
+	if !(draw > 0) { // NaN as well
+		return 0
+	}
+	return min(draw, math.Nextafter(1, 0))
 }
 
 func randomFloat() float64 { return rand.Float64() }

@@ -115,9 +115,10 @@ type BreakerConfig struct {
 
 // Validate reports every field that cannot be used, one joined error each, all
 // matching [ErrInvalidConfig].
-func (c BreakerConfig) Validate() error {
+func (c BreakerConfig) Validate() error { return c.problems().join(of("BreakerConfig")) }
+
+func (c *BreakerConfig) problems() (p problems) {
 	const rate = "a share in (0, 1], or 0 for off"
-	var p problems
 	p.require(validRate(c.FailureRate), "FailureRate", c.FailureRate, rate)
 	p.require(validRate(c.SlowCallRate), "SlowCallRate", c.SlowCallRate, rate)
 	p.notNegative("SlowCallDuration", c.SlowCallDuration)
@@ -128,13 +129,14 @@ func (c BreakerConfig) Validate() error {
 	p.require(c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "Window", c.Window, "1ms to a year, or 0 for the default")
 	p.require(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
 	p.notNegative("RecoveryTimeout", c.RecoveryTimeout)
-	p.require(c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= cmp.Or(c.RecoveryTimeout, defaultRecovery),
-		"MaxRecoveryTimeout", c.MaxRecoveryTimeout, "at least RecoveryTimeout, or 0 for no growth")
+	recovery := cmp.Or(c.RecoveryTimeout, defaultRecovery)
+	p.requireOther(c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= recovery,
+		"MaxRecoveryTimeout", c.MaxRecoveryTimeout, "0 for no growth, or at least", "RecoveryTimeout", recovery)
 	p.require(c.RecoveryJitter >= 0 && c.RecoveryJitter <= 1, "RecoveryJitter", c.RecoveryJitter, "a share in [0, 1]")
 	p.require(validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count, or 0 for the default")
 	p.require(validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count, or 0 for the default")
 	p.notNegative("ProbeTimeout", c.ProbeTimeout)
-	return p.join("BreakerConfig")
+	return p
 }
 
 func validRate(rate float64) bool { return rate >= 0 && rate <= 1 }
@@ -234,6 +236,12 @@ func (b *CircuitBreaker) first() *period {
 		b.current.Store(b.closed())
 	}
 	return b.current.Load()
+}
+
+// time is the clock it runs on.
+func (b *CircuitBreaker) time() clockwork.Clock {
+	b.period() // a zero breaker is about to get its settings
+	return b.clock
 }
 
 // Do calls fn if the breaker lets it pass, and counts its result. Otherwise it

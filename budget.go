@@ -34,7 +34,7 @@ func NewBudget(ratio float64, burst int) (*Budget, error) {
 	var p problems
 	p.require(ratio >= 0 && ratio <= maxBudget, "ratio", ratio, "a finite number of 0 or more")
 	p.require(burst >= 0 && burst <= maxBudget, "burst", burst, "0 or more, and no more than a billion")
-	if err := p.join("NewBudget"); err != nil {
+	if err := p.join(of("NewBudget")); err != nil {
 		return nil, err
 	}
 	// Rounded up, so that three deposits of a third make one.

@@ -99,7 +99,10 @@ type Config struct {
 	Budget *Budget
 
 	// Gate is waited at by every attempt, and closed by an error that carries
-	// a server's wish to be left alone for a while.
+	// a server's wish to be left alone for a while. All who share it are held
+	// back together: in the Config of a [RetryableClient], which gives each
+	// host a Gate of its own, it couples all hosts; use [PerHost] for one with
+	// hooks.
 	Gate *Gate
 
 	// Limiter is waited for by every attempt: a *rate.Limiter, for example.
@@ -111,17 +114,26 @@ type Config struct {
 	OnRetry func(context.Context, Event)
 
 	// OnDone is called once at the end of every call that had a valid Config,
-	// unless the function panicked: Event.Attempt is the number of attempts
-	// made, Event.Err what the call returns.
+	// also if the function panicked or called runtime.Goexit: Event.Attempt is
+	// the number of attempts made, Event.Err what the call returns.
 	OnDone func(context.Context, Event)
 
-	// Logger gets a warning for each retry, an error when a call gives up, and
-	// a note of each change of Breaker and each pause of Gate that the call
+	// OnWait is called before every wait of a call: Event.Why says what for,
+	// Event.Delay how long, or 0 if that is not known. How long a Limiter waits
+	// is known afterwards only: it is called then, if that was 1ms or more. A
+	// wait that becomes longer is told again. It may cancel the context.
+	OnWait func(context.Context, Event)
+
+	// Logger gets a warning for each retry; the end of each call that retried or
+	// gave up, as an error, or for debugging if the caller cancelled it or no
+	// attempt was made because of a pause or an open breaker; what else a call
+	// waits for, and each change of Breaker and each pause of Gate that it
 	// brought about. Nil means silence.
 	Logger *slog.Logger
 
 	// Clock times everything: waits, attempt timeouts, Elapsed, and the
-	// distance to the context's deadline. Nil means the real clock.
+	// distance to the context's deadline. Nil means the real clock. Where it is
+	// set, Breaker and Gate must be on the same one.
 	Clock clockwork.Clock
 
 	// Rand draws from [0, 1) for the jitter. Nil means math/rand/v2. It must be
@@ -129,14 +141,27 @@ type Config struct {
 	Rand func() float64
 }
 
-// Event is what [Config.OnRetry] and [Config.OnDone] are told.
+// Event is what [Config.OnRetry], [Config.OnDone] and [Config.OnWait] are told.
 type Event struct {
 	Name    string
-	Attempt int           // 1 for the first attempt; 0 if none was made
-	Delay   time.Duration // the wait that follows; 0 in OnDone
+	Attempt int           // attempts so far; 0 if none was made
+	Delay   time.Duration // the wait; 0 in OnDone
 	Elapsed time.Duration // since the call began
-	Err     error
+	Why     Why           // what the wait is for; empty in OnDone
+	Err     error         // the last failure; in OnDone what the call returns
 }
+
+// Why says what a call waits for.
+type Why string
+
+// The reasons of waits.
+const (
+	WaitBackoff    Why = "backoff"     // the Config's own wait before a retry
+	WaitRetryAfter Why = "retry-after" // the server's, which was longer
+	WaitPause      Why = "pause"       // the Gate
+	WaitBreaker    Why = "breaker"     // the Breaker, with WaitWhenOpen
+	WaitLimiter    Why = "limiter"     // the Limiter
+)
 
 // Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
 // or return an error if that cannot be before ctx is done. A *rate.Limiter of
@@ -149,11 +174,14 @@ type Limiter interface {
 // naming the field, its value and what is wanted. All match [ErrInvalidConfig].
 // [Do] and the constructors call it; calling it first is for failing early.
 func (c Config) Validate() error {
-	var p problems
+	return c.problems().join(of("Config"))
+}
+
+func (c *Config) problems() (p problems) {
 	p.require(c.MaxRetries >= NoRetries, "MaxRetries", c.MaxRetries, "a count, 0 for the default, NoRetries or Unlimited")
 	p.notNegative("InitialDelay", c.InitialDelay)
 	p.notNegative("MaxDelay", c.MaxDelay)
-	p.require(c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most MaxDelay, "+c.maxDelay().String())
+	p.requireOther(c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most", "MaxDelay", c.maxDelay())
 	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1, or 0 for the default")
 	p.require(c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
 	p.notNegative("MaxElapsed", c.MaxElapsed)
@@ -162,7 +190,9 @@ func (c Config) Validate() error {
 	for _, code := range c.RetryStatusCodes {
 		p.require(validStatus(code), "RetryStatusCodes", code, "statuses from 100 to 999")
 	}
-	return p.join("Config")
+	p.require(c.Clock == nil || c.Breaker == nil || sameClock(c.Clock, c.Breaker.time()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
+	p.require(c.Clock == nil || c.Gate == nil || sameClock(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
+	return p
 }
 
 // valid is Validate without the words, for the path of every call.
@@ -171,6 +201,10 @@ func (c *Config) valid() bool {
 		if !validStatus(code) {
 			return false
 		}
+	}
+	if c.Clock != nil && (c.Breaker != nil && !sameClock(c.Clock, c.Breaker.time()) ||
+		c.Gate != nil && !sameClock(c.Clock, c.Gate.clock)) {
+		return false
 	}
 	return c.validNumbers()
 }
@@ -265,27 +299,25 @@ func (c *Config) maxRetryAfter() time.Duration {
 
 func (c *Config) now() time.Time { return now(c.Clock) }
 
-func now(clock clockwork.Clock) time.Time {
-	if clock == nil {
-		return time.Now()
-	}
-	return clock.Now()
-}
-
-// since is cheaper than two readings of the real clock compared.
-func since(clock clockwork.Clock, t time.Time) time.Duration {
-	if clock == nil {
-		return time.Since(t)
-	}
-	return clock.Now().Sub(t)
-}
-
 // problems collects what is wrong with a configuration.
-type problems []error
+type problems []problem
+
+type problem struct {
+	field string
+	value any
+	want  string
+	other string // a field that the wanted value hangs on
+	limit any    // and its value
+}
 
 func (p *problems) require(ok bool, field string, value any, want string) {
+	p.requireOther(ok, field, value, want, "", nil)
+}
+
+// requireOther is for a field that contradicts another one.
+func (p *problems) requireOther(ok bool, field string, value any, want, other string, limit any) {
 	if !ok {
-		*p = append(*p, fmt.Errorf("%s is %v, want %s", field, value, want))
+		*p = append(*p, problem{field, value, want, other, limit})
 	}
 }
 
@@ -293,9 +325,19 @@ func (p *problems) notNegative(field string, d time.Duration) {
 	p.require(d >= 0, field, d, "0 or more")
 }
 
-func (p problems) join(kind string) error {
-	for i, err := range p {
-		p[i] = fmt.Errorf("%w: %s.%w", ErrInvalidConfig, kind, err)
+// join makes one error of them, with the fields named as name does.
+func (p problems) join(name func(field string) string) error {
+	errs := make([]error, len(p))
+	for i, e := range p {
+		if e.other != "" {
+			e.want = fmt.Sprintf("%s %s, %v", e.want, name(e.other), e.limit)
+		}
+		errs[i] = fmt.Errorf("%w: %s is %v, want %s", ErrInvalidConfig, name(e.field), e.value, e.want)
 	}
-	return errors.Join(p...)
+	return errors.Join(errs...)
+}
+
+// of names the fields of a struct.
+func of(kind string) func(string) string {
+	return func(field string) string { return kind + "." + field }
 }

@@ -130,7 +130,7 @@ func TestConfigFromEnvironmentReportsEachVariable(t *testing.T) {
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 	for name, value := range bad {
 		if name == "ATTEMPT_TIMEOUT" { // readable, but of no use
-			assert.ErrorContains(t, err, "AttemptTimeout is "+value)
+			assert.ErrorContains(t, err, "BAD_ATTEMPT_TIMEOUT is "+value)
 		} else {
 			assert.ErrorContains(t, err, "BAD_"+name+` is "`+value+`"`)
 		}

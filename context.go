@@ -6,15 +6,30 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	"github.com/jonboulle/clockwork"
 )
 
 // doneError is why ctx is done. [context.Cause] alone would lose whether it was
 // cancelled or ran out of time, so that errors.Is finds both.
 func doneError(ctx context.Context) error {
-	if cause, err := context.Cause(ctx), ctx.Err(); !errors.Is(cause, err) {
+	cause, err := causeOf(ctx)
+	if !errors.Is(cause, err) {
 		return fmt.Errorf("%w: %w", err, cause)
 	}
-	return context.Cause(ctx)
+	return cause
+}
+
+// causeOf returns the cause and the error of a context that is done. One that
+// was written by hand may have none yet: it counts as cancelled.
+func causeOf(ctx context.Context) (cause, err error) {
+	if err = ctx.Err(); err == nil {
+		err = context.Canceled
+	}
+	if cause = context.Cause(ctx); cause == nil {
+		cause = err
+	}
+	return cause, err
 }
 
 // done reports whether ctx is done. It looks at the channel, because the Err of
@@ -44,3 +59,34 @@ var typeCancelCtx, typeTimerCtx = func() (a, b reflect.Type) {
 	cancel()
 	return reflect.TypeOf(cancelled), reflect.TypeOf(timed)
 }()
+
+func now(clock clockwork.Clock) time.Time {
+	if clock == nil {
+		return time.Now()
+	}
+	return clock.Now()
+}
+
+// since is cheaper than two readings of the real clock compared.
+func since(clock clockwork.Clock, t time.Time) time.Duration {
+	if clock == nil {
+		return time.Since(t)
+	}
+	return clock.Now().Sub(t)
+}
+
+// sameClock reports whether two clocks are one; nil is the real one.
+func sameClock(clock, other clockwork.Clock) bool {
+	if isReal(clock) || isReal(other) {
+		return isReal(clock) && isReal(other)
+	}
+	// A clock of the user's own need not be comparable.
+	t := reflect.TypeOf(clock)
+	return t == reflect.TypeOf(other) && (!t.Comparable() || clock == other)
+}
+
+func isReal(clock clockwork.Clock) bool {
+	return clock == nil || reflect.TypeOf(clock) == typeRealClock
+}
+
+var typeRealClock = reflect.TypeOf(clockwork.NewRealClock())

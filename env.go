@@ -14,51 +14,125 @@ import (
 // "HGNC", from HGNC_MAX_RETRIES, HGNC_INITIAL_DELAY, HGNC_MAX_DELAY,
 // HGNC_MULTIPLIER, HGNC_JITTER, HGNC_MAX_ELAPSED, HGNC_ATTEMPT_TIMEOUT,
 // HGNC_MAX_RETRY_AFTER, HGNC_RETRY_STATUS_CODES, HGNC_WAIT_WHEN_OPEN and
-// HGNC_NAME.
+// HGNC_NAME. The prefix is read in upper case.
 //
 // Durations are Go's ("1.5s", "2m") or plain seconds ("1.5"). MAX_RETRIES also
 // takes "unlimited", and 0 there means no retries. JITTER is "0.8,1.2", "full",
-// "equal" or "none"; RETRY_STATUS_CODES is "429,503". A variable that is unset
-// or blank leaves its field at the default. What cannot be read or used is
-// reported for each variable and matches [ErrInvalidConfig].
+// "equal" or "none"; RETRY_STATUS_CODES is "429,503", or "none". A variable that
+// is unset or blank leaves its field at the default. A 0 where a Config's 0
+// means something else is refused. What cannot be read or used is reported for
+// each variable and matches [ErrInvalidConfig].
 func ConfigFromEnv(prefix string) (Config, error) {
-	return configFrom(prefix, os.Getenv)
+	return Config{}.WithEnv(prefix)
 }
 
-func configFrom(prefix string, getenv func(string) string) (Config, error) {
-	if prefix = strings.TrimSuffix(prefix, "_"); prefix != "" {
+// WithEnv returns c with what the environment sets laid over it, in the
+// variables of [ConfigFromEnv]; what the environment does not set stays. With an
+// error it returns c as it was.
+func (c Config) WithEnv(prefix string) (Config, error) {
+	return configFrom(c, prefix, os.Getenv)
+}
+
+func configFrom(c Config, prefix string, getenv func(string) string) (Config, error) {
+	changed := c
+	env := environment{prefix: prefix, getenv: getenv}
+	env.read([]variable{
+		{"NAME", "Name", into(&changed.Name, parseText)},
+		{"MAX_RETRIES", "MaxRetries", into(&changed.MaxRetries, parseRetries)},
+		{"INITIAL_DELAY", "InitialDelay", into(&changed.InitialDelay, positive(parseDuration, `more than 0 ("1ns" for next to nothing)`))},
+		{"MAX_DELAY", "MaxDelay", into(&changed.MaxDelay, positive(parseDuration, `more than 0 ("1ns" for next to nothing)`))},
+		{"MULTIPLIER", "Multiplier", into(&changed.Multiplier, positive(parseFloat, "at least 1 (1 for waits that do not grow)"))},
+		{"JITTER", "Jitter", into(&changed.Jitter, parseJitter)},
+		{"MAX_ELAPSED", "MaxElapsed", into(&changed.MaxElapsed, parseDuration)},
+		{"ATTEMPT_TIMEOUT", "AttemptTimeout", into(&changed.AttemptTimeout, parseDuration)},
+		{"MAX_RETRY_AFTER", "MaxRetryAfter", into(&changed.MaxRetryAfter, positive(parseDuration, `more than 0 ("1ns" to wait for no server)`))},
+		{"RETRY_STATUS_CODES", "RetryStatusCodes", into(&changed.RetryStatusCodes, parseStatusCodes)},
+		{"WAIT_WHEN_OPEN", "WaitWhenOpen", into(&changed.WaitWhenOpen, parseBool)},
+	})
+	if err := env.judge("Config", changed.problems()); err != nil {
+		return c, err
+	}
+	return changed, nil
+}
+
+// WithEnv returns c with what the environment sets laid over it: with the prefix
+// "HGNC_BREAKER", from HGNC_BREAKER_NAME, …_FAILURE_THRESHOLD, …_FAILURE_RATE,
+// …_SLOW_CALL_DURATION, …_SLOW_CALL_RATE, …_WINDOW, …_MIN_CALLS,
+// …_RECOVERY_TIMEOUT, …_MAX_RECOVERY_TIMEOUT, …_RECOVERY_JITTER,
+// …_HALF_OPEN_PROBES, …_SUCCESS_THRESHOLD, …_PROBE_TIMEOUT and …_OBSERVE_ONLY,
+// in the forms of [ConfigFromEnv]. What the environment does not set stays. With
+// an error it returns c as it was.
+func (c BreakerConfig) WithEnv(prefix string) (BreakerConfig, error) {
+	return breakerConfigFrom(c, prefix, os.Getenv)
+}
+
+func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) string) (BreakerConfig, error) {
+	changed := c
+	const count, duration = "1 or more", "more than 0"
+	env := environment{prefix: prefix, getenv: getenv}
+	env.read([]variable{
+		{"NAME", "Name", into(&changed.Name, parseText)},
+		{"FAILURE_THRESHOLD", "FailureThreshold", into(&changed.FailureThreshold, nonZero(parseInt, "1 or more, or -1 to go by the rates alone"))},
+		{"FAILURE_RATE", "FailureRate", into(&changed.FailureRate, parseFloat)},
+		{"SLOW_CALL_DURATION", "SlowCallDuration", into(&changed.SlowCallDuration, parseDuration)},
+		{"SLOW_CALL_RATE", "SlowCallRate", into(&changed.SlowCallRate, parseFloat)},
+		{"WINDOW", "Window", into(&changed.Window, positive(parseDuration, duration))},
+		{"MIN_CALLS", "MinCalls", into(&changed.MinCalls, positive(parseInt, count))},
+		{"RECOVERY_TIMEOUT", "RecoveryTimeout", into(&changed.RecoveryTimeout, positive(parseDuration, duration))},
+		{"MAX_RECOVERY_TIMEOUT", "MaxRecoveryTimeout", into(&changed.MaxRecoveryTimeout, parseDuration)},
+		{"RECOVERY_JITTER", "RecoveryJitter", into(&changed.RecoveryJitter, parseFloat)},
+		{"HALF_OPEN_PROBES", "HalfOpenProbes", into(&changed.HalfOpenProbes, positive(parseInt, count))},
+		{"SUCCESS_THRESHOLD", "SuccessThreshold", into(&changed.SuccessThreshold, positive(parseInt, count))},
+		{"PROBE_TIMEOUT", "ProbeTimeout", into(&changed.ProbeTimeout, positive(parseDuration, duration))},
+		{"OBSERVE_ONLY", "ObserveOnly", into(&changed.ObserveOnly, parseBool)},
+	})
+	if err := env.judge("BreakerConfig", changed.problems()); err != nil {
+		return c, err
+	}
+	return changed, nil
+}
+
+// environment reads variables into fields, and remembers which field has its
+// value from which, so that an error names what the user wrote.
+type environment struct {
+	prefix string
+	getenv func(string) string
+	set    map[string]string // variable by field
+	errs   []error
+}
+
+type variable struct {
+	name, field string
+	parse       func(string) error
+}
+
+func (e *environment) read(variables []variable) {
+	prefix := strings.ToUpper(strings.TrimSuffix(e.prefix, "_"))
+	if prefix != "" {
 		prefix += "_"
 	}
-	var c Config
-	var errs []error
-	for _, field := range []struct {
-		name  string
-		parse func(string) error
-	}{
-		{"NAME", into(&c.Name, func(s string) (string, error) { return s, nil })},
-		{"MAX_RETRIES", into(&c.MaxRetries, parseRetries)},
-		{"INITIAL_DELAY", into(&c.InitialDelay, parseDuration)},
-		{"MAX_DELAY", into(&c.MaxDelay, parseDuration)},
-		{"MULTIPLIER", into(&c.Multiplier, parseFloat)},
-		{"JITTER", into(&c.Jitter, parseJitter)},
-		{"MAX_ELAPSED", into(&c.MaxElapsed, parseDuration)},
-		{"ATTEMPT_TIMEOUT", into(&c.AttemptTimeout, parseDuration)},
-		{"MAX_RETRY_AFTER", into(&c.MaxRetryAfter, parseDuration)},
-		{"RETRY_STATUS_CODES", into(&c.RetryStatusCodes, parseStatusCodes)},
-		{"WAIT_WHEN_OPEN", into(&c.WaitWhenOpen, strconv.ParseBool)},
-	} {
-		value := strings.TrimSpace(getenv(prefix + field.name))
+	e.set = make(map[string]string)
+	for _, v := range variables {
+		name := prefix + v.name
+		value := strings.TrimSpace(e.getenv(name))
 		if value == "" {
 			continue
 		}
-		if err := field.parse(value); err != nil {
-			errs = append(errs, fmt.Errorf("%w: %s is %q: %w", ErrInvalidConfig, prefix+field.name, value, err))
+		e.set[v.field] = name
+		if err := v.parse(value); err != nil {
+			e.errs = append(e.errs, fmt.Errorf("%w: %s is %q, %w", ErrInvalidConfig, name, value, err))
 		}
 	}
-	if err := errors.Join(append(errs, c.Validate())...); err != nil {
-		return Config{}, err
-	}
-	return c, nil
+}
+
+// judge joins what could not be read with what cannot be used.
+func (e *environment) judge(kind string, p problems) error {
+	return errors.Join(append(e.errs, p.join(func(field string) string {
+		if name, ok := e.set[field]; ok {
+			return name
+		}
+		return kind + "." + field
+	}))...)
 }
 
 func into[T any](field *T, parse func(string) (T, error)) func(string) error {
@@ -69,6 +143,44 @@ func into[T any](field *T, parse func(string) (T, error)) func(string) error {
 		}
 		return err
 	}
+}
+
+// positive refuses 0, which in a field stands for a default, and less.
+func positive[T int | float64 | time.Duration](parse func(string) (T, error), want string) func(string) (T, error) {
+	return refuse(parse, func(v T) bool { return v <= 0 }, want)
+}
+
+// nonZero refuses 0, which in a field stands for a default.
+func nonZero[T int](parse func(string) (T, error), want string) func(string) (T, error) {
+	return refuse(parse, func(v T) bool { return v == 0 }, want)
+}
+
+func refuse[T any](parse func(string) (T, error), wrong func(T) bool, want string) func(string) (T, error) {
+	return func(s string) (T, error) {
+		v, err := parse(s)
+		if err == nil && wrong(v) {
+			err = errors.New("want " + want)
+		}
+		return v, err
+	}
+}
+
+func parseText(s string) (string, error) { return s, nil }
+
+func parseBool(s string) (bool, error) {
+	v, err := strconv.ParseBool(strings.ToLower(s))
+	if err != nil {
+		return false, errors.New(`want "true" or "false"`)
+	}
+	return v, nil
+}
+
+func parseInt(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, errors.New("want a whole number")
+	}
+	return n, nil
 }
 
 func parseRetries(s string) (int, error) {
@@ -120,15 +232,21 @@ func parseJitter(s string) (Jitter, error) {
 	if !ok || err1 != nil || err2 != nil {
 		return Jitter{}, errors.New(`want two numbers such as "0.8,1.2", or "full", "equal" or "none"`)
 	}
+	if from == 0 && to == 0 {
+		return Jitter{}, errors.New(`want a Max above 0, or "none" for exact waits`)
+	}
 	return Jitter{from, to}, nil
 }
 
 func parseStatusCodes(s string) ([]int, error) {
-	var codes []int
+	codes := []int{}
+	if strings.EqualFold(s, "none") {
+		return codes, nil
+	}
 	for part := range strings.SplitSeq(s, ",") {
 		code, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil {
-			return nil, errors.New(`want statuses such as "429,503"`)
+			return nil, errors.New(`want statuses such as "429,503", or "none"`)
 		}
 		codes = append(codes, code)
 	}

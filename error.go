@@ -29,7 +29,7 @@ var ErrInvalidConfig = errors.New("retry: invalid")
 // Reason and Err, and whatever they wrap, are found by [errors.Is] and
 // [errors.As]; so is [context.Canceled] or [context.DeadlineExceeded] where the
 // context ended the call, whatever its cause, and the [*OpenError] of a breaker
-// that did.
+// or the [*PauseError] of a gate that did.
 type Error struct {
 	Attempts int           // calls of the function; 0 if it was never called
 	Elapsed  time.Duration // see below
@@ -42,27 +42,25 @@ type Error struct {
 	// or Clock.
 
 	name   string
-	detail error // the context's error beside its cause, or a breaker's rejection
+	detail error // what the reason is due to: see reasonText; or the context's error beside its cause
+	partly bool  // Elapsed does not cover the first attempt
 }
 
-// Error starts with the reason. Query values and user information of URLs
-// inside *url.Error are left out of the text.
+// Error starts with the reason. It has no secrets of URLs inside *url.Error.
 func (e *Error) Error() string {
+	if e == nil {
+		return "<nil>"
+	}
 	var b strings.Builder
 	b.WriteString("retry: ")
 	if e.name != "" {
 		b.WriteString(e.name + ": ")
 	}
-	reason := redacted(e.Reason)
-	if open, ok := e.detail.(*OpenError); ok { // says when it will let calls through again
-		if e.Reason == ErrCircuitOpen {
-			reason = redacted(open)
-		} else {
-			reason += " (" + redacted(open) + ")"
-		}
+	if reason := reasonText(e.Reason, e.detail); reason != "" {
+		b.WriteString(reason + " ")
 	}
-	fmt.Fprintf(&b, "%s after %s", reason, count(e.Attempts, "attempt"))
-	if e.Elapsed > 0 {
+	b.WriteString("after " + count(e.Attempts, "attempt"))
+	if e.Elapsed > 0 && !e.partly {
 		fmt.Fprintf(&b, " in %v", roughly(e.Elapsed))
 	}
 	if e.Err != nil {
@@ -71,18 +69,77 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// reasonText names the reason and what it is due to: which breaker is open and
+// for how long, who paused, how long a server asked to wait.
+func reasonText(reason, detail error) string {
+	if reason == nil {
+		return ""
+	}
+	text := redacted(reason)
+	switch d := detail.(type) {
+	case *tooLongError:
+		return d.Error()
+	case *limiterError:
+		if d.err == reason {
+			return d.Error()
+		}
+	case *OpenError:
+		if reason == ErrCircuitOpen {
+			return redacted(d)
+		}
+	case *PauseError:
+	default:
+		return text
+	}
+	return text + " (" + redacted(detail) + ")"
+}
+
 // Unwrap returns the reason and the last failure.
 func (e *Error) Unwrap() []error {
+	if e == nil {
+		return nil
+	}
 	return slices.DeleteFunc([]error{e.Reason, e.detail, e.Err}, func(err error) bool { return err == nil })
 }
 
 // Timeout reports whether time ran out: for the call, or for its last attempt.
 func (e *Error) Timeout() bool {
+	if e == nil {
+		return false
+	}
 	if errors.Is(e.Reason, context.DeadlineExceeded) || errors.Is(e.detail, context.DeadlineExceeded) {
 		return true
 	}
 	var timeout interface{ Timeout() bool }
 	return errors.As(e.Err, &timeout) && timeout.Timeout()
+}
+
+// PauseError says that a call could not wait for the pause of a [Gate] to end. It
+// is found inside the [*Error] that names the limit which stood against it.
+type PauseError struct {
+	Name       string        // Config.Name: a host, in a [RetryableClient]
+	RetryAfter time.Duration // until the gate lets the call through
+
+	// Err is the failure that set the pause, nil if [Gate.Pause] did. It was
+	// somebody else's, and so it is shown in the text, but not unwrapped, and
+	// has neither header nor body.
+	Err error
+}
+
+// Error names the pause, how long it lasts, and what set it.
+func (e *PauseError) Error() string {
+	if e == nil {
+		return "<nil>"
+	}
+	text := "paused"
+	if e.Name != "" {
+		text = e.Name + " paused"
+	}
+	text = fmt.Sprintf("%s for another %v", text, roughly(e.RetryAfter))
+	if e.Err != nil {
+		text += " (by: " + redacted(e.Err) + ")"
+	}
+	return text
 }
 
 func count(n int, noun string) string {

@@ -3,8 +3,8 @@ package retry
 import "time"
 
 // Permanent marks err as not worth a retry: [Do] returns err at once, without
-// the mark. The mark is also found inside errors that wrap it. Permanent(nil)
-// is nil.
+// the mark. The mark is also found inside errors that wrap it, and stays there.
+// Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -50,3 +50,16 @@ type neutralError struct{ err error }
 
 func (e *neutralError) Error() string { return e.err.Error() }
 func (e *neutralError) Unwrap() error { return e.err }
+
+// unmarked takes the mark of Permanent off err, and leaves the other marks on.
+func unmarked(err error) error {
+	switch e := err.(type) {
+	case *permanentError:
+		return unmarked(e.err)
+	case *neutralError:
+		return &neutralError{unmarked(e.err)}
+	case *retryAfterError:
+		return &retryAfterError{unmarked(e.err), e.d}
+	}
+	return err
+}

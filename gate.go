@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,6 +28,7 @@ type Gate struct {
 	mu        sync.Mutex // guards the fields below
 	queue     *queue     // nil until the first pause
 	listeners []func(time.Time)
+	by        error // what set the pause
 }
 
 const (
@@ -46,29 +46,36 @@ func NewGate(clock clockwork.Clock) *Gate { return &Gate{clock: clock} }
 // d of 0 or less does nothing.
 func (g *Gate) Pause(d time.Duration) { g.pause(d, nil) }
 
-func (g *Gate) pause(d time.Duration, log *slog.Logger) {
+// pause is Pause with the failure that is its cause. It returns the end of the
+// pause, and whether it is later than before.
+func (g *Gate) pause(d time.Duration, cause error) (until time.Time, longer bool) {
 	if d <= 0 {
-		return
+		return time.Time{}, false
 	}
 	g.mu.Lock()
 	q := g.line()
-	until := addTime(q.seen, d)
-	longer := until.After(q.until)
+	until = addTime(q.seen, d)
+	longer = until.After(q.until)
 	if longer {
 		q.slow()
 		q.hold(until)
+		g.by = cause
 	}
 	listeners := g.listeners
 	g.mu.Unlock()
-	if !longer {
-		return
+	if longer {
+		for _, listener := range listeners {
+			listener(until)
+		}
 	}
-	if log != nil {
-		log.Info("pausing", "delay", d, "until", until)
-	}
-	for _, listener := range listeners {
-		listener(until)
-	}
+	return until, longer
+}
+
+// cause is the failure that set the pause; nil if none did.
+func (g *Gate) cause() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.by
 }
 
 // line returns the queue, which is in use from now on. g.mu must be held, also

@@ -317,7 +317,7 @@ func TestWhatPausesTheGate(t *testing.T) {
 		{&retry.StatusError{StatusCode: 500, RetryAfter: time.Minute}, 0},
 		{&retry.StatusError{StatusCode: 429}, 0},
 		{retry.RetryAfter(errDown, time.Minute), time.Minute},
-		{retry.RetryAfter(errDown, 24*time.Hour), 5 * time.Minute},
+		{retry.RetryAfter(errDown, 24*time.Hour), time.Hour},
 		{errDown, 0},
 	} {
 		clock := clockwork.NewFakeClock()

@@ -196,7 +196,7 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, error) {
 	var p problems
 	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
 	p.require(c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
-	if err := errors.Join(cfg.Validate(), p.join("Option")); err != nil {
+	if err := errors.Join(cfg.Validate(), p.join(of("Option"))); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -186,7 +186,7 @@ func TestEveryWayOutOfTheLoop(t *testing.T) {
 			assert.Equal(t, w.panics == nil && !w.vanishes, returned)
 			assert.Equal(t, w.attempts, attempts)
 			assert.Equal(t, w.retries, retries)
-			assert.Equal(t, returned, ends == 1, "OnDone is told of what Do returns")
+			assert.Equal(t, 1, ends, "OnDone is told of every end, a panic and Goexit included")
 			if returned {
 				assert.Equal(t, w.value, value)
 				checkShape(t, w, err)
@@ -275,7 +275,7 @@ func TestWayOutOfEachWait(t *testing.T) {
 			case "breaker":
 				b.Trip(time.Hour)
 			case "gate":
-				cfg.Gate.Pause(time.Hour)
+				cfg.Gate.Pause(time.Minute)
 			case "limiter":
 				cfg.Limiter = hungLimiter{}
 			}

@@ -910,8 +910,8 @@ func TestR46_HooksTellWhatFollows(t *testing.T) {
 		fn, _ := script(errDown)
 		err := retry.Run(t.Context(), cfg, fn)
 		assert.Equal(t, []retry.Event{
-			{Name: "x", Attempt: 1, Delay: time.Second, Err: errDown},
-			{Name: "x", Attempt: 2, Delay: 2 * time.Second, Elapsed: time.Second, Err: errDown},
+			{Name: "x", Attempt: 1, Delay: time.Second, Why: retry.WaitBackoff, Err: errDown},
+			{Name: "x", Attempt: 2, Delay: 2 * time.Second, Elapsed: time.Second, Why: retry.WaitBackoff, Err: errDown},
 		}, events)
 		assert.Equal(t, []retry.Event{{Name: "x", Attempt: 3, Elapsed: 3 * time.Second, Err: err}}, ends)
 
@@ -1062,7 +1062,7 @@ func TestLoggerTellsOfRetriesAndTheEnd(t *testing.T) {
 	require.Len(t, lines, 4)
 	assert.Equal(t, `level=WARN msg=retrying attempt=1 name=hgnc delay=1s why=backoff error=down`, lines[0])
 	assert.Equal(t, `level=INFO msg="circuit breaker changed state" from=closed to=open breaker=b error=down`, lines[1])
-	assert.Contains(t, lines[2], `level=INFO msg=pausing delay=4s`)
+	assert.Contains(t, lines[2], `level=INFO msg=pausing attempt=2 name=hgnc delay=4s`)
 	assert.Equal(t, `level=ERROR msg="giving up" attempt=2 name=hgnc reason="circuit breaker open" elapsed=1s error=down`, lines[3])
 }
 

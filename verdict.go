@@ -14,10 +14,6 @@ const (
 	neutral
 )
 
-// errAbandoned is the result of a call that did not return: it panicked, or
-// left through runtime.Goexit.
-var errAbandoned = errors.New("call did not return")
-
 func (b *CircuitBreaker) judge(err error) verdict {
 	switch {
 	case err == nil:

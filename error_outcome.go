@@ -1,0 +1,95 @@
+package retry
+
+import (
+	"context"
+	"errors"
+)
+
+// Labels of [Outcome].
+const (
+	outcomeOK                = "ok"
+	outcomePermanent         = "permanent"
+	outcomeCanceled          = "canceled"
+	outcomeDeadline          = "deadline"
+	outcomeMaxRetries        = "max_retries"
+	outcomeMaxElapsed        = "max_elapsed"
+	outcomeBudget            = "budget"
+	outcomeCircuitOpen       = "circuit_open"
+	outcomePaused            = "paused"
+	outcomeRetryAfterTooLong = "retry_after_too_long"
+	outcomeNotReplayable     = "body_not_replayable"
+	outcomeLimiter           = "limiter"
+	outcomeInvalid           = "invalid"
+)
+
+// Outcome returns a label for how a call ended, given the error that [Do], a
+// request or [CircuitBreaker.Do] returned: for metrics, and stable.
+//
+//	ok                    no error
+//	permanent             an error that was not worth a retry
+//	canceled, deadline    the context ended it, or would have during a wait
+//	max_retries, max_elapsed, budget
+//	                      a limit of the Config or its Budget
+//	circuit_open          a breaker rejected it
+//	paused                a pause of the Gate lasts longer than it may wait
+//	retry_after_too_long  the server asked for more than MaxRetryAfter
+//	body_not_replayable   the request's body could not be sent again
+//	limiter               the Limiter refused
+//	invalid               a setting or an argument is wrong
+func Outcome(err error) string {
+	if err == nil {
+		return outcomeOK
+	}
+	var e *Error
+	if !errors.As(err, &e) || e == nil {
+		return labelOf(err)
+	}
+	switch e.detail.(type) {
+	case *PauseError, *OpenError:
+		return labelOf(e.detail)
+	}
+	if e.Reason == nil {
+		return outcomePermanent
+	}
+	label := labelOf(e.Reason)
+	if label != outcomePermanent || e.detail == nil {
+		return label
+	}
+	if _, refused := e.detail.(*limiterError); refused {
+		return outcomeLimiter
+	}
+	return labelOf(e.detail) // the context's error; its cause is the user's own
+}
+
+// labelOf is the label of an error that is not an [*Error].
+func labelOf(err error) string {
+	for _, known := range []struct {
+		err   error
+		label string
+	}{
+		{ErrMaxRetries, outcomeMaxRetries},
+		{ErrMaxElapsed, outcomeMaxElapsed},
+		{ErrBudgetExhausted, outcomeBudget},
+		{ErrCircuitOpen, outcomeCircuitOpen},
+		{ErrRetryAfterTooLong, outcomeRetryAfterTooLong},
+		{ErrBodyNotReplayable, outcomeNotReplayable},
+		{ErrInvalidConfig, outcomeInvalid},
+	} {
+		if errors.Is(err, known.err) {
+			return known.label
+		}
+	}
+	var pause *PauseError
+	var body *bodyError
+	switch {
+	case errors.As(err, &pause):
+		return outcomePaused
+	case errors.As(err, &body):
+		return outcomeNotReplayable
+	case errors.Is(err, context.Canceled):
+		return outcomeCanceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return outcomeDeadline
+	}
+	return outcomePermanent
+}

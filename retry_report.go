@@ -1,0 +1,153 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// announce tells of the retry to come, and of the wait before it. What it calls
+// takes time, so it looks whether the wait still pays.
+func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) halt {
+	if !cfg.observed() && cfg.OnRetry == nil {
+		return halt{}
+	}
+	why := WaitBackoff
+	if wait > c.backoff {
+		why = WaitRetryAfter
+	}
+	if cfg.Logger != nil {
+		c.log(ctx, cfg, slog.LevelWarn, "retrying", c.last, readable("delay", wait), slog.String("why", string(why)))
+	}
+	if cfg.OnRetry != nil {
+		cfg.OnRetry(ctx, c.event(cfg, why, wait))
+	}
+	if wait > 0 {
+		c.tellWait(ctx, cfg, why, wait)
+	}
+	return c.fits(ctx, cfg, wait)
+}
+
+// close pauses the gate, and tells of it.
+func (c *call) close(ctx context.Context, cfg *Config, d time.Duration) {
+	d = min(d, longestPause)
+	if until, longer := cfg.Gate.pause(d, c.last); longer && cfg.Logger != nil {
+		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", d), slog.Time("until", until))
+	}
+}
+
+// longestPause is how long a server may stop everybody.
+const longestPause = time.Hour
+
+// observed reports whether anybody wants to know of waits.
+func (c *Config) observed() bool { return c.OnWait != nil || c.Logger != nil }
+
+// giveUp returns the last error as it is, or in an Error that tells the reason.
+func (c *call) giveUp(ctx context.Context, cfg *Config, stop halt) error {
+	if stop.reason == errAsIs {
+		return c.finish(ctx, cfg, unmarked(c.last))
+	}
+	return c.finish(ctx, cfg, c.error(cfg, stop, c.last))
+}
+
+func (c *call) error(cfg *Config, stop halt, last error) *Error {
+	return &Error{
+		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: stop.reason, Err: last,
+		name: cfg.Name, detail: stop.detail, partly: !cfg.timed(),
+	}
+}
+
+// finish ends the call with err.
+func (c *call) finish(ctx context.Context, cfg *Config, err error) error {
+	c.ended = true
+	if cfg.Logger != nil {
+		c.logEnd(ctx, cfg, err)
+	}
+	if cfg.OnDone != nil {
+		cfg.OnDone(ctx, Event{Name: cfg.Name, Attempt: c.attempts, Elapsed: c.elapsed(cfg), Err: err})
+	}
+	return err
+}
+
+// leave is the end of a call, however it came about: finish has not been there
+// if something panicked or called runtime.Goexit.
+func (c *call) leave(ctx context.Context, cfg *Config) {
+	if c.taken {
+		cfg.Budget.refund()
+	}
+	if !c.ended {
+		c.finish(ctx, cfg, errAbandoned)
+	}
+}
+
+// logEnd tells of the end of a call that retried or gave up.
+func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
+	level, text, reason := slog.LevelError, "giving up", ""
+	e, gaveUp := err.(*Error)
+	switch gaveUp = gaveUp && err != c.last; {
+	case gaveUp && e.Reason == ErrCircuitOpen:
+		level, reason = e.level(), ErrCircuitOpen.Error()
+	case gaveUp:
+		level, reason = e.level(), reasonText(e.Reason, e.detail)
+	case c.attempts <= 1: // nothing was said before
+		return
+	case err == nil:
+		level, text = slog.LevelInfo, "succeeded"
+	case err == errAbandoned:
+		reason = err.Error()
+	default:
+		reason = errAsIs.Error()
+	}
+	failure, attrs := c.last, make([]slog.Attr, 0, 2)
+	if err == nil {
+		failure = nil
+	} else {
+		attrs = append(attrs, slog.String("reason", reason))
+	}
+	c.log(ctx, cfg, level, text, failure, append(attrs, readable("elapsed", c.elapsed(cfg)))...)
+}
+
+// level is how much a call's end matters to those who read logs.
+func (e *Error) level() slog.Level {
+	switch Outcome(e) {
+	case outcomeCanceled:
+		return slog.LevelDebug
+	case outcomePaused, outcomeCircuitOpen:
+		if e.Attempts == 0 {
+			return slog.LevelDebug
+		}
+	}
+	return slog.LevelError
+}
+
+// log writes a line about the call, in the form that all of them have.
+func (c *call) log(ctx context.Context, cfg *Config, level slog.Level, text string, err error, more ...slog.Attr) {
+	attrs := append(make([]slog.Attr, 0, 6), slog.Int("attempt", c.attempts))
+	if cfg.Name != "" {
+		attrs = append(attrs, slog.String("name", cfg.Name))
+	}
+	if attrs = append(attrs, more...); err != nil {
+		attrs = append(attrs, slog.String("error", redacted(err)))
+	}
+	cfg.Logger.LogAttrs(ctx, level, text, attrs...)
+}
+
+// readable writes a duration as a person would: handlers for JSON write a
+// number of nanoseconds.
+func readable(key string, d time.Duration) slog.Attr { return slog.String(key, roughly(d).String()) }
+
+func (c *call) event(cfg *Config, why Why, delay time.Duration) Event {
+	return Event{Name: cfg.Name, Attempt: c.attempts, Delay: delay, Elapsed: c.elapsed(cfg), Why: why, Err: c.last}
+}
+
+func (c *call) elapsed(cfg *Config) time.Duration {
+	if c.start.IsZero() {
+		return 0
+	}
+	return since(cfg.Clock, c.start)
+}
+
+// errAbandoned is the result of a call that did not return: it panicked, or
+// left through runtime.Goexit.
+var errAbandoned = errors.New("call did not return")
