@@ -4,10 +4,11 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
-	"reflect"
+
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -73,69 +74,48 @@ func TestDelayIsPure(t *testing.T) {
 	}
 }
 
-func TestConfigFromEnvironment(t *testing.T) {
-	for name, value := range map[string]string{
-		"NAME": "hgnc", "MAX_RETRIES": "7", "INITIAL_DELAY": "0.5", "MAX_DELAY": "2m", "MULTIPLIER": "1.5", "JITTER": "full",
-		"MAX_ELAPSED": "90", "ATTEMPT_TIMEOUT": " 1.5s ", "MAX_RETRY_AFTER": "1h", "RETRY_STATUS_CODES": "429, 503", "WAIT_WHEN_OPEN": "true",
-	} {
-		t.Setenv("HGNC_"+name, value)
-	}
-	want := retry.Config{
-		Name: "hgnc", MaxRetries: 7, InitialDelay: 500 * time.Millisecond, MaxDelay: 2 * time.Minute, Multiplier: 1.5,
-		Jitter: retry.FullJitter, MaxElapsed: 90 * time.Second, AttemptTimeout: 1500 * time.Millisecond,
-		MaxRetryAfter: time.Hour, RetryStatusCodes: []int{429, 503}, WaitWhenOpen: true,
-	}
-	for _, prefix := range []string{"HGNC", "HGNC_"} {
-		got, err := retry.ConfigFromEnv(prefix)
+// A breaker or gate on the real clock in a Config with a fake one stays shut
+// through a fake hour, and Validate was silent about it.
+func TestValidateWantsOneClock(t *testing.T) {
+	fake, other := clockwork.NewFakeClock(), clockwork.NewFakeClock()
+	breaker := func(clock clockwork.Clock) *retry.CircuitBreaker {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{Clock: clock})
 		require.NoError(t, err)
-		assert.Equal(t, want, got)
+		return b
 	}
-	got, err := retry.ConfigFromEnv("NOBODY_SETS_THIS")
-	assert.NoError(t, err)
-	assert.True(t, reflect.DeepEqual(retry.Config{}, got))
-}
-
-func TestConfigFromEnvironmentForms(t *testing.T) {
 	for _, c := range []struct {
-		name, value string
-		want        retry.Config
+		cfg  retry.Config
+		want string
 	}{
-		{"MAX_RETRIES", "0", retry.Config{MaxRetries: retry.NoRetries}},
-		{"MAX_RETRIES", "Unlimited", retry.Config{MaxRetries: retry.Unlimited}},
-		{"JITTER", "none", retry.Config{Jitter: retry.NoJitter}},
-		{"JITTER", "Equal", retry.Config{Jitter: retry.EqualJitter}},
-		{"JITTER", "0.7, 1.3", retry.Config{Jitter: retry.Jitter{Min: 0.7, Max: 1.3}}},
-		{"MAX_ELAPSED", "1e3", retry.Config{MaxElapsed: 1000 * time.Second}},
-		{"MAX_ELAPSED", "  ", retry.Config{}},
+		{retry.Config{Clock: fake, Breaker: breaker(nil)}, "Config.Breaker"},
+		{retry.Config{Clock: fake, Breaker: breaker(other)}, "Config.Breaker"},
+		{retry.Config{Clock: fake, Breaker: new(retry.CircuitBreaker)}, "Config.Breaker"},
+		{retry.Config{Clock: fake, Gate: retry.NewGate(nil)}, "Config.Gate"},
+		{retry.Config{Clock: fake, Gate: new(retry.Gate)}, "Config.Gate"},
+		{retry.Config{Clock: fake, Gate: retry.NewGate(other), Breaker: breaker(fake)}, "Config.Gate"},
+		{retry.Config{Clock: clockwork.NewRealClock(), Gate: retry.NewGate(fake)}, "Config.Gate"},
+		{retry.Config{Clock: fake, Breaker: breaker(fake), Gate: retry.NewGate(fake)}, ""},
+		{retry.Config{Clock: clockwork.NewRealClock(), Breaker: breaker(nil), Gate: retry.NewGate(clockwork.NewRealClock())}, ""},
+		{retry.Config{Breaker: breaker(fake), Gate: retry.NewGate(nil)}, ""},
+		{retry.Config{Clock: oddClock{fake, nil}, Gate: retry.NewGate(oddClock{fake, nil})}, ""},
 	} {
-		t.Run(c.name+c.value, func(t *testing.T) {
-			t.Setenv("X_"+c.name, c.value)
-			got, err := retry.ConfigFromEnv("X")
+		err := c.cfg.Validate()
+		fn, calls := script(nil)
+		ran := retry.Run(t.Context(), c.cfg, fn)
+		if c.want == "" {
 			assert.NoError(t, err)
-			assert.Equal(t, c.want, got)
-		})
+			assert.NoError(t, ran)
+			continue
+		}
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+		assert.ErrorContains(t, err, c.want)
+		assert.Equal(t, err, ran)
+		assert.Zero(t, *calls)
 	}
 }
 
-func TestConfigFromEnvironmentReportsEachVariable(t *testing.T) {
-	bad := map[string]string{
-		"MAX_RETRIES": "many", "INITIAL_DELAY": "soon", "MAX_DELAY": "NaN", "MULTIPLIER": "two", "JITTER": "some",
-		"MAX_ELAPSED": "1e300", "RETRY_STATUS_CODES": "429,abc", "WAIT_WHEN_OPEN": "perhaps", "ATTEMPT_TIMEOUT": "-3s",
-	}
-	for name, value := range bad {
-		t.Setenv("BAD_"+name, value)
-	}
-	got, err := retry.ConfigFromEnv("BAD")
-	assert.Equal(t, retry.Config{}, got)
-	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
-	for name, value := range bad {
-		if name == "ATTEMPT_TIMEOUT" { // readable, but of no use
-			assert.ErrorContains(t, err, "BAD_ATTEMPT_TIMEOUT is "+value)
-		} else {
-			assert.ErrorContains(t, err, "BAD_"+name+` is "`+value+`"`)
-		}
-	}
-	t.Setenv("JIT_JITTER", "1,x")
-	_, err = retry.ConfigFromEnv("JIT")
-	assert.Error(t, err)
+// oddClock cannot be compared.
+type oddClock struct {
+	clockwork.Clock
+	_ []int
 }

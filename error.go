@@ -80,7 +80,7 @@ func reasonText(reason, detail error) string {
 	case *tooLongError:
 		return d.Error()
 	case *limiterError:
-		if d.err == reason {
+		if d.sole {
 			return d.Error()
 		}
 	case *OpenError:

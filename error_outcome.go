@@ -44,21 +44,19 @@ func Outcome(err error) string {
 	if !errors.As(err, &e) || e == nil {
 		return labelOf(err)
 	}
-	switch e.detail.(type) {
+	switch d := e.detail.(type) {
 	case *PauseError, *OpenError:
 		return labelOf(e.detail)
-	}
-	if e.Reason == nil {
-		return outcomePermanent
+	case *limiterError:
+		if d.sole {
+			return outcomeLimiter
+		}
 	}
 	label := labelOf(e.Reason)
-	if label != outcomePermanent || e.detail == nil {
-		return label
+	if label == outcomePermanent && e.detail != nil {
+		return labelOf(e.detail) // the context's error; its cause is the user's own
 	}
-	if _, refused := e.detail.(*limiterError); refused {
-		return outcomeLimiter
-	}
-	return labelOf(e.detail) // the context's error; its cause is the user's own
+	return label
 }
 
 // labelOf is the label of an error that is not an [*Error].

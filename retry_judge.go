@@ -87,7 +87,10 @@ func (e *tooLongError) Error() string {
 }
 
 // limiterError is the refusal of a Limiter.
-type limiterError struct{ err error }
+type limiterError struct {
+	err  error
+	sole bool // it is the reason, and not a deadline
+}
 
 func (e *limiterError) Error() string { return "limiter: " + redacted(e.err) }
 func (e *limiterError) Unwrap() error { return e.err }

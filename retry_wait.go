@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
@@ -93,21 +94,15 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) halt {
 	}
 	bound, release := c.limiterContext(ctx, cfg)
 	err := cfg.Limiter.Wait(bound)
+	stop := bound.judge(err)
 	release()
-	if err == nil || done(ctx) {
-		if took := elapsedSince(cfg, began); took >= time.Millisecond {
-			c.tellWait(ctx, cfg, WaitLimiter, took)
-		}
-		return c.fits(ctx, cfg, 0)
+	if err != nil && !done(ctx) {
+		return stop
 	}
-	refusal := &limiterError{err}
-	switch b, ok := bound.(*limiterContext); {
-	case !ok, !b.asked && !done(b):
-		return halt{err, refusal}
-	case b.tighter:
-		return halt{ErrMaxElapsed, refusal}
+	if took := elapsedSince(cfg, began); took >= time.Millisecond {
+		c.tellWait(ctx, cfg, WaitLimiter, took)
 	}
-	return halt{ErrDeadline, refusal}
+	return c.fits(ctx, cfg, 0)
 }
 
 func elapsedSince(cfg *Config, began time.Time) time.Duration {
@@ -124,21 +119,35 @@ type limiterContext struct {
 	context.Context
 	deadline time.Time
 	tighter  bool // it is MaxElapsed that ends the wait
-	asked    bool
+	asked    atomic.Bool
 }
 
 func (l *limiterContext) Deadline() (time.Time, bool) {
-	l.asked = !l.deadline.IsZero()
-	return l.deadline, l.asked
+	if l.deadline.IsZero() {
+		return time.Time{}, false
+	}
+	l.asked.Store(true)
+	return l.deadline, true
 }
 
-// limiterContext returns ctx as it is where nothing bounds the wait.
-func (c *call) limiterContext(ctx context.Context, cfg *Config) (context.Context, func()) {
-	deadline, limited := ctx.Deadline()
-	if !limited && cfg.MaxElapsed == 0 {
-		return ctx, func() {}
+// judge tells what a limiter's refusal is due to.
+func (l *limiterContext) judge(err error) halt {
+	switch {
+	case err == nil:
+		return halt{}
+	case !l.asked.Load() && !done(l.Context):
+		return halt{err, &limiterError{err, true}}
+	case l.tighter:
+		return halt{ErrMaxElapsed, &limiterError{err, false}}
 	}
-	l := &limiterContext{Context: ctx, deadline: deadline}
+	return halt{ErrDeadline, &limiterError{err, false}}
+}
+
+// limiterContext must be released.
+func (c *call) limiterContext(ctx context.Context, cfg *Config) (*limiterContext, func()) {
+	l := &limiterContext{Context: ctx}
+	deadline, limited := ctx.Deadline()
+	l.deadline = deadline
 	if cfg.MaxElapsed == 0 {
 		return l, func() {}
 	}

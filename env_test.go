@@ -1,0 +1,179 @@
+package retry_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+func TestConfigFromEnvironment(t *testing.T) {
+	for name, value := range map[string]string{
+		"NAME": "hgnc", "MAX_RETRIES": "7", "INITIAL_DELAY": "0.5", "MAX_DELAY": "2m", "MULTIPLIER": "1.5", "JITTER": "full",
+		"MAX_ELAPSED": "90", "ATTEMPT_TIMEOUT": " 1.5s ", "MAX_RETRY_AFTER": "1h", "RETRY_STATUS_CODES": "429, 503", "WAIT_WHEN_OPEN": "true",
+	} {
+		t.Setenv("HGNC_"+name, value)
+	}
+	want := retry.Config{
+		Name: "hgnc", MaxRetries: 7, InitialDelay: 500 * time.Millisecond, MaxDelay: 2 * time.Minute, Multiplier: 1.5,
+		Jitter: retry.FullJitter, MaxElapsed: 90 * time.Second, AttemptTimeout: 1500 * time.Millisecond,
+		MaxRetryAfter: time.Hour, RetryStatusCodes: []int{429, 503}, WaitWhenOpen: true,
+	}
+	for _, prefix := range []string{"HGNC", "HGNC_"} {
+		got, err := retry.ConfigFromEnv(prefix)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	got, err := retry.ConfigFromEnv("NOBODY_SETS_THIS")
+	assert.NoError(t, err)
+	assert.True(t, reflect.DeepEqual(retry.Config{}, got))
+}
+
+func TestConfigFromEnvironmentForms(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		want        retry.Config
+	}{
+		{"MAX_RETRIES", "0", retry.Config{MaxRetries: retry.NoRetries}},
+		{"MAX_RETRIES", "Unlimited", retry.Config{MaxRetries: retry.Unlimited}},
+		{"JITTER", "none", retry.Config{Jitter: retry.NoJitter}},
+		{"JITTER", "Equal", retry.Config{Jitter: retry.EqualJitter}},
+		{"JITTER", "0.7, 1.3", retry.Config{Jitter: retry.Jitter{Min: 0.7, Max: 1.3}}},
+		{"MAX_ELAPSED", "1e3", retry.Config{MaxElapsed: 1000 * time.Second}},
+		{"MAX_ELAPSED", "  ", retry.Config{}},
+	} {
+		t.Run(c.name+c.value, func(t *testing.T) {
+			t.Setenv("X_"+c.name, c.value)
+			got, err := retry.ConfigFromEnv("X")
+			assert.NoError(t, err)
+			assert.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestConfigFromEnvironmentReportsEachVariable(t *testing.T) {
+	bad := map[string]string{
+		"MAX_RETRIES": "many", "INITIAL_DELAY": "soon", "MAX_DELAY": "NaN", "MULTIPLIER": "two", "JITTER": "some",
+		"MAX_ELAPSED": "1e300", "RETRY_STATUS_CODES": "429,abc", "WAIT_WHEN_OPEN": "perhaps", "ATTEMPT_TIMEOUT": "-3s",
+	}
+	for name, value := range bad {
+		t.Setenv("BAD_"+name, value)
+	}
+	got, err := retry.ConfigFromEnv("BAD")
+	assert.Equal(t, retry.Config{}, got)
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	for name, value := range bad {
+		if name == "ATTEMPT_TIMEOUT" { // readable, but of no use
+			assert.ErrorContains(t, err, "BAD_ATTEMPT_TIMEOUT is "+value)
+		} else {
+			assert.ErrorContains(t, err, "BAD_"+name+` is "`+value+`"`)
+		}
+	}
+	t.Setenv("JIT_JITTER", "1,x")
+	_, err = retry.ConfigFromEnv("JIT")
+	assert.Error(t, err)
+}
+
+// MAX_DELAY=0 and the like gave the default silently: in a Config 0 is a field
+// that nobody set, in the environment it is what somebody wrote.
+func TestEnvironmentRefusesAZeroThatMeansSomethingElse(t *testing.T) {
+	for _, c := range []struct{ name, value, want string }{
+		{"MAX_DELAY", "0", "more than 0"},
+		{"MAX_DELAY", "0s", "1ns"},
+		{"INITIAL_DELAY", "0", "1ns"},
+		{"INITIAL_DELAY", "-1", "more than 0"},
+		{"MULTIPLIER", "0", "at least 1"},
+		{"MULTIPLIER", "0.5", "at least 1"},
+		{"MULTIPLIER", "NaN", "at least 1"},
+		{"JITTER", "0,0", "none"},
+		{"JITTER", "2,1", "Min <= Max"},
+		{"MAX_RETRY_AFTER", "0", "more than 0"},
+		{"MAX_RETRIES", "-2", "NoRetries"},
+		{"MAX_ELAPSED", "-1s", "0 or more"},
+		{"RETRY_STATUS_CODES", "99", "100 to 999"},
+		{"WAIT_WHEN_OPEN", "yes", "true"},
+	} {
+		t.Run(c.name+"="+c.value, func(t *testing.T) {
+			t.Setenv("X_"+c.name, c.value)
+			_, err := retry.ConfigFromEnv("X")
+			assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+			assert.ErrorContains(t, err, "X_"+c.name+" is ")
+			assert.ErrorContains(t, err, c.want)
+			assert.NotContains(t, err.Error(), "Config.")
+		})
+	}
+	t.Setenv("Y_RETRY_STATUS_CODES", "none")
+	cfg, err := retry.ConfigFromEnv("y")
+	require.NoError(t, err)
+	assert.Equal(t, []int{}, cfg.RetryStatusCodes)
+	fn, calls := script(&retry.StatusError{StatusCode: 503})
+	assert.Error(t, retry.Run(t.Context(), cfg, fn))
+	assert.Equal(t, 1, *calls)
+}
+
+// What the environment sets is laid over what the code has, and what it does not
+// set stays.
+func TestWithEnv(t *testing.T) {
+	t.Setenv("HGNC_MAX_RETRIES", "9")
+	t.Setenv("HGNC_INITIAL_DELAY", "2s")
+	code := retry.Config{Name: "hgnc", MaxRetries: 3, MaxDelay: time.Hour, Jitter: retry.FullJitter}
+	for _, prefix := range []string{"HGNC", "hgnc", "Hgnc_"} {
+		got, err := code.WithEnv(prefix)
+		require.NoError(t, err)
+		want := code
+		want.MaxRetries, want.InitialDelay = 9, 2*time.Second
+		assert.Equal(t, want, got)
+	}
+	t.Setenv("HGNC_MAX_DELAY", "500ms")
+	got, err := code.WithEnv("HGNC")
+	assert.ErrorContains(t, err, "HGNC_INITIAL_DELAY is 2s, want at most HGNC_MAX_DELAY, 500ms")
+	assert.Equal(t, code, got, "as it was")
+	t.Setenv("HGNC_INITIAL_DELAY", "")
+	code.InitialDelay = time.Second
+	_, err = code.WithEnv("HGNC")
+	assert.ErrorContains(t, err, "Config.InitialDelay is 1s, want at most HGNC_MAX_DELAY, 500ms", "the code's own is named as such")
+}
+
+func TestBreakerConfigWithEnv(t *testing.T) {
+	for name, value := range map[string]string{
+		"NAME": "gnomad", "FAILURE_THRESHOLD": "-1", "FAILURE_RATE": "0.5", "SLOW_CALL_DURATION": "2s", "SLOW_CALL_RATE": "0.9",
+		"WINDOW": "30", "MIN_CALLS": "7", "RECOVERY_TIMEOUT": "5s", "MAX_RECOVERY_TIMEOUT": "1m", "RECOVERY_JITTER": "0.2",
+		"HALF_OPEN_PROBES": "2", "SUCCESS_THRESHOLD": "3", "PROBE_TIMEOUT": "10s", "OBSERVE_ONLY": "TRUE",
+	} {
+		t.Setenv("GNOMAD_"+name, value)
+	}
+	got, err := retry.BreakerConfig{Name: "code", MinCalls: 3}.WithEnv("gnomad")
+	require.NoError(t, err)
+	want := retry.BreakerConfig{
+		Name: "gnomad", FailureThreshold: -1, FailureRate: 0.5, SlowCallDuration: 2 * time.Second, SlowCallRate: 0.9,
+		Window: 30 * time.Second, MinCalls: 7, RecoveryTimeout: 5 * time.Second, MaxRecoveryTimeout: time.Minute,
+		RecoveryJitter: 0.2, HalfOpenProbes: 2, SuccessThreshold: 3, ProbeTimeout: 10 * time.Second, ObserveOnly: true,
+	}
+	assert.True(t, reflect.DeepEqual(want, got), "%+v", got)
+
+	code := retry.BreakerConfig{Name: "code", RecoveryTimeout: time.Second}
+	got, err = code.WithEnv("NOBODY_SETS_THIS")
+	require.NoError(t, err)
+	assert.True(t, reflect.DeepEqual(code, got))
+	for _, c := range []struct{ name, value, want string }{
+		{"FAILURE_THRESHOLD", "0", "-1"}, {"FAILURE_RATE", "1.5", "(0, 1]"}, {"WINDOW", "0", "more than 0"}, {"MIN_CALLS", "0", "1 or more"},
+		{"RECOVERY_TIMEOUT", "0", "more than 0"}, {"MAX_RECOVERY_TIMEOUT", "1ms", "RecoveryTimeout"}, {"HALF_OPEN_PROBES", "0", "1 or more"},
+		{"SUCCESS_THRESHOLD", "x", "whole number"}, {"PROBE_TIMEOUT", "0", "more than 0"}, {"OBSERVE_ONLY", "1.5", "true"},
+		{"SLOW_CALL_RATE", "0.5", "SlowCallRate"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("B_"+c.name, c.value)
+			got, err := code.WithEnv("B")
+			assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+			assert.ErrorContains(t, err, c.want)
+			if c.name != "SLOW_CALL_RATE" {
+				assert.ErrorContains(t, err, "B_"+c.name+" is ")
+			}
+			assert.True(t, reflect.DeepEqual(code, got))
+		})
+	}
+}

@@ -1,0 +1,231 @@
+package retry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+type traceKey struct{}
+
+// traced is a handler for JSON that adds a trace's id from the context, as those
+// of tracing libraries do.
+type traced struct{ slog.Handler }
+
+func (h traced) Handle(ctx context.Context, r slog.Record) error {
+	if id, ok := ctx.Value(traceKey{}).(string); ok {
+		r.AddAttrs(slog.String("trace", id))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// logLines runs test with a Logger and returns what was logged.
+func logLines(t *testing.T, test func(ctx context.Context, cfg retry.Config)) (lines []map[string]any) {
+	t.Helper()
+	var out bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		cfg := exact
+		cfg.Name = "hgnc"
+		cfg.Logger = slog.New(traced{slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})})
+		test(context.WithValue(t.Context(), traceKey{}, "abc"), cfg)
+	})
+	for line := range bytes.Lines(out.Bytes()) {
+		var fields map[string]any
+		require.NoError(t, json.Unmarshal(line, &fields))
+		assert.Equal(t, "abc", fields["trace"], "the caller's context: %s", line)
+		assert.Equal(t, "hgnc", fields["name"], "%s", line)
+		lines = append(lines, fields)
+	}
+	return lines
+}
+
+// Levels of the ends of calls: an error for giving up after attempts; a caller's
+// cancel, and what no attempt was made for, is of interest to those who debug.
+func TestLevelsOfTheEnd(t *testing.T) {
+	open := new(retry.CircuitBreaker)
+	open.ForceOpen()
+	for name, c := range map[string]struct {
+		run   func(ctx context.Context, cfg retry.Config)
+		lines int
+		level string
+		text  string
+	}{
+		"success at once": {func(ctx context.Context, cfg retry.Config) {
+			fn, _ := script(nil)
+			_ = retry.Run(ctx, cfg, fn)
+		}, 0, "", ""},
+		"permanent at once": {func(ctx context.Context, cfg retry.Config) {
+			fn, _ := script(retry.Permanent(errDown))
+			_ = retry.Run(ctx, cfg, fn)
+		}, 0, "", ""},
+		"success after a retry": {func(ctx context.Context, cfg retry.Config) {
+			fn, _ := script(errDown, nil)
+			_ = retry.Run(ctx, cfg, fn)
+		}, 2, "INFO", "succeeded"},
+		"permanent after a retry": {func(ctx context.Context, cfg retry.Config) {
+			fn, _ := script(errDown, retry.Permanent(errDown))
+			_ = retry.Run(ctx, cfg, fn)
+		}, 2, "ERROR", "giving up"},
+		"no retries left": {func(ctx context.Context, cfg retry.Config) {
+			fn, _ := script(errDown)
+			_ = retry.Run(ctx, cfg, fn)
+		}, 6, "ERROR", "giving up"},
+		"panic after a retry": {func(ctx context.Context, cfg retry.Config) {
+			leaveBy(func() {
+				n := 0
+				_ = retry.Run(ctx, cfg, func(context.Context) error {
+					if n++; n == 2 {
+						panic("oh")
+					}
+					return errDown
+				})
+			})
+		}, 2, "ERROR", "giving up"},
+		"cancel": {func(ctx context.Context, cfg retry.Config) {
+			ctx, cancel := context.WithCancel(ctx)
+			_ = retry.Run(ctx, cfg, func(context.Context) error { cancel(); return errDown })
+		}, 1, "DEBUG", "giving up"},
+		"open breaker": {func(ctx context.Context, cfg retry.Config) {
+			cfg.Breaker = open
+			fn, _ := script(nil)
+			_ = retry.Run(ctx, cfg, fn)
+		}, 1, "DEBUG", "giving up"},
+		"pause": {func(ctx context.Context, cfg retry.Config) {
+			cfg.Gate = pausedFor(time.Hour)
+			fn, _ := script(nil)
+			_ = retry.Run(ctx, cfg, fn)
+		}, 1, "DEBUG", "giving up"},
+		"deadline": {func(ctx context.Context, cfg retry.Config) {
+			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			fn, _ := script(errDown)
+			_ = retry.Run(ctx, cfg, fn)
+		}, 1, "ERROR", "giving up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines := logLines(t, c.run)
+			require.Len(t, lines, c.lines, "%v", lines)
+			if c.lines > 0 {
+				end := lines[len(lines)-1]
+				assert.Equal(t, c.level, end["level"], "%v", end)
+				assert.Equal(t, c.text, end["msg"])
+			}
+		})
+	}
+}
+
+// The line of a pause names the host and the failure, each wait at it the
+// failure that set it, and durations are such as a person reads, in JSON too.
+func TestLogOfAPause(t *testing.T) {
+	lines := logLines(t, func(ctx context.Context, cfg retry.Config) {
+		cfg.Gate = retry.NewGate(nil)
+		fn, _ := script(askFor(90*time.Second), nil)
+		require.NoError(t, retry.Run(ctx, cfg, fn))
+		cfg.Gate.Pause(time.Second)
+		cfg.MaxRetries = retry.NoRetries
+		_ = retry.Run(ctx, cfg, func(context.Context) error { return askFor(time.Minute) })
+		fn, _ = script(nil)
+		require.NoError(t, retry.Run(ctx, cfg, fn))
+	})
+	var pauses, waiting []map[string]any
+	for _, line := range lines {
+		switch line["msg"] {
+		case "pausing":
+			pauses = append(pauses, line)
+		case "waiting":
+			waiting = append(waiting, line)
+		}
+	}
+	require.Len(t, pauses, 2)
+	assert.Equal(t, "INFO", pauses[0]["level"])
+	assert.Equal(t, "1m30s", pauses[0]["delay"])
+	assert.Contains(t, pauses[0]["error"], "429")
+	require.NotEmpty(t, waiting)
+	last := waiting[len(waiting)-1]
+	assert.Equal(t, "INFO", last["level"])
+	assert.Equal(t, "pause", last["why"])
+	assert.Equal(t, "1m0s", last["delay"])
+	assert.Contains(t, last["error"], "429")
+}
+
+// A gauge of calls in flight that OnDone counts down never came back to zero
+// after a panic, because OnDone was not called then.
+func TestOnDoneAlsoWhenTheFunctionDoesNotReturn(t *testing.T) {
+	boom := func(context.Context, retry.Event) { panic("hook") }
+	for name, c := range map[string]struct {
+		cfg      retry.Config
+		fn       func(context.Context) error
+		attempts int
+	}{
+		"panic":        {retry.Config{}, func(context.Context) error { panic("oh") }, 1},
+		"Goexit":       {retry.Config{}, func(context.Context) error { runtime.Goexit(); return nil }, 1},
+		"with breaker": {retry.Config{Breaker: new(retry.CircuitBreaker)}, func(context.Context) error { panic("oh") }, 1},
+		"with timeout": {retry.Config{AttemptTimeout: time.Hour}, func(context.Context) error { panic("oh") }, 1},
+		"OnRetry":      {retry.Config{OnRetry: boom}, func(context.Context) error { return errDown }, 1},
+		"OnWait":       {retry.Config{OnWait: boom}, func(context.Context) error { return errDown }, 1},
+		"OnWait, gate": {retry.Config{OnWait: boom, Gate: pausedFor(time.Minute)}, func(context.Context) error { return nil }, 0},
+		"RetryIf":      {retry.Config{RetryIf: func(error) bool { panic("oh") }}, func(context.Context) error { return errDown }, 1},
+		"Rand":         {retry.Config{Rand: func() float64 { panic("oh") }}, func(context.Context) error { return errDown }, 1},
+		"Limiter":      {retry.Config{Limiter: panicking{}}, func(context.Context) error { return nil }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ends []retry.Event
+			cfg := c.cfg
+			cfg.OnDone = func(_ context.Context, e retry.Event) { ends = append(ends, e) }
+			leaveBy(func() { _ = retry.Run(t.Context(), cfg, c.fn) })
+			require.Len(t, ends, 1)
+			assert.Equal(t, c.attempts, ends[0].Attempt)
+			assert.Error(t, ends[0].Err)
+		})
+	}
+	n := 0
+	cfg := retry.Config{OnDone: func(context.Context, retry.Event) { n++; panic("oh") }}
+	leaveBy(func() { _ = retry.Run(t.Context(), cfg, func(context.Context) error { return nil }) })
+	assert.Equal(t, 1, n, "once, even if it panics itself")
+}
+
+type panicking struct{}
+
+func (panicking) Wait(context.Context) error { panic("oh") }
+
+// "after 1 attempt in 9.257µs" was said of an attempt of half a second: a call
+// without a reason to look at the clock begins to measure when it failed.
+func TestNoTimeInTheTextThatWasNotMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(context.Context) error { time.Sleep(500 * time.Millisecond); return errDown }
+		err := retry.Run(t.Context(), retry.Config{MaxRetries: 1, Backoff: retry.ConstantBackoff(time.Second), Jitter: retry.NoJitter}, slow)
+		assert.EqualError(t, err, "retry: no retries left after 2 attempts: down")
+		err = retry.Run(t.Context(), retry.Config{MaxRetries: retry.NoRetries, MaxElapsed: time.Minute}, slow)
+		assert.EqualError(t, err, "retry: no retries left after 1 attempt in 500ms: down")
+	})
+	assert.EqualError(t, &retry.Error{Attempts: 3}, "retry: after 3 attempts")
+	assert.EqualError(t, &retry.Error{Attempts: 3, Elapsed: time.Second, Reason: retry.ErrDeadline}, "retry: "+retry.ErrDeadline.Error()+" after 3 attempts in 1s")
+}
+
+// Nil pointers inside error values, which functions return by mistake.
+func TestTypedNilsDoNoHarm(t *testing.T) {
+	for name, err := range map[string]error{
+		"Error": (*retry.Error)(nil), "PauseError": (*retry.PauseError)(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.NotEmpty(t, err.Error())
+			var out bytes.Buffer
+			cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Logger: slog.New(slog.NewJSONHandler(&out, nil)), Gate: retry.NewGate(nil), Breaker: new(retry.CircuitBreaker)}
+			got := retry.Run(t.Context(), cfg, func(context.Context) error { return err })
+			assert.Error(t, got)
+			assert.NotEmpty(t, got.Error())
+			retry.Outcome(got)
+			retry.Retryable(err)
+		})
+	}
+}
