@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -60,33 +61,105 @@ var typeCancelCtx, typeTimerCtx = func() (a, b reflect.Type) {
 	return reflect.TypeOf(cancelled), reflect.TypeOf(timed)
 }()
 
-func now(clock clockwork.Clock) time.Time {
-	if clock == nil {
-		return time.Now()
+// timeoutContext is a context with a time limit on any clock, which can be
+// moved or lifted while it is in use. Neither package context nor clockwork has
+// one: the first knows no clock but the real one and no second thoughts, the
+// second makes contexts whose Err blocks until they are done.
+type timeoutContext struct {
+	context.Context // the caller's, for its values
+	clock           clockwork.Clock
+	began           time.Time
+	inner           context.Context // done when this one is
+	done            context.CancelFunc
+	unlink          func() bool // from the caller's context
+
+	mu       sync.Mutex // guards the fields below
+	timer    interface{ Stop() bool }
+	deadline time.Time
+	turn     int // of the limit: an older one that is just expiring has no say
+	err      error
+}
+
+// withTimeout returns a context that ends after d at the latest. It must be
+// cancelled.
+func withTimeout(ctx context.Context, clock clockwork.Clock, d time.Duration) *timeoutContext {
+	c := &timeoutContext{Context: ctx, clock: clock, began: now(clock)}
+	c.inner, c.done = context.WithCancel(context.Background())
+	c.setLimit(d)
+	c.unlink = context.AfterFunc(ctx, func() { c.end(ctx.Err()) })
+	return c
+}
+
+// setLimit makes d the time left from now on; 0 or less lifts the limit.
+func (c *timeoutContext) setLimit(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer, c.deadline = nil, time.Time{}
 	}
-	return clock.Now()
-}
-
-// since is cheaper than two readings of the real clock compared.
-func since(clock clockwork.Clock, t time.Time) time.Duration {
-	if clock == nil {
-		return time.Since(t)
+	c.turn++
+	turn := c.turn
+	if d <= 0 || c.err != nil {
+		return
 	}
-	return clock.Now().Sub(t)
-}
-
-// sameClock reports whether two clocks are one; nil is the real one.
-func sameClock(clock, other clockwork.Clock) bool {
-	if isReal(clock) || isReal(other) {
-		return isReal(clock) && isReal(other)
+	c.deadline = now(c.clock).Add(d)
+	expire := func() { c.expire(turn) }
+	if c.clock == nil {
+		c.timer = time.AfterFunc(d, expire)
+	} else {
+		c.timer = c.clock.AfterFunc(d, expire)
 	}
-	// A clock of the user's own need not be comparable.
-	t := reflect.TypeOf(clock)
-	return t == reflect.TypeOf(other) && (!t.Comparable() || clock == other)
 }
 
-func isReal(clock clockwork.Clock) bool {
-	return clock == nil || reflect.TypeOf(clock) == typeRealClock
+func (c *timeoutContext) elapsed() time.Duration { return now(c.clock).Sub(c.began) }
+
+// cancel ends the context and lets go of its timer and of the caller's context.
+func (c *timeoutContext) cancel() {
+	c.setLimit(0)
+	c.unlink()
+	c.end(context.Canceled)
 }
 
-var typeRealClock = reflect.TypeOf(clockwork.NewRealClock())
+func (c *timeoutContext) expire(turn int) {
+	c.mu.Lock()
+	current := turn == c.turn
+	c.mu.Unlock()
+	if current {
+		c.end(context.DeadlineExceeded)
+	}
+}
+
+func (c *timeoutContext) end(err error) {
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = err
+	}
+	c.mu.Unlock()
+	c.done()
+}
+
+func (c *timeoutContext) Done() <-chan struct{} { return c.inner.Done() }
+
+func (c *timeoutContext) Err() error {
+	if c.inner.Err() == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+func (c *timeoutContext) Deadline() (time.Time, bool) {
+	deadline, ok := c.Context.Deadline()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.deadline.IsZero() && (!ok || c.deadline.Before(deadline)) {
+		return c.deadline, true
+	}
+	return deadline, ok
+}
+
+// AfterFunc lets package context derive contexts from this one without a
+// goroutine for each.
+func (c *timeoutContext) AfterFunc(f func()) func() bool { return context.AfterFunc(c.inner, f) }

@@ -1,0 +1,44 @@
+package retry
+
+import "context"
+
+// RetryCount returns how many attempts went before the one that ctx was given
+// to: 0 in the first attempt of a [Do] or a request, and outside of any; 1 in
+// the first retry. It is what OpenTelemetry calls http.request.resend_count.
+func RetryCount(ctx context.Context) int {
+	if ctx == nil {
+		return 0
+	}
+	retry, _ := ctx.Value(retryKey{}).(int)
+	return retry
+}
+
+type retryKey struct{}
+
+// retryContext tells a retry its number.
+type retryContext struct {
+	context.Context
+	retry int
+}
+
+func (c *retryContext) Value(key any) any {
+	if key == (retryKey{}) {
+		return c.retry
+	}
+	return c.Context.Value(key)
+}
+
+// retryContexts hands out the contexts of a call's retries. They are made a few
+// at a time, to spare a call with several retries some allocations, and never
+// reused: the function may keep one.
+type retryContexts struct{ spare []retryContext }
+
+func (r *retryContexts) next(ctx context.Context, retry int) context.Context {
+	if len(r.spare) == 0 {
+		r.spare = make([]retryContext, 4)
+	}
+	c := &r.spare[0]
+	r.spare = r.spare[1:]
+	c.Context, c.retry = ctx, retry
+	return c
+}
