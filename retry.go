@@ -125,8 +125,10 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 			if discard != nil {
 				discard()
 			}
-			if stop = c.announce(ctx, cfg, wait); stop.reason != nil {
-				return c.giveUp(ctx, cfg, stop)
+			if cfg.observed() || cfg.OnRetry != nil {
+				if stop = c.announce(ctx, cfg, wait); stop.reason != nil {
+					return c.giveUp(ctx, cfg, stop)
+				}
 			}
 			if wait > 0 {
 				c.sleep(ctx, cfg, wait)

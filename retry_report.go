@@ -10,9 +10,6 @@ import (
 // announce tells of the retry to come, and of the wait before it. What it calls
 // takes time, so it looks whether the wait still pays.
 func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) halt {
-	if !cfg.observed() && cfg.OnRetry == nil {
-		return halt{}
-	}
 	why := WaitBackoff
 	if wait > c.backoff {
 		why = WaitRetryAfter

@@ -14,10 +14,13 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
 	if done(ctx) {
 		return pass{}, haltOf(ctx)
 	}
-	if stop := c.pays(ctx, cfg, 0); stop.reason != nil {
-		return pass{}, stop
+	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
+	if gate || cfg.Breaker != nil || c.attempts > 0 || cfg.MaxElapsed > 0 {
+		if stop := c.pays(ctx, cfg, 0); stop.reason != nil {
+			return pass{}, stop
+		}
 	}
-	if cfg.Gate != nil {
+	if gate {
 		if stop := c.waitAt(ctx, cfg, cfg.Gate); stop.reason != nil {
 			return pass{}, stop
 		}
