@@ -45,7 +45,8 @@ type BreakerConfig struct {
 	Name string
 
 	// FailureThreshold is how many consecutive failures open the breaker. 0
-	// means 5; negative means that only the rates below do.
+	// means 5, or, where one of the rates below is set, that only they do;
+	// negative means the latter.
 	FailureThreshold int
 
 	// FailureRate opens the breaker when this share of the calls of the last
@@ -84,17 +85,19 @@ type BreakerConfig struct {
 	HalfOpenProbes int
 
 	// SuccessThreshold is how many probes must succeed for the breaker to
-	// close. 0 means 1. One failed probe opens it again.
+	// close. 0 means 1. One failed probe opens it again, and one that took
+	// SlowCallDuration, where that is set.
 	SuccessThreshold int
 
 	// ProbeTimeout is how long a probe may keep its place. One that has not
-	// come back by then frees it, and its result is ignored. 0 means
-	// RecoveryTimeout.
+	// come back by then frees it for another. If it succeeds later on, while
+	// the breaker is still half-open, that counts. 0 means RecoveryTimeout.
 	ProbeTimeout time.Duration
 
 	// IsFailure tells failures from successes among a call's errors; nil means
-	// the package's [IsFailure]. It is not asked about a caller's cancel and
-	// about rejections, which count as neither, nor about panics, which fail.
+	// the package's [IsFailure]. It is not asked about a caller's cancel, about
+	// rejections and about what is marked [Neutral], which count as neither,
+	// nor about panics, which fail.
 	IsFailure func(error) bool
 
 	// ObserveOnly lets every call pass, while the breaker changes state, counts
@@ -102,8 +105,11 @@ type BreakerConfig struct {
 	ObserveOnly bool
 
 	// OnStateChange is called after each change of state, in order, once each,
-	// outside of any lock; it may call any method. One slow to return delays
-	// only the call that made the change.
+	// outside of any lock, by the goroutine that made the change; it may call
+	// any method. One slow to return delays the call that made the change, and
+	// those that make the next ones, until it is their turn. A call whose
+	// context ends, or one that waits for 5s for the same change to be told,
+	// leaves its own to the goroutine that is at it.
 	OnStateChange func(StateChange)
 
 	// Clock times everything; nil means the real clock.
@@ -164,29 +170,27 @@ const (
 // A breaker starts no goroutine. It is safe for concurrent use. The zero value
 // is a breaker with the default settings.
 type CircuitBreaker struct {
-	name          string
-	threshold     int32 // consecutive failures; 0: not by count
-	probes        int32
-	successes     int32
-	observe       bool
-	recovery      time.Duration
-	maxRecovery   time.Duration
-	probeTimeout  time.Duration
-	jitter        float64
-	isFailure     func(error) bool
-	clock         clockwork.Clock
-	rand          func() float64
-	onStateChange func(StateChange) // moved into notices when that is made
+	name         string
+	threshold    int64 // consecutive failures; 0: not by count
+	probes       int32
+	successes    int32
+	observe      bool
+	reopened     int32 // failed probes since it was last closed, or enough of them; mu guards it
+	recovery     time.Duration
+	maxRecovery  time.Duration
+	probeTimeout time.Duration
+	jitter       float64
+	isFailure    func(error) bool
+	clock        clockwork.Clock
+	rand         func() float64
 
 	current atomic.Pointer[period] // written by transition only
 
-	mu       sync.Mutex    // guards the fields below, and the periods' counts where they say so
-	reopened int32         // failed probes since it was last closed
-	last     error         // the last failure
-	window   *window       // nil without rates
-	notices  *notices      // nil until there is somebody to tell
-	changed  chan struct{} // closed when waiters should look again; nil without any
-	herd     *Gate         // lets those who waited through one by one
+	mu        sync.Mutex // guards the fields below, and the periods' counts where they say so
+	last      error      // the last failure, as it may be kept
+	window    *window    // nil without rates
+	listeners *listeners // nil until there is something to tell
+	waiters   *waiters   // nil until somebody waits for calls to pass
 }
 
 // NewCircuitBreaker returns a closed breaker, or what is wrong with cfg.
@@ -202,7 +206,11 @@ func NewCircuitBreaker(cfg BreakerConfig) (*CircuitBreaker, error) {
 
 func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	b.name = cfg.Name
-	b.threshold = int32(min(max(0, cmp.Or(cfg.FailureThreshold, defaultFailureThreshold)), math.MaxInt32))
+	rated := cfg.FailureRate > 0 || cfg.SlowCallRate > 0
+	b.threshold = int64(max(0, cfg.FailureThreshold))
+	if cfg.FailureThreshold == 0 && !rated {
+		b.threshold = defaultFailureThreshold
+	}
 	b.probes = int32(cmp.Or(cfg.HalfOpenProbes, 1))
 	b.successes = int32(cmp.Or(cfg.SuccessThreshold, 1))
 	b.observe = cfg.ObserveOnly
@@ -211,10 +219,12 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	b.probeTimeout = cmp.Or(cfg.ProbeTimeout, b.recovery)
 	b.jitter = cfg.RecoveryJitter
 	b.isFailure = cfg.IsFailure
-	b.onStateChange = cfg.OnStateChange
+	if cfg.OnStateChange != nil {
+		b.listeners = &listeners{all: []func(StateChange){cfg.OnStateChange}}
+	}
 	b.clock = cfg.Clock
 	b.rand = cfg.Rand
-	if cfg.FailureRate > 0 || cfg.SlowCallRate > 0 {
+	if rated {
 		b.window = newWindow(cfg)
 	}
 }
@@ -246,7 +256,12 @@ func (b *CircuitBreaker) time() clockwork.Clock {
 
 // Do calls fn if the breaker lets it pass, and counts its result. Otherwise it
 // returns an [*OpenError]. A panic of fn counts as a failure, and so does a
-// deadline of ctx that passes; a cancel of ctx counts as neither.
+// deadline of ctx that passes. An error that fn returns after a cancel of ctx
+// counts as neither, unless it is a [*StatusError].
+//
+// A Do inside of fn, with the context that fn was given, passes uncounted if fn
+// is a probe. While the breaker is closed, it is a call of its own, so that one
+// failure counts twice.
 func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error) (err error) {
 	if ctx == nil || fn == nil {
 		return invalid("CircuitBreaker.Do: ctx or fn is nil")
@@ -257,27 +272,27 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	p := pass{period: b.passing()}
 	if p.period != nil {
 		p.period.tally.request()
-	} else if p, err = b.enter(nil); err != nil {
+	} else if p, err = b.enter(ctx, nil); err != nil {
 		return err
 	}
 	returned := false
 	defer func() {
 		if !returned {
-			b.leave(p, failure, errAbandoned, nil)
+			b.report(ctx, nil, p, errAbandoned)
 		}
 	}()
-	err = fn(ctx)
+	err = fn(p.context(ctx, b))
 	returned = true
 	if err == nil && p.period != nil && p.period.passes {
 		b.succeed(p.period)
 	} else {
-		b.leave(p, judgeCall(b, ctx, err), err, nil)
+		b.report(ctx, nil, p, err)
 	}
 	return err
 }
 
 // OpenError is the rejection of a call by a [CircuitBreaker]. It matches
-// [ErrCircuitOpen].
+// [ErrCircuitOpen]. Callers share it, and must not change it.
 type OpenError struct {
 	Name  string
 	State State // StateOpen, or StateHalfOpen when the places for probes are taken
@@ -287,11 +302,17 @@ type OpenError struct {
 	// known: the breaker was forced open, or is waiting for its probes.
 	RetryAfter time.Duration
 
-	Err error // the last failure before the breaker opened, nil if there was none
+	// Err is the last failure before the breaker opened, nil if there was none.
+	// It was another call's, and so it is shown in the text, but not unwrapped,
+	// and a [*StatusError] in it has neither header nor body.
+	Err error
 }
 
 // Error names the breaker, its state, and when to come back.
 func (e *OpenError) Error() string {
+	if e == nil {
+		return "<nil>"
+	}
 	text := "circuit breaker " + e.State.String()
 	if e.Name != "" {
 		text = "circuit breaker " + e.Name + " " + e.State.String()
@@ -308,14 +329,11 @@ func (e *OpenError) Error() string {
 // Is reports whether target is [ErrCircuitOpen].
 func (e *OpenError) Is(target error) bool { return target == ErrCircuitOpen }
 
-// Unwrap returns the last failure.
-func (e *OpenError) Unwrap() error { return e.Err }
-
 // StateChange is what a breaker's listeners are told.
 type StateChange struct {
 	Name     string
 	From, To State
-	Err      error // the failure that opened it; nil for other changes
+	Err      error // the failure that opened it, as in OpenError; nil for other changes, and for slow calls
 	At       time.Time
 }
 
@@ -330,5 +348,5 @@ type Snapshot struct {
 	Rejections          int
 	ConsecutiveFailures int
 	OpenUntil           time.Time // zero unless open for a known time
-	LastFailure         error     // since the last Reset
+	LastFailure         error     // since the last Reset; as in OpenError
 }

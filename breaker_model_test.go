@@ -58,13 +58,20 @@ func (m *model) count(holds func(c *modelCall) bool) (n int) {
 	return n
 }
 
-func isNeutral(err error) bool { return err == context.Canceled }
+var (
+	errNeutral   = retry.Neutral(errDown)
+	errThrottled = retry.RetryAfter(errDown, time.Second) // from a server at work
+)
+
+func isNeutral(err error) bool { return err == context.Canceled || err == errNeutral }
 
 func (c *modelCall) inFlight() bool { return c.order == 0 }
 func (c *modelCall) neutral() bool  { return c.order > 0 && isNeutral(c.err) }
-func (c *modelCall) failed() bool   { return c.order > 0 && c.err != nil && !isNeutral(c.err) }
+func (c *modelCall) failed() bool {
+	return c.order > 0 && c.err != nil && c.err != errThrottled && !isNeutral(c.err)
+}
 func (c *modelCall) succeeded() bool {
-	return c.order > 0 && c.err == nil
+	return c.order > 0 && (c.err == nil || c.err == errThrottled)
 }
 
 func (m *model) late(c *modelCall) bool {
@@ -148,10 +155,10 @@ func (m *model) open(err error) {
 func (m *model) tooSlow(leaving *modelCall) bool {
 	found := false
 	for _, c := range m.calls {
-		if c.period != len(m.periods)-1 || c.noticed {
+		if c.period != len(m.periods)-1 {
 			continue
 		}
-		if m.late(c) || c == leaving && !c.neutral() && c.end-c.start >= m.cfg.SlowCallDuration {
+		if m.late(c) && !c.noticed || c == leaving && !c.neutral() && c.end-c.start >= m.cfg.SlowCallDuration {
 			c.noticed, found = true, true
 		}
 	}
@@ -188,17 +195,25 @@ func (m *model) allow() *modelCall {
 
 func (m *model) done(c *modelCall, err error) {
 	p := m.period()
-	if c.period != len(m.periods)-1 || !c.inFlight() || p.state == retry.StateHalfOpen && !m.holdsPlace(c) {
+	if c.period != len(m.periods)-1 || !c.inFlight() {
 		c.lost = true
 		return
 	}
+	late := p.state == retry.StateHalfOpen && !m.holdsPlace(c)
+	slow := m.cfg.SlowCallDuration > 0 && m.now-c.start >= m.cfg.SlowCallDuration
 	m.results++
 	c.order, c.end, c.err = m.results, m.now, err
+	if late && c.failed() && !slow { // no news of now
+		c.order, c.lost = 0, true
+		return
+	}
 	if c.failed() {
 		m.last = err
+	} else {
+		err = nil
 	}
 	switch {
-	case p.state == retry.StateHalfOpen && c.failed():
+	case p.state == retry.StateHalfOpen && (c.failed() || slow && !c.neutral()):
 		p.failed = true
 		m.open(err)
 	case p.state == retry.StateHalfOpen:
@@ -233,7 +248,7 @@ func modelConfig(script *tape) retry.BreakerConfig {
 	second := int(time.Second)
 	cfg := retry.BreakerConfig{
 		Name:             "model",
-		FailureThreshold: script.pick(1, 2, 3, 5),
+		FailureThreshold: script.pick(1, 2, 3, 5, 6),
 		Window:           10 * time.Second,
 		MinCalls:         script.pick(1, 2, 4, 6),
 		RecoveryTimeout:  5 * time.Second,
@@ -250,7 +265,7 @@ func modelConfig(script *tape) retry.BreakerConfig {
 		cfg.SlowCallRate, cfg.SlowCallDuration = float64(1+rates>>4)/16, 1500*time.Millisecond
 	}
 	if rates&3 != 0 && rates&4 != 0 {
-		cfg.FailureThreshold = -1
+		cfg.FailureThreshold = -(rates >> 3 & 1) // by rates only, 0 or -1
 	}
 	return cfg
 }
@@ -292,7 +307,7 @@ func runScript(script tape) error {
 			if n&1 != 0 { // an older one: late, twice, from another period
 				p = permits[script.next()%len(permits)]
 			}
-			result := []error{nil, nil, errors.New(fmt.Sprint("failure ", step)), errors.New("failure"), context.Canceled}[script.next()%5]
+			result := []error{nil, nil, errors.New(fmt.Sprint("failure ", step)), errors.New("failure"), context.Canceled, errNeutral, errThrottled}[script.next()%7]
 			op = fmt.Sprint("Done: ", result)
 			p.permit.Done(result)
 			if p.call.inFlight() && !p.call.lost {
@@ -316,7 +331,7 @@ func runScript(script tape) error {
 			d := time.Duration(n-250) * 2 * time.Second
 			op = fmt.Sprint("Trip: ", d)
 			b.Trip(d)
-			if d > 0 && !m.period().forced {
+			if p := m.period(); d > 0 && !p.forced && (p.state != retry.StateOpen || m.now+d > p.since+p.lasts) {
 				m.change(modelPeriod{state: retry.StateOpen, lasts: d}, nil)
 			}
 		}

@@ -51,7 +51,7 @@ func TestRetryable(t *testing.T) {
 // where its last failure asked for a retry.
 func TestRejectionOfAnotherBreakerIsNotRetried(t *testing.T) {
 	b, _ := newBreaker(t, nil)
-	report(t, b, 3, retry.RetryAfter(errDown, time.Millisecond))
+	report(t, b, 3, retry.RetryAfter(&retry.StatusError{StatusCode: 503}, time.Millisecond))
 	calls := 0
 	err := retry.Run(t.Context(), retry.Config{}, func(ctx context.Context) error {
 		calls++

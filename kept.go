@@ -24,7 +24,9 @@ func shareable(err error) bool {
 	case *url.Error:
 		return e == nil || redactURL(e.URL) == e.URL
 	case *OpenError:
-		return e == nil || e.Err == nil || walk(e.Err, shareable)
+		return e == nil || walk(e.Err, shareable)
+	case *PauseError:
+		return e == nil || walk(e.Err, shareable)
 	case interface{ As(any) bool }:
 		var status *StatusError
 		return !e.As(&status)
@@ -44,6 +46,10 @@ func rebuilt(err error) error {
 	case *url.Error:
 		return &url.Error{Op: e.Op, URL: redactURL(e.URL), Err: rebuilt(e.Err)}
 	case *OpenError:
+		safe := *e
+		safe.Err = rebuilt(e.Err)
+		return &safe
+	case *PauseError:
 		safe := *e
 		safe.Err = rebuilt(e.Err)
 		return &safe

@@ -91,7 +91,7 @@ func waysOut() map[string]wayOut {
 		"cancel during a failing attempt": {
 			fn:    func(_ context.Context, _ int, cancel func()) (string, error) { cancel(); return "value", errDown },
 			value: "value", is: []error{errCause, context.Canceled, errDown}, reason: errCause, attempts: 1, left: 2,
-			verdicts: retry.Snapshot{Requests: 1, Failures: 1},
+			verdicts: retry.Snapshot{Requests: 1},
 		},
 		"cancel at the instant of the timer": {
 			fn: fail, sudden: true,
@@ -223,15 +223,16 @@ func TestEveryWayOutOfAProbe(t *testing.T) {
 		leave func(cancel func()) error
 		after retry.State // that it leaves behind
 	}{
-		"success":       {func(func()) error { return nil }, retry.StateClosed},
-		"error":         {func(func()) error { return errDown }, retry.StateOpen},
-		"neutral":       {func(func()) error { return context.Canceled }, retry.StateHalfOpen},
-		"rejection":     {func(func()) error { return &retry.OpenError{} }, retry.StateHalfOpen},
-		"cancel":        {func(cancel func()) error { cancel(); return errCause }, retry.StateHalfOpen},
-		"cancel, error": {func(cancel func()) error { cancel(); return errDown }, retry.StateOpen},
-		"deadline":      {func(func()) error { return context.DeadlineExceeded }, retry.StateOpen},
-		"panic":         {func(func()) error { panic("bang") }, retry.StateOpen},
-		"goexit":        {func(func()) error { runtime.Goexit(); return nil }, retry.StateOpen},
+		"success":        {func(func()) error { return nil }, retry.StateClosed},
+		"error":          {func(func()) error { return errDown }, retry.StateOpen},
+		"neutral":        {func(func()) error { return context.Canceled }, retry.StateHalfOpen},
+		"rejection":      {func(func()) error { return &retry.OpenError{} }, retry.StateHalfOpen},
+		"cancel":         {func(cancel func()) error { cancel(); return errCause }, retry.StateHalfOpen},
+		"cancel, error":  {func(cancel func()) error { cancel(); return errDown }, retry.StateHalfOpen},
+		"cancel, status": {func(cancel func()) error { cancel(); return &retry.StatusError{StatusCode: 503} }, retry.StateOpen},
+		"deadline":       {func(func()) error { return context.DeadlineExceeded }, retry.StateOpen},
+		"panic":          {func(func()) error { panic("bang") }, retry.StateOpen},
+		"goexit":         {func(func()) error { runtime.Goexit(); return nil }, retry.StateOpen},
 	} {
 		do := func(b *retry.CircuitBreaker, ctx context.Context, fn func(context.Context) error) error {
 			return b.Do(ctx, fn)

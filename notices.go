@@ -1,15 +1,34 @@
 package retry
 
-import "log/slog"
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"slices"
+	"time"
+)
 
-// notices tells a breaker's listeners of its changes: in order, once each, and
-// never under its lock. The goroutine that finds nobody at it delivers all that
-// is there, its own and what others add meanwhile. The breaker's mu guards it.
-type notices struct {
-	listeners  []func(StateChange)
-	queue      []func()
-	delivering bool
+// listeners are told of a breaker's changes: in order, once each, and never
+// under its lock. Each change is told by the goroutine that made it, when its
+// turn has come. The breaker's mu guards the fields.
+type listeners struct {
+	all     []func(StateChange)
+	changed *StateChange // made under mu just now, and queued when it is released
+	queue   []*news      // not told yet, in order; the first is being told
 }
+
+// news is a change of state on its way to the listeners.
+type news struct {
+	change StateChange
+	to     []func(StateChange) // those who were not told yet
+	turn   chan struct{}       // closed when its maker may tell it; nil if that does not wait
+}
+
+// hookPatience is how long a goroutine waits for one listener that is busy with
+// an earlier change, before it leaves its own news to the goroutine there: a
+// listener that hangs, or waits for this very goroutine, must not stop it.
+const hookPatience = 5 * time.Second
 
 // OnStateChange adds a listener beside the configured one. The same holds for
 // it as for [BreakerConfig.OnStateChange].
@@ -20,83 +39,154 @@ func (b *CircuitBreaker) OnStateChange(fn func(StateChange)) {
 	b.period()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.audience().listeners = append(b.audience().listeners, fn)
+	l := b.audience()
+	l.all = append(slices.Clip(l.all), fn)
 }
 
-// audience makes the notices when there is somebody to tell. b.mu must be held.
-func (b *CircuitBreaker) audience() *notices {
-	if b.notices == nil {
-		b.notices = new(notices)
-		if b.onStateChange != nil {
-			b.notices.listeners = append(b.notices.listeners, b.onStateChange)
-		}
+// audience makes the listeners when there is the first, or the first change. b.mu must be held.
+func (b *CircuitBreaker) audience() *listeners {
+	if b.listeners == nil {
+		b.listeners = new(listeners)
 	}
-	return b.notices
+	return b.listeners
 }
 
-// announce queues the news of a change for everybody. b.mu must be held.
-func (b *CircuitBreaker) announce(change StateChange, log *slog.Logger) {
-	if b.notices == nil && b.onStateChange == nil && log == nil {
+// unlock releases b.mu and tells of the change that was made under it. ctx and
+// cfg are the caller's; either may be nil.
+func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
+	l := b.listeners
+	if l == nil || l.changed == nil {
+		b.mu.Unlock()
 		return
 	}
-	n := b.audience()
-	if log != nil {
-		n.queue = append(n.queue, func() { logStateChange(log, change) })
+	n := &news{change: *l.changed, to: l.all}
+	l.changed = nil
+	if cfg != nil && cfg.Logger != nil {
+		n.to = append([]func(StateChange){logChange(ctx, cfg.Logger, cfg.Name)}, n.to...)
 	}
-	for _, listener := range n.listeners {
-		n.queue = append(n.queue, func() { listener(change) })
+	l.queue = append(l.queue, n)
+	first := len(l.queue) == 1
+	if !first && !telling() {
+		n.turn = make(chan struct{})
 	}
-}
-
-// unlock releases b.mu and delivers what was queued under it.
-func (b *CircuitBreaker) unlock() {
-	pending := b.notices != nil && len(b.notices.queue) > 0
+	turn := n.turn
 	b.mu.Unlock()
-	if pending {
-		b.notify()
+	if first || turn != nil && b.awaitTurn(ctx, n, turn) {
+		b.deliver(n)
 	}
 }
 
-// notify delivers what is queued. b.mu must not be held.
-func (b *CircuitBreaker) notify() {
+// awaitTurn reports whether the goroutine's turn to tell its news has come, or
+// whether it need not wait any longer.
+func (b *CircuitBreaker) awaitTurn(ctx context.Context, n *news, turn chan struct{}) bool {
+	var gone <-chan struct{}
+	if ctx != nil {
+		gone = ctx.Done()
+	}
 	for {
 		b.mu.Lock()
-		n := b.notices
-		if n == nil || n.delivering || len(n.queue) == 0 {
-			b.mu.Unlock()
-			return
-		}
-		n.delivering = true
-		next := n.queue[0]
-		n.queue = n.queue[1:]
+		before := b.listeners.queue[0]
 		b.mu.Unlock()
-		b.deliver(next)
-	}
-}
-
-// deliver calls one listener. If it panics the others are still told, before
-// the panic goes on to the caller.
-func (b *CircuitBreaker) deliver(next func()) {
-	returned := false
-	defer func() {
+		timer := time.NewTimer(hookPatience)
+		select {
+		case <-turn:
+			timer.Stop()
+			return true
+		case <-gone:
+		case <-timer.C:
+		}
+		timer.Stop()
 		b.mu.Lock()
-		b.notices.delivering = false
-		b.mu.Unlock()
-		if !returned {
-			b.notify()
+		mine := b.listeners.queue[0] == n
+		leave := !mine && (b.listeners.queue[0] == before || gone != nil && done(ctx))
+		if leave {
+			n.turn = nil
 		}
-	}()
-	next()
-	returned = true
+		b.mu.Unlock()
+		if mine || leave {
+			return mine
+		}
+	}
 }
 
-func logStateChange(log *slog.Logger, change StateChange) {
-	attrs := []any{"from", change.From.String(), "to", change.To.String()}
-	if change.Name != "" {
-		attrs = append(attrs, "breaker", change.Name)
+// deliver tells news, and passes the turn on.
+func (b *CircuitBreaker) deliver(n *news) {
+	defer b.passTurn()
+	tell(n)
+}
+
+func (b *CircuitBreaker) passTurn() {
+	b.mu.Lock()
+	l := b.listeners
+	l.queue = l.queue[1:]
+	var orphan *news
+	if len(l.queue) > 0 {
+		if next := l.queue[0]; next.turn != nil {
+			close(next.turn)
+		} else {
+			orphan = next
+		}
 	}
-	if change.Err != nil {
-		attrs = append(attrs, "error", redacted(change.Err))
+	b.mu.Unlock()
+	if orphan != nil {
+		b.deliver(orphan)
 	}
-	log.Info("circuit breaker changed state", attrs...)
+}
+
+// tell calls the listeners. If one panics the others are still told, before the
+// panic goes on to the caller.
+//
+//go:noinline
+func tell(n *news) {
+	if len(n.to) == 0 {
+		return
+	}
+	next := n.to[0]
+	n.to = n.to[1:]
+	defer tell(n)
+	next(n.change)
+}
+
+var tellEntry = reflect.ValueOf(tell).Pointer()
+
+// telling reports whether this goroutine is inside a listener. What it changes
+// there cannot wait for its turn: that comes when the listener has returned.
+func telling() bool {
+	var callers [64]uintptr
+	for skip := 0; ; skip += len(callers) {
+		n := runtime.Callers(skip, callers[:])
+		for _, pc := range callers[:n] {
+			if f := runtime.FuncForPC(pc - 1); f != nil && f.Entry() == tellEntry {
+				return true
+			}
+		}
+		if n < len(callers) {
+			return false
+		}
+	}
+}
+
+// logChange returns the listener that a caller's Logger is.
+func logChange(ctx context.Context, log *slog.Logger, caller string) func(StateChange) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return func(change StateChange) {
+		level, name := slog.LevelInfo, change.Name
+		if change.To == StateOpen {
+			level = slog.LevelWarn
+		}
+		if name == "" {
+			name = caller
+		}
+		attrs := make([]slog.Attr, 0, 4)
+		if name != "" {
+			attrs = append(attrs, slog.String("name", name))
+		}
+		attrs = append(attrs, slog.String("from", change.From.String()), slog.String("to", change.To.String()))
+		if change.Err != nil {
+			attrs = append(attrs, slog.String("error", redacted(change.Err)))
+		}
+		log.LogAttrs(ctx, level, "circuit breaker changed state", attrs...)
+	}
 }

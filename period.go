@@ -1,89 +1,48 @@
 package retry
 
 import (
-	"log/slog"
-	"math"
-	"slices"
+	"context"
 	"sync/atomic"
 	"time"
-
-	"github.com/jonboulle/clockwork"
 )
 
-// period is the time between two changes of a breaker's state: the state, what
-// is counted in it, and, by its address, the generation that results belong to.
+// period is the time between two changes of a breaker's state: what is counted
+// in it, and, by its address, the generation that results belong to.
 type period struct {
-	open        *openTime    // nil unless open
-	trial       *trial       // nil unless half-open
-	passes      bool         // closed, and no call is watched for being slow: none needs the lock to pass
-	free        bool         // and there are no rates: a success does not need it either
-	consecutive atomic.Int32 // failures; reset by successes without the lock
-	tally       tally        // closed: calls let through, and successes if free; open: calls rejected
+	open        *openPeriod     // nil unless open
+	halfOpen    *halfOpenPeriod // nil unless half-open
+	passes      bool            // closed, and no call is watched for being slow: none needs the lock to pass
+	free        bool            // and there are no rates: a success does not need it either
+	consecutive atomic.Int64    // failures; reset by successes without the lock
+	tally       tally           // closed: calls let through, and successes if free; open: calls rejected
 
-	successes uint32 // those not in the tally; the breaker's mu guards these three
-	failures  uint32
-	neutrals  uint32
+	successes int64 // those not in the tally; the breaker's mu guards these three
+	failures  int64
+	neutrals  int64
 }
 
 func (p *period) state() State {
 	switch {
 	case p.open != nil:
 		return StateOpen
-	case p.trial != nil:
+	case p.halfOpen != nil:
 		return StateHalfOpen
 	}
 	return StateClosed
 }
 
-func (b *CircuitBreaker) closed() *period {
-	return &period{passes: b.window == nil || b.window.slow == nil, free: b.window == nil}
-}
-
-// openTime is what only an open period has. It does not change, but for its
-// cache, and when the clock is set back.
-type openTime struct {
-	forced    bool // until Reset
-	since     time.Time
-	skew      atomic.Int64 // by how much the clock went back behind since
-	lasts     time.Duration
-	err       error
-	rejection atomic.Pointer[OpenError] // the newest, given out again while it is true
-}
-
-// left is the time until a probe may pass.
-func (o *openTime) left(clock clockwork.Clock) time.Duration {
-	if o.forced {
-		return math.MaxInt64
-	}
-	elapsed := since(clock, o.since)
-	if skew := o.skew.Load(); skew != 0 || elapsed < 0 {
-		// A clock without monotonic time was set back: then the whole open time
-		// is ahead again, and not an hour more.
-		if elapsed += time.Duration(skew); elapsed < 0 {
-			o.skew.CompareAndSwap(skew, skew-int64(elapsed))
-			elapsed = 0
-		}
-	}
-	return o.lasts - elapsed
-}
-
-// trial is what only a half-open period has; the breaker's mu guards it.
-type trial struct {
-	inFlight   []probe // in order of their deadlines
-	count      uint64  // of probes so far
-	rejections int
-	rejection  *OpenError
-}
-
-type probe struct {
-	id    uint64
-	since time.Time
-}
-
 // pass is a permit as the breaker itself knows it. A zero one has no result.
 type pass struct {
-	period *period
-	id     uint64 // of a probe, or of a call that is watched for being slow
+	period  *period
+	probe   *probe // nil unless half-open
+	watched uint64 // number of a call that is watched for being slow
+}
+
+// result is what a call says about the dependency.
+type result struct {
+	verdict verdict
+	err     error   // a failure's, as it may be kept
+	longer  float64 // by which factor an open time that it begins is lengthened
 }
 
 // passing returns the period under way if calls pass it without the lock and a
@@ -95,8 +54,9 @@ func (b *CircuitBreaker) passing() *period {
 	return nil
 }
 
-// enter lets a call pass, or rejects it with an *OpenError.
-func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
+// enter lets a call pass, or rejects it with an *OpenError. ctx and cfg are the
+// caller's; either may be nil.
+func (b *CircuitBreaker) enter(ctx context.Context, cfg *Config) (pass, error) {
 	p := b.period()
 	if p.passes {
 		p.tally.request()
@@ -107,108 +67,62 @@ func (b *CircuitBreaker) enter(log *slog.Logger) (pass, error) {
 			return b.rejectOpen(p, left)
 		}
 	}
-	return b.enterLocked(log)
+	if p.halfOpen != nil && b.within(ctx, p) {
+		return pass{}, nil
+	}
+	return b.enterLocked(ctx, cfg)
 }
 
-func (b *CircuitBreaker) enterLocked(log *slog.Logger) (admitted pass, rejection error) {
-	stretch := b.stretch(b.window != nil && b.window.slow != nil)
+func (b *CircuitBreaker) enterLocked(ctx context.Context, cfg *Config) (admitted pass, rejection error) {
+	longer := 1.0
+	if b.window != nil && b.window.slow != nil { // it may open right here
+		longer = b.drawLonger()
+	}
 	told := false
 	defer func() {
 		if !told { // a listener panicked: nobody will make this call
-			b.leave(admitted, neutral, nil, log)
+			b.leave(ctx, cfg, admitted, neutral, nil)
 		}
 	}()
 	b.mu.Lock()
-	admitted, rejection = b.admit(stretch, log)
-	b.unlock()
+	admitted, rejection = b.admit(longer)
+	b.unlock(ctx, cfg)
 	told = true
 	return admitted, rejection
 }
 
 // admit is enter with b.mu held.
-func (b *CircuitBreaker) admit(stretch float64, log *slog.Logger) (pass, error) {
-	p := b.current.Load()
+func (b *CircuitBreaker) admit(longer float64) (pass, error) {
+	p, now := b.current.Load(), now(b.clock)
 	switch p.state() {
+	case StateClosed:
+		return b.admitWatched(p, longer)
 	case StateOpen:
 		if left := p.open.left(b.clock); left > 0 {
 			return b.rejectOpen(p, left)
 		}
-		p = b.transition(&period{trial: new(trial)}, nil, now(b.clock), log)
-	case StateClosed:
-		return b.watch(p, stretch, log)
+		p = b.transition(&period{halfOpen: new(halfOpenPeriod)}, nil, now)
 	}
-	now := now(b.clock)
-	if t := p.trial; b.places(t, now) == 0 {
-		t.rejections++
-		if b.observe {
-			return pass{}, nil
-		}
-		if t.rejection == nil {
-			t.rejection = &OpenError{Name: b.name, State: StateHalfOpen, Err: b.last}
-		}
-		return pass{}, t.rejection
-	}
-	p.trial.count++
-	p.trial.inFlight = append(p.trial.inFlight, probe{p.trial.count, now})
-	return pass{p, p.trial.count}, nil
+	return b.admitProbe(p, now)
 }
 
-// places is how many more probes may pass. It frees the places of those whose
-// time is over.
-func (b *CircuitBreaker) places(t *trial, now time.Time) int {
-	for i := range t.inFlight {
-		if t.inFlight[i].since.After(now) { // the clock was set back
-			t.inFlight[i].since = now
-		}
+// report judges the result of a call and counts it. err is what the call
+// returned, or errAbandoned. If the judge panics it counts as neutral.
+func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, from pass, err error) {
+	if err == nil {
+		b.leave(ctx, cfg, from, success, nil)
+		return
 	}
-	for len(t.inFlight) > 0 && b.leaseLeft(t, now) <= 0 {
-		t.inFlight = t.inFlight[1:]
-	}
-	return max(0, int(b.probes)-len(t.inFlight))
-}
-
-// leaseLeft is the time that the oldest probe may still keep its place.
-func (b *CircuitBreaker) leaseLeft(t *trial, now time.Time) time.Duration {
-	return t.inFlight[0].since.Add(b.probeTimeout).Sub(now)
-}
-
-func (b *CircuitBreaker) rejectOpen(p *period, left time.Duration) (pass, error) {
-	p.tally.request()
-	if b.observe {
-		return pass{}, nil
-	}
-	return pass{}, b.rejection(p.open, left)
-}
-
-func (b *CircuitBreaker) rejection(o *openTime, left time.Duration) error {
-	if o.forced {
-		left = 0 // not known
-	}
-	// A busy open breaker rejects thousands of calls a millisecond. They share
-	// one error as long as its RetryAfter is nearly right.
-	if r := o.rejection.Load(); r != nil && r.RetryAfter >= left && r.RetryAfter-left <= min(left/1024, time.Millisecond) {
-		return r
-	}
-	r := &OpenError{Name: b.name, State: StateOpen, RetryAfter: left, Err: o.err}
-	o.rejection.Store(r)
-	return r
-}
-
-// rejects returns the open period that a call after a wait would still fall
-// into, and what is left of it; nil if there is none.
-func (b *CircuitBreaker) rejects(wait time.Duration) (p *period, left time.Duration) {
-	p = b.period()
-	if p.open == nil || b.observe {
-		return nil, 0
-	}
-	if left = p.open.left(b.clock); left > wait {
-		return p, left
-	}
-	return nil, 0
+	v := neutral
+	defer func() { b.leave(ctx, cfg, from, v, err) }()
+	v = b.judgeCall(ctx, err)
 }
 
 // leave counts the result of a call, if its period is still under way.
-func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger) {
+func (b *CircuitBreaker) leave(ctx context.Context, cfg *Config, from pass, v verdict, err error) {
+	if from.probe != nil {
+		from.probe.over.Store(true)
+	}
 	p := from.period
 	if p == nil || p != b.current.Load() {
 		return
@@ -217,148 +131,32 @@ func (b *CircuitBreaker) leave(from pass, v verdict, err error, log *slog.Logger
 		b.succeed(p)
 		return
 	}
-	stretch := b.stretch(v == failure || b.window != nil && b.window.slow != nil)
+	r := result{verdict: v, longer: 1}
+	defer func() { b.settle(ctx, cfg, from, r) }() // also if the user's code panics
+	if v == failure {
+		r.err = kept(err)
+	}
+	if v == failure || b.window != nil && b.window.slow != nil { // it may open
+		r.longer = b.drawLonger()
+	}
+}
+
+func (b *CircuitBreaker) settle(ctx context.Context, cfg *Config, from pass, r result) {
 	b.mu.Lock()
-	if p == b.current.Load() {
-		if p.trial == nil {
-			b.settle(p, from.id, v, err, stretch, log)
+	if from.period == b.current.Load() {
+		if from.probe != nil {
+			b.settleProbe(from.probe, r)
 		} else {
-			b.settleProbe(p, from.id, v, err, stretch, log)
+			b.settleClosed(from, r)
 		}
 	}
-	b.unlock()
-}
-
-// succeed counts a success that can change nothing but counts.
-func (b *CircuitBreaker) succeed(p *period) {
-	if p.free {
-		p.tally.success()
-		p.forgive()
-		return
-	}
-	b.mu.Lock()
-	if p == b.current.Load() {
-		b.window.advance(b.clock)
-		b.window.count(success)
-		p.successes++
-		p.forgive()
-	}
-	b.mu.Unlock()
-}
-
-// forgive forgets the failures in a row. After a success there are none.
-func (p *period) forgive() {
-	if p.consecutive.Load() != 0 {
-		p.consecutive.Store(0)
-	}
-}
-
-// settle counts a result in a closed period. b.mu must be held.
-func (b *CircuitBreaker) settle(p *period, id uint64, v verdict, err error, stretch float64, log *slog.Logger) {
-	open := false
-	if b.window != nil {
-		b.window.advance(b.clock)
-		b.window.count(v)
-		open = b.window.finish(id, v)
-	}
-	switch v {
-	case success:
-		p.successes++
-		p.forgive()
-	case neutral:
-		p.neutrals++
-	case failure:
-		p.failures++
-		b.last = err
-		n := p.consecutive.Add(1)
-		open = open || b.threshold > 0 && n >= b.threshold || b.window != nil && b.window.failing()
-	}
-	if open {
-		b.trip(err, stretch, log)
-	}
-}
-
-// settleProbe counts a probe's result, unless it has lost its place.
-func (b *CircuitBreaker) settleProbe(p *period, id uint64, v verdict, err error, stretch float64, log *slog.Logger) {
-	b.places(p.trial, now(b.clock))
-	i := slices.IndexFunc(p.trial.inFlight, func(other probe) bool { return other.id == id })
-	if i < 0 {
-		return
-	}
-	p.trial.inFlight = slices.Delete(p.trial.inFlight, i, i+1)
-	switch v {
-	case neutral:
-		p.neutrals++
-		b.wake()
-	case success:
-		if p.successes++; p.successes < uint32(b.successes) {
-			b.wake()
-			return
-		}
-		b.reopened = 0
-		b.transition(b.closed(), nil, now(b.clock), log)
-	case failure:
-		b.last = err
-		if b.reopened < 62 {
-			b.reopened++
-		}
-		b.trip(err, stretch, log)
-	}
-}
-
-// watch lets a call pass that will count as slow in a while.
-func (b *CircuitBreaker) watch(p *period, stretch float64, log *slog.Logger) (pass, error) {
-	if b.window == nil || b.window.slow == nil {
-		p.tally.request()
-		return pass{period: p}, nil
-	}
-	b.window.advance(b.clock)
-	if b.window.finish(0, neutral) { // the slow ones in flight are enough to open it
-		b.trip(nil, stretch, log)
-		p = b.current.Load()
-		return b.rejectOpen(p, p.open.left(b.clock))
-	}
-	p.tally.request()
-	return pass{p, b.window.start()}, nil
-}
-
-// stretch draws by how much an open time that may begin is lengthened. It calls
-// the user's Rand, and so must not be called with b.mu held.
-func (b *CircuitBreaker) stretch(needed bool) float64 {
-	if b.jitter == 0 || !needed {
-		return 1
-	}
-	random := b.rand
-	if random == nil {
-		random = randomFloat
-	}
-	return 1 + b.jitter*random()
-}
-
-// trip opens the breaker after a failure, for as long as it is due.
-func (b *CircuitBreaker) trip(err error, stretch float64, log *slog.Logger) {
-	lasts := b.recovery
-	for range b.reopened {
-		if lasts >= b.maxRecovery-lasts {
-			lasts = b.maxRecovery
-			break
-		}
-		lasts *= 2
-	}
-	if most := 1 + b.jitter; stretch > 1 { // whatever Rand returned
-		lasts = max(lasts, saturate(float64(lasts)*min(stretch, most)))
-	}
-	b.open(&openTime{since: now(b.clock), lasts: lasts, err: b.last}, err, log)
-}
-
-func (b *CircuitBreaker) open(o *openTime, err error, log *slog.Logger) {
-	b.transition(&period{open: o}, err, o.since, log)
+	b.unlock(ctx, cfg)
 }
 
 // transition ends the current period, and with it the standing of all results
-// that are still to come. It is the only writer of the state. b.mu must be
-// held, and notify be called when it is not any more.
-func (b *CircuitBreaker) transition(next *period, err error, now time.Time, log *slog.Logger) *period {
+// that are still to come. It is the only writer of the state. b.mu must be held,
+// and released by unlock, which tells of the change.
+func (b *CircuitBreaker) transition(next *period, err error, now time.Time) *period {
 	from, to := b.current.Load().state(), next.state()
 	b.current.Store(next)
 	if b.window != nil {
@@ -366,9 +164,9 @@ func (b *CircuitBreaker) transition(next *period, err error, now time.Time, log 
 	}
 	b.wake()
 	if from != to {
-		b.announce(StateChange{b.name, from, to, err, now}, log)
-		if to == StateClosed && b.herd != nil {
-			b.herd.release()
+		b.audience().changed = &StateChange{b.name, from, to, err, now}
+		if to == StateClosed && b.waiters != nil {
+			b.waiters.after.release()
 		}
 	}
 	return next
@@ -407,8 +205,8 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 		} else if !p.open.forced {
 			s.OpenUntil = now.Add(left)
 		}
-	case p.trial != nil:
-		s.Requests, s.Rejections = int(p.trial.count), p.trial.rejections
+	case p.halfOpen != nil:
+		s.Requests, s.Rejections = int(p.halfOpen.count), int(p.halfOpen.rejections)
 	case b.window != nil:
 		b.window.advance(b.clock)
 		inFlight := s.Requests - s.Successes - s.Failures - int(p.neutrals)
@@ -416,71 +214,4 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 		s.Requests += inFlight
 	}
 	return s
-}
-
-// ForceOpen rejects all calls until Reset.
-func (b *CircuitBreaker) ForceOpen() {
-	b.control(func(now time.Time) { b.open(&openTime{forced: true, since: now, err: b.last}, nil, nil) })
-}
-
-// Trip opens the breaker now, for d: because a server said so, or another
-// process did. Results of calls in flight are ignored. A d of 0 or less does
-// nothing, and neither does Trip on a breaker that was forced open.
-func (b *CircuitBreaker) Trip(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	b.control(func(now time.Time) {
-		if o := b.current.Load().open; o == nil || !o.forced {
-			b.open(&openTime{since: now, lasts: d, err: b.last}, nil, nil)
-		}
-	})
-}
-
-// Reset closes the breaker, from any state, and forgets all that it counted.
-// Results of calls in flight are ignored.
-func (b *CircuitBreaker) Reset() {
-	b.control(func(now time.Time) {
-		b.reopened, b.last = 0, nil
-		b.transition(b.closed(), nil, now, nil)
-	})
-}
-
-func (b *CircuitBreaker) control(change func(now time.Time)) {
-	b.period()
-	b.mu.Lock()
-	change(now(b.clock))
-	b.unlock()
-}
-
-// wake has those who wait for the breaker look again. b.mu must be held.
-func (b *CircuitBreaker) wake() {
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
-	}
-}
-
-// blocked tells how long calls are rejected from now on, unless changed is
-// closed before. known is false if that may come at any time. A nil changed
-// means that a call may pass.
-func (b *CircuitBreaker) blocked() (left time.Duration, known bool, changed <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.herd == nil {
-		b.herd = NewGate(b.clock)
-	}
-	now := now(b.clock)
-	switch p := b.current.Load(); {
-	case p.open != nil && p.open.left(b.clock) > 0:
-		left, known = p.open.left(b.clock), !p.open.forced
-	case p.trial != nil && b.places(p.trial, now) == 0:
-		left = b.leaseLeft(p.trial, now)
-	default:
-		return 0, true, nil
-	}
-	if b.changed == nil {
-		b.changed = make(chan struct{})
-	}
-	return left, known, b.changed
 }

@@ -8,7 +8,7 @@ import (
 // Allow asks for a permit for one call, whose result must be reported with
 // [Permit.Done]. It returns an [*OpenError] if there is none.
 func (b *CircuitBreaker) Allow() (Permit, error) {
-	p, rejection := b.enter(nil)
+	p, rejection := b.enter(nil, nil)
 	if rejection != nil {
 		return Permit{}, rejection
 	}
@@ -24,15 +24,17 @@ type Permit struct {
 }
 
 // Done reports the call's result. Only the first report counts, whatever the
-// number of copies of the Permit. On a zero Permit it does nothing.
+// number of copies of the Permit. On a zero Permit it does nothing. The breaker
+// does not know the call's context here: mark an error that came of the caller's
+// own cancel, and does not say so, with [Neutral].
 func (p Permit) Done(err error) {
 	if p.ticket == nil || !p.ticket.turn.CompareAndSwap(p.turn, p.turn+1) {
 		return
 	}
-	b, pass := p.ticket.breaker, p.ticket.pass
-	p.ticket.breaker, p.ticket.pass.period = nil, nil
+	b, admitted := p.ticket.breaker, p.ticket.pass
+	p.ticket.breaker, p.ticket.pass = nil, pass{}
 	tickets.Put(p.ticket)
-	b.leave(pass, b.judge(err), err, nil)
+	b.report(nil, nil, admitted, err)
 }
 
 // ticket makes a Permit count once without an allocation for each: it serves

@@ -194,8 +194,8 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context
 func guarded(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) (err error) {
 	if b := cfg.Breaker; b != nil {
 		caller := ctx
-		err = errAbandoned // what the breaker sees of a panic or Goexit
-		defer func() { b.leave(p, judgeCall(b, caller, err), err, cfg.Logger) }()
+		ctx, err = p.context(ctx, b), errAbandoned // what the breaker sees of a panic or Goexit
+		defer func() { b.report(caller, cfg, p, err) }()
 	}
 	if cfg.AttemptTimeout > 0 {
 		timeout := withTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)

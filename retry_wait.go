@@ -167,7 +167,7 @@ func (c *call) limiterContext(ctx context.Context, cfg *Config) (*limiterContext
 // admitted returns the breaker's pass.
 func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
 	for {
-		pass, rejection := cfg.Breaker.enter(cfg.Logger)
+		pass, rejection := cfg.Breaker.enter(ctx, cfg)
 		if rejection == nil {
 			return pass, halt{}
 		}
@@ -189,8 +189,10 @@ func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
 // open time is over, or until the probe in flight has come back. Those who
 // waited together for it to close go on one by one.
 func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt {
+	changed := b.join()
+	defer b.quit(changed)
 	for {
-		left, known, changed := b.blocked()
+		left, known, blocked := b.blocked()
 		need := time.Duration(0)
 		if known {
 			need = left
@@ -198,8 +200,8 @@ func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt
 		if stop := c.fits(ctx, cfg, need); stop.reason != nil {
 			return stop
 		}
-		if changed == nil {
-			return c.waitIn(ctx, cfg, b.herd, WaitBreaker, func(wait time.Duration) halt { return c.inTime(ctx, cfg, wait) })
+		if !blocked {
+			return c.waitIn(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) halt { return c.inTime(ctx, cfg, wait) })
 		}
 		c.tellWait(ctx, cfg, WaitBreaker, need)
 		if limit := cfg.MaxElapsed; limit > 0 {

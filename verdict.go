@@ -14,13 +14,17 @@ const (
 	neutral
 )
 
-func (b *CircuitBreaker) judge(err error) verdict {
+// judgeCall judges the error that a call returned. ctx is the caller's, nil if
+// unknown: once it is cancelled, whatever the call made of that is neutral, and
+// few callees return a context.Canceled then. A *StatusError is the server's own
+// answer all the same.
+func (b *CircuitBreaker) judgeCall(ctx context.Context, err error) verdict {
 	switch {
-	case err == nil:
-		return success
 	case err == errAbandoned:
 		return failure
 	case isNeutral(err):
+		return neutral
+	case ctx != nil && cancelled(ctx) && !hasStatus(err):
 		return neutral
 	case b.isFailure == nil && IsFailure(err), b.isFailure != nil && b.isFailure(err):
 		return failure
@@ -28,23 +32,21 @@ func (b *CircuitBreaker) judge(err error) verdict {
 	return success
 }
 
-// judgeCall also knows the context: net/http returns the bare cause of a
-// cancelled one, which does not look like a cancel.
-func judgeCall(b *CircuitBreaker, ctx context.Context, err error) verdict {
-	if err == nil {
-		return success
-	}
-	if done(ctx) && ctx.Err() == context.Canceled && errors.Is(err, context.Cause(ctx)) {
-		return neutral
-	}
-	return b.judge(err)
+// cancelled reports whether ctx was cancelled, and did not run out of time.
+func cancelled(ctx context.Context) bool {
+	return done(ctx) && !errors.Is(ctx.Err(), context.DeadlineExceeded)
+}
+
+func hasStatus(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status)
 }
 
 // isNeutral reports whether err says nothing about the dependency.
 func isNeutral(err error) bool {
 	return !walk(err, func(err error) bool {
 		switch err.(type) {
-		case *OpenError, *bodyError:
+		case *neutralError, *OpenError, *PauseError, *bodyError:
 			return false
 		}
 		return err != context.Canceled && err != ErrCircuitOpen
@@ -52,12 +54,27 @@ func isNeutral(err error) bool {
 }
 
 // IsFailure is the default of [BreakerConfig.IsFailure]: every error is a
-// failure except a cancel, another breaker's rejection, and a [*StatusError]
-// below 500, which shows a server at work.
+// failure except
+//
+//   - a cancel, what is marked [Neutral], and the rejection of another breaker
+//     or the pause of a [Gate], which say nothing about the dependency,
+//   - a [*StatusError] below 500, and what is marked [RetryAfter] and has no
+//     status of 500 or above, which show a server at work.
 func IsFailure(err error) bool {
 	if err == nil || isNeutral(err) {
 		return false
 	}
-	var status *StatusError
-	return !errors.As(err, &status) || status.StatusCode >= 500
+	atWork, broken := false, false
+	walk(err, func(err error) bool {
+		switch e := err.(type) {
+		case *retryAfterError:
+			atWork = true
+		case *StatusError:
+			if e != nil {
+				atWork, broken = true, broken || e.StatusCode >= 500
+			}
+		}
+		return true
+	})
+	return broken || !atWork
 }

@@ -12,7 +12,7 @@ import (
 // breaker's mu guards it.
 type window struct {
 	failureRate float64
-	minCalls    int
+	minCalls    int64
 	width       time.Duration // of a bucket
 
 	base    time.Time     // when the first bucket began
@@ -26,14 +26,14 @@ type window struct {
 const buckets = 10
 
 // bucket counts the results of a tenth of the window.
-type bucket struct{ successes, failures, neutrals uint32 }
+type bucket struct{ successes, failures, neutrals int64 }
 
 // slowness watches calls in flight for being slow, and counts those that were.
 type slowness struct {
 	rate     float64
 	after    time.Duration
-	ended    [buckets]uint32 // successes and failures that took long
-	inFlight []watched       // in order of their start
+	ended    [buckets]int64 // successes and failures that took long
+	inFlight []watched      // in order of their start
 	started  uint64
 	overdue  int // how many of them, from the first on, were found to be slow
 }
@@ -46,7 +46,7 @@ type watched struct {
 func newWindow(cfg BreakerConfig) *window {
 	w := &window{
 		failureRate: cfg.FailureRate,
-		minCalls:    cmp.Or(cfg.MinCalls, defaultMinCalls),
+		minCalls:    int64(cmp.Or(cfg.MinCalls, defaultMinCalls)),
 		width:       (cmp.Or(cfg.Window, defaultWindow) + buckets - 1) / buckets,
 		base:        now(cfg.Clock),
 	}
@@ -119,52 +119,56 @@ func (w *window) failing() bool {
 		return false
 	}
 	all := w.sum()
-	calls := int(all.successes + all.failures)
-	return calls >= w.minCalls && share(int(all.failures), calls) >= w.failureRate
+	calls := all.successes + all.failures
+	return calls >= w.minCalls && share(all.failures, calls) >= w.failureRate
 }
 
 // share is a quotient and compared with a rate as such: 55 of 100 is exactly
 // 0.55, while 0.55 times 100 is more than 55.
-func share(part, whole int) float64 { return float64(part) / float64(whole) }
+func share(part, whole int64) float64 { return float64(part) / float64(whole) }
 
-// start begins to watch a call and returns its number.
-func (w *window) start() uint64 {
+// watch begins to watch a call and returns its number.
+func (w *window) watch() uint64 {
 	s := w.slow
 	s.started++
 	s.inFlight = append(s.inFlight, watched{id: s.started, since: w.now})
 	return s.started
 }
 
-// finish ends the watch on a call, and looks which of the others have become
-// slow. It reports whether that brings the share of slow calls over the limit:
-// of the calls that ended within the window, and those in flight that are slow
-// already.
-func (w *window) finish(id uint64, v verdict) bool {
+// unwatch ends the watch on a call. It reports whether that was slow, and counts
+// as such: a neutral one does not.
+func (w *window) unwatch(id uint64, v verdict) bool {
 	s := w.slow
-	if s == nil {
-		return false
-	}
-	before := s.overdue
-	s.overdue = w.late()
-	found := s.overdue - before
 	i, ok := slices.BinarySearchFunc(s.inFlight, id, func(c watched, id uint64) int { return cmp.Compare(c.id, id) })
-	if ok {
-		s.inFlight = slices.Delete(s.inFlight, i, i+1)
-	}
-	if ok && i < s.overdue {
-		s.overdue--
-		if v != neutral {
-			s.ended[w.newest%buckets]++
-		} else if i >= before {
-			found--
-		}
-	}
-	if found == 0 {
+	if !ok {
 		return false
 	}
+	slow := w.now-s.inFlight[i].since >= s.after
+	s.inFlight = slices.Delete(s.inFlight, i, i+1)
+	if i < s.overdue {
+		s.overdue--
+	}
+	if !slow || v == neutral {
+		return false
+	}
+	s.ended[w.newest%buckets]++
+	return true
+}
+
+// becameSlow reports whether calls in flight have become slow that were not
+// before.
+func (w *window) becameSlow() bool {
+	before := w.slow.overdue
+	w.slow.overdue = w.late()
+	return w.slow.overdue > before
+}
+
+// tooSlow reports whether the share of slow calls is over the limit: of those
+// that ended within the window, and those in flight that are slow already.
+func (w *window) tooSlow() bool {
 	all := w.sum()
-	calls := int(all.successes+all.failures) + s.overdue
-	return calls >= w.minCalls && share(w.slowCalls(), calls) >= s.rate
+	calls := all.successes + all.failures + int64(w.slow.overdue)
+	return calls >= w.minCalls && share(w.slowCalls(), calls) >= w.slow.rate
 }
 
 // late is how many of the calls in flight are slow by now.
@@ -176,10 +180,10 @@ func (w *window) late() int {
 	return n
 }
 
-func (w *window) slowCalls() int {
-	n := w.late()
+func (w *window) slowCalls() int64 {
+	n := int64(w.late())
 	for _, ended := range w.slow.ended {
-		n += int(ended)
+		n += ended
 	}
 	return n
 }
@@ -189,6 +193,6 @@ func (w *window) report(s *Snapshot) {
 	s.Successes, s.Failures = int(all.successes), int(all.failures)
 	s.Requests = s.Successes + s.Failures + int(all.neutrals)
 	if w.slow != nil {
-		s.SlowCalls = w.slowCalls()
+		s.SlowCalls = int(w.slowCalls())
 	}
 }

@@ -1,0 +1,76 @@
+package retry
+
+// closed begins a closed period.
+func (b *CircuitBreaker) closed() *period {
+	return &period{passes: b.window == nil || b.window.slow == nil, free: b.window == nil}
+}
+
+// admitWatched lets a call pass that counts as slow after a while. b.mu must be
+// held.
+func (b *CircuitBreaker) admitWatched(p *period, longer float64) (pass, error) {
+	if p.passes {
+		p.tally.request()
+		return pass{period: p}, nil
+	}
+	b.window.advance(b.clock)
+	if b.window.becameSlow() && b.window.tooSlow() { // those in flight are enough to open it
+		b.trip(result{longer: longer})
+		p = b.current.Load()
+		return b.rejectOpen(p, p.open.left(b.clock))
+	}
+	p.tally.request()
+	return pass{period: p, watched: b.window.watch()}, nil
+}
+
+// succeed counts a success that can change nothing but counts.
+func (b *CircuitBreaker) succeed(p *period) {
+	if p.free {
+		p.tally.success()
+		p.endRun()
+		return
+	}
+	b.mu.Lock()
+	if p == b.current.Load() {
+		b.window.advance(b.clock)
+		b.window.count(success)
+		p.successes++
+		p.endRun()
+	}
+	b.mu.Unlock()
+}
+
+// endRun is called at a success: there are no failures in a row any more.
+func (p *period) endRun() {
+	if p.consecutive.Load() != 0 {
+		p.consecutive.Store(0)
+	}
+}
+
+// settleClosed counts a result in a closed period. A success opens the breaker
+// only by having been slow. b.mu must be held.
+func (b *CircuitBreaker) settleClosed(from pass, r result) {
+	p, open := from.period, false
+	if b.window != nil {
+		b.window.advance(b.clock)
+		b.window.count(r.verdict)
+		if b.window.slow != nil {
+			ended, found := b.window.unwatch(from.watched, r.verdict), b.window.becameSlow()
+			open = (ended || found) && b.window.tooSlow()
+		}
+	}
+	switch r.verdict {
+	case success:
+		p.successes++
+		p.endRun()
+	case neutral:
+		p.neutrals++
+	case failure:
+		p.failures++
+		b.last = r.err
+		n := p.consecutive.Add(1)
+		open = open || b.threshold > 0 && n >= b.threshold || b.window != nil && b.window.failing()
+	}
+	if open {
+		b.trip(r)
+	}
+}
