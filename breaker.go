@@ -37,6 +37,22 @@ func (s State) String() string {
 // MarshalText returns what String does.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (s *State) UnmarshalText(text []byte) error {
+	for _, known := range []State{StateClosed, StateOpen, StateHalfOpen} {
+		if string(text) == known.String() {
+			*s = known
+			return nil
+		}
+	}
+	var n State
+	if _, err := fmt.Sscanf(string(text), "State(%d)", (*int)(&n)); err != nil || n.String() != string(text) {
+		return invalid("State is %q, want closed, open or half-open", text)
+	}
+	*s = n
+	return nil
+}
+
 // BreakerConfig says when a [CircuitBreaker] opens, for how long, and what
 // closes it. The zero value opens after 5 consecutive failures, for 60s, and is
 // closed by one successful probe.

@@ -43,11 +43,15 @@ func (b *CircuitBreaker) wake() {
 	}
 }
 
-// blocked tells how long calls are rejected from now on, unless something
-// changes before. known is false if that may come at any time.
-func (b *CircuitBreaker) blocked() (left time.Duration, known, blocked bool) {
+// blocked tells how long calls are rejected from now on, unless changed receives
+// before. known is false if that may come at any time.
+func (b *CircuitBreaker) blocked(changed <-chan struct{}) (left time.Duration, known, blocked bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	select {
+	case <-changed: // before this look
+	default:
+	}
 	p, now := b.current.Load(), now(b.clock)
 	if p.open != nil {
 		left = p.open.left(b.clock)

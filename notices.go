@@ -172,21 +172,10 @@ func logChange(ctx context.Context, log *slog.Logger, caller string) func(StateC
 		ctx = context.Background()
 	}
 	return func(change StateChange) {
-		level, name := slog.LevelInfo, change.Name
+		level := slog.LevelInfo
 		if change.To == StateOpen {
 			level = slog.LevelWarn
 		}
-		if name == "" {
-			name = caller
-		}
-		attrs := make([]slog.Attr, 0, 4)
-		if name != "" {
-			attrs = append(attrs, slog.String("name", name))
-		}
-		attrs = append(attrs, slog.String("from", change.From.String()), slog.String("to", change.To.String()))
-		if change.Err != nil {
-			attrs = append(attrs, slog.String("error", redacted(change.Err)))
-		}
-		log.LogAttrs(ctx, level, "circuit breaker changed state", attrs...)
+		log.LogAttrs(ctx, level, "circuit breaker changed state", change.attrs(caller)...)
 	}
 }

@@ -192,7 +192,7 @@ func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt
 	changed := b.join()
 	defer b.quit(changed)
 	for {
-		left, known, blocked := b.blocked()
+		left, known, blocked := b.blocked(changed)
 		need := time.Duration(0)
 		if known {
 			need = left

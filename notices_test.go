@@ -1,0 +1,333 @@
+package retry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// ledger is a listener that notes what it is told, and takes its time.
+type ledger struct {
+	mu      sync.Mutex
+	changes []retry.StateChange
+	busy    bool
+	takes   time.Duration
+}
+
+func (l *ledger) note(t *testing.T, change retry.StateChange) {
+	l.mu.Lock()
+	assert.False(t, l.busy, "one at a time")
+	l.busy = true
+	l.changes = append(l.changes, change)
+	l.mu.Unlock()
+	time.Sleep(l.takes)
+	l.mu.Lock()
+	l.busy = false
+	l.mu.Unlock()
+}
+
+// inOrder checks that each change follows from the one before.
+func (l *ledger) inOrder(t *testing.T) {
+	t.Helper()
+	state := retry.StateClosed
+	for n, change := range l.changes {
+		require.Equal(t, state, change.From, n)
+		state = change.To
+	}
+}
+
+// A hook of 1s kept one caller of a flapping breaker busy for 20 minutes: it
+// delivered everybody's news. Each delivers its own now.
+func TestSlowListenerHoldsNobodyForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &ledger{takes: time.Second}
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Millisecond,
+			OnStateChange: func(s retry.StateChange) { l.note(t, s) }})
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		var longest time.Duration
+		var mu sync.Mutex
+		const callers = 5
+		for n := range callers {
+			wg.Go(func() {
+				for i := range 60 {
+					start := time.Now()
+					_ = b.Do(t.Context(), func(context.Context) error {
+						if (i+n)%2 == 0 {
+							return errDown
+						}
+						return nil
+					})
+					mu.Lock()
+					longest = max(longest, time.Since(start))
+					mu.Unlock()
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		// A call can make two changes, and each may wait for those of the others.
+		assert.LessOrEqual(t, longest, 2*callers*time.Second)
+		assert.Greater(t, len(l.changes), 100)
+		l.inOrder(t)
+		assert.Equal(t, b.State() == retry.StateClosed, l.changes[len(l.changes)-1].To == retry.StateClosed, "all are told")
+	})
+}
+
+// The caller that is being told of its own change does not wait for the others.
+func TestListenerReturnsToItsOwnCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &ledger{takes: time.Second}
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{OnStateChange: func(s retry.StateChange) { l.note(t, s) }})
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		took := make([]time.Duration, 10)
+		start := time.Now()
+		for n := range took {
+			wg.Go(func() {
+				time.Sleep(time.Duration(n)) // one after the other
+				if n%2 == 0 {
+					b.Trip(time.Hour)
+				} else {
+					b.Reset()
+				}
+				took[n] = time.Since(start).Truncate(time.Second)
+			})
+		}
+		wg.Wait()
+		for n := range took {
+			assert.Equal(t, time.Duration(n+1)*time.Second, took[n])
+		}
+		l.inOrder(t)
+		assert.Len(t, l.changes, len(took))
+	})
+}
+
+// A listener may change the breaker: that is told after it has returned, and
+// does not wait for itself. So may a goroutine that the listener waits for.
+func TestListenerChangesTheBreaker(t *testing.T) {
+	for name, run := range map[string]func(func()){
+		"itself":           func(change func()) { change() },
+		"deep down":        func(change func()) { deep(200, change) },
+		"deferred":         func(change func()) { defer change() },
+		"through a method": func(change func()) { (&runner{change}).run() },
+		"on a goroutine":   leaveBy,
+		"while it panics":  func(change func()) { defer func() { _ = recover() }(); defer change(); panic("bang") },
+		"in a timer's place": func(change func()) {
+			done := make(chan int)
+			time.AfterFunc(0, func() { change(); close(done) })
+			<-done
+		},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			l := &ledger{}
+			var b *retry.CircuitBreaker
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{OnStateChange: func(s retry.StateChange) {
+				l.note(t, s)
+				if len(l.changes) < 6 {
+					run(func() {
+						if s.To == retry.StateOpen {
+							b.Reset()
+						} else {
+							b.Trip(time.Hour)
+						}
+					})
+				}
+			}})
+			require.NoError(t, err)
+			start := time.Now()
+			b.Trip(time.Hour)
+			assert.Len(t, l.changes, 6)
+			l.inOrder(t)
+			if !strings.Contains(name, "on a goroutine") && !strings.Contains(name, "timer") {
+				assert.Zero(t, time.Since(start), "nothing waited")
+			}
+		})
+	}
+}
+
+type runner struct{ fn func() }
+
+func (r *runner) run() { r.fn() }
+
+func deep(n int, fn func()) {
+	if n == 0 {
+		fn()
+		return
+	}
+	deep(n-1, fn)
+	runtime.KeepAlive(n)
+}
+
+// One who cannot wait, because the caller's context ends, leaves the news to the
+// goroutine that is at it.
+func TestCallerLeavesItsNewsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &ledger{takes: 3 * time.Second}
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, OnStateChange: func(s retry.StateChange) { l.note(t, s) }})
+		require.NoError(t, err)
+		first := make(chan time.Duration)
+		start := time.Now()
+		go func() { b.ForceOpen(); b.State(); first <- time.Since(start) }()
+		synctest.Wait()
+		b.Reset() // its own turn comes after 3s
+		assert.Equal(t, 6*time.Second, time.Since(start))
+		assert.Equal(t, 3*time.Second, <-first)
+
+		start = time.Now()
+		go func() { b.ForceOpen(); first <- time.Since(start) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go b.Reset()
+		synctest.Wait()
+		assert.Equal(t, errDown, b.Do(ctx, func(context.Context) error { return errDown }))
+		assert.Equal(t, time.Second, time.Since(start))
+		<-first
+		time.Sleep(time.Minute)
+		assert.Len(t, l.changes, 5)
+		l.inOrder(t)
+	})
+}
+
+// A listener that hangs stops nobody for longer than 5s a change, and what it
+// missed is told when it is back.
+func TestListenerHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var to []retry.State
+		hang := make(chan struct{})
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{OnStateChange: func(s retry.StateChange) {
+			if to = append(to, s.To); len(to) == 1 {
+				<-hang
+			}
+		}})
+		require.NoError(t, err)
+		go b.ForceOpen()
+		synctest.Wait()
+		start := time.Now()
+		for range 3 {
+			b.Reset()
+			b.ForceOpen()
+		}
+		assert.Equal(t, 30*time.Second, time.Since(start))
+		assert.Len(t, to, 1)
+		close(hang)
+		synctest.Wait()
+		assert.Len(t, to, 7)
+	})
+}
+
+// A listener that panics or leaves by Goexit keeps nobody's turn.
+func TestListenerPanicsWhileOthersWait(t *testing.T) {
+	for name, leave := range map[string]func(){"panic": func() { panic("hook") }, "Goexit": runtime.Goexit} {
+		bubble(t, name, func(t *testing.T) {
+			l := &ledger{takes: time.Second}
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{OnStateChange: func(s retry.StateChange) {
+				l.note(t, s)
+				leave()
+			}})
+			require.NoError(t, err)
+			second := &ledger{}
+			b.OnStateChange(func(s retry.StateChange) { second.note(t, s) })
+			var wg sync.WaitGroup
+			for n := range 6 {
+				wg.Go(func() {
+					time.Sleep(time.Duration(n))
+					leaveBy([]func(){b.ForceOpen, b.Reset}[n%2])
+				})
+			}
+			wg.Wait()
+			assert.Len(t, l.changes, 6)
+			assert.True(t, slices.Equal(l.changes, second.changes))
+			l.inOrder(t)
+		})
+	}
+}
+
+// Under fire, all changes are told, in order, once each, and nobody hangs.
+func TestStressListeners(t *testing.T) {
+	l := &ledger{}
+	b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: 1, OnStateChange: func(s retry.StateChange) { l.note(t, s) }})
+	require.NoError(t, err)
+	rush(50, func() bool {
+		for n := range 40 {
+			switch n % 4 {
+			case 0:
+				b.Trip(1)
+			case 1:
+				b.Reset()
+			default:
+				_ = b.Do(context.Background(), func(context.Context) error { return []error{nil, errDown}[n%2] })
+			}
+		}
+		return true
+	})
+	b.Reset()
+	l.inOrder(t)
+	assert.Equal(t, retry.StateClosed, l.changes[len(l.changes)-1].To, "the last one too")
+}
+
+// A change is logged with the caller's context and the key name, which all lines
+// have; opening is a warning, the others are for information.
+func TestChangesInTheLog(t *testing.T) {
+	for breaker, want := range map[string]string{"ensembl": "ensembl", "": "hgnc"} {
+		var out bytes.Buffer
+		synctest.Test(t, func(t *testing.T) {
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: breaker, FailureThreshold: 1, RecoveryTimeout: time.Second})
+			require.NoError(t, err)
+			cfg := retry.Config{Name: "hgnc", Breaker: b, MaxRetries: retry.NoRetries}
+			cfg.Logger = slog.New(traced{slog.NewJSONHandler(&out, nil)})
+			ctx := context.WithValue(t.Context(), traceKey{}, "abc")
+			_ = retry.Run(ctx, cfg, func(context.Context) error { return errDown })
+			time.Sleep(time.Second)
+			require.NoError(t, retry.Run(ctx, cfg, none))
+		})
+		var got []string
+		for text := range bytes.Lines(out.Bytes()) {
+			var line map[string]any
+			require.NoError(t, json.Unmarshal(text, &line))
+			assert.Equal(t, "abc", line["trace"])
+			if line["from"] != nil {
+				assert.NotContains(t, line, "breaker")
+				got = append(got, fmt.Sprint(line["level"], line["name"], line["from"], line["to"], line["error"]))
+			}
+		}
+		assert.Equal(t, []string{
+			fmt.Sprint("WARN", want, "closed", "open", "down"),
+			fmt.Sprint("INFO", want, "open", "half-open", nil),
+			fmt.Sprint("INFO", want, "half-open", "closed", nil),
+		}, got)
+	}
+}
+
+// The caller who cancelled opened nothing: a slow call that he cancels may.
+func TestStateChangeNamesNoCancel(t *testing.T) {
+	for _, cancelled := range []error{context.Canceled, fmt.Errorf("query: %w", context.Canceled), retry.Neutral(errDown)} {
+		var changes []retry.StateChange
+		b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
+			slowFromOneSecond(c)
+			c.OnStateChange = func(s retry.StateChange) { changes = append(changes, s) }
+		})
+		permits := []retry.Permit{permit(t, b), permit(t, b), permit(t, b)}
+		clock.Advance(time.Second)
+		permits[0].Done(cancelled) // the others are slow in flight
+		require.Len(t, changes, 1)
+		assert.Equal(t, retry.StateOpen, changes[0].To)
+		assert.NoError(t, changes[0].Err)
+		assert.NoError(t, b.Snapshot().LastFailure)
+	}
+}

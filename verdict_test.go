@@ -1,0 +1,293 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// canceledStatus is what gRPC makes of a cancel: a type of its own, which wraps
+// nothing of package context.
+type canceledStatus struct{ code int }
+
+func (e *canceledStatus) Error() string { return "rpc error: code = Canceled desc = context canceled" }
+
+// What callees return when their caller cancels is theirs to choose: few of them
+// return context.Canceled. It counted as a failure, so that users who went away
+// opened the breaker of a healthy dependency.
+func TestCancelIsNeutralWhateverTheError(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	for name, fn := range map[string]func(ctx context.Context, cancel func()) error{
+		"gRPC": func(_ context.Context, cancel func()) error { cancel(); return &canceledStatus{1} },
+		"command": func(ctx context.Context, cancel func()) error {
+			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=TestHangsAsAProcess")
+			cmd.Env = append(os.Environ(), "RETRY_TEST_HANG=1")
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			cancel()
+			err := cmd.Wait()
+			var killed *exec.ExitError
+			assert.ErrorAs(t, err, &killed)
+			return err
+		},
+		"conn with a deadline": func(ctx context.Context, cancel func()) error {
+			defer context.AfterFunc(ctx, func() { client.SetDeadline(time.Unix(1, 0)) })()
+			cancel()
+			_, err := client.Read(make([]byte, 1))
+			assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			return err
+		},
+		"closed":    func(_ context.Context, cancel func()) error { cancel(); return net.ErrClosed },
+		"EOF":       func(_ context.Context, cancel func()) error { cancel(); return io.ErrUnexpectedEOF },
+		"wrapped":   func(_ context.Context, cancel func()) error { cancel(); return fmt.Errorf("read: %w", io.EOF) },
+		"joined":    func(_ context.Context, cancel func()) error { cancel(); return errors.Join(errDown, io.EOF) },
+		"deadline":  func(_ context.Context, cancel func()) error { cancel(); return context.DeadlineExceeded },
+		"throttled": func(_ context.Context, cancel func()) error { cancel(); return retry.RetryAfter(errDown, 1) },
+		"gave up": func(_ context.Context, cancel func()) error {
+			cancel()
+			return &retry.Error{Reason: retry.ErrMaxRetries, Err: errDown}
+		},
+		"permanent":  func(_ context.Context, cancel func()) error { cancel(); return retry.Permanent(errDown) },
+		"the cause":  func(ctx context.Context, cancel func()) error { cancel(); <-ctx.Done(); return context.Cause(ctx) },
+		"derived":    func(ctx context.Context, cancel func()) error { cancel(); <-ctx.Done(); return childOf(ctx) },
+		"own reason": func(_ context.Context, cancel func()) error { cancel(); return errors.New("user went away") },
+	} {
+		for kind, call := range map[string]func(b *retry.CircuitBreaker, ctx context.Context, fn func(context.Context) error) error{
+			"breaker": (*retry.CircuitBreaker).Do,
+			"loop": func(b *retry.CircuitBreaker, ctx context.Context, fn func(context.Context) error) error {
+				return retry.Run(ctx, retry.Config{Breaker: b}, fn)
+			},
+			"loop with a timeout": func(b *retry.CircuitBreaker, ctx context.Context, fn func(context.Context) error) error {
+				return retry.Run(ctx, retry.Config{Breaker: b, AttemptTimeout: time.Hour}, fn)
+			},
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				b, _ := newBreaker(t, func(c *retry.BreakerConfig) {
+					c.FailureThreshold, c.Clock = 1, nil
+					c.IsFailure = func(err error) bool { t.Error("was asked about", err); return true }
+				})
+				ctx, cancel := context.WithCancelCause(context.Background())
+				defer cancel(nil)
+				assert.Error(t, call(b, ctx, func(ctx context.Context) error { return fn(ctx, func() { cancel(errCause) }) }))
+				s := b.Snapshot()
+				assert.Equal(t, retry.StateClosed, s.State)
+				assert.Equal(t, 1, s.Requests)
+				assert.Zero(t, s.Successes+s.Failures)
+				assert.NoError(t, s.LastFailure)
+			})
+		}
+	}
+}
+
+func childOf(ctx context.Context) error {
+	child, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
+	return child.Err()
+}
+
+func TestHangsAsAProcess(t *testing.T) {
+	if os.Getenv("RETRY_TEST_HANG") != "" {
+		select {}
+	}
+}
+
+// Time that runs out is evidence against the dependency, whoever set the limit;
+// and a panic is one even if the caller is gone.
+func TestWhatStaysAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cancelled, cancel := context.WithCancel(context.Background())
+		cancel()
+		late, cancelLate := context.WithTimeout(context.Background(), time.Second)
+		defer cancelLate()
+		lateForAReason, cancelLater := context.WithTimeoutCause(context.Background(), time.Second, errCause)
+		defer cancelLater()
+		time.Sleep(time.Second)
+		for name, c := range map[string]struct {
+			ctx context.Context
+			err error
+		}{
+			"attempt's timeout":     {context.Background(), context.DeadlineExceeded},
+			"caller's deadline":     {late, context.DeadlineExceeded},
+			"deadline, other error": {late, io.EOF},
+			"deadline with a cause": {lateForAReason, errCause},
+			"status":                {cancelled, &retry.StatusError{StatusCode: 502}},
+			"status in an Error":    {cancelled, &retry.Error{Reason: retry.ErrMaxRetries, Err: &retry.StatusError{StatusCode: 502}}},
+		} {
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
+			require.NoError(t, err)
+			finish := make(chan struct{})
+			ctx := &switching{Context: context.Background(), after: c.ctx}
+			go func() {
+				defer close(finish)
+				assert.Equal(t, c.err, b.Do(ctx, func(context.Context) error { ctx.switched = true; return c.err }))
+			}()
+			<-finish
+			assert.Equal(t, retry.StateOpen, b.State(), name)
+		}
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(context.Background())
+		leaveBy(func() { _ = b.Do(ctx, func(context.Context) error { stop(); panic("bang") }) })
+		assert.Equal(t, retry.StateOpen, b.State(), "a panic")
+	})
+}
+
+// switching is a context that ends as another one did, at a word.
+type switching struct {
+	context.Context
+	after    context.Context
+	switched bool
+}
+
+func (c *switching) current() context.Context {
+	if c.switched {
+		return c.after
+	}
+	return c.Context
+}
+func (c *switching) Done() <-chan struct{} { return c.current().Done() }
+func (c *switching) Err() error            { return c.current().Err() }
+
+// bareContext was written by hand: it is done, and does not say why.
+type bareContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c *bareContext) Done() <-chan struct{} { return c.done }
+func (c *bareContext) Err() error            { return nil }
+
+// CircuitBreaker.Do returned nil for such a context, without a call.
+func TestDoneContextWithoutAnError(t *testing.T) {
+	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1 })
+	ctx := &bareContext{context.Background(), make(chan struct{})}
+	assert.Equal(t, errDown, b.Do(ctx, func(context.Context) error { close(ctx.done); return errDown }))
+	assert.Equal(t, retry.StateClosed, b.State(), "cancelled meanwhile")
+	err := b.Do(ctx, func(context.Context) error { t.Error("called"); return nil })
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, 1, b.Snapshot().Requests)
+}
+
+// Neutral says what no type can: that an error is no fault of the dependency. It
+// goes together with Permanent, in either order, and inside of wrappers.
+func TestNeutralErrorsCountAsNeither(t *testing.T) {
+	for _, err := range []error{
+		retry.Neutral(errDown),
+		retry.Neutral(retry.Permanent(errDown)),
+		retry.Permanent(retry.Neutral(errDown)),
+		retry.RetryAfter(retry.Neutral(errDown), time.Second),
+		retry.Neutral(&retry.StatusError{StatusCode: 500}),
+		retry.Neutral(context.DeadlineExceeded),
+		fmt.Errorf("cache: %w", retry.Neutral(errDown)),
+		errors.Join(errors.New("a"), retry.Neutral(errDown)),
+		&retry.Error{Reason: retry.ErrMaxRetries, Err: retry.Neutral(errDown)},
+		&retry.PauseError{Err: errDown}, fmt.Errorf("inner: %w", &retry.PauseError{}),
+		(*retry.OpenError)(nil), (*retry.PauseError)(nil),
+	} {
+		assert.False(t, retry.IsFailure(err), "%v", err)
+		b, advance := halfOpened(t, func(c *retry.BreakerConfig) {
+			c.IsFailure = func(error) bool { t.Error("asked about a neutral error"); return true }
+		})
+		assert.Equal(t, err, b.Do(context.Background(), func(context.Context) error { return err }))
+		assert.Equal(t, retry.StateHalfOpen, b.State(), "no verdict")
+		advance(0)
+		calls := 0
+		_ = retry.Run(context.Background(), retry.Config{Breaker: b, MaxRetries: retry.NoRetries}, func(context.Context) error { calls++; return err })
+		assert.Equal(t, 1, calls, "the place is free")
+		s := b.Snapshot()
+		assert.Equal(t, 2, s.Requests)
+		assert.Zero(t, s.Successes+s.Failures)
+		assert.NoError(t, s.LastFailure)
+	}
+}
+
+// A permanent neutral error ends the loop at once, and comes back as it is.
+func TestNeutralAndPermanentInTheLoop(t *testing.T) {
+	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1 })
+	miss := errors.New("cache miss")
+	for _, marked := range []error{retry.Neutral(retry.Permanent(miss)), retry.Permanent(retry.Neutral(miss))} {
+		calls := 0
+		err := retry.Run(context.Background(), retry.Config{Breaker: b}, func(context.Context) error { calls++; return marked })
+		assert.ErrorIs(t, err, miss)
+		assert.Equal(t, 1, calls)
+	}
+	assert.Equal(t, retry.StateClosed, b.State())
+	assert.Zero(t, b.Snapshot().Failures)
+}
+
+// A server that says when to come back is at work: a rate limit, told by a mark
+// and without a status, opened breakers.
+func TestMarkedErrorsAreNoFailures(t *testing.T) {
+	status := func(code int) error { return &retry.StatusError{StatusCode: code} }
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{retry.RetryAfter(errors.New("rate limit"), time.Second), false},
+		{fmt.Errorf("check: %w", retry.RetryAfter(errDown, time.Second)), false},
+		{retry.RetryAfter(errDown, 0), false},
+		{retry.Permanent(retry.RetryAfter(errDown, time.Second)), false},
+		{retry.RetryAfter(status(429), time.Second), false},
+		{retry.RetryAfter(status(503), time.Second), true},
+		{retry.RetryAfter(fmt.Errorf("get: %w", status(500)), time.Second), true},
+		{errors.Join(retry.RetryAfter(errDown, time.Second), status(502)), true},
+		{errors.Join(status(404), status(503)), true},
+		{errors.Join(status(503), status(404)), true},
+		{errors.Join(status(404), status(429)), false},
+		{status(499), false},
+		{status(599), true},
+		{retry.Permanent(errDown), true},
+		{(*retry.StatusError)(nil), true},
+	} {
+		assert.Equal(t, c.want, retry.IsFailure(c.err), "%#v", c.err)
+	}
+	b, _ := halfOpened(t, nil)
+	permit(t, b).Done(retry.RetryAfter(errDown, time.Second))
+	assert.Equal(t, retry.StateClosed, b.State(), "as good as a 429")
+}
+
+func TestRateLimitOfCheckResponseDoesNotOpen(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "slow down") }))
+	defer server.Close()
+	b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
+	require.NoError(t, err)
+	client, err := retry.NewRetryableClient(nil, retry.Config{Breaker: b, MaxRetries: retry.NoRetries},
+		retry.CheckResponse(func(*http.Response) error { return retry.RetryAfter(errors.New("rate limit"), time.Hour) }))
+	require.NoError(t, err)
+	defer client.CloseIdleConnections()
+	_, err = client.Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	assert.Equal(t, retry.StateClosed, b.State())
+	assert.Equal(t, 1, b.Snapshot().Successes)
+}
+
+// A rejection inside of fn may be a nil pointer in an interface: no panic.
+func TestTypedNilRejection(t *testing.T) {
+	var rejection *retry.OpenError
+	assert.Equal(t, "<nil>", rejection.Error())
+	assert.Equal(t, "<nil> <nil>", fmt.Sprintf("%v %+v", rejection, rejection))
+	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1 })
+	assert.NotPanics(t, func() {
+		_ = b.Do(context.Background(), func(context.Context) error { return rejection })
+		_ = retry.Run(context.Background(), retry.Config{Breaker: b}, func(context.Context) error { return rejection })
+		permit(t, b).Done(rejection)
+	})
+	assert.Equal(t, retry.StateClosed, b.State())
+}
