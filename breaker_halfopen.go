@@ -124,9 +124,6 @@ func (p pass) context(ctx context.Context, b *CircuitBreaker) context.Context {
 // within reports whether ctx comes from a probe of this period that is still
 // under way.
 func (b *CircuitBreaker) within(ctx context.Context, p *period) bool {
-	if ctx == nil {
-		return false
-	}
 	probe, _ := ctx.Value(probeKey{b}).(*probe)
 	return probe != nil && probe.period == p && !probe.over.Load()
 }

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"math"
 	"sync/atomic"
 	"time"
@@ -139,5 +140,5 @@ func (b *CircuitBreaker) control(change func(now time.Time)) {
 	b.period()
 	b.mu.Lock()
 	change(now(b.clock))
-	b.unlock(nil, nil)
+	b.unlock(context.Background(), nil)
 }

@@ -20,8 +20,8 @@ func TestBreakerSharedByBubbles(t *testing.T) {
 		"open":   func(b *retry.CircuitBreaker) func() { b.Trip(time.Hour); return func() {} },
 		"forced": func(b *retry.CircuitBreaker) func() { b.ForceOpen(); return func() {} },
 		"half-open": func(b *retry.CircuitBreaker) func() {
-			b.Trip(1)
-			time.Sleep(1)
+			b.Trip(time.Second)
+			time.Sleep(time.Second)
 			p, _ := b.Allow()
 			return func() { p.Done(context.Canceled) }
 		},

@@ -202,3 +202,33 @@ func TestStateReadsBackWhatItWrites(t *testing.T) {
 		assert.Equal(t, retry.StateOpen, state)
 	}
 }
+
+// A rejection is shared by those who are rejected together: it never changes
+// once somebody has it.
+func TestSharedRejectionDoesNotChange(t *testing.T) {
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold, c.ProbeTimeout = 1, time.Second })
+	permit(t, b).Done(errDown)
+	var given []*retry.OpenError
+	var copies []retry.OpenError
+	take := func() {
+		given = append(given, refused(t, b))
+		copies = append(copies, *given[len(given)-1])
+	}
+	for range 50 {
+		take()
+		clock.Advance(100 * time.Millisecond)
+	}
+	clock.Advance(5 * time.Second)
+	probe := permit(t, b)
+	take()
+	probe.Done(errCause)
+	take()
+	b.Trip(time.Minute)
+	take()
+	b.ForceOpen()
+	take()
+	b.Reset()
+	for n := range given {
+		assert.Equal(t, copies[n], *given[n])
+	}
+}

@@ -43,7 +43,8 @@ func (b *CircuitBreaker) OnStateChange(fn func(StateChange)) {
 	l.all = append(slices.Clip(l.all), fn)
 }
 
-// audience makes the listeners when there is the first, or the first change. b.mu must be held.
+// audience makes the listeners for the first of them, or for the first change.
+// b.mu must be held.
 func (b *CircuitBreaker) audience() *listeners {
 	if b.listeners == nil {
 		b.listeners = new(listeners)
@@ -52,7 +53,7 @@ func (b *CircuitBreaker) audience() *listeners {
 }
 
 // unlock releases b.mu and tells of the change that was made under it. ctx and
-// cfg are the caller's; either may be nil.
+// cfg are the caller's; cfg may be nil.
 func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 	l := b.listeners
 	if l == nil || l.changed == nil {
@@ -63,6 +64,10 @@ func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 	l.changed = nil
 	if cfg != nil && cfg.Logger != nil {
 		n.to = append([]func(StateChange){logChange(ctx, cfg.Logger, cfg.Name)}, n.to...)
+	}
+	if len(n.to) == 0 {
+		b.mu.Unlock()
+		return
 	}
 	l.queue = append(l.queue, n)
 	first := len(l.queue) == 1
@@ -76,13 +81,10 @@ func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 	}
 }
 
-// awaitTurn reports whether the goroutine's turn to tell its news has come, or
-// whether it need not wait any longer.
+// awaitTurn waits until the goroutine may tell its news. It returns false if it
+// need not do so: the caller's context is done, or whoever is at it takes too
+// long, and will tell them instead.
 func (b *CircuitBreaker) awaitTurn(ctx context.Context, n *news, turn chan struct{}) bool {
-	var gone <-chan struct{}
-	if ctx != nil {
-		gone = ctx.Done()
-	}
 	for {
 		b.mu.Lock()
 		before := b.listeners.queue[0]
@@ -92,13 +94,13 @@ func (b *CircuitBreaker) awaitTurn(ctx context.Context, n *news, turn chan struc
 		case <-turn:
 			timer.Stop()
 			return true
-		case <-gone:
+		case <-ctx.Done():
 		case <-timer.C:
 		}
 		timer.Stop()
 		b.mu.Lock()
 		mine := b.listeners.queue[0] == n
-		leave := !mine && (b.listeners.queue[0] == before || gone != nil && done(ctx))
+		leave := !mine && (b.listeners.queue[0] == before || done(ctx))
 		if leave {
 			n.turn = nil
 		}
@@ -168,9 +170,6 @@ func telling() bool {
 
 // logChange returns the listener that a caller's Logger is.
 func logChange(ctx context.Context, log *slog.Logger, caller string) func(StateChange) {
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	return func(change StateChange) {
 		level := slog.LevelInfo
 		if change.To == StateOpen {

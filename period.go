@@ -55,7 +55,7 @@ func (b *CircuitBreaker) passing() *period {
 }
 
 // enter lets a call pass, or rejects it with an *OpenError. ctx and cfg are the
-// caller's; either may be nil.
+// caller's; cfg may be nil.
 func (b *CircuitBreaker) enter(ctx context.Context, cfg *Config) (pass, error) {
 	p := b.period()
 	if p.passes {

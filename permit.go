@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 )
@@ -8,7 +9,7 @@ import (
 // Allow asks for a permit for one call, whose result must be reported with
 // [Permit.Done]. It returns an [*OpenError] if there is none.
 func (b *CircuitBreaker) Allow() (Permit, error) {
-	p, rejection := b.enter(nil, nil)
+	p, rejection := b.enter(context.Background(), nil)
 	if rejection != nil {
 		return Permit{}, rejection
 	}
@@ -34,7 +35,7 @@ func (p Permit) Done(err error) {
 	b, admitted := p.ticket.breaker, p.ticket.pass
 	p.ticket.breaker, p.ticket.pass = nil, pass{}
 	tickets.Put(p.ticket)
-	b.report(nil, nil, admitted, err)
+	b.report(context.Background(), nil, admitted, err)
 }
 
 // ticket makes a Permit count once without an allocation for each: it serves

@@ -14,8 +14,8 @@ const (
 	neutral
 )
 
-// judgeCall judges the error that a call returned. ctx is the caller's, nil if
-// unknown: once it is cancelled, whatever the call made of that is neutral, and
+// judgeCall judges the error that a call returned. ctx is the caller's: once it
+// is cancelled, whatever the call made of that is neutral, and
 // few callees return a context.Canceled then. A *StatusError is the server's own
 // answer all the same.
 func (b *CircuitBreaker) judgeCall(ctx context.Context, err error) verdict {
@@ -24,7 +24,7 @@ func (b *CircuitBreaker) judgeCall(ctx context.Context, err error) verdict {
 		return failure
 	case isNeutral(err):
 		return neutral
-	case ctx != nil && cancelled(ctx) && !hasStatus(err):
+	case cancelled(ctx) && !hasStatus(err):
 		return neutral
 	case b.isFailure == nil && IsFailure(err), b.isFailure != nil && b.isFailure(err):
 		return failure
