@@ -299,7 +299,7 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	}()
 	err = fn(p.context(ctx, b))
 	returned = true
-	if err == nil && p.period != nil && p.period.passes {
+	if err == nil && p.period != nil && p.period.entersUnlocked {
 		b.succeed(p.period)
 	} else {
 		b.report(ctx, nil, p, err)

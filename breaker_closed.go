@@ -2,13 +2,13 @@ package retry
 
 // closed begins a closed period.
 func (b *CircuitBreaker) closed() *period {
-	return &period{passes: b.window == nil || b.window.slow == nil, free: b.window == nil}
+	return &period{entersUnlocked: b.window == nil || b.window.slow == nil, succeedsUnlocked: b.window == nil}
 }
 
 // admitWatched lets a call pass that counts as slow after a while. b.mu must be
 // held.
 func (b *CircuitBreaker) admitWatched(p *period, longer float64) (pass, error) {
-	if p.passes {
+	if p.entersUnlocked {
 		p.tally.request()
 		return pass{period: p}, nil
 	}
@@ -24,7 +24,7 @@ func (b *CircuitBreaker) admitWatched(p *period, longer float64) (pass, error) {
 
 // succeed counts a success that can change nothing but counts.
 func (b *CircuitBreaker) succeed(p *period) {
-	if p.free {
+	if p.succeedsUnlocked {
 		p.tally.success()
 		p.endRun()
 		return

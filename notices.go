@@ -10,25 +10,25 @@ import (
 )
 
 // listeners are told of a breaker's changes: in order, once each, and never
-// under its lock. Each change is told by the goroutine that made it, when its
-// turn has come. The breaker's mu guards the fields.
+// under its lock. Each change is told by the goroutine that made it, as soon as
+// the ones before are told. The breaker's mu guards the fields.
 type listeners struct {
 	all     []func(StateChange)
-	changed *StateChange // made under mu just now, and queued when it is released
-	queue   []*news      // not told yet, in order; the first is being told
+	changed *StateChange    // made under mu just now, and queued when it is released
+	queue   []*notification // not told yet, in order; the first is being told
 }
 
-// news is a change of state on its way to the listeners.
-type news struct {
+// notification is a change on its way to the listeners.
+type notification struct {
 	change StateChange
 	to     []func(StateChange) // those who were not told yet
-	turn   chan struct{}       // closed when its maker may tell it; nil if that does not wait
+	ready  chan struct{}       // closed when the ones before are told; nil if nobody waits for that
 }
 
-// hookPatience is how long a goroutine waits for one listener that is busy with
-// an earlier change, before it leaves its own news to the goroutine there: a
-// listener that hangs, or waits for this very goroutine, must not stop it.
-const hookPatience = 5 * time.Second
+// listenerPatience is how long a goroutine waits for an earlier change to be
+// told, before it leaves its own to the goroutine that is at it: a listener that
+// hangs, or waits for this very goroutine, must not stop it.
+const listenerPatience = 5 * time.Second
 
 // OnStateChange adds a listener beside the configured one. The same holds for
 // it as for [BreakerConfig.OnStateChange].
@@ -39,13 +39,13 @@ func (b *CircuitBreaker) OnStateChange(fn func(StateChange)) {
 	b.period()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := b.audience()
+	l := b.ensureListeners()
 	l.all = append(slices.Clip(l.all), fn)
 }
 
-// audience makes the listeners for the first of them, or for the first change.
-// b.mu must be held.
-func (b *CircuitBreaker) audience() *listeners {
+// ensureListeners makes the listeners for the first of them, or for the first
+// change. b.mu must be held.
+func (b *CircuitBreaker) ensureListeners() *listeners {
 	if b.listeners == nil {
 		b.listeners = new(listeners)
 	}
@@ -60,7 +60,7 @@ func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 		b.mu.Unlock()
 		return
 	}
-	n := &news{change: *l.changed, to: l.all}
+	n := &notification{change: *l.changed, to: l.all}
 	l.changed = nil
 	if cfg != nil && cfg.Logger != nil {
 		n.to = append([]func(StateChange){logChange(ctx, cfg.Logger, cfg.Name)}, n.to...)
@@ -71,27 +71,27 @@ func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 	}
 	l.queue = append(l.queue, n)
 	first := len(l.queue) == 1
-	if !first && !telling() {
-		n.turn = make(chan struct{})
+	if !first && !inListener() {
+		n.ready = make(chan struct{})
 	}
-	turn := n.turn
+	ready := n.ready
 	b.mu.Unlock()
-	if first || turn != nil && b.awaitTurn(ctx, n, turn) {
+	if first || ready != nil && b.awaitReady(ctx, n, ready) {
 		b.deliver(n)
 	}
 }
 
-// awaitTurn waits until the goroutine may tell its news. It returns false if it
-// need not do so: the caller's context is done, or whoever is at it takes too
-// long, and will tell them instead.
-func (b *CircuitBreaker) awaitTurn(ctx context.Context, n *news, turn chan struct{}) bool {
+// awaitReady waits until the goroutine may tell its change. It returns false if
+// it need not do so: the caller's context is done, or a listener takes too long,
+// and the goroutine that is at it will tell this change too.
+func (b *CircuitBreaker) awaitReady(ctx context.Context, n *notification, ready chan struct{}) bool {
 	for {
 		b.mu.Lock()
 		before := b.listeners.queue[0]
 		b.mu.Unlock()
-		timer := time.NewTimer(hookPatience)
+		timer := time.NewTimer(listenerPatience)
 		select {
-		case <-turn:
+		case <-ready:
 			timer.Stop()
 			return true
 		case <-ctx.Done():
@@ -99,66 +99,70 @@ func (b *CircuitBreaker) awaitTurn(ctx context.Context, n *news, turn chan struc
 		}
 		timer.Stop()
 		b.mu.Lock()
-		mine := b.listeners.queue[0] == n
-		leave := !mine && (b.listeners.queue[0] == before || done(ctx))
+		now := b.listeners.queue[0]
+		leave := now != n && (now == before || done(ctx))
 		if leave {
-			n.turn = nil
+			n.ready = nil
 		}
 		b.mu.Unlock()
-		if mine || leave {
-			return mine
+		if now == n || leave {
+			return now == n
 		}
 	}
 }
 
-// deliver tells news, and passes the turn on.
-func (b *CircuitBreaker) deliver(n *news) {
-	defer b.passTurn()
-	tell(n)
+// deliver tells a change, and sees to the next one.
+func (b *CircuitBreaker) deliver(n *notification) {
+	defer b.deliverNext()
+	notify(n)
 }
 
-func (b *CircuitBreaker) passTurn() {
+// deliverNext lets the goroutine tell the next change that waits for it. A change
+// that nobody waits with is told here.
+func (b *CircuitBreaker) deliverNext() {
 	b.mu.Lock()
 	l := b.listeners
 	l.queue = l.queue[1:]
-	var orphan *news
+	var left *notification
 	if len(l.queue) > 0 {
-		if next := l.queue[0]; next.turn != nil {
-			close(next.turn)
+		if next := l.queue[0]; next.ready != nil {
+			close(next.ready)
 		} else {
-			orphan = next
+			left = next
 		}
 	}
 	b.mu.Unlock()
-	if orphan != nil {
-		b.deliver(orphan)
+	if left != nil {
+		b.deliver(left)
 	}
 }
 
-// tell calls the listeners. If one panics the others are still told, before the
-// panic goes on to the caller.
+// notify calls the listeners. If one panics the others are still told, before
+// the panic goes on to the caller.
 //
 //go:noinline
-func tell(n *news) {
+func notify(n *notification) {
 	if len(n.to) == 0 {
 		return
 	}
 	next := n.to[0]
 	n.to = n.to[1:]
-	defer tell(n)
+	defer notify(n)
 	next(n.change)
 }
 
-var tellEntry = reflect.ValueOf(tell).Pointer()
+var notifyEntry = reflect.ValueOf(notify).Pointer()
 
-// telling reports whether this goroutine is inside a listener. What it changes
-// there cannot wait for its turn: that comes when the listener has returned.
-func telling() bool {
+// inListener reports whether this goroutine is inside a listener. A change that
+// it makes there cannot wait to be told: it is told when the listener has
+// returned. No argument leads from there to here, so the stack is searched for
+// notify; that happens only while a change is being told.
+func inListener() bool {
 	var callers [64]uintptr
 	for skip := 0; ; skip += len(callers) {
 		n := runtime.Callers(skip, callers[:])
 		for _, pc := range callers[:n] {
-			if f := runtime.FuncForPC(pc - 1); f != nil && f.Entry() == tellEntry {
+			if f := runtime.FuncForPC(pc - 1); f != nil && f.Entry() == notifyEntry {
 				return true
 			}
 		}

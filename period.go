@@ -9,12 +9,12 @@ import (
 // period is the time between two changes of a breaker's state: what is counted
 // in it, and, by its address, the generation that results belong to.
 type period struct {
-	open        *openPeriod     // nil unless open
-	halfOpen    *halfOpenPeriod // nil unless half-open
-	passes      bool            // closed, and no call is watched for being slow: none needs the lock to pass
-	free        bool            // and there are no rates: a success does not need it either
-	consecutive atomic.Int64    // failures; reset by successes without the lock
-	tally       tally           // closed: calls let through, and successes if free; open: calls rejected
+	open             *openPeriod     // nil unless open
+	halfOpen         *halfOpenPeriod // nil unless half-open
+	entersUnlocked   bool            // closed, and no call is watched for being slow: none needs the lock to pass
+	succeedsUnlocked bool            // and there are no rates: a success does not need it either
+	consecutive      atomic.Int64    // failures; reset by successes without the lock
+	tally            tally           // closed: calls let through, and successes if succeedsUnlocked; open: calls rejected
 
 	successes int64 // those not in the tally; the breaker's mu guards these three
 	failures  int64
@@ -48,7 +48,7 @@ type result struct {
 // passing returns the period under way if calls pass it without the lock and a
 // look at the clock. It is short enough to be inlined.
 func (b *CircuitBreaker) passing() *period {
-	if p := b.current.Load(); p != nil && p.passes {
+	if p := b.current.Load(); p != nil && p.entersUnlocked {
 		return p
 	}
 	return nil
@@ -58,7 +58,7 @@ func (b *CircuitBreaker) passing() *period {
 // caller's; cfg may be nil.
 func (b *CircuitBreaker) enter(ctx context.Context, cfg *Config) (pass, error) {
 	p := b.period()
-	if p.passes {
+	if p.entersUnlocked {
 		p.tally.request()
 		return pass{period: p}, nil
 	}
@@ -127,7 +127,7 @@ func (b *CircuitBreaker) leave(ctx context.Context, cfg *Config, from pass, v ve
 	if p == nil || p != b.current.Load() {
 		return
 	}
-	if v == success && p.passes {
+	if v == success && p.entersUnlocked {
 		b.succeed(p)
 		return
 	}
@@ -164,7 +164,7 @@ func (b *CircuitBreaker) transition(next *period, err error, now time.Time) *per
 	}
 	b.wake()
 	if from != to {
-		b.audience().changed = &StateChange{b.name, from, to, err, now}
+		b.ensureListeners().changed = &StateChange{b.name, from, to, err, now}
 		if to == StateClosed && b.waiters != nil {
 			b.waiters.after.release()
 		}
