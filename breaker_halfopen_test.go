@@ -3,6 +3,7 @@ package retry_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -335,4 +336,29 @@ func TestPanicOfTheUsersFunctions(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The same breaker in a client and in the transport below it: the request takes
+// the mark along.
+func TestRequestMeetsItsOwnBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+		require.NoError(t, err)
+		b.Trip(time.Second)
+		time.Sleep(time.Second)
+		cfg := retry.Config{Breaker: b, MaxRetries: retry.NoRetries}
+		calls := 0
+		transport, err := retry.NewTransport(roundTrip(func(req *http.Request) (*http.Response, error) {
+			calls++
+			return &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+		}), cfg)
+		require.NoError(t, err)
+		client, err := retry.NewRetryableClient(&http.Client{Transport: transport}, cfg)
+		require.NoError(t, err)
+		resp, err := client.Get(t.Context(), "http://gene.example/")
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, 1, calls)
+		assert.Equal(t, retry.StateClosed, b.State())
+	})
 }
