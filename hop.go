@@ -119,7 +119,7 @@ func (h *hop) attempt(ctx context.Context) (err error) {
 		if resp != nil {
 			closeResponse(resp)
 		}
-		err = h.judgeError(err)
+		err = h.judgeError(safe(err))
 	case resp == nil:
 		err = Permanent(errNoResponse)
 	default:

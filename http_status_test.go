@@ -317,7 +317,11 @@ func TestHTTP_008_Misdirected(t *testing.T) {
 // method allows.
 func TestHTTP_009_128_Conflicts(t *testing.T) {
 	for _, code := range []int{409, 413, 423} {
-		server := newStand(t, status(code, "X-Other", "1"), status(200))
+		hint := []string{"Retry-After-Ms", "1"}
+		if code == 413 {
+			hint = nil
+		}
+		server := newStand(t, status(code, hint...), status(200))
 		_, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL)
 		assert.Error(t, err)
 		assert.Equal(t, 1, server.hits())

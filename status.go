@@ -125,6 +125,17 @@ func CheckStatus(resp *http.Response) error {
 	if resp.StatusCode < 400 {
 		return nil
 	}
+	e := statusOf(resp, nil)
+	if resp.Body != nil {
+		// What was read counts, even if the rest cannot be.
+		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}
+	}
+	return e
+}
+
+// statusOf describes a response by the request that it answers.
+func statusOf(resp *http.Response, clock clockwork.Clock) *StatusError {
 	method, url := "", ""
 	if req := resp.Request; req != nil {
 		method = methodOf(req)
@@ -132,13 +143,7 @@ func CheckStatus(resp *http.Response) error {
 			url = safeURL(req.URL)
 		}
 	}
-	e := newStatusError(resp, method, url, nil)
-	if resp.Body != nil {
-		// What was read counts, even if the rest cannot be.
-		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}
-	}
-	return e
+	return newStatusError(resp, method, url, clock)
 }
 
 // rereader reads from one thing and closes another.
