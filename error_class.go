@@ -169,6 +169,31 @@ func walk(err error, visit func(error) bool) bool {
 	return true
 }
 
+// is is [errors.Is] for a tree that may have nil pointers in it.
+func is(err, target error) bool {
+	comparable := target != nil && reflect.TypeOf(target).Comparable()
+	return !walk(err, func(err error) bool {
+		if comparable && err == target {
+			return false
+		}
+		matcher, ok := err.(interface{ Is(error) bool })
+		return !ok || !matcher.Is(target)
+	})
+}
+
+// as is [errors.As] for a tree that may have nil pointers in it.
+func as[T any](err error, target *T) bool {
+	return !walk(err, func(err error) bool {
+		found, ok := err.(T)
+		if ok {
+			*target = found
+			return false
+		}
+		matcher, ok := err.(interface{ As(any) bool })
+		return !ok || !matcher.As(target)
+	})
+}
+
 // unwrapped returns the error that err wraps, or all of several.
 func unwrapped(err error) (error, []error) {
 	switch wrapper := err.(type) {

@@ -17,10 +17,7 @@ func redacted(err error) string {
 	if err == nil {
 		return ""
 	}
-	if isNil(err) {
-		return "<nil>"
-	}
-	text := err.Error()
+	text := textOf(err)
 	if !suspicious(text) {
 		return text
 	}
@@ -37,6 +34,20 @@ func redacted(err error) string {
 	return redactText(text)
 }
 
+// textOf is err's text, or what fmt makes of an error that has none: a nil
+// pointer, or one in a tree, whose method panics.
+func textOf(err error) (text string) {
+	if isNil(err) {
+		return "<nil>"
+	}
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprint(err)
+		}
+	}()
+	return err.Error()
+}
+
 // suspicious is false for a text that has nothing to hide.
 func suspicious(text string) bool {
 	return strings.ContainsAny(text, `?@#"`) || strings.Contains(text, ":") || containsFold(text, "bearer") || containsFold(text, "authorization")
@@ -50,7 +61,7 @@ func safe(err error) error {
 	}
 	text := redacted(err)
 	switch e, ok := err.(*url.Error); {
-	case !isNil(err) && text == err.Error():
+	case text == textOf(err):
 		return err
 	case ok && e != nil:
 		return rebuiltURL(e)

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 )
 
 // verdict is what a result means to a breaker.
@@ -34,7 +33,7 @@ func judgeCall(b *CircuitBreaker, ctx context.Context, err error) verdict {
 	if err == nil {
 		return success
 	}
-	if done(ctx) && ctx.Err() == context.Canceled && errors.Is(err, context.Cause(ctx)) {
+	if done(ctx) && ctx.Err() == context.Canceled && is(err, context.Cause(ctx)) {
 		return neutral
 	}
 	return b.judge(err)
@@ -59,5 +58,5 @@ func IsFailure(err error) bool {
 		return false
 	}
 	var status *StatusError
-	return !errors.As(err, &status) || status.StatusCode >= 500
+	return !as(err, &status) || status.StatusCode >= 500
 }
