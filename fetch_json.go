@@ -66,7 +66,8 @@ var errTrailing = errors.New("more than one value")
 // error of reading, to tell it from one of decoding, and how the body began.
 type jsonBody struct {
 	r     io.Reader
-	begun bool
+	mark  int    // bytes of it that were seen
+	begun bool   // the JSON, behind the mark
 	start []byte // its first bytes
 	err   error
 
@@ -79,14 +80,16 @@ type jsonBody struct {
 const byteOrderMark = "\xef\xbb\xbf"
 
 func (b *jsonBody) Read(p []byte) (int, error) {
-	if !b.begun {
-		b.begun = true
-		b.skipMark()
-	}
 	if b.ended {
 		return 0, io.EOF
 	}
 	n, err := b.r.Read(p)
+	for !b.begun && n > 0 {
+		if n = b.skipMark(p[:n]); n > 0 || err != nil {
+			break
+		}
+		n, err = b.r.Read(p)
+	}
 	if err != nil && err != io.EOF {
 		b.err = err
 	}
@@ -95,6 +98,27 @@ func (b *jsonBody) Read(p []byte) (int, error) {
 	}
 	b.follow(p[:n])
 	return n, err
+}
+
+// skipMark takes what may be a byte order mark, or the next part of one, from the
+// beginning of p, and returns the number of bytes that are left.
+func (b *jsonBody) skipMark(p []byte) int {
+	before, i := b.mark, 0
+	for i < len(p) && b.mark < len(byteOrderMark) && p[i] == byteOrderMark[b.mark] {
+		i, b.mark = i+1, b.mark+1
+	}
+	switch {
+	case b.mark == len(byteOrderMark):
+		b.begun = true
+		return copy(p, p[i:])
+	case i < len(p):
+		b.begun = true
+		if before > 0 {
+			p[0] = byteOrderMark[0] // half a mark was taken already: no JSON
+		}
+		return len(p)
+	}
+	return 0
 }
 
 // follow looks for the end of a string or literal. A Decoder sees by itself where
@@ -122,42 +146,6 @@ func (b *jsonBody) follow(p []byte) {
 			return
 		}
 	}
-}
-
-// skipMark reads what may be a byte order mark, byte by byte: there need not be
-// more, for a long time.
-func (b *jsonBody) skipMark() {
-	var head [len(byteOrderMark)]byte
-	for i := range head {
-		n, err := io.ReadFull(b.r, head[i:i+1])
-		if n == 0 {
-			b.r = &rest{head[:i], b.r, err}
-			return
-		}
-		if head[i] != byteOrderMark[i] {
-			b.r = &rest{head[:i+1], b.r, nil}
-			return
-		}
-	}
-}
-
-// rest reads a beginning, then an error, or else what follows.
-type rest struct {
-	head []byte
-	r    io.Reader
-	err  error
-}
-
-func (r *rest) Read(p []byte) (int, error) {
-	switch {
-	case len(r.head) > 0:
-		n := copy(p, r.head)
-		r.head = r.head[n:]
-		return n, nil
-	case r.err != nil:
-		return 0, r.err
-	}
-	return r.r.Read(p)
 }
 
 func (b *jsonBody) empty() bool { return len(b.start) == 0 }

@@ -250,6 +250,9 @@ func unwrapURL(err error) error {
 	if !ok {
 		return err
 	}
+	if status, ok := outer.Err.(*StatusError); ok { // of a decode; it names the URL itself
+		return status
+	}
 	clean := &url.Error{Op: outer.Op, URL: redactURL(outer.URL), Err: safe(outer.Err)}
 	given, ok := outer.Err.(*Error)
 	if !ok {
