@@ -84,7 +84,7 @@ func (f *findings) add(err error, marked bool) {
 				final = final || lasting(err)
 			}
 		}
-		one, several := unwrapped(err)
+		several, one := unwrapped(err)
 		for _, branch := range several {
 			f.add(branch, marked)
 		}
@@ -158,7 +158,7 @@ func walk(err error, visit func(error) bool) bool {
 		if !visit(err) {
 			return false
 		}
-		one, several := unwrapped(err)
+		several, one := unwrapped(err)
 		for _, branch := range several {
 			if !walk(branch, visit) {
 				return false
@@ -194,13 +194,13 @@ func as[T any](err error, target *T) bool {
 	})
 }
 
-// unwrapped returns the error that err wraps, or all of several.
-func unwrapped(err error) (error, []error) {
+// unwrapped returns the errors that err wraps, if there may be several, or the one.
+func unwrapped(err error) ([]error, error) {
 	switch wrapper := err.(type) {
 	case interface{ Unwrap() error }:
-		return wrapper.Unwrap(), nil
-	case interface{ Unwrap() []error }:
 		return nil, wrapper.Unwrap()
+	case interface{ Unwrap() []error }:
+		return wrapper.Unwrap(), nil
 	}
 	return nil, nil
 }

@@ -119,7 +119,7 @@ func TestWhatLasts(t *testing.T) {
 	_, notOpen := closed.Read(make([]byte, 1))
 	var number struct{ N int }
 	notFitting := json.Unmarshal([]byte(`{"N":"text"}`), &number)
-	_, noJSON := json.Marshal(func() {})
+	noJSON := &json.UnsupportedValueError{Str: "NaN"}
 	for _, err := range []error{
 		sql.ErrNoRows, fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, os.ErrNotExist, errors.ErrUnsupported, exec.ErrNotFound, exec.ErrDot,
 		notThere, notListed, notRenamed, noProgram, notStarted, notOpen, notFitting, noJSON, &json.InvalidUnmarshalError{},

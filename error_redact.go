@@ -136,7 +136,7 @@ func withoutSecrets(u url.URL) string {
 func redactQuery(query string) string {
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
-		if name, _, ok := strings.Cut(pair, "="); ok {
+		if name, _, ok := strings.Cut(pair, "="); ok && !strings.ContainsAny(name, ":/?@") { // those are no name's
 			pairs[i] = name + "=" + hidden
 		} else if pair != "" {
 			pairs[i] = hidden // a bare token
