@@ -96,7 +96,7 @@ func (r *reopened) Read(p []byte) (int, error) {
 // failed, or it is not as long as was declared.
 func (u *upload) fault(err error) error {
 	if failure := u.failure.Load(); failure != nil {
-		if !errors.Is(err, *failure) { // net/http mostly returns it itself
+		if !is(err, *failure) { // net/http mostly returns it itself
 			err = errors.Join(err, *failure)
 		}
 		return &bodyError{err}

@@ -82,8 +82,10 @@ type Config struct {
 
 	// RetryStatusCodes are the statuses of a [*StatusError] that are worth
 	// another attempt. Nil means 408, 425, 429, 500, 502, 503 and 504, and
-	// further a 403 that says when to come back, as some servers mark their
-	// rate limit. It is not consulted when RetryIf is set.
+	// further a 403, by which some servers mark their rate limit, and a 413, if
+	// they say when to come back. Listed here, a status below 400 is an error
+	// as well, such as a 202 to wait for; but redirects are followed, and a 101
+	// is a connection handed over. It is not consulted when RetryIf is set.
 	RetryStatusCodes []int
 
 	// Breaker is passed by every attempt. While it is open the call ends at

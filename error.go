@@ -107,11 +107,11 @@ func (e *Error) Timeout() bool {
 	if e == nil {
 		return false
 	}
-	if errors.Is(e.Reason, context.DeadlineExceeded) || errors.Is(e.detail, context.DeadlineExceeded) {
+	if is(e.Reason, context.DeadlineExceeded) || is(e.detail, context.DeadlineExceeded) {
 		return true
 	}
 	var timeout interface{ Timeout() bool }
-	return errors.As(e.Err, &timeout) && timeout.Timeout()
+	return as(e.Err, &timeout) && timeout.Timeout()
 }
 
 // PauseError says that a call could not wait for the pause of a [Gate] to end. It

@@ -1,12 +1,7 @@
 package retry
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"net"
-	"net/http"
-	"net/url"
-	"strings"
+	"reflect"
 	"time"
 )
 
@@ -16,14 +11,33 @@ import (
 //   - one marked [Permanent], or about an invalid setting,
 //   - a [*StatusError] with a status that Config.RetryStatusCodes leaves out by
 //     default,
-//   - the rejection of a circuit breaker, and an [*Error]: an inner Do has
-//     retried that already,
-//   - what cannot change: failed TLS verification and TLS alerts, a host name
-//     that does not exist, a malformed address or URL, an unsupported scheme, a
-//     response or request over a size limit.
+//   - the rejection of a circuit breaker, a [*PauseError], and an [*Error]: an
+//     inner Do has retried that already, or waited for it in vain,
+//   - what cannot change: failed TLS verification, and TLS alerts about how one
+//     side is set up; a host name that does not exist; a malformed address or
+//     URL, and an unsupported scheme, unless an error of the network proves that
+//     somebody serves it; a response or request over a size limit,
+//   - what the machine or the data says, and will say again: a file or program
+//     that is not there, is not permitted or is closed ([fs.ErrNotExist],
+//     [fs.ErrPermission], [fs.ErrInvalid], [fs.ErrClosed], [*exec.Error]); a row
+//     that is not there ([sql.ErrNoRows]); JSON that is whole, and does not fit
+//     the Go type, or a Go value that is no JSON; [errors.ErrUnsupported].
 //
-// It goes by types, found anywhere in err's tree, never by text. An error of
-// package context is retryable: Do itself sees to the caller's own context.
+// Retryable are, though they may not look it:
+//
+//   - errors of package context: Do itself sees to the caller's own, and the end
+//     of another, say of whoever began a call that several share, need not meet
+//     the next attempt,
+//   - [fs.ErrExist], by which programs wait for a lock file,
+//   - a socket that is not there, while the server that makes it starts,
+//   - [sql.ErrTxDone] and [sql.ErrConnDone]: the next attempt begins its own,
+//   - data that does not parse ([*json.SyntaxError], [*strconv.NumError]): it may
+//     have been cut off on its way.
+//
+// Use RetryIf, or the marks, where you know better. Of several joined errors all
+// must be retryable, unless the whole is marked.
+//
+// It goes by types and values, found anywhere in err's tree, never by text.
 func Retryable(err error) bool {
 	if err == nil {
 		return false
@@ -32,118 +46,168 @@ func Retryable(err error) bool {
 	return f.retryable(nil)
 }
 
-// findings is what one walk through an error's tree brings to light.
+// findings is what one walk through an error's tree brings to light. What is
+// inside of a mark of RetryAfter is not looked at, except for other marks.
 type findings struct {
 	permanent bool             // marked so
-	ended     bool             // by an inner Do or a breaker, and not marked since
-	marked    *retryAfterError // the outermost mark of RetryAfter
-	status    *StatusError     // the outermost
+	marked    *retryAfterError // the first mark of RetryAfter
+	wait      time.Duration    // the longest that such marks ask for
+	status    *StatusError     // the first
+	others    []*StatusError   // in further branches
+	ended     bool             // by an inner Do, a breaker or a gate
 	lasting   bool             // of a kind that another attempt cannot change
 }
 
 func examine(err error) (f findings) {
-	walk(err, func(err error) bool {
+	f.add(err, false)
+	return f
+}
+
+// add goes down a branch of the tree; marked says that it is inside of a mark.
+func (f *findings) add(err error, marked bool) {
+	final := false
+	for err != nil && !isNil(err) {
 		switch e := err.(type) {
 		case *permanentError:
 			f.permanent = true
 		case *retryAfterError:
-			if f.marked == nil {
-				f.marked = e
+			if !marked {
+				f.addMark(e)
 			}
-		case *StatusError:
-			if f.status == nil {
-				f.status = e
-			}
-		case *OpenError, *Error:
-			f.ended = f.ended || f.marked == nil // marks further in are about attempts long past
+			marked, final = true, false
+		case *OpenError, *Error, *PauseError:
+			f.ended = f.ended || !marked
+			return // what is inside is about attempts long past
 		default:
-			f.lasting = f.lasting || lasting(err)
+			if !marked {
+				f.addStatus(err)
+				final = final || lasting(err)
+			}
 		}
-		return true
-	})
-	return f
+		several, one := unwrapped(err)
+		for _, branch := range several {
+			f.add(branch, marked)
+		}
+		err = one
+	}
+	f.lasting = f.lasting || final
+}
+
+func (f *findings) addMark(e *retryAfterError) {
+	f.wait = max(f.wait, e.d)
+	if f.marked == nil {
+		f.marked = e
+	}
+}
+
+func (f *findings) addStatus(err error) {
+	e, ok := err.(*StatusError)
+	switch {
+	case !ok:
+	case f.status == nil:
+		f.status = e
+	default:
+		f.others = append(f.others, e)
+	}
 }
 
 // retryable judges by the given status codes, nil for the default ones.
 func (f *findings) retryable(codes []int) bool {
-	switch {
-	case f.permanent, f.ended:
+	if f.permanent || f.ended || f.lasting || f.status != nil && !f.status.retryable(codes) {
 		return false
-	case f.marked != nil:
-		return true
-	case f.lasting:
-		return false
-	case f.status != nil:
-		return f.status.retryable(codes)
+	}
+	for _, status := range f.others {
+		if !status.retryable(codes) {
+			return false
+		}
 	}
 	return true
 }
 
-// hint is the wait that the server asked for.
+// hint is the longest wait that was asked for.
 func (f *findings) hint() time.Duration {
-	if f.marked != nil {
-		return f.marked.d
-	}
+	wait := f.wait
 	if f.status != nil {
-		return f.status.RetryAfter
+		wait = max(wait, f.status.RetryAfter)
 	}
-	return 0
+	for _, status := range f.others {
+		wait = max(wait, status.RetryAfter)
+	}
+	return wait
 }
 
 // throttled reports whether the wait that the server asked for concerns all of
 // its callers, and not this one request.
 func (f *findings) throttled() bool {
-	return f.marked != nil || f.status != nil && f.status.throttled()
-}
-
-// lasting reports whether err, without what it wraps, is of a kind that no
-// other attempt can change.
-func lasting(err error) bool {
-	switch e := err.(type) {
-	case *tls.CertificateVerificationError, tls.AlertError, tls.RecordHeaderError, *tls.ECHRejectionError,
-		x509.UnknownAuthorityError, x509.HostnameError, x509.CertificateInvalidError, x509.SystemRootsError:
-		return true
-	case *net.OpError:
-		return e.Op == "remote error" || e.Op == "local error" // how crypto/tls reports alerts
-	case *net.DNSError:
-		return e.IsNotFound
-	case *net.AddrError, *net.ParseError, net.InvalidAddrError, net.UnknownNetworkError:
-		return true
-	case *url.Error:
-		return e.Op == "parse" || !supportedScheme(e.URL)
-	case url.EscapeError, url.InvalidHostError, *http.MaxBytesError:
+	if f.marked != nil || f.status != nil && f.status.throttled() {
 		return true
 	}
-	return err == ErrInvalidConfig || err == http.ErrSchemeMismatch
-}
-
-// supportedScheme reports whether net/http can fetch the URL of a *url.Error
-// that came from a client; other operations name no scheme and are let pass.
-func supportedScheme(raw string) bool {
-	scheme, _, ok := strings.Cut(raw, "://")
-	return !ok || strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")
+	for _, status := range f.others {
+		if status.throttled() {
+			return true
+		}
+	}
+	return false
 }
 
 // walk visits err and all that it wraps, outermost first, until visit returns
-// false. It reports whether it came to the end.
+// false. It reports whether it came to the end. A nil pointer in the tree, whose
+// methods may panic, is not visited.
 func walk(err error, visit func(error) bool) bool {
-	for err != nil {
+	for err != nil && !isNil(err) {
 		if !visit(err) {
 			return false
 		}
-		switch wrapper := err.(type) {
-		case interface{ Unwrap() error }:
-			err = wrapper.Unwrap()
-		case interface{ Unwrap() []error }:
-			for _, inner := range wrapper.Unwrap() {
-				if !walk(inner, visit) {
-					return false
-				}
+		several, one := unwrapped(err)
+		for _, branch := range several {
+			if !walk(branch, visit) {
+				return false
 			}
-			return true
-		default:
-			return true
 		}
+		err = one
 	}
 	return true
+}
+
+// is is [errors.Is] for a tree that may have nil pointers in it.
+func is(err, target error) bool {
+	comparable := target != nil && reflect.TypeOf(target).Comparable()
+	return !walk(err, func(err error) bool {
+		if comparable && err == target {
+			return false
+		}
+		matcher, ok := err.(interface{ Is(error) bool })
+		return !ok || !matcher.Is(target)
+	})
+}
+
+// as is [errors.As] for a tree that may have nil pointers in it.
+func as[T any](err error, target *T) bool {
+	return !walk(err, func(err error) bool {
+		found, ok := err.(T)
+		if ok {
+			*target = found
+			return false
+		}
+		matcher, ok := err.(interface{ As(any) bool })
+		return !ok || !matcher.As(target)
+	})
+}
+
+// unwrapped returns the errors that err wraps, if there may be several, or the one.
+func unwrapped(err error) ([]error, error) {
+	switch wrapper := err.(type) {
+	case interface{ Unwrap() error }:
+		return nil, wrapper.Unwrap()
+	case interface{ Unwrap() []error }:
+		return wrapper.Unwrap(), nil
+	}
+	return nil, nil
+}
+
+// isNil reports whether err is a nil pointer: an error to all appearances, but
+// most methods would panic.
+func isNil(err error) bool {
+	v := reflect.ValueOf(err)
+	return v.Kind() == reflect.Pointer && v.IsNil()
 }

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 )
 
 // Labels of [Outcome].
@@ -41,7 +40,7 @@ func Outcome(err error) string {
 		return outcomeOK
 	}
 	var e *Error
-	if !errors.As(err, &e) || e == nil {
+	if !as(err, &e) || e == nil {
 		return labelOf(err)
 	}
 	switch d := e.detail.(type) {
@@ -73,20 +72,20 @@ func labelOf(err error) string {
 		{ErrBodyNotReplayable, outcomeNotReplayable},
 		{ErrInvalidConfig, outcomeInvalid},
 	} {
-		if errors.Is(err, known.err) {
+		if is(err, known.err) {
 			return known.label
 		}
 	}
 	var pause *PauseError
 	var body *bodyError
 	switch {
-	case errors.As(err, &pause):
+	case as(err, &pause):
 		return outcomePaused
-	case errors.As(err, &body):
+	case as(err, &body):
 		return outcomeNotReplayable
-	case errors.Is(err, context.Canceled):
+	case is(err, context.Canceled):
 		return outcomeCanceled
-	case errors.Is(err, context.DeadlineExceeded):
+	case is(err, context.DeadlineExceeded):
 		return outcomeDeadline
 	}
 	return outcomePermanent

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 )
@@ -44,77 +42,52 @@ func Fetch[T any](c *RetryableClient, req *http.Request, decode func(*http.Respo
 
 type decodeKey struct{}
 
-// GetJSON sends a GET request and decodes the JSON of the response into a T. A
+// GetJSON sends a GET request and decodes the response as [DecodeJSON] does. A
 // body that was cut off is retried, one that is no JSON or does not fit T is
-// not. A response without a body (204) is a zero T.
+// not.
 func GetJSON[T any](ctx context.Context, c *RetryableClient, url string) (T, error) {
-	return fetchJSON[T](ctx, c, http.MethodGet, url, nil)
+	return fetchJSON[T](c)(NewJSONRequest(ctx, http.MethodGet, url, nil))
 }
 
-// PostJSON sends in as JSON, and decodes the response as [GetJSON] does.
+// PostJSON sends in as JSON, nil as null, and decodes the response as [GetJSON]
+// does.
 func PostJSON[T any](ctx context.Context, c *RetryableClient, url string, in any) (T, error) {
-	body, err := json.Marshal(in)
-	if err != nil {
-		var zero T
-		return zero, invalid("PostJSON: %w", err)
+	if in == nil {
+		in = json.RawMessage("null")
 	}
-	return fetchJSON[T](ctx, c, http.MethodPost, url, body)
+	return fetchJSON[T](c)(NewJSONRequest(ctx, http.MethodPost, url, in))
 }
 
-func fetchJSON[T any](ctx context.Context, c *RetryableClient, method, url string, in []byte) (T, error) {
-	var zero T
+func fetchJSON[T any](c *RetryableClient) func(*http.Request, error) (T, error) {
+	return func(req *http.Request, err error) (T, error) {
+		if err != nil {
+			var zero T
+			return zero, err
+		}
+		return Fetch(c, req, DecodeJSON[T])
+	}
+}
+
+// NewJSONRequest returns a request that sends in as JSON, or has no body if in is
+// nil, and that accepts JSON: to add headers to, for [Fetch] with [DecodeJSON]. An
+// in that is no JSON, and a malformed method or URL, are errors that match
+// [ErrInvalidConfig].
+func NewJSONRequest(ctx context.Context, method, url string, in any) (*http.Request, error) {
 	var body io.Reader
 	if in != nil {
-		body = bytes.NewReader(in)
+		text, err := json.Marshal(in)
+		if err != nil {
+			return nil, invalid("request body: %w", err)
+		}
+		body = bytes.NewReader(text)
 	}
 	req, err := newRequest(ctx, method, url, body)
 	if err != nil {
-		return zero, err
+		return nil, err
 	}
 	req.Header.Set("Accept", "application/json")
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	return Fetch(c, req, decodeJSON[T])
-}
-
-func decodeJSON[T any](resp *http.Response) (T, error) {
-	var value, zero T
-	if resp.StatusCode == http.StatusNoContent {
-		return zero, nil
-	}
-	body := &errorReader{r: resp.Body}
-	decoder := json.NewDecoder(body)
-	err := decoder.Decode(&value)
-	if err == nil {
-		if _, err = decoder.Token(); err == io.EOF {
-			return value, nil
-		}
-		if err == nil {
-			err = errors.New("more than one value")
-		}
-	}
-	switch {
-	case body.err != nil: // the body was cut off
-		err = body.err
-	case err == io.EOF, err == io.ErrUnexpectedEOF: // so was the JSON
-		err = io.ErrUnexpectedEOF
-	default:
-		err = Permanent(fmt.Errorf("decoding JSON: %w", err))
-	}
-	return zero, err
-}
-
-// errorReader remembers an error of reading, to tell it from one of decoding.
-type errorReader struct {
-	r   io.Reader
-	err error
-}
-
-func (r *errorReader) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
+	return req, nil
 }

@@ -119,7 +119,7 @@ func (h *hop) attempt(ctx context.Context) (err error) {
 		if resp != nil {
 			closeResponse(resp)
 		}
-		err = h.judgeError(err)
+		err = h.judgeError(safe(err))
 	case resp == nil:
 		err = Permanent(errNoResponse)
 	default:
@@ -347,7 +347,7 @@ func (h *hop) judgeResponse() error {
 	if check := h.t.core.check; check != nil && !isRedirect(resp) {
 		err = runCheck(check, resp)
 	}
-	if err == nil && resp.StatusCode >= 400 {
+	if err == nil && (resp.StatusCode >= 400 || h.host.cfg.lists(resp)) {
 		if h.url == "" {
 			h.url = safeURL(h.req.URL)
 		}

@@ -416,7 +416,7 @@ func TestHTTP_119_JSON(t *testing.T) {
 	}{
 		{"whole", `{"Symbol":"BRCA1"}` + "\n", 200, 1, gene{"BRCA1"}, false},
 		{"no content", "", 204, 1, gene{}, false},
-		{"empty", "", 200, 4, gene{}, true},
+		{"empty, and declared so", "", 200, 1, gene{}, false},
 		{"cut off", `{"Symbol":"BR`, 200, 4, gene{}, true},
 		{"another type", `{"Symbol":5}`, 200, 1, gene{}, true},
 		{"not JSON", `<html>`, 200, 1, gene{}, true},

@@ -250,15 +250,18 @@ func unwrapURL(err error) error {
 	if !ok {
 		return err
 	}
-	safe := &url.Error{Op: outer.Op, URL: redactURL(outer.URL), Err: outer.Err}
+	if status, ok := outer.Err.(*StatusError); ok { // of a decode; it names the URL itself
+		return status
+	}
+	clean := &url.Error{Op: outer.Op, URL: redactURL(outer.URL), Err: safe(outer.Err)}
 	given, ok := outer.Err.(*Error)
 	if !ok {
-		return safe
+		return clean
 	}
 	e := *given
 	if _, isStatus := e.Err.(*StatusError); e.Err != nil && !isStatus {
-		safe.Err = e.Err
-		e.Err = safe
+		clean.Err = safe(e.Err)
+		e.Err = clean
 	}
 	return &e
 }
@@ -303,11 +306,7 @@ func newRequest(ctx context.Context, method, rawURL string, body io.Reader) (*ht
 		if closer, ok := body.(io.Closer); ok {
 			closer.Close()
 		}
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = &url.Error{Op: parse.Op, URL: redactURL(parse.URL), Err: parse.Err}
-		}
-		return nil, fmt.Errorf("%w: url: %w", ErrInvalidConfig, err)
+		return nil, fmt.Errorf("%w: url: %w", ErrInvalidConfig, safe(err))
 	}
 	return req, nil
 }

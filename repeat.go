@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -29,7 +28,7 @@ func (h *hop) judgeError(err error) error {
 		return Permanent(err)
 	}
 	var stream http2Error
-	if errors.As(err, &stream) {
+	if as(err, &stream) {
 		switch stream.Code {
 		case enhanceYourCalm:
 			err = RetryAfter(err, time.Second)
@@ -106,12 +105,12 @@ func (h *hop) unsent(err error) bool {
 		return false
 	}
 	var stream http2Error
-	if errors.As(err, &stream) {
+	if as(err, &stream) {
 		return stream.Code == refusedStream
 	}
 	if h.t.core.std != nil {
 		var proxy *StatusError // a proxy's, from OnProxyConnectResponse
-		if errors.As(err, &proxy) || isHandshakeTimeout(err) {
+		if as(err, &proxy) || isHandshakeTimeout(err) {
 			return true
 		}
 	}
@@ -135,7 +134,7 @@ func (h *hop) unsent(err error) bool {
 func isHandshakeTimeout(err error) bool {
 	var timeout net.Error
 	var op *net.OpError
-	return errors.As(err, &timeout) && timeout.Timeout() && !errors.As(err, &op) && !errors.Is(err, context.DeadlineExceeded)
+	return as(err, &timeout) && timeout.Timeout() && !as(err, &op) && !is(err, context.DeadlineExceeded)
 }
 
 // asLongAsDeclared measures a body in memory, after something went wrong.
@@ -180,7 +179,7 @@ func (h *hop) hopeless(err error) bool {
 // ofNetwork reports whether err is of a type that connections fail with.
 func ofNetwork(err error) bool {
 	var stream http2Error
-	return errors.As(err, &stream) || !walk(err, func(err error) bool {
+	return as(err, &stream) || !walk(err, func(err error) bool {
 		switch err.(type) {
 		case net.Error, textproto.ProtocolError: // the latter: cut inside a header line
 			return false

@@ -215,7 +215,7 @@ func TestNoTimeInTheTextThatWasNotMeasured(t *testing.T) {
 // Nil pointers inside error values, which functions return by mistake.
 func TestTypedNilsDoNoHarm(t *testing.T) {
 	for name, err := range map[string]error{
-		"Error": (*retry.Error)(nil), "PauseError": (*retry.PauseError)(nil),
+		"Error": (*retry.Error)(nil), "OpenError": (*retry.OpenError)(nil), "StatusError": (*retry.StatusError)(nil), "PauseError": (*retry.PauseError)(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.NotEmpty(t, err.Error())

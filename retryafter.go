@@ -15,20 +15,23 @@ import (
 //
 // In this order it goes by
 //
-//   - Retry-After-Ms and X-Ms-Retry-After-Ms, in milliseconds,
+//   - Retry-After-Ms, X-Ms-Retry-After-Ms and X-Amz-Retry-After, in milliseconds,
 //   - Retry-After, in seconds, whole or decimal, or as an HTTP date in any of
 //     its three formats (RFC 9110, sections 10.2.3 and 5.6.7); a number that can
 //     only be a Unix time is taken as one,
 //   - RateLimit, the IETF draft's list of policies with r=0,
 //   - X-RateLimit-Reset, X-Rate-Limit-Reset and RateLimit-Reset, where their
 //     Remaining is absent or 0: as seconds, as a Unix time in seconds or
-//     milliseconds, to which a second is added for its resolution, or with
-//     units ("6m0s"). A suffix names a bucket, as in X-RateLimit-Reset-Tokens.
+//     milliseconds, to which a second is added for its resolution, with units
+//     ("6m0s"), or as a date of HTTP or RFC 3339. A suffix names a bucket, as in
+//     X-RateLimit-Reset-Tokens. X-RateLimit-Reset-After and its like, in seconds,
+//     are more precise, and take the place of the Reset of their bucket.
 //
 // Dates and Unix times are measured from the response's own Date, where it has
-// one, so that a clock that is off does no harm. Of several values the longest
-// counts. What cannot be understood is ignored, and so are negative numbers; a
-// number too large is the longest Duration.
+// one, so that a clock that is off does no harm. The Age of a response that comes
+// from a cache has passed already. Of several values the longest counts. What
+// cannot be understood is ignored, and so are negative numbers; a number too large
+// is the longest Duration.
 func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	return serverWait(h, func() time.Time { return now })
 }
@@ -43,37 +46,33 @@ func serverWait(h http.Header, clock func() time.Time) (time.Duration, bool) {
 	now := clock()
 	if hints.date != "" {
 		if date, ok := parseDate(hints.date, now); ok {
-			now = date
+			now = date.Add(min(hints.age, maxAge))
 		}
 	}
 	best := longest{}
 	for _, value := range hints.milliseconds {
-		if d, ok := parseDecimal(value, time.Millisecond); ok {
-			best.offer(d)
+		if d, ok := parseDecimal(strings.TrimSpace(value), time.Millisecond); ok {
+			best.offer(hints.aged(d))
 		}
 	}
 	if best.found {
 		return best.d, true
 	}
 	for _, value := range hints.retryAfter {
-		if d, ok := parseRetryAfter(value, now); ok {
+		if d, ok := hints.parseRetryAfter(value, now); ok {
 			best.offer(d)
 		}
 	}
 	if best.found {
 		return best.d, true
 	}
-	if hints.rateLimit != "" && !hints.aged {
+	if hints.rateLimit != "" && !hints.cached {
 		if d, ok := parseRateLimit(hints.rateLimit); ok {
 			return d, true
 		}
 	}
-	for bucket, reset := range hints.reset {
-		remaining, ok := hints.remaining[bucket]
-		if n, valid := parseDecimal(remaining, time.Second); ok && (!valid || n > 0) {
-			continue
-		}
-		if d, ok := parseReset(reset, now); ok {
+	for _, quota := range hints.buckets {
+		if d, ok := hints.parseQuota(quota, now); ok {
 			best.offer(d)
 		}
 	}
@@ -94,13 +93,19 @@ func (l *longest) offer(d time.Duration) { l.d, l.found = max(l.d, d), true }
 type rateHints struct {
 	milliseconds, retryAfter []string
 	date, rateLimit          string
-	aged                     bool              // answered by a cache
-	reset, remaining         map[string]string // by bucket
+	cached                   bool // answered by a cache
+	age                      time.Duration
+	buckets                  map[string]*quota
+}
+
+// quota is what the headers say of one bucket.
+type quota struct {
+	reset, after, remaining string
 }
 
 // none reports whether nothing speaks of a wait.
 func (hints *rateHints) none() bool {
-	return hints.milliseconds == nil && hints.retryAfter == nil && hints.rateLimit == "" && hints.reset == nil
+	return hints.milliseconds == nil && hints.retryAfter == nil && hints.rateLimit == "" && hints.buckets == nil
 }
 
 func collectHints(h http.Header) rateHints {
@@ -110,25 +115,26 @@ func collectHints(h http.Header) rateHints {
 			continue
 		}
 		switch name = textproto.CanonicalMIMEHeaderKey(name); name {
-		case "Retry-After-Ms", "X-Ms-Retry-After-Ms":
+		case "Retry-After-Ms", "X-Ms-Retry-After-Ms", "X-Amz-Retry-After":
 			hints.milliseconds = append(hints.milliseconds, values...)
 		case "Retry-After":
 			hints.retryAfter = append(hints.retryAfter, values...)
 		case "Date":
 			hints.date = values[0]
 		case "Age":
-			hints.aged = true
+			hints.cached = true
+			hints.age, _ = parseDecimal(strings.TrimSpace(values[0]), time.Second)
 		case "Ratelimit":
 			hints.rateLimit = strings.Join(values, ",")
 		default:
-			hints.addBucket(name, values[0])
+			hints.addBucket(name, strings.TrimSpace(values[0]))
 		}
 	}
 	return hints
 }
 
-// addBucket notes a header of the form X-RateLimit-Reset or -Remaining, with or
-// without a bucket's name behind.
+// addBucket notes a header of the form X-RateLimit-Reset, -Reset-After or
+// -Remaining, with or without a bucket's name behind.
 func (hints *rateHints) addBucket(name, value string) {
 	rest, ok := strings.CutPrefix(name, "X-Ratelimit-")
 	if !ok {
@@ -139,18 +145,49 @@ func (hints *rateHints) addBucket(name, value string) {
 		}
 	}
 	family := strings.TrimSuffix(name, rest)
-	if bucket, ok := strings.CutPrefix(rest, "Reset"); ok {
-		put(&hints.reset, family+bucket, value)
-	} else if bucket, ok := strings.CutPrefix(rest, "Remaining"); ok {
-		put(&hints.remaining, family+bucket, value)
+	if key, ok := strings.CutPrefix(rest, "Reset-After"); ok {
+		hints.quota(family + key).after = value
+	} else if key, ok := strings.CutPrefix(rest, "Reset"); ok {
+		if key, ok := strings.CutSuffix(key, "-After"); ok {
+			hints.quota(family + key).after = value
+		} else {
+			hints.quota(family + key).reset = value
+		}
+	} else if key, ok := strings.CutPrefix(rest, "Remaining"); ok {
+		hints.quota(family + key).remaining = value
 	}
 }
 
-func put(m *map[string]string, key, value string) {
-	if *m == nil {
-		*m = make(map[string]string)
+func (hints *rateHints) quota(key string) *quota {
+	b := hints.buckets[key]
+	if b == nil {
+		if hints.buckets == nil {
+			hints.buckets = make(map[string]*quota)
+		}
+		b = new(quota)
+		hints.buckets[key] = b
 	}
-	(*m)[key] = strings.TrimSpace(value)
+	return b
+}
+
+// empty reports whether nothing is left of the quota, as far as is known.
+func (b *quota) empty() bool {
+	if b.remaining == "" {
+		return true
+	}
+	n, ok := parseDecimal(strings.TrimPrefix(b.remaining, "-"), time.Second)
+	return ok && (n == 0 || b.remaining[0] == '-')
+}
+
+// maxAge keeps a time from an absurd Age within the range of times.
+const maxAge = 100 * 365 * 24 * time.Hour
+
+// aged is what is left of a wait that a cache passed on.
+func (hints *rateHints) aged(d time.Duration) time.Duration {
+	if d == math.MaxInt64 {
+		return d
+	}
+	return max(0, d-hints.age)
 }
 
 // Numbers in this range are Unix times of our century when they stand where a
@@ -160,27 +197,56 @@ const (
 	maxEpoch = 4_000_000_000
 )
 
-func parseRetryAfter(value string, now time.Time) (time.Duration, bool) {
+func (hints *rateHints) parseRetryAfter(value string, now time.Time) (time.Duration, bool) {
 	value = strings.TrimSpace(value)
 	d, ok := parseDecimal(value, time.Second)
 	if !ok {
-		if value == "" {
-			return 0, false
-		}
-		at, ok := parseDate(value, now)
-		return max(0, at.Sub(now)), ok
+		return until(value, now)
 	}
 	if seconds := int64(d / time.Second); minEpoch <= seconds && seconds < maxEpoch {
 		return max(0, time.Unix(seconds, 0).Sub(now)), true
 	}
-	return d, true
+	return hints.aged(d), true
 }
 
-func parseReset(value string, now time.Time) (time.Duration, bool) {
-	d, ok := parseDecimal(value, time.Second)
+// until is the time left until a date of HTTP.
+func until(value string, now time.Time) (time.Duration, bool) {
+	if value == "" {
+		return 0, false
+	}
+	at, ok := parseDate(value, now)
 	if !ok {
-		d, err := time.ParseDuration(value)
-		return d, err == nil && d >= 0
+		return 0, false
+	}
+	return max(0, at.Sub(now)), true
+}
+
+func (hints *rateHints) parseQuota(b *quota, now time.Time) (time.Duration, bool) {
+	if !b.empty() {
+		return 0, false
+	}
+	if d, ok := parseDelta(b.after); ok {
+		return hints.aged(d), true
+	}
+	return hints.parseReset(b.reset, now)
+}
+
+// parseDelta reads seconds, or a number with units.
+func parseDelta(value string) (time.Duration, bool) {
+	if d, ok := parseDecimal(value, time.Second); ok {
+		return d, true
+	}
+	d, err := time.ParseDuration(value)
+	return d, err == nil && d >= 0
+}
+
+func (hints *rateHints) parseReset(value string, now time.Time) (time.Duration, bool) {
+	d, ok := parseDelta(value)
+	if !ok {
+		if at, err := time.Parse(time.RFC3339, value); err == nil {
+			return max(0, at.Sub(now)), true
+		}
+		return until(value, now)
 	}
 	switch n := int64(d / time.Second); {
 	case d == math.MaxInt64: // milliseconds since 1970 are more than a Duration holds
@@ -192,7 +258,7 @@ func parseReset(value string, now time.Time) (time.Duration, bool) {
 	case n >= minEpoch:
 		return max(0, time.Unix(n, 0).Sub(now)+time.Second), true
 	}
-	return d, true
+	return hints.aged(d), true
 }
 
 // parseDecimal reads digits with or without a fraction, in the given unit, and

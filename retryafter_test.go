@@ -93,6 +93,35 @@ func TestParseRetryAfter(t *testing.T) {
 		{"IETF field, malformed number", headers("RateLimit", `"a";r=0;t=-50`), none},
 		{"IETF field, no remaining", headers("RateLimit", `"a";t=50`), none},
 		{"IETF field, from a cache", headers("RateLimit", `"a";r=0;t=50`, "Age", "10"), none},
+		{"AWS's milliseconds", headers("X-Amz-Retry-After", "1500"), 1500 * time.Millisecond},
+		{"AWS's milliseconds win as well", headers("X-Amz-Retry-After", "1500", "Retry-After", "2"), 1500 * time.Millisecond},
+		{"blanks around milliseconds", headers("Retry-After-Ms", " 1500 "), 1500 * time.Millisecond},
+
+		{"reset after", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset-After", "64.5"), 64500 * time.Millisecond},
+		{"reset after, quota left", headers("X-RateLimit-Remaining", "4", "X-RateLimit-Reset-After", "3600"), none},
+		{"reset after, of a bucket", headers("X-RateLimit-Remaining-Tokens", "0", "X-RateLimit-Reset-After-Tokens", "9", "X-RateLimit-Remaining", "1", "X-RateLimit-Reset-After", "99"), 9 * time.Second},
+		{"reset after, behind the bucket", headers("X-RateLimit-Remaining-Tokens", "4", "X-RateLimit-Reset-Tokens-After", "9"), none},
+		{"reset after, of another family", headers("RateLimit-Remaining", "4", "X-Rate-Limit-Reset-After", "9"), 9 * time.Second},
+		{"reset after is more precise than reset", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795435260", "X-RateLimit-Reset-After", "59.5"), 59500 * time.Millisecond},
+		{"reset after that is garbage", headers("X-RateLimit-Reset", "7", "X-RateLimit-Reset-After", "soon"), 7 * time.Second},
+		{"overdrawn", headers("X-RateLimit-Remaining", "-1", "X-RateLimit-Reset", "7"), 7 * time.Second},
+		{"remaining that is garbage", headers("X-RateLimit-Remaining", "few", "X-RateLimit-Reset", "7"), none},
+		{"remaining alone", headers("X-RateLimit-Remaining", "0"), none},
+		{"reset as a date", headers("RateLimit-Remaining", "0", "RateLimit-Reset", in90s.Format(http.TimeFormat)), 90 * time.Second},
+		{"reset as a date, quota left", headers("RateLimit-Remaining", "1", "RateLimit-Reset", in90s.Format(http.TimeFormat)), none},
+		{"reset as a date, past", headers("RateLimit-Reset", noon.Add(-time.Hour).Format(http.TimeFormat)), 0},
+		{"reset as a date, skewed clock", headers("RateLimit-Reset", noon.Add(time.Hour+time.Minute).Format(http.TimeFormat), "Date", noon.Add(time.Hour).Format(http.TimeFormat)), time.Minute},
+		{"reset as a date of RFC 3339", headers("X-RateLimit-Reset-Requests", in90s.Format(time.RFC3339)), 90 * time.Second},
+
+		{"Age counts against seconds", headers("Retry-After", "120", "Age", "30"), 90 * time.Second},
+		{"Age counts against milliseconds", headers("Retry-After-Ms", "120000", "Age", "30"), 90 * time.Second},
+		{"Age counts against a date", headers("Retry-After", in90s.Format(http.TimeFormat), "Date", noon.Format(http.TimeFormat), "Age", "30"), time.Minute},
+		{"Age does not count twice", headers("Retry-After", in90s.Format(http.TimeFormat), "Age", "30"), 90 * time.Second},
+		{"Age counts against a reset", headers("X-RateLimit-Reset", "120", "Age", "30"), 90 * time.Second},
+		{"older than its wait", headers("Retry-After", "120", "Age", "500"), 0},
+		{"Age that is garbage", headers("Retry-After", "120", "Age", "old"), 2 * time.Minute},
+		{"Age that is negative", headers("Retry-After", "120", "Age", "-5"), 2 * time.Minute},
+		{"Age without bounds", headers("Retry-After", in90s.Format(http.TimeFormat), "Date", noon.Format(http.TimeFormat), "Age", "9999999999999999999"), 0},
 		{"Retry-After wins over the IETF field", headers("RateLimit", `"a";r=0;t=50`, "Retry-After", "3"), 3 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -115,6 +144,8 @@ func FuzzParseRetryAfter(f *testing.F) {
 		for _, h := range []http.Header{
 			headers("Retry-After", value), headers("Retry-After-Ms", value), headers("RateLimit", value),
 			headers("X-RateLimit-Remaining", remaining, "X-RateLimit-Reset", reset, "Date", value),
+			headers("X-RateLimit-Remaining", remaining, "X-RateLimit-Reset-After", reset, "Age", value),
+			headers("X-Amz-Retry-After", reset, "Retry-After", value, "Age", remaining, "Date", reset),
 		} {
 			d, ok := retry.ParseRetryAfter(h, noon)
 			if d < 0 || !ok && d != 0 {

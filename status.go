@@ -7,30 +7,75 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jonboulle/clockwork"
 )
 
 // StatusError is a response whose status is an error. [CheckStatus] makes it of
 // a response, and a [RetryableClient] returns it for a final status of 400 or
-// above.
+// above. It does not change once it has been returned.
 type StatusError struct {
 	StatusCode int
 	Method     string
 	URL        string // without user information and query values
 	Header     http.Header
 	Body       []byte        // its first 64 KiB
-	RetryAfter time.Duration // what the server asked for, see ParseRetryAfter; 0 if nothing
+	RetryAfter time.Duration // what the server asked for, see ParseRetryAfter; 0 if nothing, or no wait
+
+	hinted bool // the server said when to come back, if only that it may be now
 }
 
 // Error names the method, the URL and the status, and no secret.
 func (e *StatusError) Error() string {
-	text := fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode))
-	if e.Method != "" || e.URL != "" {
-		text = fmt.Sprintf("%s %s: %s", e.Method, redactURL(e.URL), text)
+	if e == nil {
+		return "<nil>"
+	}
+	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
+	if where := strings.TrimSpace(e.Method + " " + redactURL(e.URL)); where != "" {
+		text = where + ": " + text
 	}
 	return text
+}
+
+// Format adds, for %+v, the beginning of the body to the text: up to 200 bytes,
+// on one line.
+func (e *StatusError) Format(f fmt.State, verb rune) {
+	text := e.Error()
+	if verb == 'v' && f.Flag('+') && e != nil {
+		if body := oneLine(e.Body, 200); body != "" {
+			text += ": " + body
+		}
+	}
+	if verb == 'v' && f.Flag('#') && e != nil {
+		fmt.Fprintf(f, "&retry.StatusError{StatusCode:%d, Method:%q, URL:%q, RetryAfter:%d}", e.StatusCode, e.Method, redactURL(e.URL), e.RetryAfter)
+		return
+	}
+	fmt.Fprintf(f, fmt.FormatString(f, verb), text)
+}
+
+// oneLine is the beginning of a text that need not be one, without what would
+// break a line or steer a terminal.
+func oneLine(text []byte, limit int) string {
+	text = text[:min(len(text), limit)]
+	for n := 1; n < utf8.UTFMax && n <= len(text); n++ { // no half of a character
+		if tail := text[len(text)-n:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				text = text[:len(text)-n]
+			}
+			break
+		}
+	}
+	printable := strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, string(text))
+	return strings.Join(strings.Fields(printable), " ")
 }
 
 var defaultStatusCodes = []int{
@@ -42,7 +87,17 @@ func (e *StatusError) retryable(codes []int) bool {
 	if codes != nil {
 		return slices.Contains(codes, e.StatusCode)
 	}
-	return slices.Contains(defaultStatusCodes, e.StatusCode) || e.StatusCode == http.StatusForbidden && e.RetryAfter > 0
+	switch e.StatusCode {
+	case http.StatusForbidden, http.StatusRequestEntityTooLarge: // for a while, if they say so
+		return e.hinted || e.RetryAfter > 0
+	}
+	return slices.Contains(defaultStatusCodes, e.StatusCode)
+}
+
+// lists reports whether a status that is no error in itself was declared one.
+func (c *Config) lists(resp *http.Response) bool {
+	return c.RetryStatusCodes != nil && slices.Contains(c.RetryStatusCodes, resp.StatusCode) &&
+		resp.StatusCode != http.StatusSwitchingProtocols && !isRedirect(resp)
 }
 
 // throttled reports whether the server's wish to wait is addressed to the
@@ -70,6 +125,17 @@ func CheckStatus(resp *http.Response) error {
 	if resp.StatusCode < 400 {
 		return nil
 	}
+	e := statusOf(resp, nil)
+	if resp.Body != nil {
+		// What was read counts, even if the rest cannot be.
+		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}
+	}
+	return e
+}
+
+// statusOf describes a response by the request that it answers.
+func statusOf(resp *http.Response, clock clockwork.Clock) *StatusError {
 	method, url := "", ""
 	if req := resp.Request; req != nil {
 		method = methodOf(req)
@@ -77,13 +143,7 @@ func CheckStatus(resp *http.Response) error {
 			url = safeURL(req.URL)
 		}
 	}
-	e := newStatusError(resp, method, url, nil)
-	if resp.Body != nil {
-		// What was read counts, even if the rest cannot be.
-		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}
-	}
-	return e
+	return newStatusError(resp, method, url, clock)
 }
 
 // rereader reads from one thing and closes another.
@@ -94,8 +154,8 @@ type rereader struct {
 
 // newStatusError describes a response without touching its body.
 func newStatusError(resp *http.Response, method, url string, clock clockwork.Clock) *StatusError {
-	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header}
-	e.RetryAfter, _ = serverWait(resp.Header, func() time.Time { return now(clock) })
+	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header.Clone()}
+	e.RetryAfter, e.hinted = serverWait(resp.Header, func() time.Time { return now(clock) })
 	return e
 }
 

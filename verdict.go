@@ -39,7 +39,7 @@ func cancelled(ctx context.Context) bool {
 
 func hasStatus(err error) bool {
 	var status *StatusError
-	return errors.As(err, &status)
+	return as(err, &status)
 }
 
 // isNeutral reports whether err says nothing about the dependency.

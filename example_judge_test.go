@@ -1,0 +1,97 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/retryutils/retry"
+)
+
+// Some APIs say themselves whether a retry can help, in a header of their own.
+// CheckResponse sees it before the status is judged.
+func ExampleCheckResponse() {
+	attempts := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		attempts++
+		w.Header().Set("X-Should-Retry", "false")
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	defer server.Close()
+
+	obey := retry.CheckResponse(func(resp *http.Response) error {
+		failure := retry.CheckStatus(resp) // nil below 400, and so are its marks
+		switch resp.Header.Get("X-Should-Retry") {
+		case "true":
+			wait, _ := retry.ParseRetryAfter(resp.Header, time.Now())
+			return retry.RetryAfter(failure, wait)
+		case "false":
+			return retry.Permanent(failure)
+		}
+		return nil // as ever
+	})
+	client, err := retry.NewRetryableClient(nil, retry.Config{}, obey)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = client.Get(context.Background(), server.URL)
+	var status *retry.StatusError
+	fmt.Println(errors.As(err, &status), status.StatusCode, attempts)
+	// Output: true 500 1
+}
+
+// retrieveError has the shape of golang.org/x/oauth2's *RetrieveError, which comes
+// out of a client whose transport fetches a token.
+type retrieveError struct {
+	Response  *http.Response
+	ErrorCode string
+}
+
+func (e *retrieveError) Error() string { return "oauth2: " + e.ErrorCode }
+
+// A token that was revoked does not come back by asking again; a token server that
+// is overloaded may.
+func ExampleRetryable() {
+	cfg := retry.Config{
+		InitialDelay: time.Millisecond,
+		RetryIf: func(err error) bool {
+			var token *retrieveError // *oauth2.RetrieveError
+			if errors.As(err, &token) {
+				return token.Response.StatusCode >= 500
+			}
+			return retry.Retryable(err)
+		},
+	}
+	attempts := 0
+	err := retry.Run(context.Background(), cfg, func(context.Context) error {
+		attempts++
+		return &retrieveError{&http.Response{StatusCode: 400}, "invalid_grant"}
+	})
+	fmt.Println(err, attempts)
+	// Output: oauth2: invalid_grant 1
+}
+
+// A request with headers of one's own, and JSON both ways.
+func ExampleNewJSONRequest() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"symbol":"BRCA1","as":%q}`, r.Header.Get("X-User"))
+	}))
+	defer server.Close()
+
+	client, err := retry.NewRetryableClient(nil, retry.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	req, err := retry.NewJSONRequest(context.Background(), http.MethodPut, server.URL, map[string]string{"symbol": "BRCA1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	req.Header.Set("X-User", "curator")
+	gene, err := retry.Fetch(client, req, retry.DecodeJSON[map[string]string])
+	fmt.Println(gene["symbol"], gene["as"], err)
+	// Output: BRCA1 curator <nil>
+}
