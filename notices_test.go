@@ -199,6 +199,7 @@ func TestCallerLeavesItsNewsBehind(t *testing.T) {
 		assert.Equal(t, time.Second, time.Since(start))
 		<-first
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		assert.Len(t, l.changes, 5)
 		l.inOrder(t)
 	})
