@@ -51,7 +51,7 @@ func TestJoinedErrorsAreJudgedAlike(t *testing.T) {
 	calls := 0
 	err := retry.Run(t.Context(), retry.Config{RetryStatusCodes: []int{404, 503}, Backoff: retry.ConstantBackoff(0)}, func(context.Context) error {
 		calls++
-		return errors.Join(failedWith(503), failedWith(404), failedWith([]int{404, 400}[calls/2]))
+		return errors.Join(failedWith(503), failedWith(404), failedWith([]int{404, 400}[min(calls, 2)/2]))
 	})
 	assert.Error(t, err)
 	assert.Equal(t, 2, calls, "all branches go by RetryStatusCodes")
