@@ -127,7 +127,7 @@ func TestWhatLasts(t *testing.T) {
 	} {
 		require.Error(t, err)
 		calls := 0
-		got := retry.Run(t.Context(), retry.Config{}, func(context.Context) error { calls++; return fmt.Errorf("wrapped: %w", err) })
+		got := retry.Run(t.Context(), soon, func(context.Context) error { calls++; return fmt.Errorf("wrapped: %w", err) })
 		assert.Equal(t, 1, calls, "%T %v", err, err)
 		assert.ErrorIs(t, got, err)
 		assert.True(t, retry.Retryable(retry.RetryAfter(err, 0)), "the caller knows better: %v", err)
