@@ -47,7 +47,7 @@ func Retryable(err error) bool {
 }
 
 // findings is what one walk through an error's tree brings to light. What is
-// inside of a mark of RetryAfter is not looked at, except for other marks.
+// inside of a mark of RetryAfter does not count, except for that of Permanent.
 type findings struct {
 	permanent bool             // marked so
 	marked    *retryAfterError // the first mark of RetryAfter
@@ -66,7 +66,7 @@ func examine(err error) (f findings) {
 // add goes down a branch of the tree; marked says that it is inside of a mark.
 func (f *findings) add(err error, marked bool) {
 	final := false
-	for err != nil && !isNil(err) {
+	for err != nil {
 		switch e := err.(type) {
 		case *permanentError:
 			f.permanent = true
@@ -79,6 +79,10 @@ func (f *findings) add(err error, marked bool) {
 			f.ended = f.ended || !marked
 			return // what is inside is about attempts long past
 		default:
+			if isNil(err) {
+				f.lasting = f.lasting || final
+				return
+			}
 			if !marked {
 				f.addStatus(err)
 				final = final || lasting(err)
@@ -151,12 +155,15 @@ func (f *findings) throttled() bool {
 }
 
 // walk visits err and all that it wraps, outermost first, until visit returns
-// false. It reports whether it came to the end. A nil pointer in the tree, whose
-// methods may panic, is not visited.
+// false. It reports whether it came to the end. A nil pointer in the tree is
+// visited, but not asked what it wraps: its methods may panic.
 func walk(err error, visit func(error) bool) bool {
-	for err != nil && !isNil(err) {
+	for err != nil {
 		if !visit(err) {
 			return false
+		}
+		if isNil(err) {
+			return true
 		}
 		several, one := unwrapped(err)
 		for _, branch := range several {
@@ -177,13 +184,16 @@ func is(err, target error) bool {
 			return false
 		}
 		matcher, ok := err.(interface{ Is(error) bool })
-		return !ok || !matcher.Is(target)
+		return !ok || isNil(err) || !matcher.Is(target)
 	})
 }
 
-// as is [errors.As] for a tree that may have nil pointers in it.
+// as is [errors.As] for a tree that may have nil pointers in it, and finds none.
 func as[T any](err error, target *T) bool {
 	return !walk(err, func(err error) bool {
+		if isNil(err) {
+			return true
+		}
 		found, ok := err.(T)
 		if ok {
 			*target = found

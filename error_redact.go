@@ -22,7 +22,7 @@ func redacted(err error) string {
 		return text
 	}
 	walk(err, func(err error) bool {
-		if e, ok := err.(*url.Error); ok && e.URL != "" {
+		if e, ok := err.(*url.Error); ok && e != nil && e.URL != "" {
 			if safe := redactURL(e.URL); safe != e.URL {
 				quoted := fmt.Sprintf("%q", e.URL)
 				text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], safe)
@@ -86,10 +86,11 @@ func (e *safeError) As(target any) bool {
 	found, ok := target.(**url.Error)
 	return ok && !walk(e.err, func(err error) bool {
 		inner, ok := err.(*url.Error)
-		if ok {
+		if ok && inner != nil {
 			*found = rebuiltURL(inner)
+			return false
 		}
-		return !ok
+		return true
 	})
 }
 

@@ -121,7 +121,7 @@ func (h *hop) unsent(err error) bool {
 	return !walk(err, func(err error) bool {
 		switch e := err.(type) {
 		case *net.OpError:
-			return e.Op != "dial" && e.Op != "proxyconnect"
+			return e == nil || e.Op != "dial" && e.Op != "proxyconnect"
 		case *net.DNSError:
 			return false
 		}
