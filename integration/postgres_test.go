@@ -1,0 +1,216 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// postgres starts a server with a data directory of its own.
+func postgres(t testing.TB) (*process, string) {
+	t.Helper()
+	bin := filepath.Dir(program(t, "postgres", "/usr/lib/postgresql/*/bin/postgres"))
+	dir, err := os.MkdirTemp("", "pg")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	who := asPostgres(t, dir)
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres", "--auth=trust", "-N")
+	initdb.SysProcAttr, initdb.Dir = who, dir
+	out, err := initdb.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	port := freePort(t)
+	url := fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable&connect_timeout=2", address(port))
+	p := start(t, func() *exec.Cmd {
+		cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-p", strconv.Itoa(port), "-k", dir, "-c", "fsync=off", "-c", "listen_addresses=127.0.0.1")
+		attributes := *who
+		cmd.SysProcAttr, cmd.Dir = &attributes, dir
+		return cmd
+	}, func(ctx context.Context) error {
+		conn, err := pgx.Connect(ctx, url)
+		if err == nil {
+			err = conn.Close(ctx)
+		}
+		return err
+	})
+	return p, url
+}
+
+// asPostgres: the server refuses to be run by root.
+func asPostgres(t testing.TB, dir string) *syscall.SysProcAttr {
+	if os.Geteuid() != 0 {
+		return new(syscall.SysProcAttr)
+	}
+	u, err := user.Lookup("postgres")
+	require.NoError(t, err)
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	require.NoError(t, os.Chown(dir, uid, gid))
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+}
+
+// outage is what a breaker said during the test.
+type outage struct {
+	mu      sync.Mutex
+	changes []retry.StateChange
+}
+
+func (o *outage) note(c retry.StateChange) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changes = append(o.changes, c)
+}
+
+func (o *outage) count(to retry.State) (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range o.changes {
+		if c.To == to {
+			n++
+		}
+	}
+	return n
+}
+
+// Twenty goroutines count up in a table, with one breaker; the server is stopped
+// and started. Each increment is done once or reported, the breaker opens and
+// closes once, and no goroutine is lost.
+func TestPostgresOutage(t *testing.T) {
+	server, url := postgres(t)
+	pool, err := pgxpool.New(t.Context(), url)
+	require.NoError(t, err)
+	defer pool.Close()
+	_, err = pool.Exec(t.Context(), "create table done (id bigint primary key)")
+	require.NoError(t, err)
+	before := count(t)
+
+	var seen outage
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{
+		Name: "postgres", RecoveryTimeout: 200 * time.Millisecond, OnStateChange: seen.note, IsFailure: PostgresFailure,
+	})
+	require.NoError(t, err)
+	cfg := retry.Config{
+		Name: "postgres", Breaker: breaker, WaitWhenOpen: true, InitialDelay: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond,
+		MaxRetries: 1000, AttemptTimeout: 2 * time.Second, MaxElapsed: time.Minute, RetryIf: PostgresRetryable,
+	}
+	var done, reported, next atomic.Int64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for !stop.Load() {
+				id := next.Add(1)
+				// The key makes it safe to repeat a commit whose fate is unknown.
+				err := retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+					_, err := pool.Exec(ctx, "insert into done values ($1) on conflict do nothing", id)
+					return err
+				})
+				if err != nil {
+					reported.Add(1)
+					t.Logf("%d: %v", id, err)
+					continue
+				}
+				done.Add(1)
+			}
+		})
+	}
+	at := func(n int64) {
+		t.Helper()
+		goal := done.Load() + n
+		require.Eventually(t, func() bool { return done.Load() >= goal }, 30*time.Second, time.Millisecond)
+	}
+	at(500)
+	server.stop(syscall.SIGINT) // a fast shutdown
+	require.Eventually(t, func() bool { return seen.count(retry.StateOpen) > 0 }, 30*time.Second, time.Millisecond)
+	server.start()
+	up := time.Now()
+	at(20)
+	recovered := time.Since(up)
+	at(500)
+	stop.Store(true)
+	wg.Wait()
+
+	var rows int64
+	require.NoError(t, pool.QueryRow(t.Context(), "select count(*) from done").Scan(&rows))
+	assert.Equal(t, next.Load(), done.Load()+reported.Load())
+	assert.Equal(t, done.Load(), rows)
+	assert.Zero(t, reported.Load())
+	assert.Equal(t, 1, seen.count(retry.StateClosed), "%v", seen.changes)
+	assert.Less(t, recovered, time.Second, "recovery")
+	t.Logf("%d done, recovered %v after the server", done.Load(), recovered.Round(time.Millisecond))
+	pool.Reset()
+	settled(t, before, 4)
+}
+
+// Transactions that the server serializes: a conflict is repeated with the whole
+// transaction, and the sum is right.
+func TestPostgresSerialization(t *testing.T) {
+	_, url := postgres(t)
+	pool, err := pgxpool.New(t.Context(), url)
+	require.NoError(t, err)
+	defer pool.Close()
+	_, err = pool.Exec(t.Context(), "create table account (id int primary key, balance int); insert into account values (1, 0)")
+	require.NoError(t, err)
+	var retries atomic.Int64
+	cfg := retry.Config{
+		InitialDelay: time.Millisecond, MaxDelay: 50 * time.Millisecond, Jitter: retry.FullJitter, MaxRetries: 200, RetryIf: PostgresRetryable,
+		OnRetry: func(_ context.Context, e retry.Event) {
+			retries.Add(1)
+			var conflict *pgconn.PgError
+			assert.ErrorAs(t, e.Err, &conflict)
+		},
+	}
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 10 {
+				assert.NoError(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+					return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
+						var balance int
+						if err := tx.QueryRow(ctx, "select balance from account where id = 1").Scan(&balance); err != nil {
+							return err
+						}
+						_, err := tx.Exec(ctx, "update account set balance = $1 where id = 1", balance+1)
+						return err
+					})
+				}))
+			}
+		})
+	}
+	wg.Wait()
+	var balance int
+	require.NoError(t, pool.QueryRow(t.Context(), "select balance from account").Scan(&balance))
+	assert.Equal(t, 100, balance)
+	assert.Positive(t, retries.Load(), "there were conflicts")
+
+	// What cannot change is one attempt, and no fault of the server.
+	for _, query := range []string{"select * from nothing", "insert into account values (1, 0)", "select 1/0", "syntax"} {
+		attempts := 0
+		err := retry.Run(t.Context(), cfg, func(ctx context.Context) error { attempts++; _, err := pool.Exec(ctx, query); return err })
+		assert.Equal(t, 1, attempts, "%v", err)
+		assert.False(t, PostgresFailure(err), "%v", err)
+	}
+	assert.False(t, PostgresRetryable(pgx.ErrNoRows))
+	assert.False(t, PostgresFailure(pgx.ErrNoRows))
+	var refused *net.OpError
+	_, err = pgx.Connect(t.Context(), "postgres://postgres@"+address(freePort(t))+"/postgres?sslmode=disable")
+	assert.True(t, errors.As(err, &refused) && PostgresRetryable(err) && PostgresFailure(err), "%v", err)
+}
