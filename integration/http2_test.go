@@ -51,11 +51,11 @@ func (s *http2Server) start(t testing.TB) *http.Server {
 // A server over HTTP/2 that is restarted gracefully (GOAWAY, then the listener
 // anew) under load: each job is done.
 func TestHTTP2GracefulRestart(t *testing.T) {
-	const n = 30000
+	const n = 10000
 	s := newHTTP2(t)
 	server := s.start(t)
 	client, err := retry.NewRetryableClient(&http.Client{Transport: s.pool, Timeout: 10 * time.Second},
-		retry.Config{InitialDelay: 5 * time.Millisecond, MaxRetries: 20})
+		retry.Config{InitialDelay: 5 * time.Millisecond, MaxDelay: 50 * time.Millisecond, MaxRetries: 200})
 	require.NoError(t, err)
 	finished := make(chan struct{})
 	go func() {
@@ -68,7 +68,7 @@ func TestHTTP2GracefulRestart(t *testing.T) {
 		case <-finished:
 			running = false
 		case <-time.After(100 * time.Millisecond): // between restarts
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			_ = server.Shutdown(ctx)
 			cancel()
 			server = s.start(t)
