@@ -121,13 +121,13 @@ func TestRedisReadOnlyIsAskedAgain(t *testing.T) {
 	_, addr := redisServer(t)
 	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
 	defer client.Close()
-	require.NoError(t, client.SlaveOf(t.Context(), "127.0.0.1", strconv.Itoa(freePort(t))).Err()) // a replica is read-only
+	require.NoError(t, client.ReplicaOf(t.Context(), "127.0.0.1", strconv.Itoa(freePort(t))).Err()) // a replica is read-only
 	cfg := recipeConfig
 	cfg.RetryIf = RedisRetryable
 	attempts := 0
 	require.NoError(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error {
 		if attempts++; attempts == 2 {
-			assert.NoError(t, client.SlaveOf(ctx, "no", "one").Err())
+			assert.NoError(t, client.ReplicaOf(ctx, "no", "one").Err())
 		}
 		return client.Set(ctx, "k", "v", 0).Err()
 	}))
