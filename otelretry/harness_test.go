@@ -103,7 +103,7 @@ func key(name string, set attribute.Set) string {
 		if k := string(a.Key); k == "server.address" || k == "server.port" {
 			continue
 		}
-		parts = append(parts, a.Value.Emit())
+		parts = append(parts, a.Value.String())
 	}
 	return name + "{" + strings.Join(parts, ",") + "}"
 }
@@ -139,7 +139,7 @@ func attrs(all []attribute.KeyValue) string {
 		switch k := string(a.Key); k {
 		case "retry.name", "server.address", "server.port", "url.full", "http.request.method", "network.protocol.version":
 		default:
-			fmt.Fprintf(&b, " %s=%s", k[strings.LastIndex(k, ".")+1:], a.Value.Emit())
+			fmt.Fprintf(&b, " %s=%s", k[strings.LastIndex(k, ".")+1:], a.Value.String())
 		}
 	}
 	return b.String()
