@@ -36,8 +36,8 @@
 // the same name are added up: retry.breaker.state counts them, and of pauses that
 // remain the longest is shown.
 //
-// Names are those of the Config, or of the host in a client; of more than
-// [maxNames] of them the rest share the name "_OTHER".
+// Names are those of the Config, or of the host in a client; beyond a thousand of
+// them the rest share the name "_OTHER".
 //
 // # Traces
 //

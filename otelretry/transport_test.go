@@ -3,6 +3,7 @@ package otelretry_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -204,3 +205,40 @@ func TestTransportPassesErrorsOn(t *testing.T) {
 type failingTransport struct{ err error }
 
 func (f failingTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
+
+// A body that cannot be sent again, and a base transport that panics, are
+// reported as what they are; a Config that is wrong makes no call.
+func TestRequestsThatEndOtherwise(t *testing.T) {
+	p := newProbe(t)
+	cfg := p.instrument(retry.Config{Name: "x", InitialDelay: time.Microsecond})
+	client, err := retry.NewRetryableClient(&http.Client{Transport: readsBody{&answers{statuses: []int{503}}}}, cfg,
+		append(otelretry.Options(p.opts...), retry.ReplayBuffer(0))...)
+	require.NoError(t, err)
+	_, err = client.Post(context.Background(), "http://a.test/", "text/plain", io.LimitReader(strings.NewReader("body"), 4))
+	require.ErrorIs(t, err, retry.ErrBodyNotReplayable)
+	assert.Equal(t, 1.0, p.metrics()["retry.calls{x,body_not_replayable}"])
+
+	client, err = retry.NewRetryableClient(&http.Client{Transport: panicking{}}, cfg, otelretry.Options(p.opts...)...)
+	require.NoError(t, err)
+	assert.PanicsWithValue(t, "x", func() { _, _ = client.Get(context.Background(), "http://a.test/") })
+	assert.Equal(t, 1.0, p.metrics()["retry.calls{x,abandoned}"])
+	assert.Equal(t, 0.0, p.metrics()["retry.active_calls{x}"])
+	p.tree() // every span has ended
+
+	wrong := cfg
+	wrong.MaxRetries = -7
+	require.ErrorIs(t, retry.Run(context.Background(), wrong, failing(0, nil)), retry.ErrInvalidConfig)
+	assert.Equal(t, 2.0, p.metrics()["#retry.call.attempts{x}"])
+}
+
+type readsBody struct{ base http.RoundTripper }
+
+func (r readsBody) RoundTrip(req *http.Request) (*http.Response, error) {
+	_, _ = io.Copy(io.Discard, req.Body)
+	req.Body.Close()
+	return r.base.RoundTrip(req)
+}
+
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("x") }
