@@ -204,6 +204,7 @@ type CircuitBreaker struct {
 
 	mu        sync.Mutex // guards the fields below, and the periods' counts where they say so
 	last      error      // the last failure, as it may be kept
+	rejected  int64      // calls, in the periods that have ended
 	window    *window    // nil without rates
 	listeners *listeners // nil until there is something to tell
 	waiters   *waiters   // nil until somebody waits for calls to pass
@@ -243,6 +244,12 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	if rated {
 		b.window = newWindow(cfg)
 	}
+}
+
+// Name returns the name that it was given.
+func (b *CircuitBreaker) Name() string {
+	b.period() // a zero breaker is about to get its settings
+	return b.name
 }
 
 // period returns the period under way.

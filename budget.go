@@ -19,6 +19,8 @@ type Budget struct {
 	balance atomic.Int64 // in units, between 0 and limit
 	perCall int64
 	limit   int64
+
+	refusals atomic.Int64
 }
 
 // unit is what part of a retry a budget counts in.
@@ -63,11 +65,19 @@ func (b *Budget) add(n int64) {
 	}
 }
 
+// Balance returns how many retries are left, with the fraction that is on its
+// way to the next one.
+func (b *Budget) Balance() float64 { return float64(b.balance.Load()) / unit }
+
+// Refusals returns how many retries were refused so far.
+func (b *Budget) Refusals() int64 { return b.refusals.Load() }
+
 // withdraw takes a retry, if there is one.
 func (b *Budget) withdraw() bool {
 	for {
 		old := b.balance.Load()
 		if old < unit {
+			b.refusals.Add(1)
 			return false
 		}
 		if b.balance.CompareAndSwap(old, old-unit) {

@@ -110,6 +110,24 @@ type Config struct {
 	// Limiter is waited for by every attempt: a *rate.Limiter, for example.
 	Limiter Limiter
 
+	// OnStart is called when a call with a valid Config begins, before anything
+	// else. The context it returns, unless nil, is the call's from then on: for
+	// its waits, its attempts and the other hooks. It must be derived from the
+	// one given. It is the place for the span of a trace. If it panics, the call
+	// has not begun, and OnDone is not called.
+	OnStart func(context.Context, Event) context.Context
+
+	// OnAttempt is called when an attempt begins, after all that it waits for:
+	// Event.Attempt is its number, 1 for the first, Event.Err the failure before
+	// it. The context it returns, unless nil, is the attempt's; it must be
+	// derived from the one given.
+	OnAttempt func(context.Context, Event) context.Context
+
+	// OnAttemptDone is called when an attempt has ended, also if the function
+	// panicked or called runtime.Goexit, with the context that OnAttempt
+	// returned: Event.Err is what came of it, nil for a success.
+	OnAttemptDone func(context.Context, Event)
+
 	// OnRetry is called after each failed attempt that another one follows,
 	// before the wait: Event.Attempt is the number of the failed attempt,
 	// Event.Delay the wait, Event.Err the failure. It may cancel the context.
@@ -143,9 +161,10 @@ type Config struct {
 	Rand func() float64
 }
 
-// Event is what [Config.OnRetry], [Config.OnDone] and [Config.OnWait] are told.
+// Event is what the hooks of a [Config] are told.
 type Event struct {
 	Name    string
+	Method  string        `json:",omitempty"` // of the request; empty outside of HTTP
 	Attempt int           // attempts so far; 0 if none was made
 	Delay   time.Duration // the wait; 0 in OnDone
 	Elapsed time.Duration // since the call began

@@ -19,6 +19,7 @@ const (
 	outcomeNotReplayable     = "body_not_replayable"
 	outcomeLimiter           = "limiter"
 	outcomeInvalid           = "invalid"
+	outcomeAbandoned         = "abandoned"
 )
 
 // Outcome returns a label for how a call ended, given the error that [Do], a
@@ -35,6 +36,7 @@ const (
 //	body_not_replayable   the request's body could not be sent again
 //	limiter               the Limiter refused
 //	invalid               a setting or an argument is wrong
+//	abandoned             it panicked or called runtime.Goexit: in a hook only
 func Outcome(err error) string {
 	if err == nil {
 		return outcomeOK
@@ -71,6 +73,7 @@ func labelOf(err error) string {
 		{ErrRetryAfterTooLong, outcomeRetryAfterTooLong},
 		{ErrBodyNotReplayable, outcomeNotReplayable},
 		{ErrInvalidConfig, outcomeInvalid},
+		{errAbandoned, outcomeAbandoned},
 	} {
 		if is(err, known.err) {
 			return known.label

@@ -45,6 +45,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	defer host.inUse.Add(-1)
 	h := hop{t: t, host: host, req: req}
+	h.call.method = methodOf(req)
 	h.prepare()
 	ctx, cancel := withLegacyCancel(req)
 	defer cancel()
@@ -164,6 +165,9 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 // which changes nothing and sends it anew itself when it must.
 func (h *hop) asItIs() bool {
 	req := h.req
+	if h.host.cfg.OnStart != nil || h.host.cfg.OnAttempt != nil { // its context is another
+		return false
+	}
 	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && RetryCount(req.Context()) == 0 &&
 		req.Header != nil && !h.adds() && (req.Body == nil || req.Body == http.NoBody || h.inMemory())
 }

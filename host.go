@@ -154,6 +154,9 @@ func (h *host) configure(c *core, req *http.Request) {
 		if h.cfg.Gate == nil && !c.noPause {
 			h.cfg.Gate = NewGate(h.cfg.Clock)
 		}
+		if c.onHost != nil && h.err == nil {
+			c.onHost(key, h.cfg)
+		}
 	}
 	h.attemptTimeout, h.cfg.AttemptTimeout = h.cfg.AttemptTimeout, 0
 }

@@ -96,6 +96,8 @@ type Option func(*options)
 
 type options struct {
 	perHost        func(string, *Config)
+	onHost         func(string, Config)
+	wrap           func(http.RoundTripper) http.RoundTripper
 	hostKey        func(*http.Request) string
 	check          func(*http.Response) error
 	replayBuffer   int64
@@ -111,6 +113,33 @@ type options struct {
 // is open.
 func PerHost(configure func(host string, cfg *Config)) Option {
 	return func(o *options) { o.perHost = configure }
+}
+
+// OnHost adds a hook that is called once for each host, with the settings that
+// it was given in the end: to observe its Breaker, Gate and Budget, or to share
+// their state. A host that was forgotten is told of again.
+func OnHost(fn func(host string, cfg Config)) Option {
+	return func(o *options) {
+		if before := o.onHost; before != nil && fn != nil {
+			o.onHost = func(host string, cfg Config) { before(host, cfg); fn(host, cfg) }
+		} else if fn != nil {
+			o.onHost = fn
+		}
+	}
+}
+
+// WrapTransport puts a RoundTripper of the caller's around the base transport, so
+// that it sees each attempt: to sign, trace or log it. What net/http's own
+// transport reports is judged as it is without. Of several, the first is the
+// innermost.
+func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
+	return func(o *options) {
+		if before := o.wrap; before != nil && wrap != nil {
+			o.wrap = func(base http.RoundTripper) http.RoundTripper { return wrap(before(base)) }
+		} else if wrap != nil {
+			o.wrap = wrap
+		}
+	}
 }
 
 // HostKey sets what counts as one host, for [PerHost] and the shared pause. The
@@ -194,6 +223,10 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, error) {
 		}
 	}
 	var p problems
+	if c.wrap != nil {
+		c.base = c.wrap(c.base)
+		p.require(c.base != nil, "WrapTransport", c.base, "a RoundTripper")
+	}
 	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
 	p.require(c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
 	if err := errors.Join(cfg.Validate(), p.join(of("Option"))); err != nil {

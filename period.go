@@ -157,8 +157,10 @@ func (b *CircuitBreaker) settle(ctx context.Context, cfg *Config, from pass, r r
 // that are still to come. It is the only writer of the state. b.mu must be held,
 // and released by unlock, which tells of the change.
 func (b *CircuitBreaker) transition(next *period, err error, now time.Time) *period {
-	from, to := b.current.Load().state(), next.state()
+	ended := b.current.Load()
+	from, to := ended.state(), next.state()
 	b.current.Store(next)
+	b.rejected += ended.rejections()
 	if b.window != nil {
 		b.window.clear()
 	}
@@ -170,6 +172,27 @@ func (b *CircuitBreaker) transition(next *period, err error, now time.Time) *per
 		}
 	}
 	return next
+}
+
+// Rejections returns how many calls were rejected so far. Other than the count
+// in a [Snapshot] it goes on over all changes of state.
+func (b *CircuitBreaker) Rejections() int64 {
+	b.period()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rejected + b.current.Load().rejections()
+}
+
+// rejections counts those of one period. The breaker's mu must be held.
+func (p *period) rejections() int64 {
+	switch {
+	case p.open != nil:
+		calls, _ := p.tally.sums()
+		return int64(calls)
+	case p.halfOpen != nil:
+		return p.halfOpen.rejections
+	}
+	return 0
 }
 
 // State returns the state as of now. An open breaker whose time is over is

@@ -101,6 +101,7 @@ func Wrap[A, T any](cfg Config, fn func(context.Context, A) (T, error)) func(con
 type call struct {
 	start    time.Time // zero until somebody may ask for it
 	attempts int
+	method   string        // of the request, if it is one
 	last     error         // what the last attempt returned
 	backoff  time.Duration // the last one, as the curve drew it
 	taken    bool          // from the budget, for a retry that has not begun yet
@@ -114,6 +115,9 @@ type call struct {
 func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) error, discard func()) error {
 	if cfg.timed() {
 		c.start = cfg.now()
+	}
+	if cfg.OnStart != nil {
+		ctx = orElse(cfg.OnStart(ctx, c.event(cfg, "", 0)), ctx)
 	}
 	defer c.leave(ctx, cfg)
 	for {
@@ -168,7 +172,8 @@ func (c *Config) plain(ctx context.Context) bool {
 // timed reports whether Elapsed must count from the very start.
 func (c *Config) timed() bool {
 	return c.MaxElapsed|c.AttemptTimeout > 0 || c.Clock != nil ||
-		c.OnRetry != nil || c.OnDone != nil || c.OnWait != nil || c.Logger != nil
+		c.OnRetry != nil || c.OnDone != nil || c.OnWait != nil || c.Logger != nil ||
+		c.OnStart != nil || c.OnAttempt != nil || c.OnAttemptDone != nil
 }
 
 // attempt calls fn once, under the attempt's context and the breaker's eyes.
@@ -184,6 +189,9 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context
 		if RetryCount(ctx) != 0 { // of a Do around this one
 			ctx = c.contexts.next(ctx, 0)
 		}
+	}
+	if cfg.OnAttempt != nil || cfg.OnAttemptDone != nil {
+		return c.observed(ctx, cfg, p, fn)
 	}
 	if cfg.Breaker == nil && cfg.AttemptTimeout == 0 {
 		return fn(ctx)

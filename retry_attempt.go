@@ -2,6 +2,33 @@ package retry
 
 import "context"
 
+// observed is guarded for an attempt that hooks are told of. They are called
+// with the breaker's pass in hand, so that a panic of theirs gives it back.
+func (c *call) observed(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
+	return guarded(ctx, cfg, p, func(ctx context.Context) (err error) {
+		event := c.event(cfg, "", 0)
+		if cfg.OnAttempt != nil {
+			ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
+		}
+		if cfg.OnAttemptDone != nil {
+			err = errAbandoned
+			defer func() {
+				event.Elapsed, event.Err = c.elapsed(cfg), unmarked(err)
+				cfg.OnAttemptDone(ctx, event)
+			}()
+		}
+		err = fn(ctx)
+		return err
+	})
+}
+
+func orElse(ctx, otherwise context.Context) context.Context {
+	if ctx == nil {
+		return otherwise
+	}
+	return ctx
+}
+
 // RetryCount returns how many attempts went before the one that ctx was given
 // to: 0 in the first attempt of a [Do] or a request, and outside of any; 1 in
 // the first retry. It is what OpenTelemetry calls http.request.resend_count.

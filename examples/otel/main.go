@@ -1,0 +1,135 @@
+// Command otel shows what package otelretry reports: it calls a service of its
+// own, on loopback, that misbehaves on purpose for half a minute, and prints the
+// metrics and the trace of one call. Meanwhile it serves the metrics as
+// Prometheus wants them:
+//
+//	go run ./examples/otel
+//	go run ./examples/otel -for 10m -listen 127.0.0.1:9464
+//
+// What there is to learn is in newClient and in newTelemetry.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/otelretry"
+)
+
+const parallel = 4 // callers at a time
+
+func main() {
+	duration := flag.Duration("for", 30*time.Second, "how long to run")
+	listen := flag.String("listen", "127.0.0.1:0", "where to serve the metrics")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Stdout, *duration, *listen, prometheus.NewRegistry()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, w io.Writer, duration time.Duration, listen string, registry *prometheus.Registry) error {
+	ctx, cancel := context.WithTimeout(ctx, duration)
+	defer cancel()
+	var sample sample
+	if err := newTelemetry(registry, &sample); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), ReadHeaderTimeout: 5 * time.Second}
+	go server.Serve(listener)
+	defer server.Close()
+	fmt.Fprintf(w, "Metrics at http://%s/ for %v.\n", listener.Addr(), duration)
+
+	service := newService(duration)
+	defer service.Close()
+	client, err := newClient(duration)
+	if err != nil {
+		return err
+	}
+	var callers sync.WaitGroup
+	for range parallel {
+		callers.Go(func() { call(ctx, client, service.URL) })
+	}
+	callers.Wait()
+	if err := printMetrics(w, registry); err != nil {
+		return err
+	}
+	sample.print(w)
+	return nil
+}
+
+// newTelemetry sets the providers of the process, as a service does in main.
+func newTelemetry(registry *prometheus.Registry, spans trace.SpanProcessor) error {
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo())
+	if err != nil {
+		return err
+	}
+	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(exporter)))
+	otel.SetTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(spans)))
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+	return nil
+}
+
+// newClient returns a client that reports all it does. Its times fit a service
+// that changes its mood every few seconds.
+func newClient(duration time.Duration) (*retry.RetryableClient, error) {
+	budget, err := retry.NewBudget(0.3, 5)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := otelretry.Instrument(retry.Config{
+		Name:         "genes",
+		MaxRetries:   3,
+		InitialDelay: duration / 1000,
+		MaxDelay:     duration / 100,
+		Budget:       budget,
+	})
+	if err != nil {
+		return nil, err
+	}
+	perHost := retry.PerHost(func(host string, cfg *retry.Config) {
+		cfg.Breaker, err = retry.NewCircuitBreaker(retry.BreakerConfig{Name: host, RecoveryTimeout: duration / 20})
+	})
+	client, wrong := retry.NewRetryableClient(&http.Client{Timeout: time.Second}, cfg, append(otelretry.Options(), perHost)...)
+	if wrong != nil {
+		return nil, wrong
+	}
+	return client, err
+}
+
+// call asks for genes until ctx is done.
+func call(ctx context.Context, client *retry.RetryableClient, url string) {
+	for ctx.Err() == nil {
+		resp, err := client.Get(ctx, url+"/BRCA1?key=secret")
+		if err == nil {
+			resp.Body.Close()
+		}
+		select { // a pace that a person can watch
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,211 @@
+// Package otelretry tells OpenTelemetry what package retry does: metrics, traces,
+// and logs that find their trace.
+//
+//	cfg, err := otelretry.Instrument(retry.Config{Name: "ensembl"})
+//	gene, err := retry.Do(ctx, cfg, fetch)
+//
+//	client, err := retry.NewRetryableClient(base, cfg, otelretry.Options()...)
+//
+// Set the global providers of OpenTelemetry first, or name others with
+// [WithMeterProvider] and [WithTracerProvider]. Without any, nothing is recorded.
+//
+// # Metrics
+//
+//	retry.calls                  counter    {call}      retry.name, retry.outcome
+//	retry.active_calls           up-down    {call}      retry.name
+//	retry.call.duration          histogram  s           retry.name, retry.outcome
+//	retry.call.attempts          histogram  {attempt}   retry.name
+//	retry.retries                counter    {retry}     retry.name
+//	retry.wait.duration          histogram  s           retry.name, retry.wait.reason
+//	retry.breaker.state          up-down    {breaker}   retry.breaker.name, retry.breaker.state
+//	retry.breaker.changes        counter    {change}    retry.breaker.name, retry.breaker.state
+//	retry.breaker.rejections     counter    {rejection} retry.breaker.name
+//	retry.gate.pauses            counter    {pause}     retry.gate.name
+//	retry.gate.pause.duration    counter    s           retry.gate.name
+//	retry.gate.pause.remaining   gauge      s           retry.gate.name
+//	retry.budget.balance         gauge      {retry}     retry.budget.name
+//	retry.budget.refusals        counter    {refusal}   retry.budget.name
+//	http.client.request.duration histogram  s           of each attempt, see [NewTransport]
+//
+// retry.outcome is what [retry.Outcome] says, retry.wait.reason a [retry.Why].
+// retry.breaker.state is "closed", "open" or "half_open": the state that there
+// is counts 1, the others 0; in retry.breaker.changes it is the new state. A wait
+// is recorded when it is announced, in its full length, though a context may cut
+// it short; one that becomes longer is announced again, with what is left of it.
+// A pause that is lengthened is still one pause. Breakers, gates and budgets with
+// the same name are added up: retry.breaker.state counts them, and of pauses that
+// remain the longest is shown.
+//
+// Names are those of the Config, or of the host in a client; beyond a thousand of
+// them the rest share the name "_OTHER".
+//
+// # Traces
+//
+// Each call has a span, named after the Config, with the outcome and the number
+// of attempts, and an event for each retry and each wait. Each attempt of a
+// [retry.Do] has a child span; in a client each attempt has the span of an HTTP
+// client, with http.request.resend_count. See [NewTransport], also for otelhttp.
+//
+// Texts of errors go into spans as package retry writes them, without the
+// secrets of URLs.
+package otelretry
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+
+	"github.com/jonboulle/clockwork"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/retryutils/retry"
+)
+
+const scope = "github.com/retryutils/retry/otelretry"
+
+// Option says where to report to.
+type Option func(*settings)
+
+type settings struct {
+	meters     metric.MeterProvider
+	tracers    trace.TracerProvider
+	propagator propagation.TextMapPropagator
+	clock      clockwork.Clock
+	noAttempts bool
+}
+
+// WithMeterProvider reports metrics to p; the default is the global provider.
+func WithMeterProvider(p metric.MeterProvider) Option { return func(s *settings) { s.meters = p } }
+
+// WithTracerProvider reports spans to p; the default is the global provider.
+func WithTracerProvider(p trace.TracerProvider) Option { return func(s *settings) { s.tracers = p } }
+
+// WithPropagator sends the trace along with requests as p does; the default is
+// the global propagator.
+func WithPropagator(p propagation.TextMapPropagator) Option {
+	return func(s *settings) { s.propagator = p }
+}
+
+// WithClock is for [ObserveGate], and for a gate on another clock than the real
+// one: pauses are measured by it.
+func WithClock(clock clockwork.Clock) Option { return func(s *settings) { s.clock = clock } }
+
+// WithoutAttemptSpans makes no spans for attempts: for functions and clients
+// that make their own, as with otelhttp.
+func WithoutAttemptSpans() Option { return func(s *settings) { s.noAttempts = true } }
+
+func settingsOf(opts []Option) settings {
+	var s settings
+	for _, option := range opts {
+		if option != nil {
+			option(&s)
+		}
+	}
+	if s.meters == nil {
+		s.meters = otel.GetMeterProvider()
+	}
+	if s.tracers == nil {
+		s.tracers = otel.GetTracerProvider()
+	}
+	if s.propagator == nil {
+		s.propagator = otel.GetTextMapPropagator()
+	}
+	return s
+}
+
+// Instrument returns cfg with hooks that report its calls, added to those that
+// are there, and observes its Breaker, Gate and Budget, those under its Name. A
+// Config that is instrumented already gets no second set of hooks. Hooks of the
+// caller's that put a span of their own into a call's context belong into cfg
+// before. The error is that of the meter, if it cannot make an instrument.
+func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
+	s := settingsOf(opts)
+	m, err := metersOf(s.meters)
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Clock != nil && s.clock == nil {
+		s.clock = cfg.Clock
+	}
+	m.observe(cfg.Name, cfg, s.clock)
+	if instrumented(cfg) {
+		return cfg, nil
+	}
+	h := &hooks{m: m, tracer: s.tracers.Tracer(scope), noAttempts: s.noAttempts, inner: cfg, own: m.series(cfg.Name)}
+	cfg.OnStart, cfg.OnDone = h.onStart, h.onDone
+	cfg.OnRetry, cfg.OnWait = h.onRetry, h.onWait
+	cfg.OnAttempt, cfg.OnAttemptDone = h.onAttempt, h.onAttemptDone
+	return cfg, nil
+}
+
+// instrumented tells our hooks from others by their code: it is one for all
+// Configs.
+func instrumented(cfg retry.Config) bool {
+	return cfg.OnDone != nil && reflect.ValueOf(cfg.OnDone).Pointer() == reflect.ValueOf((*hooks)(nil).onDone).Pointer()
+}
+
+// Options are for a client whose Config is instrumented: they observe the
+// Breaker, the Gate and the Budget of each host under the host's name, and put
+// [NewTransport] beneath the retries, unless [WithoutAttemptSpans] is given. Both
+// are options of package retry; others, such as PerHost, go beside them.
+//
+// What the meter refuses to make is told to the error handler of OpenTelemetry.
+func Options(opts ...Option) []retry.Option {
+	s := settingsOf(opts)
+	m, err := metersOf(s.meters)
+	if err != nil {
+		otel.Handle(err)
+		return nil
+	}
+	options := []retry.Option{retry.OnHost(func(host string, cfg retry.Config) {
+		clock := s.clock
+		if cfg.Clock != nil {
+			clock = cfg.Clock
+		}
+		m.observe(host, cfg, clock)
+	})}
+	if !s.noAttempts {
+		options = append(options, retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
+			return newTransport(base, s, m)
+		}))
+	}
+	return options
+}
+
+// ObserveBreaker reports the state, the changes and the rejections of b, under
+// its name. To be observed does not keep it in memory. One that is observed
+// already is not observed twice.
+func ObserveBreaker(b *retry.CircuitBreaker, opts ...Option) error {
+	return observeWith(opts, func(m *meters, _ clockwork.Clock) { m.observeBreaker(b, b.Name()) })
+}
+
+// ObserveGate reports the pauses of g. It is otherwise as [ObserveBreaker].
+func ObserveGate(name string, g *retry.Gate, opts ...Option) error {
+	return observeWith(opts, func(m *meters, clock clockwork.Clock) { m.observeGate(g, name, clock) })
+}
+
+// ObserveBudget reports what is left of b, and what it refused. It is otherwise
+// as [ObserveBreaker].
+func ObserveBudget(name string, b *retry.Budget, opts ...Option) error {
+	return observeWith(opts, func(m *meters, _ clockwork.Clock) { m.observeBudget(b, name) })
+}
+
+func observeWith(opts []Option, observe func(*meters, clockwork.Clock)) error {
+	s := settingsOf(opts)
+	m, err := metersOf(s.meters)
+	if err == nil {
+		observe(m, s.clock)
+	}
+	return err
+}
+
+// orElse is ctx, or what else where a hook returned none.
+func orElse(ctx, otherwise context.Context) context.Context {
+	if ctx == nil {
+		return otherwise
+	}
+	return ctx
+}

@@ -1,0 +1,203 @@
+package otelretry
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/retryutils/retry"
+)
+
+// transport makes the span of each attempt, and measures it.
+type transport struct {
+	base       http.RoundTripper
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+	m          *meters
+}
+
+// NewTransport returns a RoundTripper over base that reports each request by the
+// semantic conventions for HTTP clients: a span, with http.request.resend_count
+// for a retry, and http.client.request.duration. It sends the trace and the
+// baggage along. It belongs beneath the retries, where [Options] puts it. nil is
+// http.DefaultTransport.
+//
+// URLs have neither user information nor the values of the query. A span ends
+// when the response's header is there.
+//
+// With otelhttp beneath the retries, give [Options] WithoutAttemptSpans and put
+// [ResendCount] beneath otelhttp: its spans are those of the attempts then.
+func NewTransport(base http.RoundTripper, opts ...Option) (http.RoundTripper, error) {
+	s := settingsOf(opts)
+	m, err := metersOf(s.meters)
+	if err != nil {
+		return nil, err
+	}
+	return newTransport(base, s, m), nil
+}
+
+func newTransport(base http.RoundTripper, s settings, m *meters) *transport {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	return &transport{base: base, tracer: s.tracers.Tracer(scope), propagator: s.propagator, m: m}
+}
+
+// RoundTrip sends req; see NewTransport.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	method, original := knownMethod(req.Method)
+	name := method
+	if original != "" {
+		name = "HTTP"
+	}
+	ctx, span := t.tracer.Start(req.Context(), name, trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End() // a panic of base included
+	if span.IsRecording() {
+		span.SetAttributes(requestAttributes(req, method, original)...)
+	}
+	sent := req.WithContext(ctx)
+	if len(t.propagator.Fields()) > 0 {
+		sent.Header = req.Header.Clone()
+		if sent.Header == nil {
+			sent.Header = make(http.Header)
+		}
+		t.propagator.Inject(ctx, propagation.HeaderCarrier(sent.Header))
+	}
+	began := time.Now()
+	resp, err := t.base.RoundTrip(sent)
+	took := time.Since(began)
+	if span.IsRecording() {
+		setResult(span, resp, err)
+	}
+	attrs := append(make([]attribute.KeyValue, 0, 6), semconv.HTTPRequestMethodKey.String(method))
+	attrs = append(attrs, serverAttributes(req.URL)...)
+	attrs = append(attrs, resultAttributes(resp, err)...)
+	t.m.requests.Record(ctx, took.Seconds(), metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	return resp, err
+}
+
+// CloseIdleConnections closes those of the base transport.
+func (t *transport) CloseIdleConnections() { closeIdle(t.base) }
+
+func closeIdle(base http.RoundTripper) {
+	if c, ok := base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// knownMethod is the value of http.request.method, and of its original where
+// that is not the same.
+func knownMethod(method string) (known, original string) {
+	switch method {
+	case "":
+		return http.MethodGet, ""
+	case http.MethodConnect, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions,
+		http.MethodPatch, http.MethodPost, http.MethodPut, http.MethodTrace, "QUERY":
+		return method, ""
+	}
+	return otherName, method
+}
+
+func requestAttributes(req *http.Request, method, original string) []attribute.KeyValue {
+	attrs := append(make([]attribute.KeyValue, 0, 6), semconv.HTTPRequestMethodKey.String(method))
+	if original != "" {
+		attrs = append(attrs, semconv.HTTPRequestMethodOriginal(original))
+	}
+	attrs = append(attrs, semconv.URLFull(safeURL(req.URL)))
+	attrs = append(attrs, serverAttributes(req.URL)...)
+	if n := retry.RetryCount(req.Context()); n > 0 {
+		attrs = append(attrs, semconv.HTTPRequestResendCount(n))
+	}
+	return attrs
+}
+
+func serverAttributes(u *url.URL) []attribute.KeyValue {
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		port = map[string]int{"http": 80, "https": 443}[u.Scheme]
+	}
+	return []attribute.KeyValue{semconv.ServerAddress(u.Hostname()), semconv.ServerPort(port)}
+}
+
+func resultAttributes(resp *http.Response, err error) []attribute.KeyValue {
+	switch {
+	case err != nil:
+		return []attribute.KeyValue{semconv.ErrorTypeKey.String(errorType(err))}
+	case resp == nil:
+		return nil
+	case resp.StatusCode >= 400:
+		return []attribute.KeyValue{
+			semconv.HTTPResponseStatusCode(resp.StatusCode), semconv.ErrorTypeKey.String(strconv.Itoa(resp.StatusCode)),
+		}
+	}
+	return []attribute.KeyValue{semconv.HTTPResponseStatusCode(resp.StatusCode)}
+}
+
+// setResult gives the span its end. The status of a client's span is an error
+// from 400 on, without a text, because the status says it.
+func setResult(span trace.Span, resp *http.Response, err error) {
+	span.SetAttributes(resultAttributes(resp, err)...)
+	switch {
+	case err != nil:
+		span.SetStatus(codes.Error, textOf(err))
+	case resp != nil && resp.StatusCode >= 400:
+		span.SetStatus(codes.Error, "")
+	}
+}
+
+// safeURL is u without user information, query values and fragment.
+func safeURL(u *url.URL) string {
+	if u.Opaque != "" {
+		return u.Scheme + ":" + hidden
+	}
+	safe := *u
+	if safe.User != nil {
+		safe.User = url.UserPassword(hidden, hidden)
+	}
+	safe.Fragment, safe.RawFragment = "", ""
+	if safe.RawQuery != "" {
+		pairs := strings.Split(safe.RawQuery, "&")
+		for i, pair := range pairs {
+			if name, _, ok := strings.Cut(pair, "="); ok {
+				pairs[i] = name + "=" + hidden
+			} else if pair != "" {
+				pairs[i] = hidden
+			}
+		}
+		safe.RawQuery = strings.Join(pairs, "&")
+	}
+	return safe.String()
+}
+
+// hidden is what the semantic conventions want in the place of secrets.
+const hidden = "REDACTED"
+
+// ResendCount returns a RoundTripper that adds http.request.resend_count to the
+// span that each retry finds itself in. It belongs beneath a transport that
+// makes spans, such as otelhttp. nil is http.DefaultTransport.
+func ResendCount(base http.RoundTripper) http.RoundTripper {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	return resendCount{base}
+}
+
+type resendCount struct{ base http.RoundTripper }
+
+func (t resendCount) RoundTrip(req *http.Request) (*http.Response, error) {
+	if n := retry.RetryCount(req.Context()); n > 0 {
+		trace.SpanFromContext(req.Context()).SetAttributes(semconv.HTTPRequestResendCount(n))
+	}
+	return t.base.RoundTrip(req)
+}
+
+func (t resendCount) CloseIdleConnections() { closeIdle(t.base) }

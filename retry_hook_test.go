@@ -1,0 +1,206 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+type hookKey struct{}
+
+// hooked is a Config whose hooks write down their names, and mark the contexts
+// that they return.
+func hooked(told *[]string) retry.Config {
+	tell := func(name string) func(context.Context, retry.Event) {
+		return func(ctx context.Context, e retry.Event) {
+			mark, _ := ctx.Value(hookKey{}).(string)
+			line := name + " " + mark
+			if e.Err != nil {
+				line += ": " + retry.Outcome(e.Err)
+			}
+			*told = append(*told, line)
+		}
+	}
+	mark := func(name string) func(context.Context, retry.Event) context.Context {
+		tell := tell(name)
+		return func(ctx context.Context, e retry.Event) context.Context {
+			tell(ctx, e)
+			return context.WithValue(ctx, hookKey{}, name)
+		}
+	}
+	return retry.Config{
+		MaxRetries: 1, OnStart: mark("start"), OnAttempt: mark("attempt"), OnAttemptDone: tell("attempt done"),
+		OnRetry: tell("retry"), OnWait: tell("wait"), OnDone: tell("done"),
+	}
+}
+
+// The hooks surround what they are named after, and the contexts of OnStart and
+// OnAttempt reach all that is within.
+func TestHooksSurroundCallAndAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		cfg := hooked(&told)
+		err := retry.Run(context.Background(), cfg, func(ctx context.Context) error {
+			assert.Equal(t, "attempt", ctx.Value(hookKey{}))
+			return errors.New("no")
+		})
+		require.ErrorIs(t, err, retry.ErrMaxRetries)
+		assert.Equal(t, []string{
+			"start ", "attempt start", "attempt done attempt: permanent", "retry start: permanent", "wait start: permanent",
+			"attempt start: permanent", "attempt done attempt: permanent", "done start: max_retries",
+		}, told)
+	})
+}
+
+// A nil context from a hook, as one that only counts may return, leaves the
+// call's as it is.
+func TestHooksMayReturnNoContext(t *testing.T) {
+	none := func(context.Context, retry.Event) context.Context { return nil }
+	cfg := retry.Config{OnStart: none, OnAttempt: none}
+	assert.NoError(t, retry.Run(context.WithValue(context.Background(), hookKey{}, "caller"), cfg, func(ctx context.Context) error {
+		assert.Equal(t, "caller", ctx.Value(hookKey{}))
+		return nil
+	}))
+}
+
+// A span that is never ended is never seen: the end of an attempt and of a call
+// is told however it comes about, and a breaker's pass is given back.
+func TestHooksAreToldOfPanicAndGoexit(t *testing.T) {
+	for name, leave := range map[string]func(){"panic": func() { panic("x") }, "Goexit": runtime.Goexit} {
+		var told []string
+		cfg := hooked(&told)
+		cfg.Breaker = new(retry.CircuitBreaker)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			defer func() { _ = recover() }()
+			_ = retry.Run(context.Background(), cfg, func(context.Context) error { leave(); return nil })
+		}()
+		<-over
+		assert.Equal(t, []string{"start ", "attempt start", "attempt done attempt: abandoned", "done start: abandoned"}, told, name)
+		assert.Equal(t, 1, cfg.Breaker.Snapshot().Failures, name)
+	}
+}
+
+// A hook that panics leaves no probe of a breaker behind.
+func TestPanicOfAttemptHookGivesPassBack(t *testing.T) {
+	boom := func(context.Context, retry.Event) context.Context { panic("x") }
+	b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Nanosecond})
+	require.NoError(t, err)
+	for range 3 {
+		assert.PanicsWithValue(t, "x", func() {
+			_ = retry.Run(context.Background(), retry.Config{Breaker: b, OnAttempt: boom}, func(context.Context) error { return nil })
+		})
+	}
+	assert.NoError(t, b.Do(context.Background(), func(context.Context) error { return nil }))
+}
+
+// The first attempt of a request used to be the caller's own request, with the
+// caller's context, whatever the hooks had returned.
+func TestHooksReachRequests(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	defer server.Close()
+	var told, seen, methods []string
+	cfg := hooked(&told)
+	done := cfg.OnDone
+	cfg.OnDone = func(ctx context.Context, e retry.Event) { methods = append(methods, e.Method); done(ctx, e) }
+	client, err := retry.NewRetryableClient(&http.Client{Transport: http.DefaultTransport}, cfg,
+		retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
+			return roundTrip(func(req *http.Request) (*http.Response, error) {
+				mark, _ := req.Context().Value(hookKey{}).(string)
+				seen = append(seen, mark)
+				return base.RoundTrip(req)
+			})
+		}))
+	require.NoError(t, err)
+	resp, err := client.Post(context.Background(), server.URL, "text/plain", strings.NewReader("x"))
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Equal(t, []string{"attempt"}, seen)
+	assert.Equal(t, []string{"POST"}, methods)
+	assert.Equal(t, []string{"start ", "attempt start", "attempt done attempt", "done start"}, told)
+}
+
+// What net/http reports is understood through a wrapped transport as well: an
+// unsupported scheme is not worth a second attempt.
+func TestWrapTransportKeepsJudgement(t *testing.T) {
+	attempts := 0
+	count := func(base http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) { attempts++; return base.RoundTrip(req) })
+	}
+	client, err := retry.NewRetryableClient(nil, retry.Config{InitialDelay: time.Nanosecond}, retry.WrapTransport(count), retry.WrapTransport(count))
+	require.NoError(t, err)
+	_, err = client.Get(context.Background(), "gopher://localhost/")
+	require.Error(t, err)
+	assert.Equal(t, 2, attempts, "each of two wrappers sees one attempt")
+
+	_, err = retry.NewTransport(nil, retry.Config{}, retry.WrapTransport(func(http.RoundTripper) http.RoundTripper { return nil }))
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+}
+
+// A hook of OnHost sees what PerHost set and the Gate that each host gets.
+func TestOnHostSeesWhatHostsShare(t *testing.T) {
+	breaker := new(retry.CircuitBreaker)
+	hosts := make(map[string]retry.Config)
+	times := 0
+	note := func(host string, cfg retry.Config) { hosts[host] = cfg; times++ }
+	transport, err := retry.NewTransport(roundTrip(func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+	}), retry.Config{}, retry.OnHost(note), retry.OnHost(note),
+		retry.PerHost(func(host string, cfg *retry.Config) { cfg.Breaker = breaker }))
+	require.NoError(t, err)
+	for range 2 {
+		req, _ := http.NewRequest("GET", "http://a.test/", nil)
+		_, err = transport.RoundTrip(req)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 2, times, "each hook, once")
+	cfg := hosts["http://a.test:80"]
+	assert.Same(t, breaker, cfg.Breaker)
+	assert.NotNil(t, cfg.Gate)
+	assert.Equal(t, "http://a.test:80", cfg.Name)
+}
+
+// A breaker's rejections add up over its changes of state; those of a Snapshot
+// begin anew with each.
+func TestRejectionsAddUp(t *testing.T) {
+	b, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "b"})
+	require.NoError(t, err)
+	assert.Equal(t, "b", b.Name())
+	for range 3 {
+		b.ForceOpen()
+		for range 2 {
+			_, err := b.Allow()
+			assert.ErrorIs(t, err, retry.ErrCircuitOpen)
+		}
+		b.Reset()
+	}
+	assert.EqualValues(t, 6, b.Rejections())
+	assert.Zero(t, b.Snapshot().Rejections)
+	assert.Empty(t, new(retry.CircuitBreaker).Name())
+}
+
+func TestBudgetTellsBalanceAndRefusals(t *testing.T) {
+	budget, err := retry.NewBudget(0.5, 1)
+	require.NoError(t, err)
+	cfg := retry.Config{Budget: budget, InitialDelay: time.Nanosecond}
+	fail := func(context.Context) error { return errors.New("no") }
+	assert.InDelta(t, 1, budget.Balance(), 1e-9)
+	assert.ErrorIs(t, retry.Run(context.Background(), cfg, fail), retry.ErrBudgetExhausted)
+	assert.InDelta(t, 0, budget.Balance(), 1e-9)
+	assert.EqualValues(t, 1, budget.Refusals())
+	assert.ErrorIs(t, retry.Run(context.Background(), cfg, fail), retry.ErrBudgetExhausted)
+	assert.InDelta(t, 0.5, budget.Balance(), 1e-9)
+	assert.EqualValues(t, 2, budget.Refusals())
+}
