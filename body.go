@@ -1,40 +1,14 @@
 package retry
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
-	"os"
-	"sync"
+	"reflect"
+	"strings"
 	"sync/atomic"
 )
-
-// outgoing is one attempt at a request on its way: the request with its context
-// and URL, in one allocation.
-type outgoing struct {
-	context.Context // the attempt's
-	method          string
-	url             url.URL
-	request         http.Request
-}
-
-type outgoingKey struct{}
-
-// Value lets a Transport inside of this one see that the request is cared for.
-func (o *outgoing) Value(key any) any {
-	if key == (outgoingKey{}) {
-		return o
-	}
-	return o.Context.Value(key)
-}
-
-// caredFor reports whether req is an attempt of a Transport around this one.
-func caredFor(req *http.Request) bool {
-	o, ok := req.Context().Value(outgoingKey{}).(*outgoing)
-	return ok && o.method == req.Method && o.url.Path == req.URL.Path && o.url.RawQuery == req.URL.RawQuery
-}
 
 // upload is the body of one attempt, watched.
 type upload struct {
@@ -43,7 +17,6 @@ type upload struct {
 	fresh  func() (io.ReadCloser, error)
 
 	read    atomic.Int64 // bytes
-	touched atomic.Bool  // somebody began to read
 	closed  atomic.Bool
 	ended   atomic.Bool           // the body's end was seen
 	failure atomic.Pointer[error] // what the body itself failed with
@@ -51,17 +24,22 @@ type upload struct {
 
 // Read reads the body and notes what became of it.
 func (u *upload) Read(p []byte) (int, error) {
-	u.touched.Store(true)
 	n, err := u.body.Read(p)
 	u.read.Add(int64(n))
 	switch {
 	case err == io.EOF:
 		u.ended.Store(true)
-	case err != nil && !u.closed.Load():
+	case err != nil:
+		u.note(err)
+	}
+	return n, err
+}
+
+func (u *upload) note(err error) {
+	if !u.closed.Load() {
 		failure := err // a copy, so that err itself can stay on the stack
 		u.failure.Store(&failure)
 	}
-	return n, err
 }
 
 // Close closes the body, once, however often net/http does.
@@ -72,8 +50,7 @@ func (u *upload) Close() error {
 	return u.body.Close()
 }
 
-// reopen is GetBody for net/http, which may send an attempt anew by itself. What
-// it sends then counts as read.
+// reopen is GetBody for net/http, which may send an attempt anew by itself.
 func (u *upload) reopen() (io.ReadCloser, error) {
 	body, err := u.fresh()
 	if err != nil {
@@ -88,8 +65,11 @@ type reopened struct {
 }
 
 func (r *reopened) Read(p []byte) (int, error) {
-	r.of.touched.Store(true)
-	return r.ReadCloser.Read(p)
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		r.of.note(err)
+	}
+	return n, err
 }
 
 // fault is what is wrong with the body itself, and would be again: reading it
@@ -113,177 +93,54 @@ type bodyError struct{ err error }
 func (e *bodyError) Error() string { return e.err.Error() }
 func (e *bodyError) Unwrap() error { return e.err }
 
-// replayer gives a body that can be read only once to each of several attempts:
-// it remembers what was read while it streams, up to a limit. Nothing is read
-// ahead of the attempt that sends it.
-//
-// net/http may still be reading for an attempt that is over when the next one
-// begins; what it reads then is remembered for the next.
-type replayer struct {
-	source io.ReadCloser
+var errNoBody = errors.New("GetBody returned neither a body nor an error")
 
-	mu      sync.Mutex // guards the fields below
-	turn    sync.Cond  // one reads from source, others wait
-	reading bool
-	chunks  [][]byte
-	total   int64 // bytes read from source
-	limit   int64
-	lost    bool  // more than limit was read, and is not remembered
-	err     error // what source ended with
-	last    *replay
-	final   bool // no other attempt will come
-	closed  bool
-}
-
-func newReplayer(req *http.Request, limit int64) *replayer {
-	if req.ContentLength > limit {
-		limit = 0 // it would be in vain
+// anew asks a request for its body once more.
+func anew(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+	body, err := getBody()
+	if err == nil && body == nil {
+		err = errNoBody
 	}
-	r := &replayer{source: req.Body, limit: limit}
-	r.turn.L = &r.mu
-	return r
+	return body, err
 }
 
-// open returns the body for the next attempt, from its beginning: out of file, if
-// it is one. Those before it are at their end.
-func (r *replayer) open(file io.Reader) io.ReadCloser {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last = &replay{r: r, file: file}
-	r.turn.Broadcast()
-	return r.last
-}
-
-func (r *replayer) replayable() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.lost
-}
-
-// finish says that no other attempt will come.
-func (r *replayer) finish() {
-	r.mu.Lock()
-	r.final = true
-	closing := !r.closed && (r.last == nil || r.last.closed)
-	r.closed = r.closed || closing
-	r.mu.Unlock()
-	if closing {
-		r.source.Close()
+// inMemory returns the reader of a body that is what http.NewRequest makes of a
+// buffer or a string, or else nil. Such a body can be had anew, cannot fail, and
+// closing it does nothing, so that nobody need watch it; and net/http sends such
+// a body, and none that is wrapped, in one write with the header.
+func inMemory(req *http.Request) interface{ Len() int } {
+	if req.GetBody == nil {
+		return nil
 	}
-}
-
-// keep remembers p. r.mu must be held.
-func (r *replayer) keep(p []byte) {
-	r.total += int64(len(p))
-	if r.total > r.limit {
-		r.lost, r.chunks = true, nil
-	}
-	for !r.lost && len(p) > 0 {
-		last := len(r.chunks) - 1
-		if last < 0 || len(r.chunks[last]) == cap(r.chunks[last]) {
-			// Small bodies get a small chunk; none is longer than what is left.
-			size := min(max(512, r.total), 32<<10, r.limit-(r.total-int64(len(p))))
-			r.chunks = append(r.chunks, make([]byte, 0, size))
-			last++
-		}
-		c := r.chunks[last]
-		n := min(len(p), cap(c)-len(c))
-		r.chunks[last] = append(c, p[:n]...)
-		p = p[n:]
-	}
-}
-
-// replay is one attempt's view of a replayer, or that of net/http when it sends an
-// attempt anew by itself.
-type replay struct {
-	r      *replayer
-	file   io.Reader // to read from, if there is one
-	closed bool      // guarded by r.mu
-	chunk  int       // the next byte to read is at [chunk][at]
-	at     int
-	pos    int64
-}
-
-func (v *replay) Read(p []byte) (int, error) {
-	r := v.r
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for {
-		switch {
-		case v != r.last || v.closed:
-			return 0, http.ErrBodyReadAfterClose
-		case v.file != nil:
-			return v.file.Read(p)
-		case v.pos < r.total && r.lost:
-			return 0, ErrBodyNotReplayable
-		case v.pos < r.total:
-			return v.remembered(p), nil
-		case r.err != nil:
-			return 0, r.err
-		case !r.reading:
-			return v.further(p)
-		}
-		r.turn.Wait()
-	}
-}
-
-func (v *replay) remembered(p []byte) int {
-	for v.at == len(v.r.chunks[v.chunk]) {
-		v.chunk, v.at = v.chunk+1, 0
-	}
-	n := copy(p, v.r.chunks[v.chunk][v.at:])
-	v.at += n
-	v.pos += int64(n)
-	return n
-}
-
-// further reads from the source, with r.mu released meanwhile.
-func (v *replay) further(p []byte) (int, error) {
-	r := v.r
-	r.reading = true
-	r.mu.Unlock()
-	n, err := r.source.Read(p)
-	r.mu.Lock()
-	r.reading = false
-	r.keep(p[:n])
-	r.err = err
-	r.turn.Broadcast()
-	v.pos += int64(n)
-	if !r.lost && n > 0 { // behind what is remembered now
-		v.chunk = len(r.chunks) - 1
-		v.at = len(r.chunks[v.chunk])
-	}
-	return n, err
-}
-
-// Close closes the source as well, if no other attempt will come.
-func (v *replay) Close() error {
-	r := v.r
-	r.mu.Lock()
-	v.closed = true
-	r.turn.Broadcast()
-	closing := r.final && !r.closed && v == r.last
-	r.closed = r.closed || closing
-	r.mu.Unlock()
-	if closing {
-		return r.source.Close()
+	switch r := withoutNopCloser(req.Body).(type) {
+	case *bytes.Reader:
+		return r
+	case *strings.Reader:
+		return r
+	case *bytes.Buffer:
+		return r
 	}
 	return nil
 }
 
-// section is a file's rest, from where it stands now, as a body that each
-// attempt can read from the start. A file has no GetBody of its own, and
-// without its length net/http would send it in chunks, which some servers
-// refuse.
-func section(file *os.File) (open func() io.Reader, size int64, ok bool) {
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, 0, false
+// withoutNopCloser looks into what io.NopCloser makes of a reader. A body of any
+// other type is nil.
+func withoutNopCloser(body io.ReadCloser) io.Reader {
+	switch reflect.TypeOf(body) {
+	case typeNopCloser, typeNopCloserWriterTo:
+		r, _ := reflect.ValueOf(body).Field(0).Interface().(io.Reader)
+		return r
 	}
-	offset, err := file.Seek(0, io.SeekCurrent)
-	if err != nil || offset > info.Size() {
-		return nil, 0, false
+	return nil
+}
+
+var (
+	typeNopCloser         = reflect.TypeOf(io.NopCloser(struct{ io.Reader }{}))
+	typeNopCloserWriterTo = reflect.TypeOf(io.NopCloser(strings.NewReader("")))
+)
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
 	}
-	size = info.Size() - offset
-	return func() io.Reader { return io.NewSectionReader(file, offset, size) }, size, true
 }

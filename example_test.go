@@ -334,11 +334,17 @@ func ExampleGetJSON() {
 	// Output: BRCA1 17q21.31 <nil>
 }
 
-// Each host gets its own breaker.
+// Each host gets its own breaker, and one of them fewer retries.
 func ExamplePerHost() {
-	client, err := retry.NewRetryableClient(nil, retry.Config{}, retry.PerHost(func(host string, cfg *retry.Config) {
-		cfg.Breaker, _ = retry.NewCircuitBreaker(retry.BreakerConfig{Name: host})
-	}))
+	client, err := retry.NewRetryableClient(nil, retry.Config{},
+		retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 10}),
+		retry.PerHost(func(host string, cfg *retry.Config) error {
+			if host == "https://slow.example:443" {
+				cfg.MaxRetries = 1
+			}
+			cfg.Gate.OnPause(func(until time.Time) { fmt.Println(host, "pauses until", until) })
+			return nil
+		}))
 	fmt.Println(client != nil, err)
 	// Output: true <nil>
 }

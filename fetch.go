@@ -10,37 +10,39 @@ import (
 
 // Fetch sends req and decodes the response. Decoding is part of the attempt: if
 // it fails because the body was cut off, or with any other error that [Do]
-// would retry, the request is sent again; mark errors that no retry can help
-// with [Permanent]. Only responses below 400 are decoded. The body is closed
-// for decode.
+// would retry, the request is sent again, and decode is called anew: it must
+// begin from the start, say with an empty file. Mark errors that no retry can
+// help with [Permanent]. Only responses below 400 are decoded. The body is
+// closed for decode.
 func Fetch[T any](c *RetryableClient, req *http.Request, decode func(*http.Response) (T, error)) (T, error) {
 	var value, zero T
 	if c == nil || req == nil || decode == nil {
+		if req != nil {
+			closeBody(req)
+		}
 		return zero, invalid("Fetch: client, request or decode is nil")
 	}
 	decoded := false
 	inAttempt := func(resp *http.Response) (err error) {
-		if c.core.decodeLimit > 0 {
-			resp.Body = http.MaxBytesReader(nil, resp.Body, c.core.decodeLimit)
+		if limit := c.core.decodeLimit; limit > 0 {
+			resp.Body = http.MaxBytesReader(nil, resp.Body, limit)
 		}
 		value, err = decode(resp)
 		decoded = err == nil
 		return err
 	}
-	resp, err := c.Do(req.WithContext(context.WithValue(req.Context(), decodeKey{}, inAttempt)))
+	resp, err := c.do(req, inAttempt)
 	if err != nil {
 		return zero, err
 	}
 	defer resp.Body.Close()
 	if !decoded { // a redirect that the client does not follow
 		if err := inAttempt(resp); err != nil {
-			return zero, err
+			return zero, unmarked(err)
 		}
 	}
 	return value, nil
 }
-
-type decodeKey struct{}
 
 // GetJSON sends a GET request and decodes the response as [DecodeJSON] does. A
 // body that was cut off is retried, one that is no JSON or does not fit T is

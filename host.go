@@ -1,6 +1,9 @@
 package retry
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -9,26 +12,35 @@ import (
 	"time"
 )
 
-// host is what the requests to one host share.
+// host is what the requests to one host share. It does not change once it is
+// ready, but for the atomics, and for what hosts.mu guards.
 type host struct {
-	recent         recent // how it was first found
 	cfg            Config // with its gate, breaker and the like
 	attemptTimeout time.Duration
-	err            error // what is wrong with cfg
-	once           sync.Once
 	inUse          atomic.Int32
-	used           int64        // when, in requests; guarded by hosts.mu
-	proto          atomic.Int32 // the major version of HTTP of its last answer; 0: it never answered
+	proto          atomic.Int32  // the major version of HTTP of its last answer; 0: it never answered
+	ready          chan struct{} // closed when it is configured, or will not be
+	whole          bool          // it is; to be read after ready is closed, or under hosts.mu
+
+	recent recent // how it was first found
+
+	// Guarded by hosts.mu.
+	key        string
+	sources    []source
+	list       *hostList // that it is in
+	prev, next *host
 }
 
-// hosts finds the host of a request, and keeps a bounded number of them.
+// hosts finds the host of a request, and keeps a bounded number of them. None of
+// the user's functions is called under its lock.
 type hosts struct {
 	last atomic.Pointer[recent] // most clients talk to one host
 
 	mu    sync.Mutex // guards the fields below
 	byKey map[string]*host
 	bySrc map[source]*host // the same hosts, by what stands in the URL
-	tick  int64
+	used  hostList         // newest first
+	kept  hostList         // those that were oldest, and held something worth keeping
 }
 
 type source struct{ scheme, host string }
@@ -50,115 +62,246 @@ func (hs *hosts) get(c *core, req *http.Request) (*host, error) {
 		last.host.inUse.Add(1)
 		return last.host, nil
 	}
-	hs.mu.Lock()
-	hs.tick++
-	h := hs.bySrc[src]
-	if h == nil || c.hostKey != nil {
-		h = hs.lookUp(c, req, src)
+	if h := hs.bySource(src, c); h != nil {
+		return h, nil
 	}
-	h.used = hs.tick
-	h.inUse.Add(1)
-	hs.mu.Unlock()
-	// Outside of the lock: it calls the user's function, once.
-	h.once.Do(func() { h.configure(c, req) })
-	if h.err != nil {
-		h.inUse.Add(-1)
-		return nil, h.err
-	}
-	if h.recent.source == src && c.hostKey == nil {
-		hs.last.Store(&h.recent)
-	}
-	return h, nil
-}
-
-// lookUp finds or makes the host by its key. hs.mu must be held.
-func (hs *hosts) lookUp(c *core, req *http.Request, src source) *host {
 	key := c.key(req)
 	if key == "" {
-		return new(host)
+		return c.newHost(key, req)
 	}
-	h := hs.byKey[key]
-	if h == nil {
-		h = new(host)
-		h.recent = recent{src, h}
-		if len(hs.byKey) >= maxHosts && !hs.evict() {
-			return new(host)
+	for {
+		h, mine := hs.byName(key, src, c)
+		switch {
+		case h == nil:
+			return c.newHost(key, req) // without a memory
+		case mine:
+			if err := hs.build(h, c, req); err != nil {
+				return nil, err
+			}
+			return h, nil
+		case h.await(req.Context()):
+			return h, nil
 		}
-		if hs.byKey == nil {
-			hs.byKey = make(map[string]*host)
+		h.inUse.Add(-1)
+		if done(req.Context()) {
+			return nil, doneError(req.Context())
 		}
-		hs.byKey[key] = h
 	}
-	if c.hostKey == nil {
-		if hs.bySrc == nil || len(hs.bySrc) >= 2*maxHosts { // it is only a shortcut
-			hs.bySrc = make(map[source]*host)
-		}
-		hs.bySrc[src] = h
+}
+
+// bySource finds a host by the shortcut, if there is one.
+func (hs *hosts) bySource(src source, c *core) *host {
+	if c.hostKey != nil {
+		return nil
+	}
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	h := hs.bySrc[src]
+	if h == nil || !h.whole {
+		return nil
+	}
+	hs.touch(h)
+	if h.recent.source == src {
+		hs.last.Store(&h.recent)
 	}
 	return h
 }
 
-// evict forgets the host that was not used for longest, among those that hold
-// nothing worth keeping. hs.mu must be held.
-func (hs *hosts) evict() bool {
-	var oldest string
-	for key, h := range hs.byKey {
-		if (oldest == "" || h.used < hs.byKey[oldest].used) && h.idle() {
-			oldest = key
-		}
+// touch takes a host into use. hs.mu must be held.
+func (hs *hosts) touch(h *host) {
+	if last := hs.last.Load(); last != nil && last.host.list != nil {
+		hs.used.push(last.host) // it was used unseen
 	}
-	if oldest == "" {
-		return false
-	}
-	gone := hs.byKey[oldest]
-	hs.last.Store(nil)
-	delete(hs.byKey, oldest)
-	for src, h := range hs.bySrc {
-		if h == gone {
-			delete(hs.bySrc, src)
-		}
-	}
-	return true
+	hs.used.push(h)
+	h.inUse.Add(1)
 }
 
-// idle reports whether nothing is lost with the host: no request is under way,
-// its gate is open, and its breaker is closed and does not count failures.
-func (h *host) idle() bool {
-	if h.inUse.Load() > 0 {
-		return false
+// byName finds or makes the host of a key; mine says that the caller must build
+// it. It is nil if there is no room.
+func (hs *hosts) byName(key string, src source, c *core) (h *host, mine bool) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if h = hs.byKey[key]; h == nil {
+		if len(hs.byKey) >= maxHosts && !hs.evict(c) {
+			return nil, false
+		}
+		if hs.byKey == nil {
+			hs.byKey, hs.bySrc = make(map[string]*host), make(map[source]*host)
+		}
+		h, mine = &host{key: key, ready: make(chan struct{})}, true
+		h.recent = recent{src, h}
+		hs.byKey[key] = h
 	}
-	if h.cfg.Gate != nil {
-		if _, paused := h.cfg.Gate.PausedUntil(); paused {
+	hs.touch(h)
+	if c.hostKey == nil && hs.bySrc[src] != h {
+		if len(hs.bySrc) >= 2*maxHosts { // it is only a shortcut
+			clear(hs.bySrc)
+		}
+		hs.bySrc[src] = h
+		if len(h.sources) < maxSpellings {
+			h.sources = append(h.sources, src)
+		}
+	}
+	return h, mine
+}
+
+// maxSpellings bounds what a host remembers of the ways to write its address.
+const maxSpellings = 16
+
+// build configures a host. Those who ask for it meanwhile wait. If it fails, even
+// by a panic, the host is forgotten, and the next request tries again.
+func (hs *hosts) build(h *host, c *core, req *http.Request) (err error) {
+	whole := false
+	defer func() {
+		hs.mu.Lock()
+		if h.whole = whole; !whole {
+			h.inUse.Add(-1)
+			hs.forget(h)
+		}
+		hs.mu.Unlock()
+		close(h.ready)
+	}()
+	err = h.configure(c, h.key, req)
+	whole = err == nil
+	return err
+}
+
+// await waits until a host is configured, and reports whether it is.
+func (h *host) await(ctx context.Context) bool {
+	select {
+	case <-h.ready:
+	default:
+		select {
+		case <-h.ready:
+		case <-ctx.Done():
 			return false
 		}
 	}
-	if h.cfg.Breaker != nil {
-		s := h.cfg.Breaker.Snapshot()
-		return s.State == StateClosed && s.ConsecutiveFailures == 0
+	return h.whole
+}
+
+// evict forgets the host that was not used for longest, among those that hold
+// nothing worth keeping. Those that do are put aside, so that they are not looked
+// at each time. hs.mu must be held.
+func (hs *hosts) evict(c *core) bool {
+	for range min(2, hs.kept.n) { // one that was put aside may have nothing to keep any more
+		h := hs.kept.oldest()
+		if h.idle(c) {
+			hs.forget(h)
+			return true
+		}
+		hs.kept.push(h)
 	}
-	return true
+	for hs.used.n > 0 {
+		h := hs.used.oldest()
+		if h.idle(c) {
+			hs.forget(h)
+			return true
+		}
+		hs.kept.push(h)
+	}
+	return false
+}
+
+// forget removes a host. hs.mu must be held.
+func (hs *hosts) forget(h *host) {
+	if last := hs.last.Load(); last != nil && last.host == h {
+		hs.last.Store(nil)
+	}
+	if h.list != nil {
+		h.list.remove(h)
+	}
+	if hs.byKey[h.key] == h {
+		delete(hs.byKey, h.key)
+	}
+	for _, src := range h.sources {
+		if hs.bySrc[src] == h {
+			delete(hs.bySrc, src)
+		}
+	}
+}
+
+// idle reports whether nothing is lost with the host: no request is under way,
+// and its own gate and breaker are not in anybody's way.
+func (h *host) idle(c *core) bool {
+	if h.inUse.Load() > 0 {
+		return false
+	}
+	if g := h.cfg.Gate; g != nil && g != c.cfg.Gate {
+		if _, paused := g.PausedUntil(); paused {
+			return false
+		}
+	}
+	b := h.cfg.Breaker
+	return b == nil || b == c.cfg.Breaker || b.State() != StateOpen
+}
+
+// newHost makes a host for one request alone.
+func (c *core) newHost(key string, req *http.Request) (*host, error) {
+	h := new(host)
+	h.inUse.Add(1)
+	if err := h.configure(c, key, req); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 // configure gives the host its settings.
-func (h *host) configure(c *core, req *http.Request) {
-	key := c.key(req)
+func (h *host) configure(c *core, key string, req *http.Request) error {
 	h.cfg = c.cfg
+	name := hostName(req)
 	if h.cfg.Name == "" {
-		h.cfg.Name = key
+		h.cfg.Name = name
 	}
 	if key != "" {
-		if c.perHost != nil {
-			c.perHost(key, &h.cfg)
-			h.err = h.cfg.Validate()
+		if err := h.customize(c, key, name); err != nil {
+			if errors.Is(err, ErrInvalidConfig) {
+				return fmt.Errorf("host %s: %w", name, err)
+			}
+			return fmt.Errorf("%w: host %s: %w", ErrInvalidConfig, name, err)
 		}
-		if h.cfg.Gate == nil && !c.noPause {
-			h.cfg.Gate = NewGate(h.cfg.Clock)
-		}
-		if c.onHost != nil && h.err == nil {
-			c.onHost(key, h.cfg)
+		if c.onHost != nil {
+			c.onHost(name, h.cfg)
 		}
 	}
 	h.attemptTimeout, h.cfg.AttemptTimeout = h.cfg.AttemptTimeout, 0
+	return nil
+}
+
+// customize gives the host its own breaker and gate, and calls PerHost.
+func (h *host) customize(c *core, key, name string) (err error) {
+	own := func() error {
+		if c.breaker != nil {
+			settings := *c.breaker
+			settings.Name = name
+			if settings.Clock == nil {
+				settings.Clock = h.cfg.Clock
+			}
+			if h.cfg.Breaker, err = NewCircuitBreaker(settings); err != nil {
+				return err
+			}
+		}
+		if c.cfg.Gate == nil && !c.noPause {
+			h.cfg.Gate = NewGate(h.cfg.Clock)
+		}
+		return nil
+	}
+	if err = own(); err != nil || c.perHost == nil {
+		return err
+	}
+	given := h.cfg
+	if err = c.perHost(key, &h.cfg); err != nil {
+		return err
+	}
+	if h.cfg.Gate == nil && !c.noPause {
+		h.cfg.Gate = NewGate(h.cfg.Clock)
+	}
+	if h.cfg.Clock != given.Clock && h.cfg.Gate == given.Gate && h.cfg.Breaker == given.Breaker {
+		if err = own(); err != nil { // what was made for it goes by its clock
+			return err
+		}
+	}
+	return h.cfg.Validate()
 }
 
 // key is what counts as one host: by default scheme, name and port, so that
@@ -167,9 +310,63 @@ func (c *core) key(req *http.Request) string {
 	if c.hostKey != nil {
 		return c.hostKey(req)
 	}
+	return hostName(req)
+}
+
+// hostName names a host in logs, errors and events. A key of the user's own does
+// not: it may be a secret.
+func hostName(req *http.Request) string {
 	scheme, name, port := strings.ToLower(req.URL.Scheme), strings.ToLower(req.URL.Hostname()), req.URL.Port()
 	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[scheme]
+		switch scheme {
+		case "http":
+			port = "80"
+		case "https":
+			port = "443"
+		default:
+			return scheme + "://" + name
+		}
 	}
 	return scheme + "://" + net.JoinHostPort(name, port)
+}
+
+// hostList is a list of hosts, the one pushed last in front.
+type hostList struct {
+	front, back *host
+	n           int
+}
+
+func (l *hostList) oldest() *host { return l.back }
+
+// push puts a host in front, from whatever list it is in.
+func (l *hostList) push(h *host) {
+	if h == l.front {
+		return
+	}
+	if h.list != nil {
+		h.list.remove(h)
+	}
+	h.list, h.prev, h.next = l, nil, l.front
+	if l.front != nil {
+		l.front.prev = h
+	} else {
+		l.back = h
+	}
+	l.front = h
+	l.n++
+}
+
+func (l *hostList) remove(h *host) {
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		l.front = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	} else {
+		l.back = h.prev
+	}
+	h.list, h.prev, h.next = nil, nil, nil
+	l.n--
 }

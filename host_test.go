@@ -33,9 +33,9 @@ func get(t *testing.T, client *http.Client, url string) {
 // paused: that would let everybody through again.
 func TestHostsAreBounded(t *testing.T) {
 	breakers := map[string]*CircuitBreaker{}
-	transport, err := NewTransport(everywhere{}, Config{}, PerHost(func(host string, cfg *Config) {
-		cfg.Breaker, _ = NewCircuitBreaker(BreakerConfig{Name: host})
+	transport, err := NewTransport(everywhere{}, Config{}, HostBreaker(BreakerConfig{}), PerHost(func(host string, cfg *Config) error {
 		breakers[host] = cfg.Breaker
+		return nil
 	}))
 	require.NoError(t, err)
 	client := &http.Client{Transport: transport}
@@ -55,17 +55,16 @@ func TestHostsAreBounded(t *testing.T) {
 
 	assert.Len(t, hosts.byKey, maxHosts)
 	assert.LessOrEqual(t, len(hosts.bySrc), 2*maxHosts)
-	for _, kept := range []string{"open", "paused", "failing", fmt.Sprintf("host%d", 2*maxHosts-1)} {
+	for _, kept := range []string{"open", "paused", fmt.Sprintf("host%d", 2*maxHosts-1)} {
 		assert.Contains(t, hosts.byKey, "http://"+kept+".test:80")
 	}
 	assert.NotContains(t, hosts.byKey, "http://host0.test:80")
+	assert.NotContains(t, hosts.byKey, "http://failing.test:80", "one failure long ago is nothing to keep")
 }
 
 // When nothing may be forgotten, a new host goes without a memory of its own.
 func TestHostsAllWorthKeeping(t *testing.T) {
-	transport, err := NewTransport(everywhere{}, Config{}, PerHost(func(host string, cfg *Config) {
-		cfg.Breaker, _ = NewCircuitBreaker(BreakerConfig{})
-	}))
+	transport, err := NewTransport(everywhere{}, Config{}, HostBreaker(BreakerConfig{}))
 	require.NoError(t, err)
 	client := &http.Client{Transport: transport}
 	for n := range maxHosts {
@@ -82,7 +81,7 @@ func TestHostsAllWorthKeeping(t *testing.T) {
 // Spellings of one address are one host; HostKey may draw the line elsewhere.
 func TestHostKeys(t *testing.T) {
 	var seen []string
-	note := PerHost(func(host string, _ *Config) { seen = append(seen, host) })
+	note := PerHost(func(host string, _ *Config) error { seen = append(seen, host); return nil })
 	transport, err := NewTransport(everywhere{}, Config{}, note)
 	require.NoError(t, err)
 	client := &http.Client{Transport: transport}
@@ -112,8 +111,9 @@ func TestHostKeys(t *testing.T) {
 // Settings that PerHost gets wrong are reported by the request, each time, and
 // its body is closed.
 func TestPerHostInvalid(t *testing.T) {
-	client, err := NewRetryableClient(&http.Client{Transport: everywhere{}}, Config{}, PerHost(func(_ string, cfg *Config) {
+	client, err := NewRetryableClient(&http.Client{Transport: everywhere{}}, Config{}, PerHost(func(_ string, cfg *Config) error {
 		cfg.MaxRetries = -7
+		return nil
 	}))
 	require.NoError(t, err)
 	for range 2 {

@@ -114,9 +114,10 @@ func TestHTTP_137_LongestPauseWins(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "10"), status(429, "Retry-After", "2"), status(429, "Retry-After", "20"), status(200))
 	gates := map[string]*retry.Gate{}
 	cfg := retry.Config{Clock: clock, MaxRetries: retry.NoRetries}
-	client := outcomeClient(t, nil, cfg, retry.PerHost(func(host string, cfg *retry.Config) {
+	client := outcomeClient(t, nil, cfg, retry.PerHost(func(host string, cfg *retry.Config) error {
 		gates[host] = retry.NewGate(clock)
 		cfg.Gate = gates[host]
+		return nil
 	}))
 	gate := func() *retry.Gate { return gates[server.URL] }
 	// The second and third are in flight while the pause is on.

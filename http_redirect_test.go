@@ -270,9 +270,9 @@ func TestHTTP_140_Nested(t *testing.T) {
 func TestHTTP_130_BreakerPerHost(t *testing.T) {
 	down, up := newStand(t, status(500)), newStand(t, status(200))
 	breakers := map[string]*retry.CircuitBreaker{}
-	client := outcomeClient(t, nil, soon, retry.PerHost(func(host string, cfg *retry.Config) {
-		breakers[host], _ = retry.NewCircuitBreaker(retry.BreakerConfig{Name: host, FailureThreshold: 2})
-		cfg.Breaker = breakers[host]
+	client := outcomeClient(t, nil, soon, retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 2}), retry.PerHost(func(host string, cfg *retry.Config) error {
+		breakers[host] = cfg.Breaker
+		return nil
 	}))
 	_, err := client.Get(t.Context(), down.URL)
 	var open *retry.OpenError
@@ -299,7 +299,7 @@ func TestHTTP_130_Spellings(t *testing.T) {
 	var hosts []string
 	client := outcomeClient(t, &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
-	})}, soon, retry.PerHost(func(host string, _ *retry.Config) { hosts = append(hosts, host) }))
+	})}, soon, retry.PerHost(func(host string, _ *retry.Config) error { hosts = append(hosts, host); return nil }))
 	for _, address := range []string{"https://gene.example", "https://GENE.example/x", "HTTPS://gene.example:443", "http://gene.example", "https://gene.example:8443", "https://[::1]/"} {
 		resp, err := client.Get(t.Context(), address)
 		read(t, resp, err)

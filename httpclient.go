@@ -77,9 +77,10 @@ type RetryableClient struct {
 // not changed. It is safe for concurrent use.
 type Transport struct {
 	core    *core
-	client  bool           // on behalf of a RetryableClient
-	timeout time.Duration  // of the base client
-	jar     http.CookieJar // of the base client
+	client  bool                       // on behalf of a RetryableClient
+	decode  func(*http.Response) error // belongs to the attempt; nil but for Fetch
+	timeout time.Duration              // of the base client
+	jar     http.CookieJar             // of the base client
 }
 
 // core is what a client and its transports share.
@@ -95,7 +96,8 @@ type core struct {
 type Option func(*options)
 
 type options struct {
-	perHost        func(string, *Config)
+	perHost        func(string, *Config) error
+	breaker        *BreakerConfig
 	onHost         func(string, Config)
 	wrap           func(http.RoundTripper) http.RoundTripper
 	hostKey        func(*http.Request) string
@@ -108,15 +110,38 @@ type options struct {
 
 // PerHost calls configure once for each host, with a copy of the client's
 // Config to change: to give each host its own Breaker, Limiter, Budget or
-// limits. The host is named as [HostKey] does. A thousand hosts are remembered;
-// of more, those unused for longest are forgotten, but never one whose breaker
-// is open.
-func PerHost(configure func(host string, cfg *Config)) Option {
-	return func(o *options) { o.perHost = configure }
+// limits. The Gate of the copy, and with [HostBreaker] the Breaker, are the
+// host's own already: this is the place to add listeners to them. The host is
+// named as [HostKey] does.
+//
+// An error, or a Config that is not valid, fails the request that asked, with an
+// error that matches [ErrInvalidConfig]; the next request tries again. Requests
+// to the host that begin meanwhile wait. configure must not send any itself.
+//
+// A thousand hosts are remembered; of more, those unused for longest are
+// forgotten, but never one whose breaker is open or whose gate is paused.
+//
+// Of several, each goes on with what the one before has made.
+func PerHost(configure func(host string, cfg *Config) error) Option {
+	return func(o *options) {
+		before := o.perHost
+		if before == nil || configure == nil {
+			if configure != nil {
+				o.perHost = configure
+			}
+			return
+		}
+		o.perHost = func(host string, cfg *Config) error {
+			if err := before(host, cfg); err != nil {
+				return err
+			}
+			return configure(host, cfg)
+		}
+	}
 }
 
-// OnHost adds a hook that is called once for each host, with the settings that
-// it was given in the end: to observe its Breaker, Gate and Budget, or to share
+// OnHost adds a hook that is called once for each host, named scheme://host:port,
+// with the settings that it was given in the end: to observe its Breaker, Gate and Budget, or to share
 // their state. A host that was forgotten is told of again.
 func OnHost(fn func(host string, cfg Config)) Option {
 	return func(o *options) {
@@ -142,17 +167,27 @@ func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
 	}
 }
 
-// HostKey sets what counts as one host, for [PerHost] and the shared pause. The
-// default is "scheme://host:port". Requests with the key "" share nothing.
+// HostBreaker gives each host a [CircuitBreaker] of its own, with the settings of
+// cfg; its Name is the host's, as "scheme://host:port". Without a Clock it goes
+// by that of the Config. Settings that are wrong fail the constructor.
+func HostBreaker(cfg BreakerConfig) Option {
+	return func(o *options) { o.breaker = &cfg }
+}
+
+// HostKey sets what counts as one host, for [PerHost], [HostBreaker] and the
+// shared pause. The default is "scheme://host:port". Requests with the key ""
+// share nothing, and PerHost is not called for them. A key may be a secret: it
+// is shown nowhere.
 func HostKey(key func(*http.Request) string) Option {
 	return func(o *options) { o.hostKey = key }
 }
 
-// CheckResponse has check look at every response before its status is judged:
-// for APIs that report a failure with a status of 200, or a rate limit with one
-// of 400. An error is judged as in [Do]; mark it with [Permanent] or
-// [RetryAfter] to decide. check may read the body, which is put back; it must
-// not close it.
+// CheckResponse has check look at every response before its status is judged,
+// except for redirects: for APIs that report a failure with a status of 200, or
+// a rate limit with one of 400. An error is judged as in [Do]; mark it with
+// [Permanent] or [RetryAfter] to decide. check may read the beginning of the
+// body, which is put back: after 1 MiB it sees the end. It must not close it.
+// Config.AttemptTimeout covers it.
 func CheckResponse(check func(*http.Response) error) Option {
 	return func(o *options) { o.check = check }
 }
@@ -169,12 +204,13 @@ func IdempotentOnly() Option { return func(o *options) { o.idempotentOnly = true
 func NoSharedPause() Option { return func(o *options) { o.noPause = true } }
 
 // DecodeLimit makes [Fetch], [GetJSON] and [PostJSON] refuse a body longer than
-// this, with an [*http.MaxBytesError]. The default is no limit.
+// this, with an [*http.MaxBytesError]. The default is 64 MiB; 0 means no limit.
 func DecodeLimit(bytes int64) Option { return func(o *options) { o.decodeLimit = bytes } }
 
 // WithIdempotent says for the requests made with the returned context whether
 // they may be repeated after they may have been carried out: the caller knows
-// better than the method tells.
+// better than the method tells. It does not reach requests that are made on the
+// way, by the base transport or a hook, with the contexts that those are given.
 func WithIdempotent(ctx context.Context, idempotent bool) context.Context {
 	return context.WithValue(ctx, idempotentKey{}, idempotent)
 }
@@ -182,41 +218,50 @@ func WithIdempotent(ctx context.Context, idempotent bool) context.Context {
 type idempotentKey struct{}
 
 // NewRetryableClient returns a client that works as base does, and retries. The
-// base client is not changed; nil means http.DefaultClient. If it retries by
-// this package already, cfg takes the place of its own.
+// base client is not changed; nil means one over http.DefaultTransport with a
+// Timeout of 30 seconds, for each attempt. If base retries by this package
+// already, cfg takes the place of its Config, and opts add to its options; its
+// time limit per attempt stays.
 func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*RetryableClient, error) {
 	if base == nil {
-		base = http.DefaultClient
+		base = &http.Client{Timeout: defaultTimeout}
 	}
-	core, err := newCore(base.Transport, cfg, opts)
+	core, limit, err := newCore(base.Transport, cfg, opts)
 	if err != nil {
 		return nil, err
 	}
 	client := *base
 	client.Timeout = 0 // see to it per attempt
-	client.Transport = &Transport{core: core, client: true, timeout: base.Timeout, jar: base.Jar}
+	client.Transport = &Transport{core: core, client: true, timeout: shorter(base.Timeout, limit), jar: base.Jar}
 	return &RetryableClient{&client, core}, nil
 }
 
-// NewTransport returns a transport over base; nil means http.DefaultTransport.
+// defaultTimeout is that of the base client that nobody brought.
+const defaultTimeout = 30 * time.Second
+
+// NewTransport returns a transport over base; nil means http.DefaultTransport,
+// without a time limit. What [NewRetryableClient] says of a base that retries
+// already holds here too.
 func NewTransport(base http.RoundTripper, cfg Config, opts ...Option) (*Transport, error) {
-	core, err := newCore(base, cfg, opts)
+	core, limit, err := newCore(base, cfg, opts)
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{core: core}, nil
+	return &Transport{core: core, timeout: limit}, nil
 }
 
-func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, error) {
-	if inner, ok := base.(*Transport); ok && inner != nil {
-		base = inner.core.base // attempts must not multiply
-	}
-	if base == nil {
-		base = http.DefaultTransport
-	}
+// newCore also returns the time limit per attempt of a base of this package.
+func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Duration, error) {
 	c := &core{base: base, cfg: cfg}
-	c.std, _ = base.(*http.Transport)
-	c.replayBuffer = 1 << 20
+	c.replayBuffer, c.decodeLimit = 1<<20, 64<<20
+	limit := time.Duration(0)
+	if inner, ok := base.(*Transport); ok && inner != nil { // attempts must not multiply
+		c.base, c.options, limit = inner.core.base, inner.core.options, inner.timeout
+	}
+	if c.base == nil {
+		c.base = http.DefaultTransport
+	}
+	c.std, _ = c.base.(*http.Transport)
 	for _, option := range opts {
 		if option != nil {
 			option(&c.options)
@@ -229,74 +274,87 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, error) {
 	}
 	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
 	p.require(c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
-	if err := errors.Join(cfg.Validate(), p.join(of("Option"))); err != nil {
-		return nil, err
+	errs := []error{cfg.Validate(), p.join(of("Option"))}
+	if c.breaker != nil {
+		errs = append(errs, c.breaker.Validate())
 	}
-	return c, nil
+	if err := errors.Join(errs...); err != nil {
+		return nil, 0, err
+	}
+	return c, limit, nil
+}
+
+// shorter returns the shorter of two time limits, of which 0 is none.
+func shorter(a, b time.Duration) time.Duration {
+	if a > 0 && b > 0 {
+		return min(a, b)
+	}
+	return max(a, b)
 }
 
 // Do sends req; see the type. The caller must close the response's body. With
 // an error, there is no response.
 func (c *RetryableClient) Do(req *http.Request) (*http.Response, error) {
+	return c.do(req, nil)
+}
+
+// do has decode be part of the attempt, if it is not nil.
+func (c *RetryableClient) do(req *http.Request, decode func(*http.Response) error) (*http.Response, error) {
 	if req == nil || req.URL == nil {
 		if req != nil {
 			closeBody(req)
 		}
 		return nil, invalid("RetryableClient.Do: request or its URL is nil")
 	}
-	if c.client.Jar != nil { // http.Client adds the jar's cookies to the request it is given
+	client := c.client
+	if decode != nil {
+		transport := *client.Transport.(*Transport)
+		transport.decode = decode
+		own := *client
+		own.Transport = &transport
+		client = &own
+	}
+	sent := req
+	body := c.core.bodyOf(req)
+	if body != nil || client.Jar != nil { // http.Client adds the jar's cookies to the request it is given
 		clone := *req
 		clone.Header = req.Header.Clone()
-		req = clone.WithContext(req.Context())
+		sent = clone.WithContext(req.Context())
 	}
-	resp, err := c.client.Do(req)
+	if body != nil {
+		defer body.finish()
+		body.attach(sent)
+	}
+	resp, err := client.Do(sent)
 	if err != nil {
 		return nil, unwrapURL(err)
 	}
-	up, ok := resp.Body.(*givenUp)
-	if !ok {
-		return resp, nil
+	if resp.Request == sent {
+		resp.Request = req
 	}
-	return nil, up.close(resp)
+	switch ended := resp.Body.(type) {
+	case *redirectBody: // not followed
+		resp.Body = ended.ReadCloser
+	case *givenUp:
+		ended.Close()
+		return nil, ended.err
+	}
+	return resp, nil
 }
 
-// close reads the beginning of an error's body into it, and returns the error.
-func (g *givenUp) close(resp *http.Response) error {
-	defer g.Close()
-	var status *StatusError
-	if errors.As(g.err, &status) {
-		guard := time.AfterFunc(errorBodyTime, func() { g.Close() })
-		defer guard.Stop()
-		status.Body, _ = io.ReadAll(io.LimitReader(g, maxErrorBody)) // what there is of it
-	}
-	return g.err
-}
-
-// errorBodyTime is how long the body of a final error may take.
-const errorBodyTime = 250 * time.Millisecond
-
-// unwrapURL puts the *url.Error that http.Client makes into its place: inside of
-// the [*Error] that it wraps, if there is one, around the last attempt's error.
-// The URL loses its secrets, which net/http leaves in.
+// unwrapURL drops the *url.Error that http.Client makes: a hop has put one into
+// its place already, around the last attempt's error and without its secrets. If
+// there is none, because http.Client itself failed, this one stays.
 func unwrapURL(err error) error {
 	outer, ok := err.(*url.Error)
 	if !ok {
 		return err
 	}
-	if status, ok := outer.Err.(*StatusError); ok { // of a decode; it names the URL itself
-		return status
+	switch inner := outer.Err.(type) {
+	case *Error, *url.Error, *StatusError:
+		return inner
 	}
-	clean := &url.Error{Op: outer.Op, URL: redactURL(outer.URL), Err: safe(outer.Err)}
-	given, ok := outer.Err.(*Error)
-	if !ok {
-		return clean
-	}
-	e := *given
-	if _, isStatus := e.Err.(*StatusError); e.Err != nil && !isStatus {
-		clean.Err = safe(e.Err)
-		e.Err = clean
-	}
-	return &e
+	return &url.Error{Op: outer.Op, URL: redactURL(outer.URL), Err: safe(outer.Err)}
 }
 
 // Get sends a GET request.
@@ -366,11 +424,14 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
+// maxCheck is how much of a body a check of the user's gets to see.
+const maxCheck = 1 << 20
+
 // runCheck calls check and puts back what it read of the body.
 func runCheck(check func(*http.Response) error, resp *http.Response) error {
 	var seen bytes.Buffer
 	body := resp.Body
-	resp.Body = &rereader{io.TeeReader(body, &seen), io.NopCloser(nil)}
+	resp.Body = &rereader{io.TeeReader(io.LimitReader(body, maxCheck), &seen), io.NopCloser(nil)}
 	defer func() {
 		resp.Body = body
 		if seen.Len() > 0 {

@@ -2,11 +2,15 @@ package retry
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,46 +25,152 @@ func (h *hop) judgeError(err error) error {
 			return Permanent(fault)
 		}
 	}
-	if h.inMemory() && !h.asLongAsDeclared() {
-		return Permanent(&bodyError{err})
+	named := h.named(err)
+	if h.misdeclared() || malformed(h.req) || h.refusedByNet(err) {
+		return Permanent(&bodyError{named})
 	}
 	if h.hopeless(err) {
-		return Permanent(err)
+		return Permanent(named)
 	}
-	var stream http2Error
-	if as(err, &stream) {
-		switch stream.Code {
+	if h.host.proto.Load() != 0 {
+		named.Err = onTheWay(named.Err)
+	}
+	if h.timeout != nil && h.timeout.Err() != nil && h.host.proto.Load() == 2 {
+		h.stale = true
+	}
+	if code, ok := streamCode(err); ok {
+		switch code {
 		case enhanceYourCalm:
-			err = RetryAfter(err, time.Second)
+			return h.ifRepeatable(RetryAfter(named, time.Second))
 		case http11Required:
-			return Permanent(err)
+			return Permanent(named)
 		}
 	}
-	return h.ifRepeatable(err, nil)
+	return h.ifRepeatable(named)
+}
+
+// named puts the URL into an error, without its secrets, as http.Client does.
+func (h *hop) named(err error) *url.Error {
+	method := methodOf(h.req)
+	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: h.safeURL(), Err: err}
+}
+
+func (h *hop) safeURL() string {
+	if h.url == "" {
+		h.url = safeURL(h.req.URL)
+	}
+	return h.url
+}
+
+// misdeclared reports whether a body in memory is not as long as was declared.
+func (h *hop) misdeclared() bool {
+	if !h.memory || h.req.ContentLength <= 0 {
+		return false
+	}
+	body, err := anew(h.req.GetBody)
+	if err != nil {
+		return false
+	}
+	r, ok := withoutNopCloser(body).(interface{ Len() int })
+	return ok && int64(r.Len()) != h.req.ContentLength
+}
+
+// judgeResponse says what the response means: nil for a good one.
+func (h *hop) judgeResponse() error {
+	resp := h.resp
+	if check := h.t.core.check; check != nil && !isRedirect(resp) {
+		if err := runCheck(check, resp); err != nil {
+			return h.refusedResponse(err)
+		}
+	}
+	if resp.StatusCode >= 400 || h.cfg.lists(resp) {
+		return h.refusedResponse(newStatusError(resp, methodOf(h.req), h.safeURL(), h.cfg.Clock))
+	}
+	if h.t.decode == nil || isRedirect(resp) {
+		h.relax()
+		return nil
+	}
+	return h.decoded(resp)
+}
+
+// decoded has the response decoded, as part of the attempt.
+func (h *hop) decoded(resp *http.Response) error {
+	if h.decided { // requests that decode sends are not meant
+		resp.Request = h.req.WithContext(undecided{h.req.Context()})
+	}
+	err := h.t.decode(resp)
+	resp.Request = h.req
+	if err == nil {
+		h.closeResponse(resp)
+		resp.Body = http.NoBody
+		h.release()
+		return nil
+	}
+	h.keepCookies()
+	h.closeResponse(resp)
+	h.resp = nil
+	return h.ifRepeatable(err)
+}
+
+// refusedResponse says what a response means that is an error. A client's error
+// has its body before anybody sees it.
+func (h *hop) refusedResponse(err error) error {
+	status, _ := err.(*StatusError)
+	resp := h.resp
+	if status != nil && resp.StatusCode == http.StatusMisdirectedRequest && !h.misdirected && h.cfg.RetryStatusCodes == nil {
+		h.misdirected = true
+		err = RetryAfter(status, 0) // once, over another connection
+	}
+	err = h.ifRepeatable(err)
+	if !h.t.client {
+		h.relax()
+		return err
+	}
+	limit := drainTime
+	if h.mayBeLast(err) {
+		limit = errorBodyTime
+	}
+	if status != nil && (limit > drainTime || resp.ContentLength <= drainBytes) {
+		h.readSome(resp.Body, limit, &status.Body)
+	} else {
+		h.closeResponse(resp)
+	}
+	resp.Body = http.NoBody
+	h.release()
+	return err
+}
+
+// mayBeLast reports whether it looks as if no retry follows, without asking those
+// who would take it for a decision.
+func (h *hop) mayBeLast(err error) bool {
+	found := examine(err)
+	hint := found.hint()
+	return h.call.attempts > h.cfg.maxRetries() || h.cfg.RetryIf == nil && !found.retryable(h.cfg.RetryStatusCodes) ||
+		hint > h.cfg.maxRetryAfter() || h.call.inTime(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).reason != nil
 }
 
 // ifRepeatable passes on an error that would be retried only if the request may
 // be sent again.
-func (h *hop) ifRepeatable(err error, resp *http.Response) error {
-	unsafe := !h.idempotent() && !refused(resp) && !h.unsent(err)
-	lost := h.keeper != nil && h.file == nil && !h.keeper.replayable()
+func (h *hop) ifRepeatable(err error) error {
+	unsafe := !h.idempotent() && !h.refused() && !h.unsent(err)
+	lost := h.body != nil && !h.body.replayable()
 	if !unsafe && !lost {
 		return err
 	}
-	if found := examine(err); !h.host.cfg.retryable(err, &found) || done(h.ctx) {
+	if found := examine(err); !h.cfg.retryable(err, &found) || done(h.ctx) {
 		return err
 	}
 	if unsafe {
 		return Permanent(err)
 	}
-	return Permanent(h.call.error(&h.host.cfg, halt{reason: ErrBodyNotReplayable}, err))
+	return Permanent(h.call.error(h.cfg, halt{reason: ErrBodyNotReplayable}, err))
 }
 
 // idempotent reports whether the request may be repeated though it may have
 // been carried out (RFC 9110, section 9.2.2; RFC 10008 for QUERY).
 func (h *hop) idempotent() bool {
-	if decided, ok := h.req.Context().Value(idempotentKey{}).(bool); ok {
-		return decided
+	if h.decided {
+		return h.allowed
 	}
 	switch h.req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "QUERY", http.MethodPut, http.MethodDelete:
@@ -70,11 +180,16 @@ func (h *hop) idempotent() bool {
 }
 
 // hasKey goes by the names alone, as net/http does: a key without a value is
-// the way to say so without sending one.
+// the way to say so without sending one. Names that are not in their canonical
+// form, which are sent all the same, count too.
 func hasKey(header http.Header) bool {
-	_, ok := header["Idempotency-Key"]
-	_, okX := header["X-Idempotency-Key"]
-	return ok || okX
+	for name := range header {
+		if len(name) == len("Idempotency-Key") && strings.EqualFold(name, "Idempotency-Key") ||
+			len(name) == len("X-Idempotency-Key") && strings.EqualFold(name, "X-Idempotency-Key") {
+			return true
+		}
+	}
+	return false
 }
 
 // stdReplays reports whether net/http itself takes the request for idempotent.
@@ -83,45 +198,29 @@ func stdReplays(req *http.Request) bool {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return true
 	}
-	return hasKey(req.Header)
+	_, ok := req.Header["Idempotency-Key"]
+	_, okX := req.Header["X-Idempotency-Key"]
+	return ok || okX
 }
 
-// refused reports whether the status says that the server did not act.
-func refused(resp *http.Response) bool {
-	if resp == nil {
+// refused reports whether the status in hand says that the server did not act.
+func (h *hop) refused() bool {
+	if h.resp == nil {
 		return false
 	}
-	switch resp.StatusCode {
+	switch h.resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusTooEarly, http.StatusMisdirectedRequest:
 		return true
 	}
 	return false
 }
 
-// unsent reports whether the server cannot have seen the request: there was no
-// connection, the stream was refused, or its body was never asked for.
-func (h *hop) unsent(err error) bool {
-	if h.resp != nil {
-		return false
-	}
-	var stream http2Error
-	if as(err, &stream) {
-		return stream.Code == refusedStream
-	}
-	if h.t.core.std != nil {
-		var proxy *StatusError // a proxy's, from OnProxyConnectResponse
-		if as(err, &proxy) || isHandshakeTimeout(err) {
-			return true
-		}
-	}
-	// HTTP/1 sends nothing before it has begun to read the body.
-	if h.sent != nil && h.sent.length != 0 && !h.sent.touched.Load() && h.host.proto.Load() < 2 {
-		return true
-	}
+// isDial reports whether err is of a type that only a connection to be made has.
+func isDial(err error) bool {
 	return !walk(err, func(err error) bool {
 		switch e := err.(type) {
 		case *net.OpError:
-			return e == nil || e.Op != "dial" && e.Op != "proxyconnect"
+			return e.Op != "dial" && e.Op != "proxyconnect" && !strings.HasPrefix(e.Op, "socks")
 		case *net.DNSError:
 			return false
 		}
@@ -129,57 +228,60 @@ func (h *hop) unsent(err error) bool {
 	})
 }
 
-// isHandshakeTimeout tells the one timeout of http.Transport that is neither of
-// the network nor of a context.
-func isHandshakeTimeout(err error) bool {
-	var timeout net.Error
-	var op *net.OpError
-	return as(err, &timeout) && timeout.Timeout() && !as(err, &op) && !is(err, context.DeadlineExceeded)
-}
-
-// asLongAsDeclared measures a body in memory, after something went wrong.
-func (h *hop) asLongAsDeclared() bool {
-	body, err := h.req.GetBody()
-	if err != nil || h.req.ContentLength <= 0 {
-		return true
-	}
-	defer body.Close()
-	n, _ := io.Copy(io.Discard, body)
-	return n == h.req.ContentLength
-}
-
 // hopeless reports whether the next attempt would fail in the same way. Some
-// errors of net/http have no type to tell by: a malformed request is looked at
-// instead; and a peer that has never answered, and then fails in a way that no
-// network does, does not speak HTTP, or is a proxy that lets nobody through.
+// errors of net/http have no type to tell by. Of a host that has answered before
+// they are taken for a fault of the way. Of another, where a connection was got,
+// they mean that the peer does not speak HTTP; where none was got, that a proxy
+// lets nobody through, or that nobody serves the scheme.
 func (h *hop) hopeless(err error) bool {
-	std := h.t.core.std
-	if std == nil {
-		return false
-	}
-	if malformed(h.req) {
-		return true
-	}
 	if h.host.proto.Load() != 0 || ofNetwork(err) {
 		return false
 	}
 	if found := examine(err); found.status != nil || found.marked != nil { // from OnProxyConnectResponse
 		return false
 	}
-	if h.req.URL.Scheme == "https" { // a verified peer behind no proxy can be trusted to speak HTTP
-		if std.Proxy == nil {
-			return false
+	scheme := h.req.URL.Scheme
+	if scheme != "http" && scheme != "https" {
+		return true
+	}
+	std, e := h.t.core.std, h.seen()
+	if std == nil || e == nil {
+		return false
+	}
+	if !e.connected.Load() {
+		if scheme != "https" || std.Proxy == nil {
+			return false // what the caller's own dialer says
 		}
 		proxy, _ := std.Proxy(h.req)
 		return proxy != nil
 	}
-	return true
+	return scheme == "http" && !speaksHTTP2(std) && !cutOff(err)
+}
+
+// speaksHTTP2 reports whether plain HTTP/2 is spoken: how its connections end has
+// no type either.
+func speaksHTTP2(std *http.Transport) bool {
+	return std.Protocols != nil && std.Protocols.UnencryptedHTTP2() && !std.Protocols.HTTP1()
+}
+
+// cutOff reports whether what the peer sent began as HTTP does. net/http quotes
+// what it could not parse: a status line, a version or a status code. A status
+// line that was cut off is all that is HTTP and cannot be parsed.
+func cutOff(err error) bool {
+	text := err.Error()
+	start := strings.IndexByte(text, '"')
+	if start < 0 {
+		return false
+	}
+	line, err := strconv.Unquote(text[start:])
+	return err == nil && (strings.HasPrefix("HTTP/1.1", line) || strings.HasPrefix(line, "HTTP/1.") ||
+		len(line) < 3 && strings.Trim(line, "0123456789") == "")
 }
 
 // ofNetwork reports whether err is of a type that connections fail with.
 func ofNetwork(err error) bool {
-	var stream http2Error
-	return as(err, &stream) || !walk(err, func(err error) bool {
+	_, ok := streamCode(err)
+	return ok || !walk(err, func(err error) bool {
 		switch err.(type) {
 		case net.Error, textproto.ProtocolError: // the latter: cut inside a header line
 			return false
@@ -188,9 +290,9 @@ func ofNetwork(err error) bool {
 	})
 }
 
-// malformed reports whether net/http will never send req.
+// malformed reports whether nobody will ever send req.
 func malformed(req *http.Request) bool {
-	if req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" || !isToken(methodOf(req)) {
+	if (req.URL.Scheme == "http" || req.URL.Scheme == "https") && req.URL.Host == "" || !isToken(methodOf(req)) {
 		return true
 	}
 	for _, header := range []http.Header{req.Header, req.Trailer} {
@@ -214,6 +316,26 @@ func hasControls(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0
 }
 
+// onTheWay hides a TLS alert, or a record that is none, from those who take it for
+// lasting: the peer has shown that it can be talked to.
+func onTheWay(err error) error {
+	var record tls.RecordHeaderError
+	var op *net.OpError
+	if errors.As(err, &record) || errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
+		return &wayError{err}
+	}
+	return err
+}
+
+// wayError has what is inside of it found by errors.Is and errors.As alone.
+type wayError struct{ err error }
+
+func (e *wayError) Error() string        { return e.err.Error() }
+func (e *wayError) Is(target error) bool { return errors.Is(e.err, target) }
+func (e *wayError) As(target any) bool   { return errors.As(e.err, target) }
+func (e *wayError) Timeout() bool        { return false }
+func (e *wayError) Temporary() bool      { return true }
+
 // http2Error is what net/http's HTTP/2 stream errors turn into when asked by
 // errors.As: the way to see them without importing golang.org/x/net/http2.
 type http2Error struct {
@@ -223,6 +345,13 @@ type http2Error struct {
 }
 
 func (e http2Error) Error() string { return "http2 stream error" }
+
+// streamCode returns the code of an HTTP/2 stream's error.
+func streamCode(err error) (uint32, bool) {
+	var stream http2Error
+	ok := errors.As(err, &stream)
+	return stream.Code, ok
+}
 
 // Codes of RFC 9113, section 7.
 const (

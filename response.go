@@ -9,53 +9,61 @@ import (
 	"time"
 )
 
-// beforeRedirect waits as long as a redirect asks to (RFC 9110, section 10.2.3).
-func (h *hop) beforeRedirect(ctx context.Context) error {
-	if location := h.resp.Header.Get("Location"); location != "" {
-		if _, err := url.Parse(location); err != nil { // net/http's error would quote it whole
-			return &url.Error{Op: "parse", URL: redactURL(location), Err: errors.New("malformed Location")}
-		}
-	}
-	if len(h.resp.Header["Retry-After"]) == 0 {
-		return nil
-	}
-	cfg := &h.host.cfg
-	wait, _ := ParseRetryAfter(h.resp.Header, cfg.now())
-	stop := h.call.fits(ctx, cfg, wait)
-	if wait > cfg.maxRetryAfter() {
-		stop = halt{reason: ErrRetryAfterTooLong}
-	}
-	if stop.reason == nil && wait > 0 {
-		h.call.sleep(ctx, cfg, wait)
-		h.call.alarm.stop()
-		stop = h.call.fits(ctx, cfg, 0)
-	}
-	if stop.reason == nil {
-		return nil
-	}
-	return h.call.error(cfg, stop, nil)
-}
-
 // Limits of what is read of a response that is not wanted.
 const (
 	drainBytes = 64 << 10
 	drainTime  = 50 * time.Millisecond
 )
 
+// errorBodyTime is how long the body of an error may take that no retry follows.
+const errorBodyTime = 2 * time.Second
+
 // closeResponse closes a response that is not wanted, after reading what little
 // may be left of it: only then can an HTTP/1 connection be used again.
-func closeResponse(resp *http.Response) {
-	if resp.Body == nil {
+func (h *hop) closeResponse(resp *http.Response) {
+	if resp.Body != http.NoBody && resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
+		h.readSome(resp.Body, drainTime, nil)
 		return
 	}
-	if resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
-		// Real time, whatever the clock: a guard against a peer that drips.
-		// Closing is what ends a Read that hangs.
-		guard := time.AfterFunc(drainTime, func() { resp.Body.Close() })
-		io.CopyN(io.Discard, resp.Body, drainBytes)
-		guard.Stop()
-	}
 	resp.Body.Close()
+}
+
+// readSome reads up to 64 KiB of a body within a time, into text unless it is nil,
+// and closes it. The time is real, whatever the clock: a guard against a peer that
+// drips. Closing is what ends a Read that hangs; only of net/http's own bodies is
+// that certain, so that others are read beside.
+func (h *hop) readSome(body io.ReadCloser, limit time.Duration, text *[]byte) {
+	if body == http.NoBody {
+		return
+	}
+	if h.t.core.std != nil || withoutNopCloser(body) != nil {
+		guard := time.AfterFunc(limit, func() { body.Close() })
+		if some := readUpTo(body); text != nil {
+			*text = some
+		}
+		guard.Stop()
+		body.Close()
+		return
+	}
+	read := make(chan []byte, 1)
+	go func() { read <- readUpTo(body) }()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case some := <-read:
+		if text != nil {
+			*text = some
+		}
+		body.Close()
+	case <-timer.C:
+		body.Close()
+	}
+}
+
+// readUpTo returns the beginning of a body: what there is of it.
+func readUpTo(body io.Reader) []byte {
+	text, _ := io.ReadAll(io.LimitReader(body, drainBytes))
+	return text
 }
 
 func isRedirect(resp *http.Response) bool {
@@ -66,23 +74,142 @@ func isRedirect(resp *http.Response) bool {
 	return false
 }
 
-// timedBody ends an attempt's time limits with its body.
-type timedBody struct {
-	io.ReadCloser
-	timeout *timeoutContext
+// malformedLocation is what http.Client would say of a redirect that it cannot
+// follow, but for the text of the URL.
+func malformedLocation(resp *http.Response) error {
+	if _, err := url.Parse(resp.Header.Get("Location")); err != nil {
+		return &url.Error{Op: "parse", URL: redactURL(resp.Header.Get("Location")), Err: errors.New("malformed Location")}
+	}
+	return nil
 }
 
-func (b *timedBody) Read(p []byte) (int, error) {
+// redirectBody is the body of a redirect. It brings along what the next hop must
+// know, if http.Client decides to follow.
+type redirectBody struct {
+	io.ReadCloser
+	key   string        // Idempotency-Key that is ours
+	wait  time.Duration // that the redirect asks for
+	since time.Time
+}
+
+func (h *hop) redirect(resp *http.Response) *redirectBody {
+	b := &redirectBody{ReadCloser: resp.Body, key: h.key}
+	if len(resp.Header["Retry-After"]) > 0 {
+		b.since = h.cfg.now()
+		b.wait, _ = ParseRetryAfter(resp.Header, b.since)
+	}
+	return b
+}
+
+// redirectedBy returns what the hop before left for this one.
+func redirectedBy(req *http.Request) *redirectBody {
+	if req.Response == nil {
+		return nil
+	}
+	before, _ := req.Response.Body.(*redirectBody)
+	return before
+}
+
+// followed waits as long as the redirect that led here asked to (RFC 9110, section
+// 10.2.3). Its connection is free meanwhile.
+func (h *hop) followed(ctx context.Context) error {
+	if !h.t.client {
+		return nil
+	}
+	before := redirectedBy(h.req)
+	if before == nil || before.wait <= 0 {
+		return nil
+	}
+	cfg := h.cfg
+	stop := halt{reason: ErrRetryAfterTooLong}
+	if before.wait <= cfg.maxRetryAfter() {
+		wait := before.wait - since(cfg.Clock, before.since)
+		stop = h.call.fits(ctx, cfg, max(0, wait))
+		if stop.reason == nil && wait > 0 {
+			h.call.tellWait(ctx, cfg, WaitRetryAfter, wait)
+			h.call.sleep(ctx, cfg, wait)
+			h.call.alarm.stop()
+			stop = h.call.fits(ctx, cfg, 0)
+		}
+	}
+	if stop.reason == nil {
+		return nil
+	}
+	return h.call.giveUp(ctx, cfg, stop)
+}
+
+// relax gives what is left of the time limits to a response whose beginning is
+// good: the base client's Timeout covers the body, AttemptTimeout does not.
+func (h *hop) relax() {
+	if h.timeout == nil {
+		return
+	}
+	left := time.Duration(0)
+	if h.t.timeout > 0 {
+		left = max(1, h.t.timeout-h.timeout.elapsed())
+	}
+	h.timeout.setLimit(left)
+}
+
+// handOver gives a response to the caller, with what ends when its body does.
+func (h *hop) handOver(resp *http.Response) {
+	timeout, cancel := h.timeout, h.cancel
+	if timeout == nil && cancel == nil {
+		return
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if timeout != nil { // the connection is the caller's now
+			timeout.setLimit(0)
+			timeout.unlink()
+		}
+		h.timeout, h.cancel = nil, nil
+		return
+	}
+	if h.empty(resp) {
+		return // leave ends them
+	}
+	h.timeout, h.cancel = nil, nil
+	resp.Body = &endingBody{resp.Body, timeout, cancel}
+}
+
+// empty reports whether a response is over with its header, so that nobody need
+// read or close its body.
+func (h *hop) empty(resp *http.Response) bool {
+	switch {
+	case resp.Body == http.NoBody, h.req.Method == http.MethodHead,
+		resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusNotModified:
+		return true
+	}
+	return h.t.core.std != nil && resp.ProtoMajor == 2 && resp.ContentLength == 0
+}
+
+// endingBody ends an attempt's time limits, and its context, with its body.
+type endingBody struct {
+	io.ReadCloser
+	timeout *timeoutContext
+	cancel  context.CancelFunc
+}
+
+func (b *endingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.timeout.cancel()
+	if err != nil {
+		b.end()
 	}
 	return n, err
 }
 
-func (b *timedBody) Close() error {
-	defer b.timeout.cancel()
+func (b *endingBody) Close() error {
+	defer b.end()
 	return b.ReadCloser.Close()
+}
+
+func (b *endingBody) end() {
+	if b.timeout != nil {
+		b.timeout.cancel()
+	}
+	if b.cancel != nil {
+		b.cancel()
+	}
 }
 
 // givenUp carries the loop's error past http.Client to the RetryableClient.

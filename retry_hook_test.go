@@ -158,7 +158,7 @@ func TestOnHostSeesWhatHostsShare(t *testing.T) {
 	transport, err := retry.NewTransport(roundTrip(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 	}), retry.Config{}, retry.OnHost(note), retry.OnHost(note),
-		retry.PerHost(func(host string, cfg *retry.Config) { cfg.Breaker = breaker }))
+		retry.PerHost(func(host string, cfg *retry.Config) error { cfg.Breaker = breaker; return nil }))
 	require.NoError(t, err)
 	for range 2 {
 		req, _ := http.NewRequest("GET", "http://a.test/", nil)

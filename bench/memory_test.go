@@ -78,7 +78,7 @@ func BenchmarkIdleBudget(b *testing.B) {
 func BenchmarkIdleHost(b *testing.B) {
 	weighHosts(b, "host")
 	weighHosts(b, "host with its own breaker",
-		retry.PerHost(func(_ string, cfg *retry.Config) { cfg.Breaker = ourBreaker(byCount) }))
+		retry.PerHost(func(_ string, cfg *retry.Config) error { cfg.Breaker = ourBreaker(byCount); return nil }))
 }
 
 func weighHosts(b *testing.B, name string, options ...retry.Option) {

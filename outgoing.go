@@ -1,0 +1,253 @@
+package retry
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+)
+
+// outgoing is one attempt at a request on its way: the request with its context
+// and URL, in one allocation.
+type outgoing struct {
+	context.Context // the attempt's
+	method          string
+	url             url.URL
+	request         http.Request
+	look            bool // for evidence
+	evidence        atomic.Pointer[evidence]
+}
+
+type outgoingKey struct{}
+
+// Value lets a Transport inside of this one see that the request is cared for,
+// and hides what WithIdempotent said of it from other requests on the way.
+func (o *outgoing) Value(key any) any {
+	switch key {
+	case outgoingKey{}:
+		return o
+	case idempotentKey{}:
+		return nil
+	case traceKey:
+		if o.look {
+			return o.traced()
+		}
+	}
+	return o.Context.Value(key)
+}
+
+// caredFor reports whether req is an attempt of a Transport around this one: not
+// another request that is made on its way, with its context.
+func caredFor(req *http.Request) bool {
+	o, ok := req.Context().Value(outgoingKey{}).(*outgoing)
+	return ok && o.method == req.Method && o.url.Scheme == req.URL.Scheme && o.url.Host == req.URL.Host &&
+		o.url.Opaque == req.URL.Opaque && o.url.Path == req.URL.Path && o.url.RawQuery == req.URL.RawQuery
+}
+
+// next makes the attempt's request: a copy that shares nothing with the
+// caller's that anybody could change, unless nobody will.
+func (h *hop) next(ctx context.Context) (*http.Request, error) {
+	look := h.looks()
+	if !look && h.asItIs() {
+		return h.req, nil
+	}
+	o := &outgoing{method: h.req.Method, url: *h.req.URL}
+	if limit := h.limit(); limit > 0 {
+		h.timeout = withTimeout(ctx, h.cfg.Clock, limit)
+		ctx = h.timeout
+	}
+	h.out, o.Context, o.look = o, ctx, look
+	o.request = *h.req.WithContext(o)
+	req := &o.request
+	req.URL = &o.url
+	req.Header = h.header()
+	if h.stale {
+		h.stale = false
+		h.t.CloseIdleConnections()
+		req.Close = true
+	}
+	return req, h.attachBody(req)
+}
+
+// asItIs reports whether the attempt can do with the caller's own request: it is
+// the first, nothing is to be added, and it goes to net/http's own transport,
+// which changes nothing and sends it anew itself when it must.
+func (h *hop) asItIs() bool {
+	req := h.req
+	if h.cfg.OnStart != nil || h.cfg.OnAttempt != nil { // its context is another
+		return false
+	}
+	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && RetryCount(req.Context()) == 0 &&
+		req.Header != nil && !h.decided && !h.adds() && (h.memory || req.Body == nil || req.Body == http.NoBody)
+}
+
+// attachBody gives the attempt a fresh reader.
+func (h *hop) attachBody(req *http.Request) error {
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return nil
+	case h.body != nil:
+		return h.attachReplay(req)
+	}
+	body, getBody := req.Body, req.GetBody
+	if h.call.attempts > 1 {
+		var err error
+		if body, err = anew(getBody); err != nil {
+			return h.noBody(err)
+		}
+	}
+	if h.memory {
+		req.Body = body
+		return nil
+	}
+	h.sent = &upload{body: body, length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return anew(getBody) }}
+	req.Body, req.GetBody = h.sent, h.sent.reopen
+	return nil
+}
+
+func (h *hop) attachReplay(req *http.Request) error {
+	body := h.body // a closure over h itself would put it on the heap for every request
+	if body.declare(req); body.empty(req) {
+		req.Body, req.GetBody = http.NoBody, nil
+		return nil
+	}
+	h.sent = &upload{body: body.open(true), length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return body.reopen(true) }}
+	req.Body, req.GetBody = h.sent, h.sent.reopen
+	return nil
+}
+
+// noBody ends the call because GetBody failed, by no fault of the host.
+func (h *hop) noBody(err error) error {
+	given := h.call.error(h.cfg, halt{reason: &bodyError{err}}, h.call.last)
+	given.Attempts-- // this one has not begun
+	return Permanent(given)
+}
+
+// adds reports whether the attempt's header is more than the caller's.
+func (h *hop) adds() bool { return h.key != "" || h.cookies != nil || h.marked() }
+
+// marked reports whether net/http is to be told that it may repeat the request.
+func (h *hop) marked() bool {
+	return h.key == "" && h.t.core.std != nil && !stdReplays(h.req) && h.idempotent()
+}
+
+// header copies the caller's, and adds what is ours.
+func (h *hop) header() http.Header {
+	if len(h.req.Header) == 0 && !h.adds() {
+		return make(http.Header)
+	}
+	n := 1
+	for _, values := range h.req.Header {
+		n += len(values)
+	}
+	header := make(http.Header, len(h.req.Header)+1)
+	values := make([]string, n)
+	for name, old := range h.req.Header {
+		if old == nil {
+			header[name] = nil
+			continue
+		}
+		n := copy(values, old)
+		header[name] = values[:n:n]
+		values = values[n:]
+	}
+	if h.key != "" {
+		values[0] = h.key
+		header["Idempotency-Key"] = values[:1:1]
+	} else if h.marked() {
+		// Tells net/http, and nobody else, that it may repeat a PUT or DELETE
+		// that met a connection just closed, as it does with a GET: a key
+		// without a value is not sent (see the doc of http.Transport).
+		header["X-Idempotency-Key"] = []string{}
+	}
+	if h.cookies != nil {
+		refreshCookies(header, h.cookies[0], h.cookies[1])
+	}
+	return header
+}
+
+// keepCookies puts those of a failed attempt into the jar. The next attempt's are
+// the caller's own, and what the jar has then.
+func (h *hop) keepCookies() {
+	jar := h.t.jar
+	if jar == nil || !h.t.client {
+		return
+	}
+	cookies := h.resp.Cookies()
+	if len(cookies) == 0 {
+		return
+	}
+	where := cookieURL(h.req)
+	if h.cookies == nil {
+		h.cookies = []string{cookieText(jar.Cookies(where)), ""}
+	}
+	jar.SetCookies(where, cookies)
+	h.cookies[1] = cookieText(jar.Cookies(where))
+}
+
+// cookieURL is what http.Client asks the jar with.
+func cookieURL(req *http.Request) *url.URL {
+	if req.Host == "" {
+		return req.URL
+	}
+	u := *req.URL
+	u.Host = req.Host
+	return &u
+}
+
+// cookieText is what http.Client makes of a jar's cookies.
+func cookieText(cookies []*http.Cookie) string {
+	req := http.Request{Header: make(http.Header)}
+	for _, cookie := range cookies {
+		req.AddCookie(cookie)
+	}
+	return req.Header.Get("Cookie")
+}
+
+// refreshCookies has the jar's cookies take the place of those that http.Client
+// appended to the caller's own, which stay as they are, letter by letter.
+func refreshCookies(header http.Header, before, now string) {
+	lines := header["Cookie"]
+	own := ""
+	if len(lines) > 0 {
+		own = lines[0]
+	}
+	switch {
+	case before == "":
+	case own == before:
+		own = ""
+	case strings.HasSuffix(own, "; "+before):
+		own = strings.TrimSuffix(own, "; "+before)
+	default: // somebody else's request changed the jar just then
+		own = withoutCookies(own, before+"; "+now)
+	}
+	switch {
+	case own == "":
+		own = now
+	case now != "":
+		own += "; " + now
+	}
+	if own == "" && len(lines) <= 1 {
+		header.Del("Cookie")
+		return
+	}
+	header["Cookie"] = append([]string{own}, lines[min(1, len(lines)):]...)
+}
+
+// withoutCookies removes the cookies that have the names of others.
+func withoutCookies(own, others string) string {
+	gone := map[string]bool{}
+	for pair := range strings.SplitSeq(others, ";") {
+		name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
+		gone[name] = true
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(own, ";") {
+		if name, _, _ := strings.Cut(strings.TrimSpace(pair), "="); !gone[name] {
+			kept = append(kept, strings.TrimSpace(pair))
+		}
+	}
+	return strings.Join(kept, "; ")
+}
