@@ -105,9 +105,7 @@ func TestHostsAreObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe(t)
 		cfg := p.instrument(retry.Config{Name: "client", InitialDelay: time.Second, Jitter: retry.NoJitter})
-		opts := append(otelretry.Options(p.opts...), retry.PerHost(func(host string, cfg *retry.Config) {
-			cfg.Breaker, _ = retry.NewCircuitBreaker(retry.BreakerConfig{Name: host})
-		}))
+		opts := append(otelretry.Options(p.opts...), retry.HostBreaker(retry.BreakerConfig{}))
 		client, err := retry.NewRetryableClient(
 			&http.Client{Transport: &answers{statuses: []int{429, 200}, header: http.Header{"Retry-After": {"7"}}}}, cfg, opts...)
 		require.NoError(t, err)

@@ -110,10 +110,8 @@ func newClient(duration time.Duration) (*retry.RetryableClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	perHost := retry.PerHost(func(host string, cfg *retry.Config) {
-		cfg.Breaker, err = retry.NewCircuitBreaker(retry.BreakerConfig{Name: host, RecoveryTimeout: duration / 20})
-	})
-	client, wrong := retry.NewRetryableClient(&http.Client{Timeout: time.Second}, cfg, append(otelretry.Options(), perHost)...)
+	breakers := retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: duration / 20})
+	client, wrong := retry.NewRetryableClient(&http.Client{Timeout: time.Second}, cfg, append(otelretry.Options(), breakers)...)
 	if wrong != nil {
 		return nil, wrong
 	}
