@@ -111,11 +111,7 @@ func newClient(duration time.Duration) (*retry.RetryableClient, error) {
 		return nil, err
 	}
 	breakers := retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: duration / 20})
-	client, wrong := retry.NewRetryableClient(&http.Client{Timeout: time.Second}, cfg, append(otelretry.Options(), breakers)...)
-	if wrong != nil {
-		return nil, wrong
-	}
-	return client, err
+	return retry.NewRetryableClient(&http.Client{Timeout: time.Second}, cfg, append(otelretry.Options(), breakers)...)
 }
 
 // call asks for genes until ctx is done.
