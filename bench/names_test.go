@@ -1,0 +1,74 @@
+package bench
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// peers are the packages whose names docs/adopting.md translates.
+var peers = map[string]string{
+	"retryablehttp":  "github.com/hashicorp/go-retryablehttp",
+	"backoff":        "github.com/cenkalti/backoff/v7",
+	"gobreaker":      "github.com/sony/gobreaker/v2",
+	"failsafe":       "github.com/failsafe-go/failsafe-go",
+	"retrypolicy":    "github.com/failsafe-go/failsafe-go/retrypolicy",
+	"circuitbreaker": "github.com/failsafe-go/failsafe-go/circuitbreaker",
+	"failsafehttp":   "github.com/failsafe-go/failsafe-go/failsafehttp",
+	"budget":         "github.com/failsafe-go/failsafe-go/budget",
+}
+
+// The names in the tables for those who move over exist, in the versions that are
+// measured here, and so do ours.
+func TestNamesOfPeers(t *testing.T) {
+	page, err := os.ReadFile("../docs/adopting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	required, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, part, _ := strings.Cut(string(page), "\n## Moving from another library\n")
+	part, _, _ = strings.Cut(part, "\n## ")
+	for _, header := range regexp.MustCompile(`(?m)^\| (\S+) (v\S+) \| here`).FindAllStringSubmatch(part, -1) {
+		if !regexp.MustCompile(`/` + header[1] + `(/v\d+)? ` + regexp.QuoteMeta(header[2]) + `\n|/go-` + header[1] + ` ` + regexp.QuoteMeta(header[2]) + `\n`).Match(required) {
+			t.Errorf("go.mod has another version than %s %s", header[1], header[2])
+		}
+	}
+	names := 0
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)\\.([\\w.]+)` \\| ([^|]*) \\|").FindAllStringSubmatch(part, -1) {
+		names++
+		documented(t, peers[row[1]], row[2])
+		for _, ours := range regexp.MustCompile("`\\*?([A-Z]\\w+(?:\\.[A-Z]\\w+)?)").FindAllStringSubmatch(row[3], -1) {
+			documentedHere(t, ours[1])
+		}
+	}
+	if names < 40 {
+		t.Errorf("found %d names", names)
+	}
+}
+
+func documented(t *testing.T, path, name string) bool {
+	t.Helper()
+	if out, err := exec.Command("go", "doc", path+"."+name).CombinedOutput(); err != nil {
+		t.Errorf("%s.%s: %s", path, name, out)
+		return false
+	}
+	return true
+}
+
+// documentedHere looks up one of our names: exported, or a field of a settings
+// type.
+func documentedHere(t *testing.T, name string) {
+	t.Helper()
+	const path = "github.com/retryutils/retry"
+	for _, prefix := range []string{"", "Config.", "BreakerConfig."} {
+		if strings.Count(prefix+name, ".") < 2 && exec.Command("go", "doc", path+"."+prefix+name).Run() == nil {
+			return
+		}
+	}
+	t.Errorf("%s: no such name in %s", name, path)
+}
