@@ -322,7 +322,9 @@ func ExampleEvent() {
 }
 
 // A service of one's own, as one writes them.
-type weather struct{ fetch func(context.Context, string) (string, error) }
+type weather struct {
+	fetch func(context.Context, string) (string, error)
+}
 
 func (w weather) today(ctx context.Context, city string) (string, error) {
 	return retry.Do(ctx, retry.Config{}, func(ctx context.Context) (string, error) { return w.fetch(ctx, city) })
@@ -386,13 +388,12 @@ func ExampleBackoff() {
 		retry.ConstantBackoff(time.Second),
 		retry.LinearBackoff(time.Second),
 		retry.FibonacciBackoff(time.Second),
-		func(n int, previous time.Duration, random func() float64) time.Duration { return time.Duration(n*n) * time.Second },
+		func(n int, previous time.Duration, random func() float64) time.Duration {
+			return time.Duration(n*n) * time.Second
+		},
 	} {
 		cfg := retry.Config{Backoff: curve, Jitter: retry.NoJitter}
-		for n := 1; n <= 5; n++ {
-			fmt.Print(cfg.Delay(n), " ")
-		}
-		fmt.Println()
+		fmt.Println(cfg.Delay(1), cfg.Delay(2), cfg.Delay(3), cfg.Delay(4), cfg.Delay(5))
 	}
 	// Output:
 	// 1s 3s 9s 27s 1m0s

@@ -78,7 +78,10 @@ func newAnnotator(d dependencies) (*annotator, error) {
 	var err error
 	s.client, err = retry.NewRetryableClient(base, d.cfg,
 		retry.HostKey(name),
-		retry.PerHost(func(name string, cfg *retry.Config) { *cfg = hosts[name] }),
+		retry.PerHost(func(name string, cfg *retry.Config) error {
+			*cfg = hosts[name]
+			return nil
+		}),
 		retry.CheckResponse(func(resp *http.Response) error {
 			if a := byHost[resp.Request.URL.Host]; a != nil && a.check != nil {
 				return a.check(resp)
