@@ -248,6 +248,39 @@ func ExamplePostJSON() {
 	// {"symbol":"PKD1"} true
 }
 
+// A request with a header of its own.
+func ExampleNewJSONRequest() {
+	script := retrytest.NewScript(exampleT{}, retrytest.Status(503, ""), retrytest.JSON(Gene{Symbol: "PKD1"}))
+	client, _ := retry.NewRetryableClient(script.Client(), quick)
+
+	req, err := retry.NewJSONRequest(context.Background(), http.MethodPut, "https://genes.example", Gene{Symbol: "PKD1"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	req.Header.Set("Authorization", "Bearer secret")
+	gene, err := retry.Fetch(client, req, retry.DecodeJSON[Gene])
+	fmt.Println(gene.Symbol, err)
+	for _, asked := range script.Requests() {
+		fmt.Println(asked.Method, asked.Header["Authorization"], string(asked.Body))
+	}
+	// Output:
+	// PKD1 <nil>
+	// PUT [Bearer secret] {"Symbol":"PKD1","Location":""}
+	// PUT [Bearer secret] {"Symbol":"PKD1","Location":""}
+}
+
+// What GetJSON decodes with, for a request of one's own.
+func ExampleDecodeJSON() {
+	script := retrytest.NewScript(exampleT{}, retrytest.Cut(`{"symbol": "TTN"}`, 5), retrytest.Status(200, `{"symbol": "TTN"}`))
+	client, _ := retry.NewRetryableClient(script.Client(), quick)
+	req, _ := http.NewRequest(http.MethodGet, "https://genes.example/TTN", nil)
+	req.Header.Set("User-Agent", "genes/1.0")
+	gene, err := retry.Fetch(client, req, retry.DecodeJSON[Gene])
+	fmt.Println(gene.Symbol, err)
+	// Output: TTN <nil>
+}
+
 // For code that wants an *http.Client: net/http's contract, to the letter.
 func ExampleRetryableClient_StandardClient() {
 	script := retrytest.NewScript(exampleT{}, retrytest.Status(503, ""), retrytest.Status(404, "no such gene"))
