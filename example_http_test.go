@@ -165,7 +165,7 @@ func ExampleNewTransport() {
 }
 
 // An API of GraphQL that reports its rate limit with status 400 and a message.
-func ExampleCheckResponse() {
+func ExampleCheckResponse_rateLimit() {
 	limited := `{"errors": [{"message": "Query rate limit exceeded."}]}`
 	script := retrytest.NewScript(exampleT{}, retrytest.Status(400, limited), retrytest.Status(400, `{"errors": []}`))
 	check := func(resp *http.Response) error {
@@ -186,27 +186,6 @@ func ExampleCheckResponse() {
 	var status *retry.StatusError
 	fmt.Println(waits, errors.As(err, &status) && status.StatusCode == 400)
 	// Output: 1m0s retry-after true
-}
-
-// An API that says itself whether a retry has a point.
-func ExampleCheckResponse_shouldRetry() {
-	script := retrytest.NewScript(exampleT{},
-		retrytest.Status(409, "").With("X-Should-Retry", "true"),
-		retrytest.Status(503, "").With("X-Should-Retry", "false"),
-	)
-	check := func(resp *http.Response) error {
-		switch resp.Header.Get("X-Should-Retry") {
-		case "true":
-			return retry.RetryAfter(retry.CheckStatus(resp), 0)
-		case "false":
-			return retry.Permanent(retry.CheckStatus(resp))
-		}
-		return nil
-	}
-	client, _ := retry.NewRetryableClient(script.Client(), quick, retry.CheckResponse(check))
-	_, err := client.Get(context.Background(), "https://api.example")
-	fmt.Println(err, "after", len(script.Requests()), "requests")
-	// Output: GET https://api.example: 503 Service Unavailable after 2 requests
 }
 
 // A download into a file: what breaks off is begun anew.
@@ -246,28 +225,6 @@ func ExamplePostJSON() {
 	// Output:
 	// PKD1 <nil>
 	// {"symbol":"PKD1"} true
-}
-
-// A request with a header of its own.
-func ExampleNewJSONRequest() {
-	script := retrytest.NewScript(exampleT{}, retrytest.Status(503, ""), retrytest.JSON(Gene{Symbol: "PKD1"}))
-	client, _ := retry.NewRetryableClient(script.Client(), quick)
-
-	req, err := retry.NewJSONRequest(context.Background(), http.MethodPut, "https://genes.example", Gene{Symbol: "PKD1"})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	req.Header.Set("Authorization", "Bearer secret")
-	gene, err := retry.Fetch(client, req, retry.DecodeJSON[Gene])
-	fmt.Println(gene.Symbol, err)
-	for _, asked := range script.Requests() {
-		fmt.Println(asked.Method, asked.Header["Authorization"], string(asked.Body))
-	}
-	// Output:
-	// PKD1 <nil>
-	// PUT [Bearer secret] {"Symbol":"PKD1","Location":""}
-	// PUT [Bearer secret] {"Symbol":"PKD1","Location":""}
 }
 
 // What GetJSON decodes with, for a request of one's own.
