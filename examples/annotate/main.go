@@ -23,7 +23,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -75,13 +74,8 @@ func annotateAll(ctx context.Context, opts options, stdout, stderr io.Writer) (e
 	if err != nil {
 		return errUsage{err}
 	}
-	if opts.html != "" { // what cannot be written is not worth the work
-		file, err := os.CreateTemp(filepath.Dir(opts.html), ".annotate-*")
-		if err != nil {
-			return fmt.Errorf("cannot write %s: %w", opts.html, errors.Unwrap(err))
-		}
-		defer os.Remove(file.Name())
-		file.Close()
+	if err := writable(opts.html); err != nil {
+		return err
 	}
 	if opts.live {
 		deps.apis = apis()
@@ -149,6 +143,24 @@ func (r *report) deliver(ctx context.Context, opts options, m *metrics, stdout i
 	}
 	if missing := r.unanswered(); len(missing) > 0 {
 		return fmt.Errorf("no service had an answer for %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// writable tells before the work whether its result can be written. It leaves
+// nothing behind.
+func writable(name string) error {
+	if name == "" {
+		return nil
+	}
+	_, missing := os.Stat(name)
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", name, errors.Unwrap(err))
+	}
+	file.Close()
+	if missing != nil {
+		return os.Remove(name)
 	}
 	return nil
 }

@@ -73,6 +73,7 @@ func TestBadInput(t *testing.T) {
 		`"" is not a gene symbol`:                                   {2, []string{""}},
 		"flag needs an argument: -html":                             {2, []string{"-html"}},
 		"cannot write /no/such/place/t.html: ":                      {1, []string{"-html", "/no/such/place/t.html", "TTN"}},
+		"cannot write " + os.TempDir() + ": is a directory":         {1, []string{"-html", os.TempDir(), "TTN"}},
 		"cannot serve metrics: listen tcp " + taken.Addr().String(): {1, []string{"-listen", taken.Addr().String(), "TTN"}},
 	} {
 		code, stdout, stderr := annotate(t.Context(), c.args...)
