@@ -63,7 +63,7 @@ func TestWrongUse(t *testing.T) {
 			s := retrytest.NewScript(b, retrytest.Status(204, ""))
 			_, err := get(t, s, "/")
 			assert.NoError(t, err)
-			_, err = get(t, s, "/gene")
+			_, err = get(t, s, "/gene?api_key=secret")
 			assert.False(t, retry.Retryable(err), "a test that goes wrong should not go on for long")
 		},
 		"retrytest: the body of the response to request 1 was not closed (200 OK)": func(b *bad) {

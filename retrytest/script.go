@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"sync"
 	"testing"
@@ -128,10 +129,20 @@ func (s *Script) next(r Request) (Answer, int, error) {
 		return s.answer(r), n, nil
 	}
 	if n > len(s.list) {
-		s.t.Errorf("retrytest: request %d came, but the script has %d answers: %s %s", n, len(s.list), r.Method, r.URL)
+		s.t.Errorf("retrytest: request %d came, but the script has %d answers: %s %s", n, len(s.list), r.Method, withoutSecrets(r.URL))
 		return Answer{}, n, errNoAnswer
 	}
 	return s.list[n-1], n, nil
+}
+
+// withoutSecrets leaves out the user and the query.
+func withoutSecrets(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(a URL that cannot be read)"
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String()
 }
 
 // RoundTrip answers a request.
