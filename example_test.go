@@ -5,35 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
-
-// flaky returns a server that answers with the given statuses, one after the
-// other, and then with a gene.
-func flaky(statuses ...int) *httptest.Server {
-	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(statuses) > 0 {
-			status := statuses[0]
-			statuses = statuses[1:]
-			w.WriteHeader(status)
-			return
-		}
-		io.WriteString(w, `{"symbol": "BRCA1", "location": "17q21.31"}`)
-	}))
-}
 
 // quick keeps the examples short; the zero Config waits for seconds.
 var quick = retry.Config{InitialDelay: time.Millisecond}
 
 type Gene struct{ Symbol, Location string }
+
+// A server that throttles and fails first, and a client that gets its answer.
+func Example() {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch requests++; requests {
+		case 1:
+			w.Header().Set("Retry-After", "0.2")
+			w.WriteHeader(http.StatusTooManyRequests)
+		case 2:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		default:
+			fmt.Fprint(w, `{"symbol": "BRCA1", "location": "17q21.31"}`)
+		}
+	}))
+	defer server.Close()
+
+	client, err := retry.NewRetryableClient(&http.Client{Timeout: 10 * time.Second}, retry.Config{InitialDelay: 100 * time.Millisecond})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	gene, err := retry.GetJSON[Gene](ctx, client, server.URL+"/gene/BRCA1")
+	if err != nil {
+		log.Fatal(err) // says how often it was tried, for how long, and why no longer
+	}
+	fmt.Println(gene.Symbol, gene.Location, "after", requests, "requests")
+	// Output: BRCA1 17q21.31 after 3 requests
+}
 
 func ExampleDo() {
 	attempts := 0
@@ -67,30 +87,6 @@ func ExampleDo_givingUp() {
 	// Output:
 	// 3 attempts: no retries left
 	// true true
-}
-
-// A plain *http.Client becomes retryable with CheckStatus.
-func ExampleDo_http() {
-	server := flaky(503, 429)
-	defer server.Close()
-
-	body, err := retry.Do(context.Background(), quick, func(ctx context.Context) ([]byte, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		defer resp.Body.Close()
-		if err := retry.CheckStatus(resp); err != nil {
-			return nil, err
-		}
-		return io.ReadAll(resp.Body)
-	})
-	fmt.Println(string(body), err)
-	// Output: {"symbol": "BRCA1", "location": "17q21.31"} <nil>
 }
 
 func ExampleWrap() {
@@ -208,164 +204,170 @@ func ExampleConfig_logger() {
 	// level=ERROR msg="giving up" attempt=2 reason="no retries left" error=down
 }
 
-func ExampleCircuitBreaker() {
-	clock := clockwork.NewFakeClock()
-	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{
-		Name:             "payments",
-		FailureThreshold: 3,
-		RecoveryTimeout:  30 * time.Second,
-		Clock:            clock,
-		OnStateChange:    func(c retry.StateChange) { fmt.Println(c.From, "->", c.To) },
-	})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	ctx := context.Background()
-	down := func(context.Context) error { return errors.New("down") }
-	up := func(context.Context) error { return nil }
-
-	for range 3 {
-		breaker.Do(ctx, down)
-	}
-	fmt.Println(breaker.Do(ctx, up))
-	clock.Advance(30 * time.Second)
-	fmt.Println(breaker.Do(ctx, up))
-	// Output:
-	// closed -> open
-	// circuit breaker payments open for another 30s (last failure: down)
-	// open -> half-open
-	// half-open -> closed
-	// <nil>
-}
-
-// Where a function does not fit, a permit does.
-func ExampleCircuitBreaker_Allow() {
-	var breaker retry.CircuitBreaker // with the default settings
-
-	permit, err := breaker.Allow()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	// … the call …
-	permit.Done(nil)
-	fmt.Println(breaker.Snapshot().Successes)
-	// Output: 1
-}
-
-// A rejection says when the breaker will let calls through again, which is what
-// a service's own Retry-After should say.
-func ExampleOpenError() {
-	breaker, _ := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "search", Clock: clockwork.NewFakeClock()})
-	breaker.Trip(10 * time.Second)
-
-	err := breaker.Do(context.Background(), func(context.Context) error { return nil })
-	var open *retry.OpenError
-	if errors.As(err, &open) {
-		fmt.Println("Retry-After:", open.RetryAfter.Seconds())
-	}
-	// Output: Retry-After: 10
-}
-
-// A tenth of a retry for each call, and no more than two saved up: however many
-// calls fail, the load stays near 1.1 times their number.
-func ExampleBudget() {
-	budget, err := retry.NewBudget(0.1, 2)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	cfg := quick
-	cfg.Budget = budget
-
+func ExampleRun() {
 	attempts := 0
-	for range 100 {
+	err := retry.Run(context.Background(), quick, func(context.Context) error {
+		if attempts++; attempts < 3 {
+			return errors.New("down")
+		}
+		return nil
+	})
+	fmt.Println(err, "after", attempts, "attempts")
+	// Output: <nil> after 3 attempts
+}
+
+// "Not yet" is worth another attempt, and no failure of the dependency.
+func ExampleNeutral() {
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cfg := retry.Config{Breaker: breaker, Backoff: retry.ConstantBackoff(time.Millisecond)}
+	polls := 0
+	err = retry.Run(context.Background(), cfg, func(context.Context) error {
+		if polls++; polls < 3 {
+			return retry.Neutral(errors.New("not done yet"))
+		}
+		return nil
+	})
+	fmt.Println(err, polls, "polls, breaker", breaker.State())
+	// Output: <nil> 3 polls, breaker closed
+}
+
+// What is retried by default.
+func ExampleRetryable_default() {
+	for _, err := range []error{
+		io.ErrUnexpectedEOF,
+		&retry.StatusError{StatusCode: 503},
+		&retry.StatusError{StatusCode: 404},
+		retry.Permanent(io.ErrUnexpectedEOF),
+	} {
+		fmt.Println(retry.Retryable(err))
+	}
+	// Output:
+	// true
+	// true
+	// false
+	// false
+}
+
+// The attempt's number, for a trace or a log line.
+func ExampleRetryCount() {
+	retry.Run(context.Background(), quick, func(ctx context.Context) error {
+		fmt.Println("retry", retry.RetryCount(ctx))
+		if retry.RetryCount(ctx) < 2 {
+			return errors.New("down")
+		}
+		return nil
+	})
+	// Output:
+	// retry 0
+	// retry 1
+	// retry 2
+}
+
+// Calls counted by how they ended.
+func ExampleOutcome() {
+	calls := map[string]int{}
+	cfg := retry.Config{MaxRetries: 1, InitialDelay: time.Millisecond}
+	cfg.OnDone = func(_ context.Context, e retry.Event) { calls[retry.Outcome(e.Err)]++ }
+
+	for _, err := range []error{nil, errors.New("down"), retry.Permanent(errors.New("no such gene"))} {
+		retry.Run(context.Background(), cfg, func(context.Context) error { return err })
+	}
+	fmt.Println(calls)
+	// Output: map[max_retries:1 ok:1 permanent:1]
+}
+
+// Seconds of waiting by reason, as a metric.
+func ExampleEvent() {
+	waited := map[retry.Why]time.Duration{}
+	cfg := retry.Config{MaxRetries: 2, Jitter: retry.NoJitter}
+	cfg.OnWait = func(_ context.Context, e retry.Event) { waited[e.Why] += e.Delay }
+
+	synctest.Test(new(testing.T), func(*testing.T) { // the test's own t
+		attempts := 0
 		retry.Run(context.Background(), cfg, func(context.Context) error {
-			attempts++
+			if attempts++; attempts == 1 {
+				return retry.RetryAfter(errors.New("throttled"), 5*time.Second)
+			}
 			return errors.New("down")
 		})
-	}
-	fmt.Println(attempts, "attempts for 100 calls")
-	// Output: 111 attempts for 100 calls
+	})
+	fmt.Println(waited)
+	// Output: map[backoff:2s retry-after:5s]
 }
 
-func ExampleRetryableClient() {
-	server := flaky(503, 502)
-	defer server.Close()
-
-	client, err := retry.NewRetryableClient(http.DefaultClient, quick)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	resp, err := client.Get(context.Background(), server.URL+"/fetch/symbol/BRCA1")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer resp.Body.Close()
-	fmt.Println(resp.Status)
-	// Output: 200 OK
+// A service of one's own, as one writes them.
+type weather struct {
+	fetch func(context.Context, string) (string, error)
 }
 
-// An error status is an error, with all that is known of it.
-func ExampleStatusError() {
-	server := httptest.NewServer(http.NotFoundHandler())
-	defer server.Close()
-
-	client, _ := retry.NewRetryableClient(nil, quick)
-	_, err := client.Get(context.Background(), server.URL+"/gene?api_key=secret")
-
-	var status *retry.StatusError
-	if errors.As(err, &status) {
-		fmt.Printf("%d %q\n", status.StatusCode, status.Body)
-	}
-	// Output: 404 "404 page not found\n"
+func (w weather) today(ctx context.Context, city string) (string, error) {
+	return retry.Do(ctx, retry.Config{}, func(ctx context.Context) (string, error) { return w.fetch(ctx, city) })
 }
 
-func ExampleGetJSON() {
-	server := flaky(429)
-	defer server.Close()
-
-	client, _ := retry.NewRetryableClient(nil, quick)
-	gene, err := retry.GetJSON[Gene](context.Background(), client, server.URL)
-	fmt.Println(gene.Symbol, gene.Location, err)
-	// Output: BRCA1 17q21.31 <nil>
-}
-
-// Each host gets its own breaker, and one of them fewer retries.
-func ExamplePerHost() {
-	client, err := retry.NewRetryableClient(nil, retry.Config{},
-		retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 10}),
-		retry.PerHost(func(host string, cfg *retry.Config) error {
-			if host == "https://slow.example:443" {
-				cfg.MaxRetries = 1
+// Its test runs in a bubble of testing/synctest: half a minute of waiting takes no
+// time, and the service need not know of a clock.
+func ExampleConfig_synctest() {
+	synctest.Test(new(testing.T), func(*testing.T) { // the test's own t
+		start := time.Now()
+		attempts := 0
+		w := weather{func(context.Context, string) (string, error) {
+			if attempts++; attempts < 5 {
+				return "", errors.New("down")
 			}
-			cfg.Gate.OnPause(func(until time.Time) { fmt.Println(host, "pauses until", until) })
-			return nil
-		}))
-	fmt.Println(client != nil, err)
-	// Output: true <nil>
+			return "sunny", nil
+		}}
+		today, err := w.today(context.Background(), "Bern")
+		took := time.Since(start)
+		fmt.Println(today, err, "after 12 to 18 seconds:", took >= 12*time.Second && took <= 18*time.Second)
+	})
+	// Output: sunny <nil> after 12 to 18 seconds: true
 }
 
-// For code that brings its own *http.Client.
-func ExampleNewTransport() {
-	server := flaky(503)
-	defer server.Close()
+// The environment over the code's own settings.
+func ExampleConfig_WithEnv() {
+	os.Setenv("UNIPROT_MAX_RETRIES", "2")
+	cfg := retry.Config{MaxRetries: 8, MaxElapsed: time.Minute}
 
-	transport, err := retry.NewTransport(nil, quick)
-	if err != nil {
-		fmt.Println(err)
-		return
+	cfg, err := cfg.WithEnv("UNIPROT")
+	fmt.Println(cfg.MaxRetries, cfg.MaxElapsed, err)
+
+	os.Setenv("UNIPROT_MAX_RETRIES", "many")
+	_, err = cfg.WithEnv("UNIPROT")
+	fmt.Println(errors.Is(err, retry.ErrInvalidConfig))
+	// Output:
+	// 2 1m0s <nil>
+	// true
+}
+
+// Five minutes for all of it; without this and a deadline, Unlimited is for ever.
+func ExampleConfig_unlimited() {
+	clock := retrytest.NewClock(exampleT{})
+	start := clock.Now()
+	cfg := retry.Config{MaxRetries: retry.Unlimited, MaxElapsed: 5 * time.Minute, Clock: clock, Jitter: retry.NoJitter}
+	err := retry.Run(context.Background(), cfg, func(context.Context) error { return errors.New("down") })
+	fmt.Println(errors.Is(err, retry.ErrMaxElapsed), "after", clock.Since(start))
+	// Output: true after 4m3s
+}
+
+// exampleT stands for the test's *testing.T.
+type exampleT struct{ testing.TB }
+
+func (exampleT) Helper()                           {}
+func (exampleT) Cleanup(func())                    {}
+func (exampleT) Errorf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+
+// Why a call was given up, and on what.
+func ExampleError() {
+	err := retry.Run(context.Background(), retry.Config{Name: "search", MaxRetries: retry.NoRetries}, func(context.Context) error {
+		return io.ErrUnexpectedEOF
+	})
+	var given *retry.Error
+	if errors.As(err, &given) {
+		fmt.Println(given.Attempts, given.Reason, "-", given.Err)
 	}
-	client := &http.Client{Transport: transport}
-	resp, err := client.Get(server.URL)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer resp.Body.Close()
-	fmt.Println(resp.StatusCode)
-	// Output: 200
+	// Output: 1 no retries left - unexpected EOF
 }

@@ -9,7 +9,9 @@ replace (
 
 require (
 	github.com/retryutils/retry v0.0.0-00010101000000-000000000000
+	github.com/schollz/progressbar/v3 v3.18.0
 	github.com/stretchr/testify v1.12.1
+	golang.org/x/term v0.36.0
 	golang.org/x/time v0.14.0
 )
 
@@ -32,9 +34,11 @@ require (
 )
 
 require (
+	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/prometheus/client_golang v1.24.1
 	github.com/prometheus/client_model v0.6.2
 	github.com/retryutils/retry/otelretry v0.0.0-00010101000000-000000000000
+	github.com/rivo/uniseg v0.4.7 // indirect
 	go.opentelemetry.io/otel v1.46.0
 	go.opentelemetry.io/otel/exporters/prometheus v0.68.0
 	go.opentelemetry.io/otel/sdk v1.46.0

@@ -117,7 +117,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errHelp):
 		return 0
 	case err != nil:
-		return fail(2, "%v\nUsage: hgnc [-live] [-json] [-seed n] symbol...\n\"hgnc -h\" explains.", err)
+		return fail(2, "%v (-h explains)", err)
 	}
 	service := liveService
 	if !opts.live {
@@ -134,6 +134,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	r, err := lookUpAll(ctx, client, service, opts.symbols)
 	if err != nil && ctx.Err() != nil {
+		if opts.json { // a program may have use for what there is
+			if werr := r.write(stdout, opts); werr != nil {
+				return fail(1, "writing: %v", werr)
+			}
+		}
 		return fail(130, "interrupted, with %d of %d lookups done", r.done(), len(r.Lookups))
 	}
 	if werr := r.write(stdout, opts); werr != nil {

@@ -146,19 +146,19 @@ func TestHelp(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for want, args := range map[string][]string{
-		"no gene to look up":                     {},
-		"flag provided but not defined: -frob":   {"-frob", "TTN"},
-		`invalid value "x" for flag -seed`:       {"TTN", "-seed", "x"},
-		`"" is not a gene symbol`:                {""},
-		`"../info" is not a gene symbol`:         {"TTN", "../info"},
-		`"T\x1b[31mTN" is not a gene symbol`:     {"T\x1b[31mTN"},
-		"flag needs an argument: -seed\nUsage: ": {"-seed"},
+		"no gene to look up":                   {},
+		"flag provided but not defined: -frob": {"-frob", "TTN"},
+		`invalid value "x" for flag -seed`:     {"TTN", "-seed", "x"},
+		`"" is not a gene symbol`:              {""},
+		`"../info" is not a gene symbol`:       {"TTN", "../info"},
+		`"T\x1b[31mTN" is not a gene symbol`:   {"T\x1b[31mTN"},
+		"flag needs an argument: -seed (-h":    {"-seed"},
 	} {
 		code, stdout, stderr := hgnc(t.Context(), args...)
 		assert.Equal(t, 2, code)
 		assert.Empty(t, stdout)
 		assert.Contains(t, stderr, "hgnc: "+want)
-		assert.Contains(t, stderr, "Usage: hgnc")
+		assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
 	}
 }
 
@@ -175,6 +175,34 @@ func TestInterrupted(t *testing.T) {
 	assert.Equal(t, 130, code)
 	assert.Empty(t, stdout)
 	assert.Equal(t, "hgnc: interrupted, with 0 of 4 lookups done\n", stderr)
+}
+
+// A program that reads JSON gets what there was until the interrupt.
+func TestInterrupted_JSON(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	embedded, err := newServer(0)
+	require.NoError(t, err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/BRCA1") {
+			w.Write(embedded.answer("BRCA1"))
+			return
+		}
+		if strings.HasSuffix(r.URL.Path, "/UMOD") { // the fourth begins when BRCA1 is there
+			interrupt()
+		}
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	live(t, server.URL)
+	code, stdout, stderr := hgnc(ctx, "-live", "-json", "BRCA1", "PKD1", "TTN", "UMOD")
+	assert.Equal(t, 130, code)
+	assert.Equal(t, "hgnc: interrupted, with 1 of 4 lookups done\n", stderr)
+	var r report
+	require.NoError(t, json.Unmarshal([]byte(stdout), &r))
+	require.Len(t, r.Lookups, 4)
+	assert.Equal(t, "HGNC:1100", r.Lookups[0].Gene.ID)
+	assert.Equal(t, stopped, r.Lookups[3].Error)
+	assert.Equal(t, 1, r.Totals.Found)
 }
 
 func TestInterruptedBefore(t *testing.T) {

@@ -1,0 +1,82 @@
+package retry_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+func readme(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	return string(page)
+}
+
+// The README's table of defaults says what the code does: the values are seen at
+// work, and not read from where they are written.
+func TestReadme_Defaults(t *testing.T) {
+	_, part, _ := strings.Cut(readme(t), "\n## Defaults")
+	defaults := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)`[^|]*\\| ([^|]+) \\|").FindAllStringSubmatch(part, -1) {
+		defaults[row[1]] = row[2]
+	}
+	plain := retry.Config{Jitter: retry.NoJitter}
+	low, high := retry.Config{Rand: func() float64 { return 0 }}, retry.Config{Rand: func() float64 { return 1 - 1e-12 }}
+	var statuses []string
+	for code := 400; code < 600; code++ {
+		if retry.Retryable(&retry.StatusError{StatusCode: code}) {
+			statuses = append(statuses, fmt.Sprint(code))
+		}
+	}
+	slices.Sort(statuses)
+	for name, want := range map[string]string{
+		"MaxRetries":       fmt.Sprint(retry.DefaultMaxRetries),
+		"InitialDelay":     plain.Delay(1).String(),
+		"Multiplier":       fmt.Sprint(plain.Delay(2).Seconds() / plain.Delay(1).Seconds()),
+		"MaxDelay":         plain.Delay(1000).String(),
+		"Jitter":           fmt.Sprintf("%.1f,%.1f", low.Delay(1).Seconds(), high.Delay(1).Seconds()),
+		"MaxRetryAfter":    retry.DefaultMaxRetryAfter.String() + "; longer ends the call",
+		"RetryStatusCodes": strings.Join(statuses, ", "),
+		"Breaker":          breakerDefaults(t),
+	} {
+		assert.Equal(t, want, defaults[name], name)
+	}
+	assert.Contains(t, part, "| `MaxElapsed`, `AttemptTimeout` | none |")
+	assert.Equal(t, "none", defaults["Budget"])
+}
+
+func breakerDefaults(t *testing.T) string {
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+	require.NoError(t, err)
+	failures := 0
+	for ; breaker.State() == retry.StateClosed; failures++ {
+		permit, err := breaker.Allow()
+		require.NoError(t, err)
+		permit.Done(errDown)
+	}
+	open := time.Until(breaker.Snapshot().OpenUntil).Round(time.Second)
+	return fmt.Sprintf("none; one opens at %d failures in a row, for %v", failures, open)
+}
+
+// The README's complete example is the one that package documentation shows and
+// the tests run.
+func TestReadme_Example(t *testing.T) {
+	_, program, ok := strings.Cut(readme(t), "```go\npackage main\n")
+	require.True(t, ok)
+	program, _, _ = strings.Cut(program, "\n```")
+	_, program, ok = strings.Cut(program, "func main() {\n")
+	require.True(t, ok)
+	source, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	assert.Contains(t, string(source), "func Example() {\n"+program)
+}

@@ -1,0 +1,117 @@
+// Package retrytest helps to test code that uses package retry, without waiting
+// and without a network.
+//
+// A [Script] plays a server: it gives the answers that it is told to, also those
+// that a real one gives only on a bad day, and remembers what it was asked. [Run]
+// and [Bubble] make a call on a clock that does not keep anybody waiting, and
+// return its waits. [Never] is a function that must not be called, and [NoLeaks]
+// sees to it that nothing is left behind.
+//
+// Wrong use fails the test: a request that the script has no answer for, and an
+// answer that nobody asked for.
+package retrytest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/retryutils/retry"
+)
+
+// Waits are the waits of one or more calls, in the order in which they were
+// told to Config.OnWait.
+type Waits []retry.Event
+
+// Total is how long they are together.
+func (w Waits) Total() time.Duration {
+	var total time.Duration
+	for _, wait := range w {
+		total += wait.Delay
+	}
+	return total
+}
+
+// String lists the waits with their reasons: "1s backoff, 5s retry-after".
+func (w Waits) String() string {
+	if len(w) == 0 {
+		return "no waits"
+	}
+	var all []string
+	for _, wait := range w {
+		all = append(all, fmt.Sprintf("%v %s", wait.Delay, wait.Why))
+	}
+	return strings.Join(all, ", ")
+}
+
+// Record returns cfg with an OnWait that notes each wait and then calls the one
+// of cfg, and a function that returns what was noted so far. It is for calls
+// that neither [Run] nor [Bubble] can make, such as several at once in a bubble
+// of the test's own. Both are safe for concurrent use.
+func Record(cfg retry.Config) (retry.Config, func() Waits) {
+	var mu sync.Mutex
+	var waits Waits
+	next := cfg.OnWait
+	cfg.OnWait = func(ctx context.Context, e retry.Event) {
+		mu.Lock()
+		waits = append(waits, e)
+		mu.Unlock()
+		if next != nil {
+			next(ctx, e)
+		}
+	}
+	return cfg, func() Waits {
+		mu.Lock()
+		defer mu.Unlock()
+		return append(Waits(nil), waits...)
+	}
+}
+
+// Run makes a call on a fake clock and returns its waits and its error. call is
+// given cfg with a [Clock], unless it has a clock already, and with an OnWait
+// that takes notes. A Breaker or Gate of cfg must be on the same clock: make one
+// with [NewClock], and give it to all of them.
+func Run(t testing.TB, cfg retry.Config, call func(retry.Config) error) (Waits, error) {
+	t.Helper()
+	if cfg.Clock == nil {
+		cfg.Clock = NewClock(t)
+	}
+	cfg, waits := Record(cfg)
+	err := call(cfg)
+	return waits(), err
+}
+
+// Bubble makes a call in a bubble of testing/synctest, where the real clock
+// stands still unless everybody waits, and returns its waits and its error. What
+// the call uses must be made within it. Goroutines that outlive the call fail
+// the test.
+//
+// Unlike [Run] it is good for limiters, for calls that are made side by side, and
+// for contexts with a deadline.
+func Bubble(t *testing.T, cfg retry.Config, call func(*testing.T, retry.Config) error) (waits Waits, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		recording, noted := Record(cfg)
+		err = call(t, recording)
+		waits = noted()
+	})
+	return waits, err
+}
+
+// errNever is permanent, so that nobody tries it again.
+var errNever = retry.Permanent(errors.New("retrytest: this must not be called"))
+
+// Never returns a function that fails the test if it is called. For requests
+// that must not be sent there is a [Script] without answers.
+func Never(t testing.TB) func(context.Context) error {
+	return func(context.Context) error {
+		t.Helper()
+		t.Error(errNever)
+		return errNever
+	}
+}

@@ -1,0 +1,327 @@
+package retrytest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
+)
+
+// bad is a test that is allowed to fail: what it complained of is noted.
+type bad struct {
+	testing.TB
+	mu       sync.Mutex
+	errors   []string
+	cleanups []func()
+}
+
+func (b *bad) Helper()          {}
+func (b *bad) Cleanup(f func()) { b.cleanups = append(b.cleanups, f) }
+func (b *bad) Error(a ...any)   { b.Errorf("%s", fmt.Sprint(a...)) }
+
+func (b *bad) Errorf(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.errors = append(b.errors, fmt.Sprintf(format, args...))
+}
+
+// end runs the cleanups, last first, as package testing does.
+func (b *bad) end() []string {
+	for i := len(b.cleanups) - 1; i >= 0; i-- {
+		b.cleanups[i]()
+	}
+	return b.errors
+}
+
+func get(t *testing.T, s *retrytest.Script, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://genes.example"+path, nil)
+	require.NoError(t, err)
+	return s.RoundTrip(req)
+}
+
+// What a wrong use is told.
+func TestWrongUse(t *testing.T) {
+	for want, use := range map[string]func(*bad){
+		"retrytest: 2 of 3 answers were not asked for, the next one: 429 Too Many Requests after 2s": func(b *bad) {
+			s := retrytest.NewScript(b, retrytest.Status(200, ""), retrytest.TooManyRequests(time.Second).After(2*time.Second), retrytest.Reset())
+			_, err := get(t, s, "/")
+			assert.NoError(t, err)
+		},
+		"retrytest: request 2 came, but the script has 1 answers: GET https://genes.example/gene": func(b *bad) {
+			s := retrytest.NewScript(b, retrytest.Status(204, ""))
+			_, err := get(t, s, "/")
+			assert.NoError(t, err)
+			_, err = get(t, s, "/gene?api_key=secret")
+			assert.False(t, retry.Retryable(err), "a test that goes wrong should not go on for long")
+		},
+		"retrytest: the body of the response to request 1 was not closed (200 OK)": func(b *bad) {
+			resp, err := get(t, retrytest.NewScript(b, retrytest.Status(200, "text")), "/")
+			require.NoError(t, err)
+			io.ReadAll(resp.Body)
+		},
+		"retrytest: timers left on the clock: 2": func(b *bad) {
+			clock := retrytest.NewClock(b)
+			clock.AfterFunc(time.Hour, func() {})
+			clock.AfterFunc(time.Hour, func() {})
+			clock.AfterFunc(time.Hour, func() {}).Stop()
+			clock.Sleep(time.Minute)
+		},
+		"retrytest: this must not be called": func(b *bad) {
+			attempts, cfg := 0, retry.Config{OnDone: func(_ context.Context, e retry.Event) {}}
+			cfg.OnDone = func(_ context.Context, e retry.Event) { attempts = e.Attempt }
+			assert.Error(t, retry.Run(t.Context(), cfg, retrytest.Never(b)))
+			assert.Equal(t, 1, attempts)
+		},
+		`retrytest: a server that was reached cannot answer with "connection refused"; use the Script as an http.RoundTripper`: func(b *bad) {
+			_, err := http.Get(retrytest.NewScript(b, retrytest.Refused()).Serve())
+			assert.Error(t, err)
+		},
+	} {
+		b := new(bad)
+		use(b)
+		assert.Equal(t, []string{want}, b.end())
+	}
+}
+
+// A goroutine that the test started, or that one of its goroutines started, is
+// named with its stack; a bystander is not.
+func TestNoLeaks(t *testing.T) {
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { <-stop }() // not started by the test below
+
+	clean := new(bad)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		retrytest.NoLeaks(clean)
+		go func() { time.Sleep(10 * time.Millisecond) }()
+		clean.end()
+	}()
+	<-over
+	assert.Empty(t, clean.errors)
+
+	leaking := new(bad)
+	over = make(chan struct{})
+	go func() {
+		defer close(over)
+		retrytest.NoLeaks(leaking)
+		started := make(chan struct{})
+		go func() { go leak(stop); close(started) }()
+		<-started
+		leaking.end()
+	}()
+	<-over
+	require.Len(t, leaking.errors, 1)
+	assert.Contains(t, leaking.errors[0], "retrytest_test.leak")
+	assert.Contains(t, leaking.errors[0], "goroutines left:\n1 @")
+}
+
+func leak(stop chan struct{}) { <-stop }
+
+// Each answer is the same thing in memory and over a real connection.
+func TestAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer retrytest.Answer
+		status int
+		body   string
+		header string
+		is     error
+	}{
+		"status":      {answer: retrytest.Status(404, "no such gene").With("X-Gene", "none"), status: 404, body: "no such gene", header: "none"},
+		"empty":       {answer: retrytest.Status(204, ""), status: 204},
+		"JSON":        {answer: retrytest.JSON([]int{1, 2}).With("X-Gene", "two"), status: 200, body: "[1,2]", header: "two"},
+		"throttled":   {answer: retrytest.TooManyRequests(1500*time.Millisecond).With("X-Gene", "later"), status: 429, header: "later"},
+		"cut":         {answer: retrytest.Cut("half of it", 4), status: 200, body: "half", is: io.ErrUnexpectedEOF},
+		"cut to none": {answer: retrytest.Cut("half of it", 0), status: 200, is: io.ErrUnexpectedEOF},
+		"reset":       {answer: retrytest.Reset(), is: syscall.ECONNRESET},
+		"slow":        {answer: retrytest.Status(200, "late").After(time.Millisecond), status: 200, body: "late"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			retrytest.NoLeaks(t)
+			for _, real := range []bool{false, true} {
+				script := retrytest.NewScript(t, c.answer)
+				client, url := script.Client(), "http://genes.example"
+				if real {
+					client, url = &http.Client{Transport: &http.Transport{}}, script.Serve()
+				}
+				resp, err := client.Post(url+"/x?y=z", "text/plain", strings.NewReader("asked"))
+				if err == nil {
+					var body []byte
+					body, err = io.ReadAll(resp.Body)
+					resp.Body.Close()
+					assert.Equal(t, c.status, resp.StatusCode)
+					assert.Equal(t, c.body, string(body))
+					assert.Equal(t, c.header, resp.Header.Get("X-Gene"))
+				}
+				assert.ErrorIs(t, err, c.is)
+				client.CloseIdleConnections()
+				require.Len(t, script.Requests(), 1)
+				r := script.Requests()[0]
+				assert.Equal(t, "POST "+url+"/x?y=z asked text/plain 1",
+					fmt.Sprintf("%s %s %s %s %d", r.Method, r.URL, r.Body, r.Header.Get("Content-Type"), r.Attempt))
+				assert.WithinDuration(t, time.Now(), r.At, time.Minute)
+			}
+		})
+	}
+}
+
+// A refused connection is one, so that even a POST may be repeated; an error of
+// one's own is passed on.
+func TestAnswers_WithoutConnection(t *testing.T) {
+	errOwn := errors.New("own")
+	script := retrytest.NewScript(t, retrytest.Refused(), retrytest.Refused(), retrytest.Fail(errOwn))
+	waits, err := retrytest.Run(t, retry.Config{Jitter: retry.NoJitter}, func(cfg retry.Config) error {
+		transport, err := retry.NewTransport(script, cfg)
+		require.NoError(t, err)
+		_, err = (&http.Client{Transport: transport}).Post("http://genes.example", "text/plain", strings.NewReader("x"))
+		return err
+	})
+	assert.ErrorIs(t, err, errOwn)
+	assert.Equal(t, "1s backoff, 2s backoff", waits.String())
+	for i, r := range script.Requests() {
+		assert.Equal(t, i+1, r.Attempt)
+		assert.Equal(t, "x", string(r.Body))
+	}
+}
+
+// HEAD has no body, and so none to close.
+func TestAnswers_Head(t *testing.T) {
+	resp, err := retrytest.NewScript(t, retrytest.Status(200, "text")).Client().Head("http://genes.example")
+	require.NoError(t, err)
+	assert.EqualValues(t, 4, resp.ContentLength)
+}
+
+// The clock is moved on by waits and by slow answers, and the requests are noted
+// by it. A slow answer that comes before the attempt's timeout is an answer, one
+// that does not is none.
+func TestClock(t *testing.T) {
+	retrytest.NoLeaks(t)
+	for range 20 {
+		clock := retrytest.NewClock(t)
+		gate := retry.NewGate(clock)
+		script := retrytest.NewScript(t,
+			retrytest.Status(200, "").After(10*time.Second), // the timeout wins at the same moment
+			retrytest.Status(503, "").After(9*time.Second),
+			retrytest.Hang(),
+			retrytest.TooManyRequests(20*time.Second),
+			retrytest.Status(200, "x"),
+		)
+		script.Clock = clock
+		start := clock.Now()
+		cfg := retry.Config{Clock: clock, Gate: gate, AttemptTimeout: 10 * time.Second, Jitter: retry.NoJitter}
+		waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error {
+			client, err := retry.NewRetryableClient(script.Client(), cfg)
+			require.NoError(t, err)
+			resp, err := client.Get(t.Context(), "http://genes.example")
+			if err == nil {
+				resp.Body.Close()
+			}
+			return err
+		})
+		require.NoError(t, err)
+		assert.Equal(t, "1s backoff, 2s backoff, 4s backoff, 20s retry-after", waits.String())
+		var at []time.Duration
+		for _, r := range script.Requests() {
+			at = append(at, r.At.Sub(start)/time.Second)
+		}
+		assert.Equal(t, []time.Duration{0, 11, 22, 36, 56}, at)
+		assert.Equal(t, 56*time.Second, clock.Since(start))
+	}
+}
+
+// Timers that the clock hands out behave like those of package time.
+func TestClock_Timers(t *testing.T) {
+	clock := retrytest.NewClock(t)
+	start := clock.Now()
+	assert.Equal(t, start.Add(time.Second), <-clock.After(time.Second))
+	timer := clock.NewTimer(-1)
+	<-timer.Chan()
+	assert.False(t, timer.Reset(time.Second))
+	assert.Equal(t, start.Add(2*time.Second), <-timer.Chan())
+	assert.False(t, timer.Stop())
+	clock.Sleep(-time.Second)
+	assert.Equal(t, 2*time.Second, clock.Since(start))
+}
+
+// Waits for an open breaker, and hooks of one's own, are noted too.
+func TestRun_Breaker(t *testing.T) {
+	clock := retrytest.NewClock(t)
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{Clock: clock, RecoveryTimeout: 30 * time.Second})
+	require.NoError(t, err)
+	breaker.Trip(30 * time.Second)
+	var own int
+	cfg := retry.Config{Clock: clock, Breaker: breaker, WaitWhenOpen: true}
+	cfg.OnWait = func(context.Context, retry.Event) { own++ }
+	waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error {
+		return retry.Run(t.Context(), cfg, func(context.Context) error { return nil })
+	})
+	require.NoError(t, err)
+	assert.Equal(t, "30s breaker", waits.String())
+	assert.Equal(t, 1, own)
+	waits, err = retrytest.Run(t, retry.Config{}, func(retry.Config) error { return nil })
+	require.NoError(t, err)
+	assert.Equal(t, "no waits", waits.String())
+}
+
+// In a bubble contexts with deadlines work as well, and so do slow answers and
+// calls side by side.
+func TestBubble(t *testing.T) {
+	waits, err := retrytest.Bubble(t, retry.Config{Jitter: retry.NoJitter}, func(t *testing.T, cfg retry.Config) error {
+		script := retrytest.NewScript(t, retrytest.Status(503, "").After(3*time.Second), retrytest.Hang())
+		client, err := retry.NewRetryableClient(script.Client(), cfg)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err = client.Get(ctx, "http://genes.example")
+		assert.Equal(t, 10*time.Second, time.Since(start))
+		return err
+	})
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Equal(t, "1s backoff", waits.String())
+}
+
+// A context that is done, and a body that cannot be read, are no requests.
+func TestScript_NotSent(t *testing.T) {
+	script := retrytest.NewScript(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://genes.example", nil)
+	require.NoError(t, err)
+	_, err = script.RoundTrip(req)
+	assert.ErrorIs(t, err, context.Canceled)
+	_, err = script.Client().Post("http://genes.example", "", io.MultiReader(strings.NewReader("x"), brokenReader{}))
+	assert.ErrorIs(t, err, io.ErrNoProgress)
+	assert.Empty(t, script.Requests())
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrNoProgress }
+
+// A body cannot be read when it is closed.
+func TestScript_ClosedBody(t *testing.T) {
+	resp, err := get(t, retrytest.NewScript(t, retrytest.Status(200, "text")), "/")
+	require.NoError(t, err)
+	resp.Body.Close()
+	_, err = resp.Body.Read(make([]byte, 1))
+	assert.ErrorIs(t, err, http.ErrBodyReadAfterClose)
+	resp.Body.Close()
+}
+
+func TestJSON_Panics(t *testing.T) {
+	assert.Panics(t, func() { retrytest.JSON(func() {}) })
+}

@@ -1,0 +1,241 @@
+package retrytest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/retryutils/retry"
+)
+
+// Request is one request as a [Script] got it.
+type Request struct {
+	Method string
+	URL    string
+	Header http.Header
+	Body   []byte
+	// Attempt is 1 for the first attempt of a request, 2 for its first retry. A
+	// server cannot know: there it counts the requests with this method and URL.
+	Attempt int
+	At      time.Time // on the script's clock
+}
+
+// Script answers requests, one after the other, and remembers them. It is an
+// http.RoundTripper, which needs no network, and can [Script.Serve] as a real
+// server on loopback. It is safe for concurrent use.
+//
+// At the end of the test it fails the test if an answer was not asked for, or
+// the body of a response not closed.
+type Script struct {
+	// Clock is what slow answers and the times of requests go by; nil is the
+	// real one, or that of a bubble. To be set before the first request.
+	Clock *Clock
+
+	t      testing.TB
+	answer func(Request) Answer // nil: those of the list
+	list   []Answer
+
+	mu   sync.Mutex // guards the fields below
+	seen []Request
+	open map[int]Answer // bodies handed out, by request
+}
+
+// NewScript returns a script with a list of answers. A request beyond the last
+// one fails the test, so that a script without answers is for requests that must
+// not be made.
+func NewScript(t testing.TB, answers ...Answer) *Script {
+	s := newScript(t)
+	s.list = answers
+	t.Cleanup(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := len(s.seen); n < len(s.list) {
+			t.Errorf("retrytest: %d of %d answers were not asked for, the next one: %v", len(s.list)-n, len(s.list), s.list[n])
+		}
+	})
+	return s
+}
+
+// NewScriptFunc returns a script whose answers a function decides on. It may be
+// called by several goroutines at once.
+func NewScriptFunc(t testing.TB, answer func(Request) Answer) *Script {
+	s := newScript(t)
+	s.answer = answer
+	return s
+}
+
+func newScript(t testing.TB) *Script {
+	s := &Script{t: t, open: make(map[int]Answer)}
+	t.Cleanup(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for n, a := range s.open {
+			t.Errorf("retrytest: the body of the response to request %d was not closed (%v)", n, a)
+		}
+	})
+	return s
+}
+
+// Requests returns what was asked so far.
+func (s *Script) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Request(nil), s.seen...)
+}
+
+// Client returns a client whose requests the script answers.
+func (s *Script) Client() *http.Client { return &http.Client{Transport: s} }
+
+// Serve has a server on loopback give the answers, and returns its URL. It is
+// closed at the end of the test. Each request gets a connection of its own:
+// net/http repeats a request by itself when a used one breaks.
+func (s *Script) Serve() string {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(s.serveHTTP))
+	server.Config.SetKeepAlivesEnabled(false)
+	server.Start()
+	s.t.Cleanup(server.Close)
+	return server.URL
+}
+
+// errNoAnswer is permanent, so that the test ends soon.
+var errNoAnswer = retry.Permanent(errors.New("retrytest: the script has no answer left"))
+
+// next notes a request and returns its answer and its number, from 1.
+func (s *Script) next(r Request) (Answer, int, error) {
+	r.At = time.Now()
+	if s.Clock != nil {
+		r.At = s.Clock.Now()
+	}
+	s.mu.Lock()
+	if r.Attempt == 0 {
+		r.Attempt = 1
+		for _, earlier := range s.seen {
+			if earlier.Method == r.Method && earlier.URL == r.URL {
+				r.Attempt++
+			}
+		}
+	}
+	s.seen = append(s.seen, r)
+	n := len(s.seen)
+	s.mu.Unlock()
+	if s.answer != nil {
+		return s.answer(r), n, nil
+	}
+	if n > len(s.list) {
+		s.t.Errorf("retrytest: request %d came, but the script has %d answers: %s %s", n, len(s.list), r.Method, withoutSecrets(r.URL))
+		return Answer{}, n, errNoAnswer
+	}
+	return s.list[n-1], n, nil
+}
+
+// withoutSecrets leaves out the user and the query.
+func withoutSecrets(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(a URL that cannot be read)"
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String()
+}
+
+// RoundTrip answers a request.
+func (s *Script) RoundTrip(req *http.Request) (*http.Response, error) {
+	r := Request{
+		Method: req.Method, URL: req.URL.String(), Header: req.Header.Clone(),
+		Attempt: retry.RetryCount(req.Context()) + 1,
+	}
+	if r.Method == "" {
+		r.Method = http.MethodGet
+	}
+	if req.Body != nil {
+		body, err := io.ReadAll(req.Body)
+		if err = errors.Join(err, req.Body.Close()); err != nil {
+			return nil, err
+		}
+		r.Body = body
+	}
+	if err := req.Context().Err(); err != nil { // as net/http does
+		return nil, err
+	}
+	a, n, err := s.next(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.wait(req.Context(), s.Clock); err != nil {
+		return nil, err
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	return s.response(a, n, req), nil
+}
+
+func (s *Script) response(a Answer, n int, req *http.Request) *http.Response {
+	resp := &http.Response{
+		StatusCode: a.status, Status: strconv.Itoa(a.status) + " " + http.StatusText(a.status),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: a.header.Clone(), ContentLength: int64(len(a.body)), Request: req, Body: http.NoBody,
+	}
+	if resp.Header == nil {
+		resp.Header = make(http.Header)
+	}
+	if req.Method == http.MethodHead || a.body == "" {
+		return resp
+	}
+	var reader io.Reader = bytes.NewReader([]byte(a.body))
+	if a.cut >= 0 {
+		reader = &cutReader{bytes.NewReader([]byte(a.body[:a.cut]))}
+	}
+	s.mu.Lock()
+	s.open[n] = a
+	s.mu.Unlock()
+	resp.Body = &body{Reader: reader, close: func() {
+		s.mu.Lock()
+		delete(s.open, n)
+		s.mu.Unlock()
+	}}
+	return resp
+}
+
+// body is that of a response. It cannot be read any more when it is closed.
+type body struct {
+	io.Reader
+	close  func()
+	mu     sync.Mutex // guards closed: one may close while another reads
+	closed bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.Reader.Read(p)
+}
+
+func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.close()
+	return nil
+}
+
+// cutReader ends as a connection does that breaks.
+type cutReader struct{ r io.Reader }
+
+func (c *cutReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
