@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	_ "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp" // what snippets use
 )
 
 // packages are what a snippet may use without importing it, by name.
@@ -26,6 +27,7 @@ var packages = map[string]string{
 	"http": "net/http", "url": "net/url", "os": "os", "rand": "math/rand/v2", "strconv": "strconv", "strings": "strings",
 	"testing": "testing", "synctest": "testing/synctest", "time": "time", "httptest": "net/http/httptest",
 	"clockwork": "github.com/jonboulle/clockwork", "rate": "golang.org/x/time/rate",
+	"otelretry": "github.com/retryutils/retry/otelretry", "otelhttp": "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp",
 	"retry": "github.com/retryutils/retry", "retrytest": "github.com/retryutils/retry/retrytest",
 }
 
@@ -37,6 +39,7 @@ var (
 	t      *testing.T
 	cfg    retry.Config
 	client *retry.RetryableClient
+	base   *http.Client
 	logger *slog.Logger
 	db     interface{ PingContext(context.Context) error }
 	err    error
