@@ -77,7 +77,7 @@ func (r *reporter) run() {
 			continue
 		}
 		r.findings = nil
-		if !strings.HasSuffix(r.pass.Fset.File(file.FileStart).Name(), "_test.go") {
+		if !isTest(r.pass, file) {
 			r.loops(pkg, file)
 		}
 		if importsRetry(file) {
@@ -85,6 +85,11 @@ func (r *reporter) run() {
 		}
 		r.report(newSuppressions(r.pass.Fset, file))
 	}
+}
+
+// isTest reports whether file is one of tests.
+func isTest(pass *analysis.Pass, file *ast.File) bool {
+	return strings.HasSuffix(pass.Fset.File(file.FileStart).Name(), "_test.go")
 }
 
 // loops finds the retry loops of file.

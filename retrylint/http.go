@@ -139,13 +139,24 @@ func (l *loop) responseFaults(at reportFunc) {
 			if !l.readsRetryAfter(resp) {
 				at("retry-after", t.at.cond.Pos(), t.at.cond.End(), "a status is retried without a look at the server's Retry-After")
 			}
-			if !l.handsOn(resp, "Close") {
+			if l.plain() && !l.handsOn(resp, "Close") {
 				at("body-close", t.at.cond.Pos(), t.at.cond.End(), "the response is not closed before the next attempt")
 			}
 			break
 		}
 		l.deferredClose(resp, at)
 	}
+}
+
+// plain reports whether the attempts are made by net/http itself, which leaves
+// the closing to its caller.
+func (l *loop) plain() bool {
+	for _, call := range l.calls {
+		if pkgOf(l.f.info, call) != "net/http" {
+			return false
+		}
+	}
+	return true
 }
 
 // responses returns the variables of the loop that hold a response.
