@@ -29,7 +29,7 @@ func (l *loop) sleepsLast(w *wait) bool {
 	for n := range reach(w.at, func(e edge) bool {
 		return l.cycle.nodes[e.to()] && e.from != tries && (e.from == w.at || !counts(e.from))
 	}) {
-		if n == w.at || !counts(n) {
+		if !counts(n) {
 			continue
 		}
 		for _, s := range n.succs {
@@ -45,7 +45,7 @@ func (l *loop) sleepsLast(w *wait) bool {
 // the wait.
 func (l *loop) attemptBetween(w, n *node) bool {
 	for _, call := range l.calls {
-		if holds(n, call) || holds(w, call) && w != n && l.waitBefore(w, call) {
+		if n != w && holds(n, call) || holds(w, call) && l.waitBefore(w, call) {
 			return true
 		}
 	}

@@ -44,7 +44,7 @@ func main() {
 	if *list {
 		for _, res := range results {
 			for _, f := range res.findings {
-				fmt.Printf("%s\t%s:%d\t%s\t%s\n", res.module, f.file, f.line, f.category, f.message)
+				fmt.Printf("%s\t%s:%d\t%d\t%s\t%s\n", res.module, f.file, f.line, f.loop, f.category, f.message)
 			}
 		}
 		return
