@@ -116,7 +116,7 @@ func (r *reporter) function(f *function) {
 	if !worthALook(f.info, f) {
 		return
 	}
-	f.defs = collectDefs(f.info, f.body)
+	f.defs, f.fields = collectDefs(f.info, f.body), collectFields(f.info, f.body)
 	for _, l := range f.loops() {
 		r.add(l.finding())
 		l.faults(r)

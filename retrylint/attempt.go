@@ -95,6 +95,7 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 // address, the next page, what a channel or a person brings.
 func (l *loop) another(call *ast.CallExpr) bool {
 	seen := map[types.Object]bool{}
+	path := map[types.Object]bool{} // those whose value is being traced
 	var depends func(n ast.Node) bool
 	depends = func(n ast.Node) bool {
 		return mentions(n, func(x ast.Node) bool {
@@ -105,14 +106,18 @@ func (l *loop) another(call *ast.CallExpr) bool {
 				return len(l.waits) == 0 && l.draws(x)
 			case *ast.Ident:
 				obj, ok := l.f.info.ObjectOf(x).(*types.Var)
+				if ok && path[obj] {
+					return true // its value comes from that of the round before
+				}
 				if !ok || obj.IsField() || seen[obj] || l.same(obj) {
 					return false
 				}
-				seen[obj] = true
+				seen[obj], path[obj] = true, true
+				defer delete(path, obj)
 				if l.counters[obj] {
 					return true
 				}
-				for _, d := range l.f.defs[obj] {
+				for _, d := range append(l.f.fields[obj], l.f.defs[obj]...) {
 					if d.rhs != nil && l.contains(d.at) && depends(d.rhs) {
 						return true
 					}

@@ -89,7 +89,7 @@ func (l *loop) plainLoop() (*plain, bool) {
 		}
 		list = list[1:]
 	}
-	if len(list) != 1 || !l.assigns(p) || !l.leaves(p, cond) || !l.keeps(p) {
+	if len(list) != 1 || !l.assigns(p) || !l.leavesBy(p, cond) || !l.keeps(p) {
 		return nil, false
 	}
 	p.delay = l.sleep(list[0])
@@ -173,9 +173,9 @@ func (l *loop) assigns(p *plain) bool {
 	return obj != nil && types.Identical(obj.Type(), types.Universe.Lookup("error").Type()) && l.attempt.obj == obj
 }
 
-// leaves reports whether cond is "if err == nil" with a break, or with a return,
+// leavesBy reports whether cond is "if err == nil" with a break, or with a return,
 // which it notes.
-func (l *loop) leaves(p *plain, cond *ast.IfStmt) bool {
+func (l *loop) leavesBy(p *plain, cond *ast.IfStmt) bool {
 	x, op := l.f.comparedWithNil(&node{cond: ast.Unparen(cond.Cond)})
 	if x == nil || op != token.EQL || l.attempt.obj == nil || variable(l.f.info, x) != l.attempt.obj || len(cond.Body.List) != 1 {
 		return false

@@ -20,6 +20,7 @@ type function struct {
 	body   *ast.BlockStmt
 	object *types.Func // of a declared function
 	defs   map[types.Object][]def
+	fields map[types.Object][]def // what is assigned to the fields of a variable
 }
 
 // A def is one place where a variable gets a value.
@@ -92,6 +93,28 @@ func collectDefs(info *types.Info, body ast.Node) map[types.Object][]def {
 		return true
 	})
 	return defs
+}
+
+// collectFields notes what is assigned to the fields of each variable in body.
+func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
+	fields := map[types.Object][]def{}
+	ast.Inspect(body, func(n ast.Node) bool {
+		as, ok := n.(*ast.AssignStmt)
+		if !ok || len(as.Lhs) != len(as.Rhs) {
+			return true
+		}
+		for i, l := range as.Lhs {
+			sel, ok := ast.Unparen(l).(*ast.SelectorExpr)
+			if !ok {
+				continue
+			}
+			if obj := objectOf(info, sel.X); obj != nil {
+				fields[obj] = append(fields[obj], def{as, as.Rhs[i], 0, as.Tok})
+			}
+		}
+		return true
+	})
+	return fields
 }
 
 // packageInfo is what the functions of a package have in common.

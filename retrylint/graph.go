@@ -164,6 +164,12 @@ func neverReturns(info *types.Info, call *ast.CallExpr) bool {
 		if f.Pkg() == nil {
 			return false
 		}
+		if f.Signature().Recv() != nil {
+			switch f.Name() { // loggers and tests
+			case "Fatal", "Fatalf", "Fatalln", "FailNow", "Skip", "Skipf", "SkipNow":
+				return true
+			}
+		}
 		switch f.Pkg().Path() + "." + f.Name() {
 		case "os.Exit", "runtime.Goexit", "log.Fatal", "log.Fatalf", "log.Fatalln", "log.Panic", "log.Panicf", "log.Panicln":
 			return true

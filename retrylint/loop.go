@@ -179,8 +179,32 @@ func (l *loop) failing(e edge) bool {
 	switch t.kind {
 	case nilTest:
 		return e == t.failed()
-	case kindTest, statusTest:
+	case kindTest:
+		return e.succ == t.failure()
+	case statusTest:
 		return true
+	}
+	return false
+}
+
+// leaves reports whether, once e is taken, the loop can be left without a failure
+// and without another round.
+func (l *loop) leaves(e edge) bool {
+	if !l.cycle.nodes[e.to()] {
+		return true
+	}
+	passes := func(e edge) bool {
+		t := l.tests[e.from]
+		return !l.failing(e) || t.kind == statusTest
+	}
+	for n := range reach(e.to(), func(e edge) bool {
+		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && passes(e)
+	}) {
+		for i, s := range n.succs {
+			if !l.cycle.nodes[s] && passes(edge{n, i}) && (n != l.cycle.head || n == e.to()) {
+				return true
+			}
+		}
 	}
 	return false
 }
@@ -190,7 +214,7 @@ func (l *loop) failing(e edge) bool {
 func (l *loop) retries(t *test) bool {
 	switch t.kind {
 	case nilTest:
-		if !l.back(t.failed(), nil) || l.back(t.passed(), l.failing) {
+		if !l.back(t.failed(), nil) || l.back(t.passed(), l.failing) || !l.leaves(t.passed()) {
 			return false
 		}
 	default:
@@ -212,7 +236,7 @@ func (l *loop) retries(t *test) bool {
 func (l *loop) again(t *test) (edge, bool) {
 	for i := range 2 {
 		round, leave := edge{t.at, i}, edge{t.at, 1 - i}
-		if l.back(round, nil) && !l.back(leave, l.failing) {
+		if l.back(round, nil) && !l.back(leave, l.failing) && l.leaves(leave) {
 			return round, true
 		}
 	}
@@ -236,6 +260,7 @@ func (l *loop) reallyBack(t *test) bool {
 }
 
 var lasting = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
+var eintr = regexp.MustCompile(`^EINTR$`)
 var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExist|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
 
 // directed reports whether a test of an error's kind, whose edge again goes
@@ -267,7 +292,7 @@ func (l *loop) isRetry() bool {
 		}
 	}
 	for _, t := range l.tests {
-		if t.kind == kindTest && l.names(t.at.cond, interrupted) && len(l.waits) == 0 {
+		if t.kind == kindTest && (l.names(t.at.cond, interrupted) && len(l.waits) == 0 || l.names(t.at.cond, eintr)) {
 			return false
 		}
 	}
@@ -310,7 +335,7 @@ func (l *loop) counted() bool {
 	switch s := l.stmt.(type) {
 	case *ast.RangeStmt:
 		b, ok := l.f.info.TypeOf(s.X).Underlying().(*types.Basic)
-		return ok && b.Info()&types.IsInteger != 0
+		return ok && b.Info()&types.IsInteger != 0 && !l.countUsed(s.Body)
 	case *ast.ForStmt:
 		b, ok := s.Cond.(*ast.BinaryExpr)
 		if !ok || s.Post == nil || !l.mentionsCounter(b) {
@@ -318,13 +343,23 @@ func (l *loop) counted() bool {
 		}
 		sized := mentions(b, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
-			return ok && (calleeName(call) == "len" || hasWord(calleeName(call), "len", "num"))
+			return ok && hasWord(calleeName(call), "len", "num")
 		})
-		indexed := mentions(s.Body, func(n ast.Node) bool {
-			x, ok := n.(*ast.IndexExpr)
-			return ok && l.mentionsCounter(x.Index)
-		})
-		return !sized && !indexed
+		return !sized && !l.countUsed(s.Body)
 	}
 	return false
+}
+
+// countUsed reports whether what is done in a round depends on its number: it is
+// used, but for conditions and what is logged.
+func (l *loop) countUsed(body ast.Node) bool {
+	return mentions(body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.IndexExpr:
+			return l.mentionsCounter(n.Index)
+		case *ast.SliceExpr, *ast.AssignStmt, *ast.ReturnStmt:
+			return l.mentionsCounter(n)
+		}
+		return false
+	})
 }

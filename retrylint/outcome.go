@@ -31,7 +31,19 @@ type test struct {
 func (t *test) failed() edge { return edge{t.at, 1 - t.ok} }
 func (t *test) passed() edge { return edge{t.at, t.ok} }
 
-var statusName = regexp.MustCompile(`(?i)^(http)?_?status_?code$|^status$|^http_?status$`)
+// failure returns the successor that a nil error does not take: for "is temporary"
+// or "== errBusy" that of true, for "!= errBusy" that of false.
+func (t *test) failure() int {
+	if b, ok := ast.Unparen(t.at.cond).(*ast.BinaryExpr); ok && b.Op == token.NEQ && t.at.tag == nil {
+		return 1
+	}
+	return 0
+}
+
+var statusName = regexp.MustCompile(`(?i)^(http)?_?status_?code$|^http_?status$`)
+
+// Names of results that say whether to try again.
+var againName = regexp.MustCompile(`(?i)retr(y|iable)|again|temp|transient|recover`)
 
 // classify says what the condition of n asks about.
 func (f *function) classify(n *node) *test {
@@ -170,7 +182,7 @@ func (f *function) aboutIdent(id *ast.Ident, depth int, set func(kind, types.Obj
 				continue
 			}
 			if call, ok := d.rhs.(*ast.CallExpr); ok && resultCount(f.info, call) > 1 {
-				if o := f.errorBeside(d); o != nil {
+				if o := f.errorBeside(d); o != nil && againName.MatchString(id.Name) {
 					set(kindTest, o)
 				}
 			}
