@@ -108,7 +108,19 @@ func (b *graphBuilder) connect(n *node, block *cfg.Block, first []*node) {
 	for _, s := range block.Succs {
 		n.succs = append(n.succs, first[s.Index])
 	}
-	if len(block.Succs) != 2 || len(n.list) == 0 {
+	if len(block.Succs) != 2 {
+		return
+	}
+	if block.Succs[0].Kind == cfg.KindSwitchCaseBody {
+		clause, _ := block.Succs[0].Stmt.(*ast.CaseClause)
+		if s, ok := b.clauses[clause].(*ast.TypeSwitchStmt); ok {
+			if len(clause.List) == 1 {
+				n.cond, n.tag = clause.List[0], asserted(s)
+			}
+			return
+		}
+	}
+	if len(n.list) == 0 {
 		return
 	}
 	cond, ok := n.list[len(n.list)-1].(ast.Expr)
@@ -122,7 +134,7 @@ func (b *graphBuilder) connect(n *node, block *cfg.Block, first []*node) {
 		clause, _ := block.Succs[0].Stmt.(*ast.CaseClause)
 		s, ok := b.clauses[clause].(*ast.SwitchStmt)
 		if !ok {
-			return // a type switch
+			return
 		}
 		if s.Tag != nil {
 			n.cond, n.tag = cond, s.Tag
@@ -131,6 +143,18 @@ func (b *graphBuilder) connect(n *node, block *cfg.Block, first []*node) {
 	}
 	n.list = n.list[:len(n.list)-1]
 	b.split(n, block, cond, n.succs[0], n.succs[1])
+}
+
+// asserted returns the expression whose type s switches on.
+func asserted(s *ast.TypeSwitchStmt) ast.Expr {
+	var x ast.Expr
+	ast.Inspect(s.Assign, func(n ast.Node) bool {
+		if t, ok := n.(*ast.TypeAssertExpr); ok && x == nil {
+			x = t.X
+		}
+		return x == nil
+	})
+	return x
 }
 
 // split makes n, which is to decide cond, a chain of single tests.

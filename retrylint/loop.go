@@ -316,7 +316,7 @@ func (l *loop) hasRetryWord() bool {
 		}
 	}
 	for n := range l.cycle.nodes {
-		if n.cond != nil && l.names(n.cond, retryWord) {
+		if n.cond != nil && l.names(n.cond, retryWord) || l.saysRetry(n) {
 			return true
 		}
 	}
@@ -325,6 +325,21 @@ func (l *loop) hasRetryWord() bool {
 	}
 	if s, ok := l.stmt.(*ast.RangeStmt); ok {
 		return l.names(s.X, retryWord)
+	}
+	return false
+}
+
+var retryText = regexp.MustCompile(`(?i)retry|retries|try again`)
+
+// saysRetry reports whether n has a text, for a log most likely, about retries.
+func (l *loop) saysRetry(n *node) bool {
+	for _, x := range n.list {
+		if mentions(x, func(x ast.Node) bool {
+			lit, ok := x.(*ast.BasicLit)
+			return ok && lit.Kind == token.STRING && retryText.MatchString(lit.Value)
+		}) {
+			return true
+		}
 	}
 	return false
 }
