@@ -80,6 +80,9 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 	if l.f.isContextError(call, 0) || l.f.waitCall(call) != nil {
 		return false
 	}
+	if name := calleeName(call); name == "Err" || name == "Wait" {
+		return false // what went wrong before; a limiter, a process, a group
+	}
 	// A wrapper: what makes a new error of one.
 	if isError(l.f.info, call) {
 		for _, a := range call.Args {
@@ -146,10 +149,11 @@ func (l *loop) same(obj *types.Var) bool {
 	if isContext(t) || isRequest(t) || isResponse(t) || isDuration(t) || isErrorVar(obj) || isNamed(t, "time", "Time") {
 		return true
 	}
-	return l.counters[obj] && retryWord.MatchString(obj.Name())
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsInteger != 0 && l.counters[obj] && retryWord.MatchString(obj.Name())
 }
 
-var drawName = regexp.MustCompile(`(?i)rand|uuid|next|prompt|ask|scan|readline|password`)
+var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|ask|scan|readline|password`)
 
 // draws reports whether call brings something new each time.
 func (l *loop) draws(call *ast.CallExpr) bool {

@@ -84,7 +84,7 @@ func (l *loop) faults(r *reporter) {
 	if !l.bounded() {
 		at("unbounded", l.pos, l.head(), "retried without end: no count, no deadline and no context ends it")
 	}
-	if len(l.waits) == 0 && l.shape != "recursion" {
+	if len(l.waits) == 0 && l.shape != "recursion" && !l.iterates() {
 		at("no-wait", l.pos, l.head(), "retried at once, without a wait")
 	}
 	if l.retriesAll() {
@@ -94,6 +94,20 @@ func (l *loop) faults(r *reporter) {
 	l.breakFault(at)
 	l.lastErrorFault(at)
 	l.httpFaults(at)
+}
+
+// iterates reports whether the loop ranges over a function or a channel, which
+// may wait.
+func (l *loop) iterates() bool {
+	r, ok := l.stmt.(*ast.RangeStmt)
+	if !ok {
+		return false
+	}
+	switch l.f.info.TypeOf(r.X).Underlying().(type) {
+	case *types.Signature, *types.Chan:
+		return true
+	}
+	return false
 }
 
 type reportFunc func(category string, pos, end token.Pos, format string, args ...any)
@@ -114,6 +128,9 @@ func (l *loop) waitFaults(w *wait, at reportFunc) {
 		return
 	}
 	d := l.delayOf(w.delay)
+	if call, ok := w.node.(*ast.CallExpr); ok && !isFunc(l.f.info, call, "time", "Sleep") {
+		l.traceCall(d, call, 2) // a helper, which may add to it
+	}
 	if d.steady() {
 		at("jitter", pos, end, "the delay has no jitter: callers that failed together come back together")
 	}

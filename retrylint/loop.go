@@ -66,7 +66,7 @@ func (f *function) retryLoop(c *cycle, taken map[*node]bool) *loop {
 		}
 	}
 	for _, t := range candidates {
-		if l.retries(t) {
+		if !l.names(t.at.cond, unauthorized) && l.retries(t) {
 			return l
 		}
 	}
@@ -182,7 +182,8 @@ func (l *loop) failing(e edge) bool {
 	case kindTest:
 		return e.succ == t.failure()
 	case statusTest:
-		return true
+		failure := l.f.statusFailure(t)
+		return failure < 0 || e.succ == failure
 	}
 	return false
 }
@@ -260,6 +261,7 @@ func (l *loop) reallyBack(t *test) bool {
 }
 
 var lasting = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
+var unauthorized = regexp.MustCompile(`^StatusUnauthorized$`) // for which there is a new token, not a retry
 var eintr = regexp.MustCompile(`^EINTR$`)
 var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExist|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
 

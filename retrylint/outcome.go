@@ -2,6 +2,7 @@ package retrylint
 
 import (
 	"go/ast"
+	"go/constant"
 	"go/token"
 	"go/types"
 	"regexp"
@@ -35,6 +36,34 @@ func (t *test) passed() edge { return edge{t.at, t.ok} }
 // or "== errBusy" that of true, for "!= errBusy" that of false.
 func (t *test) failure() int {
 	if b, ok := ast.Unparen(t.at.cond).(*ast.BinaryExpr); ok && b.Op == token.NEQ && t.at.tag == nil {
+		return 1
+	}
+	return 0
+}
+
+// statusFailure returns the successor that stands for a failure, where the status
+// is compared with a number; -1 if that is not certain.
+func (f *function) statusFailure(t *test) int {
+	op, e := token.EQL, t.at.cond
+	if t.at.tag == nil {
+		b, ok := ast.Unparen(t.at.cond).(*ast.BinaryExpr)
+		if !ok {
+			return -1
+		}
+		op, e = b.Op, b.Y
+	}
+	v := f.info.Types[e].Value
+	if v == nil || v.Kind() != constant.Int {
+		return -1
+	}
+	code, _ := constant.Int64Val(v)
+	good := code >= 200 && code < 300
+	switch {
+	case code < 100 || code > 600:
+		return -1
+	case op == token.EQL && good, op == token.NEQ && !good, op == token.LSS, op == token.LEQ:
+		return 1
+	case op == token.GEQ && code == 200:
 		return 1
 	}
 	return 0
