@@ -163,9 +163,6 @@ func (r *reporter) report(s *suppressions) {
 		seen[k] = true
 		d := analysis.Diagnostic{Pos: f.pos, End: f.end, Category: f.category, URL: categoryOf(f.category).url(),
 			Message: f.message + " (" + f.category + ")"}
-		if f.loop != nil && f.category != "loop" {
-			d.Related = []analysis.RelatedInformation{{Pos: f.loop.pos, End: f.loop.head(), Message: "the loop"}}
-		}
 		if f.fix != nil {
 			d.SuggestedFixes = []analysis.SuggestedFix{*f.fix}
 		}

@@ -83,12 +83,9 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 	if name := calleeName(call); name == "Err" || name == "Wait" {
 		return false // what went wrong before; a limiter, a process, a group
 	}
-	// A wrapper: what makes a new error of one.
-	if isError(l.f.info, call) {
-		for _, a := range call.Args {
-			if isError(l.f.info, a) {
-				return false
-			}
+	for _, a := range call.Args {
+		if isError(l.f.info, a) {
+			return false // it wraps or unwraps what went wrong before
 		}
 	}
 	return true

@@ -96,7 +96,6 @@ type result struct {
 type found struct {
 	file     string // within the module
 	line     int
-	loop     int // the line of its loop
 	category string
 	message  string
 }
@@ -198,11 +197,7 @@ func (l *loader) analyze(p *listed, analyzer *analysis.Analyzer, pass *analysis.
 	pass.Report = func(d analysis.Diagnostic) {
 		pos := l.fset.Position(d.Pos)
 		name := strings.TrimPrefix(strings.TrimPrefix(pos.Filename, root), "/")
-		loop := pos.Line
-		if len(d.Related) > 0 {
-			loop = l.fset.Position(d.Related[0].Pos).Line
-		}
-		res.findings = append(res.findings, found{name, pos.Line, loop, d.Category, d.Message})
+		res.findings = append(res.findings, found{name, pos.Line, d.Category, d.Message})
 	}
 	start := time.Now()
 	defer func() {

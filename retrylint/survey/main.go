@@ -23,18 +23,21 @@ func main() {
 	dir := flag.String("data", "survey", "the directory of modules.txt, judged.tsv and loops.tsv")
 	only := flag.String("only", "", "only modules whose path contains one of these, separated by commas")
 	list := flag.Bool("list", false, "list the findings instead of the table")
+	check := flag.Bool("check", false, "fail if precision is below 90 %, recall below 80 %, or a module cannot be analyzed")
 	flag.Parse()
 	modules, err := readModules(*dir + "/modules.txt")
 	if err != nil {
 		log.Fatal(err)
 	}
 	var results []result
+	failed := 0
 	for _, m := range modules {
 		if !selected(m.path, *only) {
 			continue
 		}
 		res := survey(m, retrylint.Analyzer)
 		if res.err != nil {
+			failed++
 			log.Print(res.err)
 		}
 		log.Printf("%s: %d packages, %d lines, %d findings, %v", m, res.packages, res.lines, len(res.findings), res.spent)
@@ -44,13 +47,17 @@ func main() {
 	if *list {
 		for _, res := range results {
 			for _, f := range res.findings {
-				fmt.Printf("%s\t%s:%d\t%d\t%s\t%s\n", res.module, f.file, f.line, f.loop, f.category, f.message)
+				fmt.Printf("%s\t%s:%d\t%s\t%s\n", res.module, f.file, f.line, f.category, f.message)
 			}
 		}
 		return
 	}
-	if err := report(os.Stdout, *dir, results); err != nil {
+	precision, recall, err := report(os.Stdout, *dir, results)
+	if err != nil {
 		log.Fatal(err)
+	}
+	if *check && (failed > 0 || precision < 0.9 || recall < 0.8) {
+		log.Fatalf("%d modules not analyzed, precision %.2f, recall %.2f", failed, precision, recall)
 	}
 }
 

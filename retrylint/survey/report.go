@@ -23,15 +23,15 @@ type known struct {
 	module, place, shape, source string
 }
 
-// report writes the table.
-func report(w io.Writer, dir string, results []result) error {
+// report writes the tables, and returns the precision and recall that they say.
+func report(w io.Writer, dir string, results []result) (precision, recall float64, err error) {
 	judged, err := readJudged(dir + "/judged.tsv")
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	loops, err := readLoops(dir + "/loops.tsv")
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	present := map[string]bool{}
 	surveyed := map[string]bool{}
@@ -42,14 +42,14 @@ func report(w io.Writer, dir string, results []result) error {
 		}
 	}
 	fmt.Fprint(w, "# What retrylint finds in other people's code\n\nWritten by `go run ./survey > RESULTS.md`.\n")
-	writePrecision(w, judged, present, surveyed)
-	writeRecall(w, loops, present, surveyed)
+	precision = writePrecision(w, judged, present, surveyed)
+	recall = writeRecall(w, loops, present, surveyed)
 	writeSpeed(w, results)
-	return nil
+	return precision, recall, nil
 }
 
 // writePrecision counts the judgements of findings that are still made.
-func writePrecision(w io.Writer, judged []judgement, present, surveyed map[string]bool) {
+func writePrecision(w io.Writer, judged []judgement, present, surveyed map[string]bool) float64 {
 	type count struct{ yes, all int }
 	by := map[string]*count{"all": {}}
 	var wrong []judgement
@@ -84,12 +84,13 @@ func writePrecision(w io.Writer, judged []judgement, present, surveyed map[strin
 	for _, j := range wrong {
 		fmt.Fprintf(w, "- %s %s, %s: %s\n", j.module, j.place, j.category, j.reason)
 	}
+	return share(by["all"].yes, by["all"].all)
 }
 
 // writeRecall says which of the known loops are found.
-func writeRecall(w io.Writer, loops []known, present, surveyed map[string]bool) {
+func writeRecall(w io.Writer, loops []known, present, surveyed map[string]bool) float64 {
 	type count struct{ found, all int }
-	by := map[string]*count{}
+	by := map[string]*count{"all": {}}
 	var missed []known
 	for _, k := range loops {
 		if !surveyed[k.module] {
@@ -121,6 +122,7 @@ func writeRecall(w io.Writer, loops []known, present, surveyed map[string]bool) 
 	for _, k := range missed {
 		fmt.Fprintf(w, "- %s %s (%s)\n", k.module, k.place, k.shape)
 	}
+	return share(by["all"].found, by["all"].all)
 }
 
 // writeSpeed says how long each module took, beyond loading, and what was found.
@@ -150,6 +152,14 @@ func writeSpeed(w io.Writer, results []result) {
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	return s
+}
+
+// share returns n / of, 1 of nothing.
+func share(n, of int) float64 {
+	if of == 0 {
+		return 1
+	}
+	return float64(n) / float64(of)
 }
 
 func percent(n, of int) string {
