@@ -67,6 +67,10 @@ var purePackages = map[string]bool{
 	"github.com/pkg/errors": true,
 }
 
+// What went wrong before; the wait for a limiter, a process, a group; what is
+// meant to be spun on.
+var notTried = regexp.MustCompile(`^(Err|Wait)$|(?i)compareandswap|Cas$|CAS$`)
+
 var constructorName = regexp.MustCompile(`^New(Request|RequestWithContext)$|^(Wrap|Wrapf|Errorf|WithMessage|Join)$|^Parse`)
 
 // canFail reports whether call may fail now and succeed later.
@@ -80,8 +84,8 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 	if l.f.isContextError(call, 0) || l.f.waitCall(call) != nil {
 		return false
 	}
-	if name := calleeName(call); name == "Err" || name == "Wait" {
-		return false // what went wrong before; a limiter, a process, a group
+	if notTried.MatchString(calleeName(call)) {
+		return false
 	}
 	for _, a := range call.Args {
 		if isError(l.f.info, a) {
@@ -104,6 +108,9 @@ func (l *loop) another(call *ast.CallExpr) bool {
 				return x.Op == token.ARROW && !isTimeChan(l.f.info.TypeOf(x.X))
 			case *ast.CallExpr:
 				return len(l.waits) == 0 && l.draws(x)
+			case *ast.IndexExpr:
+				obj := objectOf(l.f.info, x.Index)
+				return len(l.waits) == 0 && obj != nil && l.setInside(obj)
 			case *ast.Ident:
 				obj, ok := l.f.info.ObjectOf(x).(*types.Var)
 				if ok && path[obj] {

@@ -175,11 +175,15 @@ func (l *loop) rounds() (int, bool) {
 	case *ast.RangeStmt:
 		e = s.X
 	case *ast.ForStmt:
-		b, ok := s.Cond.(*ast.BinaryExpr)
-		if !ok || b.Op != token.LSS && b.Op != token.LEQ && b.Op != token.NEQ {
+		if s.Cond == nil {
 			return 0, false
 		}
-		e = b.Y
+		ast.Inspect(s.Cond, func(n ast.Node) bool {
+			if b, ok := n.(*ast.BinaryExpr); ok && (b.Op == token.LSS || b.Op == token.LEQ) && l.mentionsCounter(b.X) {
+				e = b.Y
+			}
+			return true
+		})
 	}
 	if e == nil {
 		return 0, false

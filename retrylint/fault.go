@@ -128,7 +128,7 @@ func (l *loop) waitFaults(w *wait, at reportFunc) {
 		return
 	}
 	d := l.delayOf(w.delay)
-	if call, ok := w.node.(*ast.CallExpr); ok && !isFunc(l.f.info, call, "time", "Sleep") {
+	if call, ok := w.node.(*ast.CallExpr); ok && calleeName(call) != "Sleep" {
 		l.traceCall(d, call, 2) // a helper, which may add to it
 	}
 	if d.steady() {
@@ -178,9 +178,21 @@ func (l *loop) bounds(e edge) bool {
 		return false
 	case kindTest:
 		// It may well be that this is what a done context leads to.
-		return l.takesContext() || l.names(n.cond, contextName)
+		return l.takesContext() || l.names(n.cond, contextName) || countsIn(n.cond)
 	}
 	return true
+}
+
+// countsIn reports whether cond looks at a count that is kept in a map or slice:
+// one for each kind of failure.
+func countsIn(cond ast.Expr) bool {
+	b, ok := ast.Unparen(cond).(*ast.BinaryExpr)
+	if !ok {
+		return false
+	}
+	_, x := ast.Unparen(b.X).(*ast.IndexExpr)
+	_, y := ast.Unparen(b.Y).(*ast.IndexExpr)
+	return x || y
 }
 
 // isTypeSwitch reports whether e is a case of a type switch.

@@ -95,7 +95,8 @@ func collectDefs(info *types.Info, body ast.Node) map[types.Object][]def {
 	return defs
 }
 
-// collectFields notes what is assigned to the fields of each variable in body.
+// collectFields notes what is assigned to the fields and elements of each variable
+// in body.
 func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 	fields := map[types.Object][]def{}
 	ast.Inspect(body, func(n ast.Node) bool {
@@ -104,11 +105,16 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 			return true
 		}
 		for i, l := range as.Lhs {
-			sel, ok := ast.Unparen(l).(*ast.SelectorExpr)
-			if !ok {
+			var of ast.Expr
+			switch x := ast.Unparen(l).(type) {
+			case *ast.SelectorExpr:
+				of = x.X
+			case *ast.IndexExpr:
+				of = x.X
+			default:
 				continue
 			}
-			if obj := objectOf(info, sel.X); obj != nil {
+			if obj := objectOf(info, of); obj != nil {
 				fields[obj] = append(fields[obj], def{as, as.Rhs[i], 0, as.Tok})
 			}
 		}

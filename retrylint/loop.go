@@ -262,6 +262,7 @@ func (l *loop) reallyBack(t *test) bool {
 
 var lasting = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
 var unauthorized = regexp.MustCompile(`^StatusUnauthorized$`) // for which there is a new token, not a retry
+var elsewhere = regexp.MustCompile(`^Status(Unauthorized|MovedPermanently|Found|SeeOther|TemporaryRedirect|PermanentRedirect)$`)
 var eintr = regexp.MustCompile(`^EINTR$`)
 var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExist|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
 
@@ -285,8 +286,11 @@ func (l *loop) names(n ast.Node, re *regexp.Regexp) bool {
 // isRetry weighs what the control flow cannot tell: whether each round tries the
 // same, and whether the loop was meant as one of retries.
 func (l *loop) isRetry() bool {
-	if len(l.calls) == 0 && !(l.shape == "goto" && l.hasRetryWord()) {
+	if len(l.calls) == 0 && !l.labelledRetry() || l.eventDriven() {
 		return false
+	}
+	if n, ok := l.rounds(); ok && n <= 2 && len(l.waits) == 0 {
+		return false // once more, after something was put right
 	}
 	for _, call := range l.calls {
 		if l.another(call) {
@@ -294,6 +298,9 @@ func (l *loop) isRetry() bool {
 		}
 	}
 	for _, t := range l.tests {
+		if t.kind == statusTest && len(l.waits) == 0 && l.names(t.at.cond, elsewhere) {
+			return false
+		}
 		if t.kind == kindTest && (l.names(t.at.cond, interrupted) && len(l.waits) == 0 || l.names(t.at.cond, eintr)) {
 			return false
 		}
@@ -304,6 +311,23 @@ func (l *loop) isRetry() bool {
 		}
 	}
 	return len(l.waits) > 0 || l.hasRetryWord() || l.counted()
+}
+
+// labelledRetry reports whether the loop goes back to a label that says why.
+func (l *loop) labelledRetry() bool {
+	s, ok := l.stmt.(*ast.LabeledStmt)
+	return ok && (retryWord.MatchString(s.Label.Name) || len(l.waits) > 0)
+}
+
+// eventDriven reports whether each round's attempt waits for somebody to send
+// something, other than the time or an error.
+func (l *loop) eventDriven() bool {
+	sent := func(n *node) bool {
+		clause, ok := n.stmt.(*ast.CommClause)
+		return ok && clause.Comm != nil && len(n.list) > 0 && n.list[0] == clause.Comm &&
+			l.f.waitOf(clause.Comm) == nil && !l.f.receivesError(n)
+	}
+	return !reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && !sent(e.to()) })[l.attempt.at]
 }
 
 // hasRetryWord reports whether the loop's label or one of its variables is named

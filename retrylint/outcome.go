@@ -57,6 +57,9 @@ func (f *function) statusFailure(t *test) int {
 		return -1
 	}
 	code, _ := constant.Int64Val(v)
+	if sel, ok := ast.Unparen(e).(*ast.SelectorExpr); ok && sel.Sel.Name == "OK" && code == 0 { // of gRPC
+		code = 200
+	}
 	good := code >= 200 && code < 300
 	switch {
 	case code < 100 || code > 600:

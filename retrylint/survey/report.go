@@ -14,6 +14,7 @@ import (
 type judgement struct {
 	module, place, category string
 	verdict, reason         string
+	batch                   string
 }
 
 func (j judgement) key() string { return j.module + "\t" + j.place + "\t" + j.category }
@@ -57,13 +58,13 @@ func writePrecision(w io.Writer, judged []judgement, present, surveyed map[strin
 		if !surveyed[j.module] || !present[j.key()] {
 			continue
 		}
-		if by[j.category] == nil {
-			by[j.category] = &count{}
-		}
-		for _, c := range []*count{by["all"], by[j.category]} {
-			c.all++
+		for _, name := range []string{"all", "batch: " + j.batch, j.category} {
+			if by[name] == nil {
+				by[name] = &count{}
+			}
+			by[name].all++
 			if j.verdict == "true" {
-				c.yes++
+				by[name].yes++
 			}
 		}
 		if j.verdict != "true" {
@@ -190,10 +191,10 @@ func readTable(name string, fields int) ([][]string, error) {
 }
 
 func readJudged(name string) ([]judgement, error) {
-	rows, err := readTable(name, 5)
+	rows, err := readTable(name, 6)
 	var all []judgement
 	for _, r := range rows {
-		all = append(all, judgement{r[0], r[1], r[2], r[3], r[4]})
+		all = append(all, judgement{r[0], r[1], r[2], r[3], r[4], r[5]})
 	}
 	return all, err
 }
