@@ -41,11 +41,7 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 		add(t.err)
 		return calls
 	}
-	about := []ast.Expr{t.at.cond}
-	if t.at.tag != nil {
-		about = append(about, t.at.tag)
-	}
-	for _, e := range about {
+	for _, e := range t.at.about() {
 		shallow(e, func(n ast.Node) bool {
 			if id, ok := n.(*ast.Ident); ok {
 				if v, ok := l.f.info.ObjectOf(id).(*types.Var); ok && !v.IsField() {

@@ -34,7 +34,7 @@ func (l *loop) rewrite() *analysis.SuggestedFix {
 	if !ok || l.http() || l.commented() || !l.delayAllowed(p) || !l.errorsAllowed(p) {
 		return nil
 	}
-	imports := &importer{l: l}
+	imports := &importer{l: l, ok: true}
 	pkg := imports.use(retryPath, "retry")
 	ctxPkg := imports.use("context", "context")
 	if !imports.ok || l.f.pass.Pkg.Path() == retryPath {

@@ -10,17 +10,13 @@ import (
 
 // An importer collects the imports that a rewrite needs.
 type importer struct {
-	l    *loop
-	ok   bool
-	used bool
-	add  []string
+	l   *loop
+	ok  bool // whether the names are free
+	add []string
 }
 
 // use returns the name by which the file knows the package, or will.
 func (i *importer) use(path, name string) string {
-	if !i.used {
-		i.ok, i.used = true, true
-	}
 	f := i.l.f
 	scope := f.pass.Pkg.Scope().Innermost(i.l.pos)
 	if scope == nil {

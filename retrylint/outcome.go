@@ -90,11 +90,7 @@ func (f *function) classify(n *node) *test {
 		}
 		return t
 	}
-	about := []ast.Expr{n.cond}
-	if n.tag != nil {
-		about = append(about, n.tag)
-	}
-	for _, e := range about {
+	for _, e := range n.about() {
 		if k, obj := f.about(e, 2); k > otherTest {
 			if t.kind == otherTest || k == kindTest {
 				t.kind, t.obj = k, obj

@@ -131,11 +131,8 @@ type loader struct {
 	done map[string]*types.Package
 }
 
-// check parses and type-checks p, and, if it is wanted, analyzes it.
-func (l *loader) check(p *listed, wanted bool, analyzer *analysis.Analyzer, res *result) {
-	if p.ImportPath == "unsafe" {
-		return
-	}
+// parse returns the files of p, those with errors as far as they go.
+func (l *loader) parse(p *listed, wanted bool) []*ast.File {
 	var files []*ast.File
 	mode := parser.SkipObjectResolution
 	if wanted {
@@ -150,6 +147,15 @@ func (l *loader) check(p *listed, wanted bool, analyzer *analysis.Analyzer, res 
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
+	return files
+}
+
+// check parses and type-checks p, and, if it is wanted, analyzes it.
+func (l *loader) check(p *listed, wanted bool, analyzer *analysis.Analyzer, res *result) {
+	if p.ImportPath == "unsafe" {
+		return
+	}
+	files := l.parse(p, wanted)
 	var wrong []types.Error
 	conf := types.Config{
 		Importer:         importer{l, p},
