@@ -90,10 +90,10 @@ func TestValidateWantsOneClock(t *testing.T) {
 		{retry.Config{Clock: fake, Breaker: breaker(nil)}, "Config.Breaker"},
 		{retry.Config{Clock: fake, Breaker: breaker(other)}, "Config.Breaker"},
 		{retry.Config{Clock: fake, Breaker: new(retry.CircuitBreaker)}, "Config.Breaker"},
-		{retry.Config{Clock: fake, Gate: retry.NewGate(nil)}, "Config.Gate"},
+		{retry.Config{Clock: fake, Gate: retry.NewGate(nil)}, "Config.Gate"}, //retrylint:ignore that it is refused is tested
 		{retry.Config{Clock: fake, Gate: new(retry.Gate)}, "Config.Gate"},
 		{retry.Config{Clock: fake, Gate: retry.NewGate(other), Breaker: breaker(fake)}, "Config.Gate"},
-		{retry.Config{Clock: clockwork.NewRealClock(), Gate: retry.NewGate(fake)}, "Config.Gate"},
+		{retry.Config{Clock: clockwork.NewRealClock(), Gate: retry.NewGate(fake)}, "Config.Gate"}, //retrylint:ignore that it is refused is tested
 		{retry.Config{Clock: fake, Breaker: breaker(fake), Gate: retry.NewGate(fake)}, ""},
 		{retry.Config{Clock: clockwork.NewRealClock(), Breaker: breaker(nil), Gate: retry.NewGate(clockwork.NewRealClock())}, ""},
 		{retry.Config{Breaker: breaker(fake), Gate: retry.NewGate(nil)}, ""},

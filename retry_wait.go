@@ -166,7 +166,7 @@ func (c *call) limiterContext(ctx context.Context, cfg *Config) (*limiterContext
 
 // admitted returns the breaker's pass.
 func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
-	for {
+	for { //retrylint:ignore it waits for the breaker by its own clock, as the loop of Do is made of
 		pass, rejection := cfg.Breaker.enter(ctx, cfg)
 		if rejection == nil {
 			return pass, halt{}

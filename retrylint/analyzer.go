@@ -1,0 +1,171 @@
+// Package retrylint finds hand-written retry loops and says what is wrong with
+// each; where it is certain, it offers the rewrite to package
+// github.com/retryutils/retry. It also finds mistakes in the use of that package.
+package retrylint
+
+import (
+	"flag"
+	"go/ast"
+	"go/token"
+	"go/types"
+	"sort"
+	"strings"
+
+	"golang.org/x/tools/go/analysis"
+)
+
+// Analyzer is retrylint with every category switched on. Its flags, one for each
+// category, switch them off.
+var Analyzer = New(nil)
+
+// New returns an analyzer of its own in which the named categories are switched
+// off. Names that are none of a category are ignored; see [Categories].
+func New(disabled []string) *analysis.Analyzer {
+	on := map[string]*bool{}
+	a := &analysis.Analyzer{
+		Name:             "retrylint",
+		Doc:              documentation(),
+		URL:              "https://github.com/retryutils/retry/tree/main/retrylint",
+		RunDespiteErrors: true,
+		Flags:            *flag.NewFlagSet("retrylint", flag.ContinueOnError),
+	}
+	for _, c := range categories {
+		value := true
+		for _, d := range disabled {
+			value = value && d != c.name
+		}
+		on[c.name] = a.Flags.Bool(c.name, value, "report "+c.name+": "+strings.ToLower(c.doc[:1])+c.doc[1:])
+	}
+	a.Run = func(pass *analysis.Pass) (any, error) {
+		r := &reporter{pass: pass, on: on}
+		r.run()
+		return nil, nil
+	}
+	return a
+}
+
+// Categories returns the names of all categories.
+func Categories() []string {
+	names := make([]string, len(categories))
+	for i, c := range categories {
+		names[i] = c.name
+	}
+	return names
+}
+
+// A finding is what is reported at one place.
+type finding struct {
+	category string
+	pos, end token.Pos
+	message  string
+	loop     *loop // the one it belongs to, or nil
+	fix      *analysis.SuggestedFix
+}
+
+type reporter struct {
+	pass     *analysis.Pass
+	on       map[string]*bool
+	findings []finding
+}
+
+func (r *reporter) add(f finding) { r.findings = append(r.findings, f) }
+
+func (r *reporter) run() {
+	pkg := newPackageInfo(r.pass)
+	for _, file := range r.pass.Files {
+		if ast.IsGenerated(file) {
+			continue
+		}
+		r.findings = nil
+		if !isTest(r.pass, file) {
+			r.loops(pkg, file)
+		}
+		if importsRetry(file) {
+			newUsage(r, file).check()
+		}
+		r.report(newSuppressions(r.pass.Fset, file))
+	}
+}
+
+// isTest reports whether file is one of tests.
+func isTest(pass *analysis.Pass, file *ast.File) bool {
+	return strings.HasSuffix(pass.Fset.File(file.FileStart).Name(), "_test.go")
+}
+
+// loops finds the retry loops of file.
+func (r *reporter) loops(pkg *packageInfo, file *ast.File) {
+	name := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		f := &function{pass: r.pass, info: r.pass.TypesInfo, pkg: pkg, file: file, node: n, name: name}
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			name = n.Name.Name
+			f.name, f.typ, f.body = name, n.Type, n.Body
+			f.object, _ = r.pass.TypesInfo.Defs[n.Name].(*types.Func)
+		case *ast.FuncLit:
+			f.typ, f.body = n.Type, n.Body
+		}
+		if f.body != nil {
+			r.function(f)
+		}
+		return true
+	})
+}
+
+func (r *reporter) function(f *function) {
+	if !worthALook(f.info, f) {
+		return
+	}
+	f.defs, f.fields = collectDefs(f.info, f.body), collectFields(f.info, f.body)
+	for _, l := range f.loops() {
+		r.add(l.finding())
+		l.faults(r)
+	}
+	for _, l := range f.recursions() {
+		r.add(l.finding())
+		l.faults(r)
+	}
+	for _, l := range f.polls() {
+		r.add(l.finding())
+	}
+}
+
+// worthALook reports whether f has a loop, a label, or a call of itself or of a
+// helper that polls. Most functions have not.
+func worthALook(info *types.Info, f *function) bool {
+	found := false
+	shallow(f.body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ForStmt, *ast.RangeStmt, *ast.LabeledStmt:
+			found = true
+		case *ast.CallExpr:
+			found = found || pollName.MatchString(calleeName(n)) || f.name != "" && calleeName(n) == f.name
+		}
+		return !found
+	})
+	return found
+}
+
+// report reports the findings in order, but for those that are switched off or
+// silenced.
+func (r *reporter) report(s *suppressions) {
+	sort.SliceStable(r.findings, func(i, j int) bool { return r.findings[i].pos < r.findings[j].pos })
+	type key struct {
+		pos      token.Pos
+		category string
+	}
+	seen := map[key]bool{}
+	for _, f := range r.findings {
+		k := key{f.pos, f.category}
+		if !*r.on[f.category] || s.silence(f) || seen[k] {
+			continue
+		}
+		seen[k] = true
+		d := analysis.Diagnostic{Pos: f.pos, End: f.end, Category: f.category, URL: categoryOf(f.category).url(),
+			Message: f.message + " (" + f.category + ")"}
+		if f.fix != nil {
+			d.SuggestedFixes = []analysis.SuggestedFix{*f.fix}
+		}
+		r.pass.Report(d)
+	}
+}

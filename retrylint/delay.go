@@ -1,0 +1,234 @@
+package retrylint
+
+import (
+	"go/ast"
+	"go/constant"
+	"go/token"
+	"go/types"
+	"regexp"
+	"time"
+)
+
+// A delay is what is known of how long a loop waits.
+type delay struct {
+	random  bool // has a random part
+	unknown bool // comes from where one cannot see
+	limited bool // by min or the like
+	grows   ast.Node
+	vars    map[types.Object]bool
+	calls   []*ast.FuncDecl // functions of the package that compute it
+}
+
+// steady reports whether it is certain that the delay has no random part.
+func (d *delay) steady() bool { return !d.random && !d.unknown }
+
+var (
+	randomName  = regexp.MustCompile(`(?i)jitter|rand|fuzz|splay`)
+	contextName = regexp.MustCompile(`^(Canceled|DeadlineExceeded)$`)
+)
+
+// delayOf finds out how e, a delay, is computed: through the variables of the
+// function and the functions of the package.
+func (l *loop) delayOf(e ast.Expr) *delay {
+	d := &delay{vars: map[types.Object]bool{}}
+	l.trace(d, e, l.f.defs, 3)
+	return d
+}
+
+func (l *loop) trace(d *delay, n ast.Node, defs map[types.Object][]def, depth int) {
+	info := l.f.info
+	ast.Inspect(n, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.Ident:
+			if randomName.MatchString(n.Name) {
+				d.random = true
+			}
+			l.traceVar(d, info.ObjectOf(n), defs, depth)
+		case *ast.BinaryExpr:
+			if n.Op == token.SHL && info.Types[n.Y].Value == nil && info.Types[n].Value == nil {
+				d.grows = n
+			}
+		case *ast.UnaryExpr:
+			d.unknown = d.unknown || n.Op == token.ARROW
+		case *ast.CallExpr:
+			l.traceCall(d, n, depth)
+		}
+		return true
+	})
+}
+
+// traceVar follows obj to what it is set to.
+func (l *loop) traceVar(d *delay, obj types.Object, defs map[types.Object][]def, depth int) {
+	v, ok := obj.(*types.Var)
+	if !ok || d.vars[v] {
+		return
+	}
+	d.vars[v] = true
+	if _, ok := v.Type().Underlying().(*types.Signature); ok {
+		d.unknown = true
+	}
+	if opaque(v) {
+		return
+	}
+	for _, x := range defs[v] {
+		if x.rhs == nil {
+			continue
+		}
+		if x.op == token.MUL_ASSIGN || x.op == token.SHL_ASSIGN || x.varies(l.f.info, v) && multiplies(x.rhs) && x.op == token.ASSIGN {
+			d.grows = x.at
+		}
+		if call, ok := ast.Unparen(x.rhs).(*ast.CallExpr); ok && resultCount(l.f.info, call) > 1 {
+			d.unknown = true
+		}
+		l.trace(d, x.rhs, defs, depth)
+	}
+}
+
+// opaque reports whether v is of a kind that no delay is computed from.
+func opaque(v *types.Var) bool {
+	_, isStruct := v.Type().Underlying().(*types.Struct)
+	return isErrorVar(v) || isStruct
+}
+
+// multiplies reports whether e is a product, or a sum of a thing with itself.
+func multiplies(e ast.Expr) bool {
+	return mentions(e, func(n ast.Node) bool {
+		b, ok := n.(*ast.BinaryExpr)
+		if !ok {
+			return false
+		}
+		return b.Op == token.MUL || b.Op == token.SHL || b.Op == token.ADD && types.ExprString(b.X) == types.ExprString(b.Y)
+	})
+}
+
+// traceCall judges a call in the computation of a delay.
+func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
+	info := l.f.info
+	if tv, ok := info.Types[call.Fun]; ok && tv.IsType() {
+		return
+	}
+	name, pkg := calleeName(call), pkgOf(info, call)
+	switch {
+	case randomName.MatchString(name) || pkg == "math/rand" || pkg == "math/rand/v2":
+		d.random = true
+	case name == "Pow" || name == "Exp2" || name == "Exp":
+		d.grows = call
+	case name == "min" || name == "Min":
+		d.limited = true
+	case name == "max" || name == "Max" || pkg == "math" || pkg == "time" && resultCount(info, call) == 1 && name != "Until":
+	default:
+		decl := l.f.pkg.bodyOf(info, call)
+		if decl == nil || depth == 0 {
+			d.unknown = true
+			return
+		}
+		d.calls = append(d.calls, decl)
+		defs := collectDefs(info, decl.Body)
+		l.trace(d, decl.Body, defs, depth-1)
+	}
+}
+
+// capped reports whether something keeps the delay from growing for ever: a
+// comparison or a min, or a small number of retries.
+func (l *loop) capped(d *delay) bool {
+	if d.limited || d.unknown {
+		return true
+	}
+	limits := func(n ast.Node) bool {
+		return mentions(n, func(n ast.Node) bool {
+			b, ok := n.(*ast.BinaryExpr)
+			if !ok || b.Op != token.GTR && b.Op != token.GEQ && b.Op != token.LSS && b.Op != token.LEQ {
+				return false
+			}
+			return mentions(b, func(n ast.Node) bool {
+				id, ok := n.(*ast.Ident)
+				if !ok {
+					return false
+				}
+				v, ok := l.f.info.ObjectOf(id).(*types.Var)
+				return ok && d.vars[v] && (isDuration(v.Type()) || !l.counters[v] || !l.inHeader(b))
+			})
+		})
+	}
+	for _, decl := range d.calls {
+		if limits(decl.Body) {
+			return true
+		}
+	}
+	if limits(l.f.body) {
+		return true
+	}
+	n, ok := l.rounds()
+	return ok && n <= 12
+}
+
+// inHeader reports whether n is in the loop's own condition.
+func (l *loop) inHeader(n ast.Node) bool {
+	s, ok := l.stmt.(*ast.ForStmt)
+	return ok && s.Cond != nil && s.Cond.Pos() <= n.Pos() && n.End() <= s.Cond.End()
+}
+
+// rounds returns how often the loop goes round at most, if that is a constant.
+func (l *loop) rounds() (int, bool) {
+	var e ast.Expr
+	switch s := l.stmt.(type) {
+	case *ast.RangeStmt:
+		e = s.X
+	case *ast.ForStmt:
+		if s.Cond == nil {
+			return 0, false
+		}
+		ast.Inspect(s.Cond, func(n ast.Node) bool {
+			if b, ok := n.(*ast.BinaryExpr); ok && (b.Op == token.LSS || b.Op == token.LEQ) && l.mentionsCounter(b.X) {
+				e = b.Y
+			}
+			return true
+		})
+	}
+	if e == nil {
+		return 0, false
+	}
+	v := l.f.info.Types[e].Value
+	if v == nil {
+		v = l.onlyValue(e)
+	}
+	if v == nil || v.Kind() != constant.Int {
+		return 0, false
+	}
+	n, ok := constant.Int64Val(v)
+	return int(n), ok
+}
+
+// onlyValue returns the constant that the variable e is set to, once and for all.
+func (l *loop) onlyValue(e ast.Expr) constant.Value {
+	defs := l.f.defs[objectOf(l.f.info, e)]
+	if len(defs) != 1 || defs[0].rhs == nil {
+		return nil
+	}
+	return l.f.info.Types[defs[0].rhs].Value
+}
+
+// unitless returns the value of e if it is a plain number.
+func (l *loop) unitless(e ast.Expr) (int64, bool) {
+	v := l.f.info.Types[e].Value
+	if v == nil || v.Kind() != constant.Int {
+		return 0, false
+	}
+	if mentions(e, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		return ok && (isDuration(l.f.declaredType(id)) || id.Name == "time")
+	}) {
+		return 0, false
+	}
+	n, ok := constant.Int64Val(v)
+	return n, ok && n > 0 && n < int64(time.Millisecond)
+}
+
+// declaredType returns the type with which id was declared, which for an untyped
+// constant is not that of its use.
+func (f *function) declaredType(id *ast.Ident) types.Type {
+	if obj := f.info.ObjectOf(id); obj != nil {
+		return obj.Type()
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package retrylint
+
+import (
+	"go/ast"
+	"go/token"
+	"go/types"
+	"regexp"
+)
+
+var lasting = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
+var unauthorized = regexp.MustCompile(`^StatusUnauthorized$`) // for which there is a new token, not a retry
+var elsewhere = regexp.MustCompile(`^Status(Unauthorized|MovedPermanently|Found|SeeOther|TemporaryRedirect|PermanentRedirect)$`)
+var eintr = regexp.MustCompile(`^EINTR$`)
+var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExist|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
+
+// directed reports whether a test of an error's kind, whose edge again goes
+// round, is one for errors that are to be retried: "if isTemporary(err)".
+func (l *loop) directed(t *test, again edge) bool {
+	if l.names(t.at.cond, lasting) {
+		return false
+	}
+	return again.succ == 0 && l.f.waitOf(t.at.cond) == nil || l.hasRetryWord()
+}
+
+// names reports whether an identifier in n matches.
+func (l *loop) names(n ast.Node, re *regexp.Regexp) bool {
+	return mentions(n, func(x ast.Node) bool {
+		id, ok := x.(*ast.Ident)
+		return ok && re.MatchString(id.Name)
+	})
+}
+
+// isRetry weighs what the control flow cannot tell: whether each round tries the
+// same, and whether the loop was meant as one of retries.
+func (l *loop) isRetry() bool {
+	if len(l.calls) == 0 && !l.labelledRetry() || l.eventDriven() {
+		return false
+	}
+	if n, ok := l.rounds(); ok && n <= 2 && len(l.waits) == 0 {
+		return false // once more, after something was put right
+	}
+	for _, call := range l.calls {
+		if l.another(call) {
+			return false
+		}
+	}
+	for _, t := range l.tests {
+		if t.kind == statusTest && len(l.waits) == 0 && l.names(t.at.cond, elsewhere) {
+			return false
+		}
+		if t.kind == kindTest && (l.names(t.at.cond, interrupted) && len(l.waits) == 0 || l.names(t.at.cond, eintr)) {
+			return false
+		}
+	}
+	if r, ok := l.stmt.(*ast.RangeStmt); ok {
+		if _, isChan := l.f.info.TypeOf(r.X).Underlying().(*types.Chan); isChan && len(l.waits) == 0 {
+			return false
+		}
+	}
+	return len(l.waits) > 0 || l.hasRetryWord() || l.counted()
+}
+
+// labelledRetry reports whether the loop goes back to a label that says why.
+func (l *loop) labelledRetry() bool {
+	s, ok := l.stmt.(*ast.LabeledStmt)
+	return ok && (retryWord.MatchString(s.Label.Name) || len(l.waits) > 0)
+}
+
+// eventDriven reports whether each round's attempt waits for somebody to send
+// something, other than the time or an error.
+func (l *loop) eventDriven() bool {
+	sent := func(n *node) bool {
+		clause, ok := n.stmt.(*ast.CommClause)
+		return ok && clause.Comm != nil && len(n.list) > 0 && n.list[0] == clause.Comm &&
+			l.f.waitOf(clause.Comm) == nil && !l.f.receivesError(n)
+	}
+	return !reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && !sent(e.to()) })[l.attempt.at]
+}
+
+// hasRetryWord reports whether the loop's label or one of its variables is named
+// for retries.
+func (l *loop) hasRetryWord() bool {
+	if s, ok := l.stmt.(*ast.LabeledStmt); ok && retryWord.MatchString(s.Label.Name) {
+		return true
+	}
+	for obj := range l.counters {
+		if retryWord.MatchString(obj.Name()) {
+			return true
+		}
+	}
+	for n := range l.cycle.nodes {
+		if n.cond != nil && l.names(n.cond, retryWord) || l.saysRetry(n) {
+			return true
+		}
+	}
+	if s, ok := l.stmt.(*ast.ForStmt); ok && s.Cond != nil {
+		return l.names(s.Cond, retryWord)
+	}
+	if s, ok := l.stmt.(*ast.RangeStmt); ok {
+		return l.names(s.X, retryWord)
+	}
+	return false
+}
+
+var retryText = regexp.MustCompile(`(?i)retry|retries|try again`)
+
+// saysRetry reports whether n has a text, for a log most likely, about retries.
+func (l *loop) saysRetry(n *node) bool {
+	for _, x := range n.list {
+		if mentions(x, func(x ast.Node) bool {
+			lit, ok := x.(*ast.BasicLit)
+			return ok && lit.Kind == token.STRING && retryText.MatchString(lit.Value)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// counted reports whether the loop only counts: its variable bounds it and
+// selects nothing.
+func (l *loop) counted() bool {
+	switch s := l.stmt.(type) {
+	case *ast.RangeStmt:
+		b, ok := l.f.info.TypeOf(s.X).Underlying().(*types.Basic)
+		return ok && b.Info()&types.IsInteger != 0 && !l.countUsed(s.Body)
+	case *ast.ForStmt:
+		b, ok := s.Cond.(*ast.BinaryExpr)
+		if !ok || s.Post == nil || !l.mentionsCounter(b) {
+			return false
+		}
+		sized := mentions(b, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			return ok && hasWord(calleeName(call), "len", "num")
+		})
+		return !sized && !l.countUsed(s.Body)
+	}
+	return false
+}
+
+// countUsed reports whether what is done in a round depends on its number: it is
+// used, but for conditions and what is logged.
+func (l *loop) countUsed(body ast.Node) bool {
+	return mentions(body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.IndexExpr:
+			return l.mentionsCounter(n.Index)
+		case *ast.SliceExpr, *ast.AssignStmt, *ast.ReturnStmt:
+			return l.mentionsCounter(n)
+		}
+		return false
+	})
+}

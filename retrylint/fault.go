@@ -1,0 +1,289 @@
+package retrylint
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"go/types"
+)
+
+// finding is that there is such a loop at all.
+func (l *loop) finding() finding {
+	c := categoryOf("loop")
+	f := finding{category: c.name, pos: l.pos, end: l.head(), loop: l}
+	what := "a call"
+	if len(l.calls) > 0 {
+		what = types.ExprString(ast.Unparen(l.calls[0].Fun))
+		if _, ok := ast.Unparen(l.calls[0].Fun).(*ast.FuncLit); ok {
+			what = "a function"
+		}
+	} else if l.shape == "recursion" {
+		what = l.f.name
+	}
+	use := "retry.Do"
+	if l.http() {
+		use = "a retry.RetryableClient"
+	}
+	shape := map[string]string{"for": "loop", "range": "loop", "goto": "goto", "recursion": "recursion", "poll": "polling"}[l.shape]
+	f.message = fmt.Sprintf("hand-written retry %s around %s: use %s, see %s#%s", shape, what, use, adopting, l.pattern())
+	f.fix = l.rewrite()
+	return f
+}
+
+// head returns the end of what is marked: the loop's first line.
+func (l *loop) head() token.Pos {
+	switch s := l.stmt.(type) {
+	case *ast.ForStmt:
+		return s.Body.Lbrace
+	case *ast.RangeStmt:
+		return s.Body.Lbrace
+	case *ast.LabeledStmt:
+		return s.Colon
+	}
+	return l.end
+}
+
+// pattern returns the anchor of the part of docs/adopting.md that shows how to
+// replace such a loop.
+func (l *loop) pattern() string {
+	switch {
+	case l.http():
+		return "http"
+	case l.shape == "poll":
+		return "polling"
+	case l.shape == "recursion" || l.shape == "goto":
+		return l.shape
+	case l.bounded():
+		return "a-counted-loop"
+	}
+	return "an-endless-loop"
+}
+
+// http reports whether the attempt yields an *http.Response.
+func (l *loop) http() bool {
+	for _, call := range l.calls {
+		if t, ok := l.f.info.TypeOf(call).(*types.Tuple); ok {
+			for v := range t.Variables() {
+				if isResponse(v.Type()) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// faults reports what is wrong with the loop.
+func (l *loop) faults(r *reporter) {
+	at := func(c string, pos, end token.Pos, format string, args ...any) {
+		r.add(finding{category: c, pos: pos, end: end, message: fmt.Sprintf(format, args...), loop: l})
+	}
+	for _, w := range l.waits {
+		l.waitFaults(w, at)
+	}
+	if !l.bounded() {
+		at("unbounded", l.pos, l.head(), "retried without end: no count, no deadline and no context ends it")
+	}
+	if len(l.waits) == 0 && l.shape != "recursion" && !l.iterates() {
+		at("no-wait", l.pos, l.head(), "retried at once, without a wait")
+	}
+	if l.retriesAll() {
+		n := l.attempt.at.cond
+		at("retry-all", n.Pos(), n.End(), "every error is retried, those that cannot change too")
+	}
+	l.breakFault(at)
+	l.lastErrorFault(at)
+	l.httpFaults(at)
+}
+
+// iterates reports whether the loop ranges over a function or a channel, which
+// may wait.
+func (l *loop) iterates() bool {
+	r, ok := l.stmt.(*ast.RangeStmt)
+	if !ok {
+		return false
+	}
+	switch l.f.info.TypeOf(r.X).Underlying().(type) {
+	case *types.Signature, *types.Chan:
+		return true
+	}
+	return false
+}
+
+type reportFunc func(category string, pos, end token.Pos, format string, args ...any)
+
+// waitFaults reports what is wrong with one wait.
+func (l *loop) waitFaults(w *wait, at reportFunc) {
+	pos, end := w.node.Pos(), w.node.End()
+	if r, ok := w.node.(*ast.RangeStmt); ok {
+		end = r.Body.Lbrace
+	}
+	if w.deaf {
+		at("context", pos, end, "a cancelled context does not end this wait")
+	}
+	if l.sleepsLast(w) {
+		at("last-sleep", pos, end, "waits once more after the last attempt")
+	}
+	if w.delay == nil {
+		return
+	}
+	d := l.delayOf(w.delay)
+	if call, ok := w.node.(*ast.CallExpr); ok && calleeName(call) != "Sleep" {
+		l.traceCall(d, call, 2) // a helper, which may add to it
+	}
+	if d.steady() {
+		at("jitter", pos, end, "the delay has no jitter: callers that failed together come back together")
+	}
+	if d.grows != nil && !l.capped(d) {
+		at("overflow", d.grows.Pos(), d.grows.End(), "the delay grows without a ceiling")
+	}
+	if n, ok := l.unitless(w.delay); ok {
+		at("unit", w.delay.Pos(), w.delay.End(), "a delay of %d without a unit is %[1]d nanoseconds", n)
+	}
+}
+
+// bounded reports whether something other than the outcome of attempts can end
+// the loop.
+func (l *loop) bounded() bool {
+	if l.shape == "poll" {
+		return true
+	}
+	if l.shape == "recursion" {
+		return l.recursionBounded()
+	}
+	for n := range l.cycle.nodes {
+		for i, s := range n.succs {
+			if !l.cycle.nodes[s] && l.bounds(edge{n, i}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// bounds reports whether the way out e is taken for another reason than an
+// outcome.
+func (l *loop) bounds(e edge) bool {
+	n := e.from
+	if r, ok := n.stmt.(*ast.RangeStmt); ok && n == l.cycle.head && len(n.succs) == 2 && n.cond == nil {
+		t := l.f.info.TypeOf(r.X)
+		return t == nil || !isTimeChan(t)
+	}
+	t := l.tests[n]
+	if t == nil {
+		return !isTypeSwitch(n, e)
+	}
+	switch t.kind {
+	case nilTest, statusTest:
+		return false
+	case kindTest:
+		// It may well be that this is what a done context leads to.
+		return l.takesContext() || l.names(n.cond, contextName) || countsIn(n.cond)
+	}
+	return true
+}
+
+// countsIn reports whether cond looks at a count that is kept in a map or slice:
+// one for each kind of failure.
+func countsIn(cond ast.Expr) bool {
+	b, ok := ast.Unparen(cond).(*ast.BinaryExpr)
+	if !ok {
+		return false
+	}
+	_, x := ast.Unparen(b.X).(*ast.IndexExpr)
+	_, y := ast.Unparen(b.Y).(*ast.IndexExpr)
+	return x || y
+}
+
+// isTypeSwitch reports whether e is a case of a type switch.
+func isTypeSwitch(n *node, e edge) bool {
+	clause, ok := e.to().stmt.(*ast.CaseClause)
+	return ok && n.cond == nil && clause != nil
+}
+
+// takesContext reports whether an attempt is given a context.
+func (l *loop) takesContext() bool {
+	for _, call := range l.calls {
+		for _, a := range call.Args {
+			if t := l.f.info.TypeOf(a); isContext(t) || isRequest(t) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// recursionBounded reports whether a number that each call hands on decides
+// whether there is another.
+func (l *loop) recursionBounded() bool {
+	if len(l.counters) > 0 {
+		return true
+	}
+	for _, t := range l.tests {
+		if t.kind == contextTest || t.kind == boundTest {
+			return true
+		}
+	}
+	return mentions(l.f.body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		return ok && calleeName(call) == "Done" && len(call.Args) == 0
+	})
+}
+
+// retriesAll reports whether no condition of the loop looks at the error but to
+// see whether there is one.
+func (l *loop) retriesAll() bool {
+	if l.attempt == nil || l.attempt.kind != nilTest || l.shape == "recursion" {
+		return false
+	}
+	for _, t := range l.tests {
+		if t.kind == kindTest || t.kind == statusTest {
+			return false
+		}
+	}
+	for n := range l.cycle.nodes {
+		if _, ok := n.stmt.(*ast.CaseClause); ok && n.cond == nil {
+			return false // a type switch, perhaps
+		}
+		for _, x := range n.list {
+			if l.judges(x) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// judges reports whether x hands the error to a function of which a result is
+// used: it may decide.
+func (l *loop) judges(x ast.Node) bool {
+	found := false
+	shallow(x, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ExprStmt, *ast.GoStmt, *ast.DeferStmt:
+			return false
+		case *ast.TypeAssertExpr:
+			found = found || isError(l.f.info, n.X)
+		case *ast.CallExpr:
+			if isError(l.f.info, n) && !l.isAttempt(n) {
+				return false // a new error of this one
+			}
+			for _, a := range n.Args {
+				if isError(l.f.info, a) && pkgOf(l.f.info, n) != "fmt" {
+					found = true
+				}
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+func (l *loop) isAttempt(call *ast.CallExpr) bool {
+	for _, c := range l.calls {
+		if c == call {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,172 @@
+package retrylint
+
+import (
+	"go/ast"
+	"go/token"
+	"go/types"
+
+	"golang.org/x/tools/go/analysis"
+)
+
+// A function is a declared function or a function literal that is looked at.
+type function struct {
+	pass   *analysis.Pass
+	info   *types.Info
+	pkg    *packageInfo
+	file   *ast.File
+	node   ast.Node // *ast.FuncDecl or *ast.FuncLit
+	name   string
+	typ    *ast.FuncType
+	body   *ast.BlockStmt
+	object *types.Func // of a declared function
+	defs   map[types.Object][]def
+	fields map[types.Object][]def // what is assigned to the fields of a variable
+}
+
+// A def is one place where a variable gets a value.
+type def struct {
+	at    ast.Node // the statement
+	rhs   ast.Expr // nil for a mere declaration
+	index int      // which result of rhs, if that has several
+	op    token.Token
+}
+
+// varies reports whether the new value of obj comes from its old one.
+func (d def) varies(info *types.Info, obj types.Object) bool {
+	switch d.op {
+	case token.ASSIGN, token.DEFINE:
+		return uses(info, d.rhs, obj)
+	case token.VAR:
+		return false
+	}
+	return true // ++, --, += and the like
+}
+
+// variable returns the variable or field that e names, or nil.
+func variable(info *types.Info, e ast.Expr) types.Object {
+	switch e := ast.Unparen(e).(type) {
+	case *ast.Ident:
+		if v, ok := info.ObjectOf(e).(*types.Var); ok {
+			return v
+		}
+	case *ast.SelectorExpr:
+		if v, ok := info.ObjectOf(e.Sel).(*types.Var); ok {
+			return v
+		}
+	}
+	return nil
+}
+
+// collectDefs notes every assignment in body, function literals included: they
+// may be called within a loop.
+func collectDefs(info *types.Info, body ast.Node) map[types.Object][]def {
+	defs := map[types.Object][]def{}
+	put := func(lhs ast.Expr, d def) {
+		if v := variable(info, lhs); v != nil {
+			defs[v] = append(defs[v], d)
+		}
+	}
+	ast.Inspect(body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			for i, l := range n.Lhs {
+				if len(n.Rhs) == len(n.Lhs) {
+					put(l, def{n, n.Rhs[i], 0, n.Tok})
+				} else if len(n.Rhs) == 1 {
+					put(l, def{n, n.Rhs[0], i, n.Tok})
+				}
+			}
+		case *ast.IncDecStmt:
+			put(n.X, def{n, n.X, 0, n.Tok})
+		case *ast.ValueSpec:
+			for i, name := range n.Names {
+				switch {
+				case len(n.Values) == len(n.Names):
+					put(name, def{n, n.Values[i], 0, token.DEFINE})
+				case len(n.Values) == 1:
+					put(name, def{n, n.Values[0], i, token.DEFINE})
+				default:
+					put(name, def{n, nil, 0, token.VAR})
+				}
+			}
+		}
+		return true
+	})
+	return defs
+}
+
+// collectFields notes what is assigned to the fields and elements of each variable
+// in body.
+func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
+	fields := map[types.Object][]def{}
+	ast.Inspect(body, func(n ast.Node) bool {
+		as, ok := n.(*ast.AssignStmt)
+		if !ok || len(as.Lhs) != len(as.Rhs) {
+			return true
+		}
+		for i, l := range as.Lhs {
+			var of ast.Expr
+			switch x := ast.Unparen(l).(type) {
+			case *ast.SelectorExpr:
+				of = x.X
+			case *ast.IndexExpr:
+				of = x.X
+			default:
+				continue
+			}
+			if obj := objectOf(info, of); obj != nil {
+				fields[obj] = append(fields[obj], def{as, as.Rhs[i], 0, as.Tok})
+			}
+		}
+		return true
+	})
+	return fields
+}
+
+// packageInfo is what the functions of a package have in common.
+type packageInfo struct {
+	bodies map[*types.Func]*ast.FuncDecl
+	waits  map[*types.Func]bool
+}
+
+func newPackageInfo(pass *analysis.Pass) *packageInfo {
+	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}}
+	for _, file := range pass.Files {
+		for _, d := range file.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
+				if obj, ok := pass.TypesInfo.Defs[fn.Name].(*types.Func); ok {
+					p.bodies[obj] = fn
+				}
+			}
+		}
+	}
+	return p
+}
+
+// bodyOf returns the declaration of what call calls, if it is in this package.
+func (p *packageInfo) bodyOf(info *types.Info, call *ast.CallExpr) *ast.FuncDecl {
+	f, ok := callee(info, call).(*types.Func)
+	if !ok {
+		return nil
+	}
+	return p.bodies[f.Origin()]
+}
+
+// contextVar returns the name of a context that is in scope at pos: a parameter
+// of the function or of one around it, or a variable.
+func (f *function) contextVar(pos token.Pos) string {
+	if f.pass.Pkg == nil {
+		return ""
+	}
+	scope := f.pass.Pkg.Scope().Innermost(pos)
+	for s := scope; s != nil && s != f.pass.Pkg.Scope(); s = s.Parent() {
+		for _, name := range []string{"ctx", "c", "context", "parent"} {
+			if v, ok := s.Lookup(name).(*types.Var); ok && isContext(v.Type()) && v.Pos() < pos {
+				if _, got := scope.LookupParent(name, pos); got == v {
+					return name
+				}
+			}
+		}
+	}
+	return ""
+}

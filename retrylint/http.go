@@ -1,0 +1,236 @@
+package retrylint
+
+import (
+	"go/ast"
+	"go/types"
+	"strings"
+)
+
+// httpFaults reports what goes wrong with requests and responses.
+func (l *loop) httpFaults(at reportFunc) {
+	if l.stmt == nil || !l.http() {
+		return
+	}
+	l.requestFaults(at)
+	l.responseFaults(at)
+}
+
+// requestFaults reports headers that are added again, and bodies sent again.
+func (l *loop) requestFaults(at reportFunc) {
+	info := l.f.info
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			shallow(x, func(x ast.Node) bool {
+				call, ok := x.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				if isFunc(info, call, "net/http", "Add") {
+					if req := requestOf(info, call); req != nil && !l.setInside(req) {
+						at("header-add", call.Pos(), call.End(), "the header is added once more in every round: use Set, or add it before the loop")
+					}
+				}
+				if body := l.spent(call); body != nil {
+					at("body-reuse", body.Pos(), body.End(), "the body was read by the attempt before: the next one sends nothing of it")
+				}
+				return true
+			})
+		}
+	}
+}
+
+// requestOf returns the variable r of a call r.Header.Add.
+func requestOf(info *types.Info, call *ast.CallExpr) types.Object {
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return nil
+	}
+	header, ok := ast.Unparen(sel.X).(*ast.SelectorExpr)
+	if !ok || header.Sel.Name != "Header" || !isRequest(info.TypeOf(header.X)) {
+		return nil
+	}
+	return objectOf(info, header.X)
+}
+
+// setInside reports whether the loop sets obj.
+func (l *loop) setInside(obj types.Object) bool {
+	for _, d := range l.f.defs[obj] {
+		if l.contains(d.at) {
+			return true
+		}
+	}
+	return false
+}
+
+// spent returns the argument of call by which it sends a body that the round
+// before has read, or nil.
+func (l *loop) spent(call *ast.CallExpr) ast.Expr {
+	info := l.f.info
+	if !isFunc(info, call, "net/http", "Do", "RoundTrip", "NewRequest", "NewRequestWithContext", "Post") {
+		return nil
+	}
+	for _, a := range call.Args {
+		obj := objectOf(info, a)
+		if obj == nil || l.setInside(obj) || obj.Parent() == nil || l.rewound(obj) {
+			continue
+		}
+		if isRequest(obj.Type()) && l.hasBody(obj) || isReader(obj.Type()) {
+			return a
+		}
+	}
+	return nil
+}
+
+// isReader reports whether t is an io.Reader or one of the usual ones.
+func isReader(t types.Type) bool {
+	return isNamed(t, "io", "Reader") || isNamed(t, "bytes", "Reader") || isNamed(t, "bytes", "Buffer") || isNamed(t, "strings", "Reader")
+}
+
+// hasBody reports whether the request was made in this function, with a body.
+func (l *loop) hasBody(req types.Object) bool {
+	for _, d := range l.f.defs[req] {
+		call, ok := d.rhs.(*ast.CallExpr)
+		if !ok || !isFunc(l.f.info, call, "net/http", "NewRequest", "NewRequestWithContext") {
+			return false
+		}
+		body := call.Args[len(call.Args)-1]
+		if sel, ok := body.(*ast.SelectorExpr); l.f.isNil(body) || ok && sel.Sel.Name == "NoBody" {
+			return false
+		}
+	}
+	return len(l.f.defs[req]) > 0
+}
+
+// rewound reports whether the loop sets the body of obj anew, or may.
+func (l *loop) rewound(obj types.Object) bool {
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			if mentions(x, func(x ast.Node) bool {
+				switch x := x.(type) {
+				case *ast.SelectorExpr:
+					return (x.Sel.Name == "GetBody" || x.Sel.Name == "Seek" || x.Sel.Name == "Reset" || x.Sel.Name == "Write") && uses(l.f.info, x.X, obj)
+				case *ast.AssignStmt:
+					for _, lhs := range x.Lhs {
+						if sel, ok := lhs.(*ast.SelectorExpr); ok && sel.Sel.Name == "Body" && uses(l.f.info, sel.X, obj) {
+							return true
+						}
+					}
+				}
+				return false
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// responseFaults reports responses that are dropped open, and a Retry-After that
+// is not read.
+func (l *loop) responseFaults(at reportFunc) {
+	for _, resp := range l.responses() {
+		for _, t := range l.sortedTests() {
+			if t.kind != statusTest || !uses(l.f.info, t.at.cond, resp) && !(t.at.tag != nil && uses(l.f.info, t.at.tag, resp)) {
+				continue
+			}
+			if !l.back(edge{t.at, 0}, nil) && !l.back(edge{t.at, 1}, nil) {
+				continue
+			}
+			if !l.readsRetryAfter(resp) {
+				at("retry-after", t.at.cond.Pos(), t.at.cond.End(), "a status is retried without a look at the server's Retry-After")
+			}
+			if l.plain() && !l.handsOn(resp, "Close") {
+				at("body-close", t.at.cond.Pos(), t.at.cond.End(), "the response is not closed before the next attempt")
+			}
+			break
+		}
+		l.deferredClose(resp, at)
+	}
+}
+
+// plain reports whether the attempts are made by net/http itself, which leaves
+// the closing to its caller.
+func (l *loop) plain() bool {
+	for _, call := range l.calls {
+		if pkgOf(l.f.info, call) != "net/http" {
+			return false
+		}
+	}
+	return true
+}
+
+// responses returns the variables of the loop that hold a response.
+func (l *loop) responses() []types.Object {
+	var all []types.Object
+	for obj, defs := range l.f.defs {
+		if !isResponse(obj.Type()) {
+			continue
+		}
+		for _, d := range defs {
+			if call, ok := d.rhs.(*ast.CallExpr); ok && l.isAttempt(call) {
+				all = append(all, obj)
+				break
+			}
+		}
+	}
+	return all
+}
+
+// readsRetryAfter reports whether the function speaks of Retry-After, or gives
+// the response to something that may.
+func (l *loop) readsRetryAfter(resp types.Object) bool {
+	return l.handsOn(resp, "") || mentions(l.f.body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.BasicLit:
+			return strings.Contains(strings.ToLower(n.Value), "retry-after")
+		case *ast.Ident:
+			return hasWord(n.Name, "retryafter")
+		}
+		return false
+	})
+}
+
+// handsOn reports whether the loop calls a method of this name on resp or its
+// Body, or hands either, or the header, to a function.
+func (l *loop) handsOn(resp types.Object, method string) bool {
+	info := l.f.info
+	return mentions(l.stmt, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return false
+		}
+		if sel, ok := call.Fun.(*ast.SelectorExpr); ok && method != "" && sel.Sel.Name == method && uses(info, sel.X, resp) {
+			return true
+		}
+		if strings.HasPrefix(pkgOf(info, call), "io") || pkgOf(info, call) == "fmt" || pkgOf(info, call) == "encoding/json" {
+			return false
+		}
+		for _, a := range call.Args {
+			if objectOf(info, a) == resp {
+				return true
+			}
+			if sel, ok := ast.Unparen(a).(*ast.SelectorExpr); ok && objectOf(info, sel.X) == resp && (sel.Sel.Name == "Header" || sel.Sel.Name == "Body") {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// deferredClose reports a deferred Close after which the loop goes round.
+func (l *loop) deferredClose(resp types.Object, at reportFunc) {
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			d, ok := x.(*ast.DeferStmt)
+			if !ok || calleeName(d.Call) != "Close" || !uses(l.f.info, d.Call, resp) {
+				continue
+			}
+			for i := range n.succs {
+				if l.back(edge{n, i}, nil) {
+					at("body-close", d.Pos(), d.End(), "a deferred Close waits for the function's end: each attempt leaves a response open")
+					break
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package retrylint
+
+import (
+	"go/ast"
+	"go/token"
+	"go/types"
+	"regexp"
+	"sort"
+
+	"golang.org/x/tools/go/cfg"
+)
+
+// A loop is a hand-written retry loop.
+type loop struct {
+	f        *function
+	shape    string // "for", "range", "goto", "recursion", "poll"
+	pos      token.Pos
+	end      token.Pos
+	stmt     ast.Stmt // *ast.ForStmt, *ast.RangeStmt, or *ast.LabeledStmt; nil for others
+	cycle    *cycle
+	tests    map[*node]*test
+	attempt  *test // the one that makes it a retry loop
+	calls    []*ast.CallExpr
+	waits    []*wait
+	counters map[types.Object]bool // what changes from round to round
+}
+
+// Words by which people name what they retry.
+var retryWord = regexp.MustCompile(`(?i)retr(y|ies)|attempt|tries|^try|backoff|reconnect|re_?dial`)
+
+// loops returns the retry loops of f that are loops in its control flow. Inner
+// ones come first, and what one of them tests makes no outer one a retry loop.
+func (f *function) loops() []*loop {
+	g := newGraph(f.info, f.body)
+	cycles := g.cycles()
+	sort.SliceStable(cycles, func(i, j int) bool { return len(cycles[i].nodes) < len(cycles[j].nodes) })
+	taken := map[*node]bool{}
+	var found []*loop
+	for _, c := range cycles {
+		if l := f.retryLoop(c, taken); l != nil {
+			taken[l.attempt.at] = true
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// retryLoop returns the retry loop that c is, or nil.
+func (f *function) retryLoop(c *cycle, taken map[*node]bool) *loop {
+	l := &loop{f: f, cycle: c, tests: map[*node]*test{}, counters: map[types.Object]bool{}}
+	if !l.locate() {
+		return nil
+	}
+	for n := range c.nodes {
+		if n.cond != nil {
+			l.tests[n] = f.classify(n)
+		}
+	}
+	l.findCounters()
+	var candidates []*test
+	for _, k := range []kind{nilTest, statusTest, kindTest} {
+		for _, t := range l.sortedTests() {
+			if t.kind == k && !taken[t.at] {
+				candidates = append(candidates, t)
+			}
+		}
+	}
+	for _, t := range candidates {
+		if !l.names(t.at.cond, unauthorized) && l.retries(t) {
+			return l
+		}
+	}
+	return nil
+}
+
+// locate finds the statement that c is the loop of.
+func (l *loop) locate() bool {
+	h := l.cycle.head
+	switch s := h.stmt.(type) {
+	case *ast.ForStmt:
+		if h.kind != cfg.KindForLoop && h.kind != cfg.KindForBody {
+			return false
+		}
+		l.shape, l.stmt = "for", s
+	case *ast.RangeStmt:
+		l.shape, l.stmt = "range", s
+	case *ast.LabeledStmt:
+		l.shape, l.stmt = "goto", s
+	default:
+		return false
+	}
+	l.pos, l.end = l.stmt.Pos(), l.stmt.End()
+	if l.shape == "goto" {
+		for n := range l.cycle.nodes {
+			for _, x := range n.list {
+				l.end = max(l.end, x.End())
+			}
+		}
+	}
+	return true
+}
+
+func (l *loop) sortedTests() []*test {
+	all := make([]*test, 0, len(l.tests))
+	for _, t := range l.tests {
+		all = append(all, t)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].at.cond.Pos() < all[j].at.cond.Pos() })
+	return all
+}
+
+// contains reports whether n is part of what the loop repeats.
+func (l *loop) contains(n ast.Node) bool {
+	for x := range l.cycle.nodes {
+		for _, y := range x.list {
+			if y.Pos() <= n.Pos() && n.End() <= y.End() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// findCounters notes the variables whose value in a round comes from that in the
+// round before, and those of a range.
+func (l *loop) findCounters() {
+	if r, ok := l.stmt.(*ast.RangeStmt); ok {
+		for _, e := range []ast.Expr{r.Key, r.Value} {
+			if e != nil {
+				if obj := variable(l.f.info, e); obj != nil {
+					l.counters[obj] = true
+				}
+			}
+		}
+	}
+	for obj, defs := range l.f.defs {
+		for _, d := range defs {
+			if d.varies(l.f.info, obj) && !isErrorVar(obj) && l.contains(d.at) {
+				l.counters[obj] = true
+			}
+		}
+	}
+	for _, t := range l.tests {
+		if t.kind == otherTest && l.mentionsCounter(t.at.cond) {
+			t.kind = boundTest
+		}
+	}
+}
+
+// mentionsCounter reports whether n speaks of a variable that changes.
+func (l *loop) mentionsCounter(n ast.Node) bool {
+	return mentions(n, func(x ast.Node) bool {
+		id, ok := x.(*ast.Ident)
+		return ok && l.counters[l.f.info.ObjectOf(id)]
+	})
+}
+
+// back reports whether the head can be reached again through e without the
+// edges that are blocked.
+func (l *loop) back(e edge, blocked func(edge) bool) bool {
+	if !l.cycle.nodes[e.to()] {
+		return false
+	}
+	if e.to() == l.cycle.head {
+		return true
+	}
+	return reach(e.to(), func(e edge) bool {
+		return l.cycle.nodes[e.to()] && (blocked == nil || !blocked(e))
+	})[l.cycle.head]
+}
+
+// failing reports whether e is taken because something failed, or, for kinds of
+// errors and statuses, may be.
+func (l *loop) failing(e edge) bool {
+	t := l.tests[e.from]
+	if t == nil {
+		return false
+	}
+	switch t.kind {
+	case nilTest:
+		return e == t.failed()
+	case kindTest:
+		return e.succ == t.failure()
+	case statusTest:
+		failure := l.f.statusFailure(t)
+		return failure < 0 || e.succ == failure
+	}
+	return false
+}
+
+// leaves reports whether, once e is taken, the loop can be left without a failure
+// and without another round.
+func (l *loop) leaves(e edge) bool {
+	if !l.cycle.nodes[e.to()] {
+		return true
+	}
+	passes := func(e edge) bool {
+		t := l.tests[e.from]
+		return !l.failing(e) || t.kind == statusTest
+	}
+	for n := range reach(e.to(), func(e edge) bool {
+		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && passes(e)
+	}) {
+		for i, s := range n.succs {
+			if !l.cycle.nodes[s] && passes(edge{n, i}) && (n != l.cycle.head || n == e.to()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// retries reports whether t makes l a retry loop: what t judges is done again if
+// it failed, and the loop is left if it did not. It completes l.
+func (l *loop) retries(t *test) bool {
+	switch t.kind {
+	case nilTest:
+		if !l.back(t.failed(), nil) || l.back(t.passed(), l.failing) || !l.leaves(t.passed()) {
+			return false
+		}
+	default:
+		again, ok := l.again(t)
+		if !ok || t.kind == kindTest && (!l.directed(t, again) || l.nilTested(t.obj)) {
+			return false
+		}
+	}
+	l.attempt = t
+	l.calls = l.attempts(t)
+	l.waits = l.f.waitsIn(l.cycle)
+	if t.kind == nilTest && !l.reallyBack(t) {
+		return false
+	}
+	return l.isRetry()
+}
+
+// again returns the edge of t that goes round, if the other one leaves.
+func (l *loop) again(t *test) (edge, bool) {
+	for i := range 2 {
+		round, leave := edge{t.at, i}, edge{t.at, 1 - i}
+		if l.back(round, nil) && !l.back(leave, l.failing) && l.leaves(leave) {
+			return round, true
+		}
+	}
+	return edge{}, false
+}
+
+// nilTested reports whether the loop asks if the error is nil: then that decides.
+func (l *loop) nilTested(obj types.Object) bool {
+	for _, t := range l.tests {
+		if t.kind == nilTest && t.obj != nil && t.obj == obj {
+			return true
+		}
+	}
+	return false
+}
+
+// reallyBack excludes tests that guard only the loop's own wait.
+func (l *loop) reallyBack(t *test) bool {
+	call, ok := ast.Unparen(t.err).(*ast.CallExpr)
+	return !ok || l.f.waitCall(call) == nil
+}

@@ -1,0 +1,245 @@
+package retrylint
+
+import (
+	"go/ast"
+	"go/constant"
+	"go/token"
+	"go/types"
+	"regexp"
+)
+
+// kind is what a condition in a loop asks about.
+type kind int
+
+const (
+	otherTest   kind = iota
+	nilTest          // whether an error is nil
+	kindTest         // which error it is
+	statusTest       // the status of a response
+	contextTest      // whether a context is done
+	boundTest        // how often, how long
+)
+
+// A test is a condition in a loop.
+type test struct {
+	at   *node
+	kind kind
+	err  ast.Expr // of a nilTest
+	ok   int      // of a nilTest: the successor for no error
+	obj  types.Object
+}
+
+func (t *test) failed() edge { return edge{t.at, 1 - t.ok} }
+func (t *test) passed() edge { return edge{t.at, t.ok} }
+
+// failure returns the successor that a nil error does not take: for "is temporary"
+// or "== errBusy" that of true, for "!= errBusy" that of false.
+func (t *test) failure() int {
+	if b, ok := ast.Unparen(t.at.cond).(*ast.BinaryExpr); ok && b.Op == token.NEQ && t.at.tag == nil {
+		return 1
+	}
+	return 0
+}
+
+// statusFailure returns the successor that stands for a failure, where the status
+// is compared with a number; -1 if that is not certain.
+func (f *function) statusFailure(t *test) int {
+	op, e := token.EQL, t.at.cond
+	if t.at.tag == nil {
+		b, ok := ast.Unparen(t.at.cond).(*ast.BinaryExpr)
+		if !ok {
+			return -1
+		}
+		op, e = b.Op, b.Y
+	}
+	v := f.info.Types[e].Value
+	if v == nil || v.Kind() != constant.Int {
+		return -1
+	}
+	code, _ := constant.Int64Val(v)
+	if sel, ok := ast.Unparen(e).(*ast.SelectorExpr); ok && sel.Sel.Name == "OK" && code == 0 { // of gRPC
+		code = 200
+	}
+	good := code >= 200 && code < 300
+	switch {
+	case code < 100 || code > 600:
+		return -1
+	case op == token.EQL && good, op == token.NEQ && !good, op == token.LSS, op == token.LEQ:
+		return 1
+	case op == token.GEQ && code == 200:
+		return 1
+	}
+	return 0
+}
+
+var statusName = regexp.MustCompile(`(?i)^(http)?_?status_?code$|^http_?status$`)
+
+// Names of results that say whether to try again.
+var againName = regexp.MustCompile(`(?i)retr(y|iable)|again|continue|temp|transient|recover`)
+
+// classify says what the condition of n asks about.
+func (f *function) classify(n *node) *test {
+	t := &test{at: n}
+	if x, op := f.comparedWithNil(n); x != nil && isError(f.info, x) {
+		t.err, t.obj, t.kind = x, variable(f.info, x), nilTest
+		if op == token.NEQ {
+			t.ok = 1
+		}
+		if f.isContextError(x, 2) {
+			t.kind = contextTest
+		}
+		return t
+	}
+	for _, e := range n.about() {
+		if k, obj := f.about(e, 2); k > otherTest {
+			if t.kind == otherTest || k == kindTest {
+				t.kind, t.obj = k, obj
+			}
+		}
+	}
+	return t
+}
+
+// comparedWithNil returns what the condition of n compares with nil, and how.
+func (f *function) comparedWithNil(n *node) (ast.Expr, token.Token) {
+	if n.tag != nil {
+		if f.isNil(n.cond) {
+			return n.tag, token.EQL
+		}
+		return nil, 0
+	}
+	b, ok := n.cond.(*ast.BinaryExpr)
+	if !ok || b.Op != token.EQL && b.Op != token.NEQ {
+		return nil, 0
+	}
+	if f.isNil(b.Y) {
+		return ast.Unparen(b.X), b.Op
+	}
+	if f.isNil(b.X) {
+		return ast.Unparen(b.Y), b.Op
+	}
+	return nil, 0
+}
+
+func (f *function) isNil(e ast.Expr) bool {
+	id, ok := ast.Unparen(e).(*ast.Ident)
+	if !ok || id.Name != "nil" {
+		return false
+	}
+	obj := f.info.Uses[id]
+	_, isNil := obj.(*types.Nil)
+	return isNil || obj == nil
+}
+
+// isContextError reports whether e is what a context's Err or Cause returned.
+func (f *function) isContextError(e ast.Expr, depth int) bool {
+	if call, ok := ast.Unparen(e).(*ast.CallExpr); ok {
+		if isFunc(f.info, call, "context", "Cause") {
+			return true
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		return ok && sel.Sel.Name == "Err" && isContext(f.info.TypeOf(sel.X))
+	}
+	obj := variable(f.info, e)
+	if obj == nil || depth == 0 {
+		return false
+	}
+	all := false
+	for _, d := range f.defs[obj] {
+		if d.rhs == nil {
+			continue
+		}
+		if !f.isContextError(d.rhs, depth-1) {
+			return false
+		}
+		all = true
+	}
+	return all
+}
+
+// about says what e, part of a condition, speaks of.
+func (f *function) about(e ast.Expr, depth int) (kind, types.Object) {
+	k, obj := otherTest, types.Object(nil)
+	set := func(to kind, o types.Object) {
+		if k == otherTest || to == contextTest || to == statusTest && k != contextTest {
+			k, obj = to, o
+		}
+	}
+	shallow(e, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			switch {
+			case f.isContextError(n, 0):
+				set(contextTest, nil)
+			case isFunc(f.info, n, "time", "Since", "Now", "Until", "After", "Before"):
+				set(boundTest, nil)
+			case isError(f.info, n):
+				set(kindTest, nil)
+			}
+		case *ast.SelectorExpr:
+			if statusName.MatchString(n.Sel.Name) || isStatusConst(f.info, n) {
+				set(statusTest, nil)
+			} else if isError(f.info, n) && variable(f.info, n) != nil {
+				set(kindTest, variable(f.info, n))
+			}
+		case *ast.Ident:
+			f.aboutIdent(n, depth, set)
+		}
+		return true
+	})
+	return k, obj
+}
+
+func (f *function) aboutIdent(id *ast.Ident, depth int, set func(kind, types.Object)) {
+	obj := f.info.ObjectOf(id)
+	v, ok := obj.(*types.Var)
+	if !ok && obj != nil || v == nil && !isError(f.info, id) {
+		return
+	}
+	switch {
+	case isError(f.info, id):
+		set(kindTest, obj)
+	case v == nil:
+	case statusName.MatchString(id.Name):
+		set(statusTest, nil)
+	case isNamed(v.Type(), "time", "Time"):
+		set(boundTest, nil)
+	case depth > 0 && types.Identical(v.Type().Underlying(), types.Typ[types.Bool]):
+		for _, d := range f.defs[v] {
+			if d.rhs == nil {
+				continue
+			}
+			if call, ok := d.rhs.(*ast.CallExpr); ok && resultCount(f.info, call) > 1 {
+				if o := f.errorBeside(d); o != nil && againName.MatchString(id.Name) {
+					set(kindTest, o)
+				}
+			}
+			if k, o := f.about(d.rhs, depth-1); k != otherTest {
+				set(k, o)
+			}
+		}
+	}
+}
+
+// errorBeside returns the error that is assigned by the same statement as d.
+func (f *function) errorBeside(d def) types.Object {
+	as, ok := d.at.(*ast.AssignStmt)
+	if !ok {
+		return nil
+	}
+	for _, l := range as.Lhs {
+		if isError(f.info, l) {
+			return variable(f.info, l)
+		}
+	}
+	return nil
+}
+
+// isStatusConst reports whether sel is a status of net/http, or a code of gRPC.
+func isStatusConst(info *types.Info, sel *ast.SelectorExpr) bool {
+	c, ok := info.ObjectOf(sel.Sel).(*types.Const)
+	if !ok || c.Pkg() == nil {
+		return false
+	}
+	return c.Pkg().Path() == "net/http" && hasWord(c.Name(), "status") || c.Pkg().Path() == "google.golang.org/grpc/codes"
+}

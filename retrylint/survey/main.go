@@ -1,0 +1,94 @@
+// The command survey runs retrylint over the modules of modules.txt, at the
+// versions that stand there, and compares what it finds with what was judged by
+// reading: judged.tsv for precision, loops.tsv for recall. It downloads the
+// modules, with the go command and into its ordinary cache.
+//
+//	go run ./survey > RESULTS.md
+//	go run ./survey -only gocql -list
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/retryutils/retry/retrylint"
+)
+
+func main() {
+	log.SetFlags(0)
+	dir := flag.String("data", "survey", "the directory of modules.txt, judged.tsv and loops.tsv")
+	only := flag.String("only", "", "only modules whose path contains one of these, separated by commas")
+	list := flag.Bool("list", false, "list the findings instead of the table")
+	check := flag.Bool("check", false, "fail if precision is below 90 %, recall below 80 %, or a module cannot be analyzed")
+	flag.Parse()
+	modules, err := readModules(*dir + "/modules.txt")
+	if err != nil {
+		log.Fatal(err)
+	}
+	var results []result
+	failed := 0
+	for _, m := range modules {
+		if !selected(m.path, *only) {
+			continue
+		}
+		res := survey(m, retrylint.Analyzer)
+		if res.err != nil {
+			failed++
+			log.Print(res.err)
+		}
+		log.Printf("%s: %d packages, %d lines, %d findings, %v", m, res.packages, res.lines, len(res.findings), res.spent)
+		results = append(results, res)
+		runtime.GC()
+	}
+	if *list {
+		for _, res := range results {
+			for _, f := range res.findings {
+				fmt.Printf("%s\t%s:%d\t%s\t%s\n", res.module, f.file, f.line, f.category, f.message)
+			}
+		}
+		return
+	}
+	precision, recall, err := report(os.Stdout, *dir, results)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if *check && (failed > 0 || precision < 0.9 || recall < 0.8) {
+		log.Fatalf("%d modules not analyzed, precision %.2f, recall %.2f", failed, precision, recall)
+	}
+}
+
+// selected reports whether path contains one of the parts, or there are none.
+func selected(path, parts string) bool {
+	for part := range strings.SplitSeq(parts, ",") {
+		if strings.Contains(path, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// readModules reads lines "module@version patterns…"; # begins a comment.
+func readModules(name string) ([]module, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var modules []module
+	for line := range strings.SplitSeq(string(text), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		path, version, ok := strings.Cut(fields[0], "@")
+		if !ok {
+			return nil, fmt.Errorf("%s: %q lacks a version", name, fields[0])
+		}
+		modules = append(modules, module{path, version, fields[1:]})
+	}
+	return modules, nil
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strings"
+	"time"
+)
+
+// A judgement is a line of judged.tsv: a finding that was read, and whether it is
+// true by the rule of the README.
+type judgement struct {
+	module, place, category string
+	verdict, reason         string
+	batch                   string
+}
+
+func (j judgement) key() string { return j.module + "\t" + j.place + "\t" + j.category }
+
+// A known is a line of loops.tsv: a loop that is one by the rule.
+type known struct {
+	module, place, shape, source string
+}
+
+// report writes the tables, and returns the precision and recall that they say.
+func report(w io.Writer, dir string, results []result) (precision, recall float64, err error) {
+	judged, err := readJudged(dir + "/judged.tsv")
+	if err != nil {
+		return 0, 0, err
+	}
+	loops, err := readLoops(dir + "/loops.tsv")
+	if err != nil {
+		return 0, 0, err
+	}
+	present := map[string]bool{}
+	surveyed := map[string]bool{}
+	for _, res := range results {
+		surveyed[res.module.String()] = true
+		for _, f := range res.findings {
+			present[fmt.Sprintf("%s\t%s:%d\t%s", res.module, f.file, f.line, f.category)] = true
+		}
+	}
+	fmt.Fprint(w, "# What retrylint finds in other people's code\n\nWritten by `go run ./survey > RESULTS.md`.\n")
+	precision = writePrecision(w, judged, present, surveyed)
+	recall = writeRecall(w, loops, present, surveyed)
+	writeSpeed(w, results)
+	return precision, recall, nil
+}
+
+// writePrecision counts the judgements of findings that are still made.
+func writePrecision(w io.Writer, judged []judgement, present, surveyed map[string]bool) float64 {
+	type count struct{ yes, all int }
+	by := map[string]*count{"all": {}}
+	var wrong []judgement
+	for _, j := range judged {
+		if !surveyed[j.module] || !present[j.key()] {
+			continue
+		}
+		for _, name := range []string{"all", "batch: " + j.batch, j.category} {
+			if by[name] == nil {
+				by[name] = &count{}
+			}
+			by[name].all++
+			if j.verdict == "true" {
+				by[name].yes++
+			}
+		}
+		if j.verdict != "true" {
+			wrong = append(wrong, j)
+		}
+	}
+	fmt.Fprint(w, "\n## Precision\n\nOf the findings that were judged (judged.tsv), by the rule of the README:\n\n| category | judged | true | precision |\n| --- | ---: | ---: | ---: |\n")
+	var names []string
+	for name := range by {
+		names = append(names, name)
+	}
+	sort.Slice(names, func(i, j int) bool { return by[names[i]].all > by[names[j]].all })
+	for _, name := range names {
+		c := by[name]
+		fmt.Fprintf(w, "| %s | %d | %d | %s |\n", name, c.all, c.yes, percent(c.yes, c.all))
+	}
+	fmt.Fprint(w, "\nThe false ones:\n\n")
+	for _, j := range wrong {
+		fmt.Fprintf(w, "- %s %s, %s: %s\n", j.module, j.place, j.category, j.reason)
+	}
+	return share(by["all"].yes, by["all"].all)
+}
+
+// writeRecall says which of the known loops are found.
+func writeRecall(w io.Writer, loops []known, present, surveyed map[string]bool) float64 {
+	type count struct{ found, all int }
+	by := map[string]*count{"all": {}}
+	var missed []known
+	for _, k := range loops {
+		if !surveyed[k.module] {
+			continue
+		}
+		for _, name := range []string{"all", "source: " + k.source, "shape: " + k.shape} {
+			if by[name] == nil {
+				by[name] = &count{}
+			}
+			by[name].all++
+			if present[k.module+"\t"+k.place+"\tloop"] {
+				by[name].found++
+			}
+		}
+		if !present[k.module+"\t"+k.place+"\tloop"] {
+			missed = append(missed, k)
+		}
+	}
+	fmt.Fprint(w, "\n## Recall\n\nOf the loops that were found by reading and searching (loops.tsv):\n\n| loops | known | found | recall |\n| --- | ---: | ---: | ---: |\n")
+	var names []string
+	for name := range by {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		fmt.Fprintf(w, "| %s | %d | %d | %s |\n", name, by[name].all, by[name].found, percent(by[name].found, by[name].all))
+	}
+	fmt.Fprint(w, "\nThe missed ones:\n\n")
+	for _, k := range missed {
+		fmt.Fprintf(w, "- %s %s (%s)\n", k.module, k.place, k.shape)
+	}
+	return share(by["all"].found, by["all"].all)
+}
+
+// writeSpeed says how long each module took, beyond loading, and what was found.
+func writeSpeed(w io.Writer, results []result) {
+	fmt.Fprint(w, "\n## Modules\n\nThe time is that of the analyzer, beyond loading.\n\n| module | packages | lines | with type errors | findings | time | s per 100,000 lines |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	var lines, failed int
+	var spent time.Duration
+	var slowest float64
+	for _, res := range results {
+		if res.err != nil {
+			failed++
+			fmt.Fprintf(w, "| %s | %s | | | | | |\n", res.module, strings.ReplaceAll(firstLine(res.err.Error()), "|", "/"))
+			continue
+		}
+		per := res.spent.Seconds() * 100_000 / float64(max(res.lines, 1))
+		if res.lines > 20_000 {
+			slowest = max(slowest, per)
+		}
+		lines += res.lines
+		spent += res.spent
+		fmt.Fprintf(w, "| %s | %d | %d | %d | %d | %v | %.2f |\n", res.module, res.packages, res.lines, res.broken, len(res.findings), res.spent.Round(time.Millisecond), per)
+	}
+	fmt.Fprintf(w, "\n%d modules, %d of them not analyzed, %d lines, %v: %.2f s per 100,000 lines; the slowest module of more than 20,000 lines %.2f s.\n",
+		len(results), failed, lines, spent.Round(time.Millisecond), spent.Seconds()*100_000/float64(max(lines, 1)), slowest)
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+// share returns n / of, 1 of nothing.
+func share(n, of int) float64 {
+	if of == 0 {
+		return 1
+	}
+	return float64(n) / float64(of)
+}
+
+func percent(n, of int) string {
+	if of == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%d %%", n*100/of)
+}
+
+// readTable reads lines of tab-separated fields; # begins a comment line.
+func readTable(name string, fields int) ([][]string, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		row := strings.Split(line, "\t")
+		if len(row) != fields {
+			return nil, fmt.Errorf("%s: %d fields instead of %d: %q", name, len(row), fields, line)
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func readJudged(name string) ([]judgement, error) {
+	rows, err := readTable(name, 6)
+	var all []judgement
+	for _, r := range rows {
+		all = append(all, judgement{r[0], r[1], r[2], r[3], r[4], r[5]})
+	}
+	return all, err
+}
+
+func readLoops(name string) ([]known, error) {
+	rows, err := readTable(name, 4)
+	var all []known
+	for _, r := range rows {
+		all = append(all, known{r[0], r[1], r[2], r[3]})
+	}
+	return all, err
+}
