@@ -112,7 +112,11 @@ func inMemory(req *http.Request) interface{ Len() int } {
 	if req.GetBody == nil {
 		return nil
 	}
-	switch r := withoutNopCloser(req.Body).(type) {
+	return memoryReader(req.Body)
+}
+
+func memoryReader(body io.ReadCloser) interface{ Len() int } {
+	switch r := withoutNopCloser(body).(type) {
 	case *bytes.Reader:
 		return r
 	case *strings.Reader:

@@ -127,15 +127,19 @@ func (h *hop) context() (context.Context, func()) {
 // watch calls cancel when the channel is closed, until the returned function is
 // called.
 func watch(legacy <-chan struct{}, cancel func()) func() {
-	over := make(chan struct{})
+	over, gone := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(gone)
 		select {
 		case <-legacy:
 			cancel()
 		case <-over:
 		}
 	}()
-	return func() { close(over) }
+	return func() {
+		close(over)
+		<-gone
+	}
 }
 
 // undecided hides what WithIdempotent said from requests that hooks may send.

@@ -20,7 +20,8 @@ import (
 //
 // A final status of 400 or above is an error: a [*StatusError] as it is for a
 // status that is not retried, and inside an [*Error] for one that was given up
-// on. It carries the header and the first 64 KiB of the body.
+// on. It carries the header and the first 64 KiB of the body, as far as they come
+// within a second, or within 50 ms where a retry is to follow.
 //
 // Every request with a method that is idempotent (GET, HEAD, OPTIONS, TRACE,
 // QUERY, PUT, DELETE) is retried, and POST and PATCH too: those are sent with an

@@ -33,7 +33,7 @@ func (h *hop) judgeError(err error) error {
 		return Permanent(named)
 	}
 	if h.host.proto.Load() != 0 {
-		named.Err = onTheWay(named.Err)
+		named = h.named(onTheWay(err))
 	}
 	if h.timeout != nil && h.timeout.Err() != nil && h.host.proto.Load() == 2 {
 		h.stale = true
@@ -49,8 +49,12 @@ func (h *hop) judgeError(err error) error {
 	return h.ifRepeatable(named)
 }
 
-// named puts the URL into an error, without its secrets, as http.Client does.
-func (h *hop) named(err error) *url.Error {
+// named puts the URL into an error, without its secrets, as http.Client does; but
+// not one whose scheme would have it taken for lasting.
+func (h *hop) named(err error) error {
+	if scheme := h.req.URL.Scheme; scheme != "http" && scheme != "https" {
+		return err
+	}
 	method := methodOf(h.req)
 	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: h.safeURL(), Err: err}
 }
@@ -71,8 +75,8 @@ func (h *hop) misdeclared() bool {
 	if err != nil {
 		return false
 	}
-	r, ok := withoutNopCloser(body).(interface{ Len() int })
-	return ok && int64(r.Len()) != h.req.ContentLength
+	r := memoryReader(body)
+	return r != nil && int64(r.Len()) != h.req.ContentLength
 }
 
 // judgeResponse says what the response means: nil for a good one.
@@ -145,7 +149,7 @@ func (h *hop) refusedResponse(err error) error {
 func (h *hop) mayBeLast(err error) bool {
 	found := examine(err)
 	hint := found.hint()
-	return h.call.attempts > h.cfg.maxRetries() || h.cfg.RetryIf == nil && !found.retryable(h.cfg.RetryStatusCodes) ||
+	return h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
 		hint > h.cfg.maxRetryAfter() || h.call.inTime(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).reason != nil
 }
 

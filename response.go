@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"time"
 )
 
@@ -16,7 +17,7 @@ const (
 )
 
 // errorBodyTime is how long the body of an error may take that no retry follows.
-const errorBodyTime = 2 * time.Second
+const errorBodyTime = time.Second
 
 // closeResponse closes a response that is not wanted, after reading what little
 // may be left of it: only then can an HTTP/1 connection be used again.
@@ -36,33 +37,53 @@ func (h *hop) readSome(body io.ReadCloser, limit time.Duration, text *[]byte) {
 	if body == http.NoBody {
 		return
 	}
-	if h.t.core.std != nil || withoutNopCloser(body) != nil {
+	if h.t.core.std != nil || memoryReader(body) != nil {
 		guard := time.AfterFunc(limit, func() { body.Close() })
-		if some := readUpTo(body); text != nil {
+		if some := readUpTo(body, text != nil); text != nil {
 			*text = some
 		}
 		guard.Stop()
 		body.Close()
 		return
 	}
+	readBeside(body, limit, text)
+}
+
+// readBeside reads in a goroutine, which it leaves behind if neither the body's
+// end nor its Close ends the Read: a caller who waits for that waits for ever.
+func readBeside(body io.ReadCloser, limit time.Duration, text *[]byte) {
+	defer body.Close()
+	wanted := text != nil
 	read := make(chan []byte, 1)
-	go func() { read <- readUpTo(body) }()
+	go func() { read <- readUpTo(body, wanted) }()
+	runtime.Gosched() // most bodies are there already
+	select {
+	case some := <-read:
+		if wanted {
+			*text = some
+		}
+		return
+	default:
+	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case some := <-read:
-		if text != nil {
+		if wanted {
 			*text = some
 		}
-		body.Close()
 	case <-timer.C:
-		body.Close()
 	}
 }
 
-// readUpTo returns the beginning of a body: what there is of it.
-func readUpTo(body io.Reader) []byte {
-	text, _ := io.ReadAll(io.LimitReader(body, drainBytes))
+// readUpTo reads the beginning of a body, and returns what there is of it if that
+// is wanted.
+func readUpTo(body io.Reader, wanted bool) (text []byte) {
+	if wanted {
+		text, _ = io.ReadAll(io.LimitReader(body, drainBytes))
+	} else {
+		io.CopyN(io.Discard, body, drainBytes)
+	}
 	return text
 }
 

@@ -1,0 +1,571 @@
+package retry_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// A function of the user's that panics once, recovered further out as a server
+// does, must not leave a lock held, a host half configured or a response open:
+// with a pool of one connection, the next request would wait for ever.
+func TestHTTP_Panics(t *testing.T) {
+	type fuse struct{ blown atomic.Bool }
+	boom := func(f *fuse) {
+		if !f.blown.Swap(true) {
+			panic("boom")
+		}
+	}
+	for name, set := range map[string]func(*fuse, *retry.Config) []retry.Option{
+		"HostKey": func(f *fuse, _ *retry.Config) []retry.Option {
+			return []retry.Option{retry.HostKey(func(*http.Request) string { boom(f); return "x" })}
+		},
+		"PerHost": func(f *fuse, _ *retry.Config) []retry.Option {
+			return []retry.Option{retry.PerHost(func(string, *retry.Config) error { boom(f); return nil })}
+		},
+		"CheckResponse": func(f *fuse, _ *retry.Config) []retry.Option {
+			return []retry.Option{retry.CheckResponse(func(*http.Response) error { boom(f); return nil })}
+		},
+		"OnDone": func(f *fuse, cfg *retry.Config) []retry.Option {
+			cfg.OnDone = func(context.Context, retry.Event) { boom(f) }
+			return nil
+		},
+		"OnRetry": func(f *fuse, cfg *retry.Config) []retry.Option {
+			cfg.OnRetry = func(context.Context, retry.Event) { boom(f) }
+			return nil
+		},
+		"RetryIf": func(f *fuse, cfg *retry.Config) []retry.Option {
+			cfg.RetryIf = func(err error) bool { boom(f); return retry.Retryable(err) }
+			return nil
+		},
+		"Backoff": func(f *fuse, cfg *retry.Config) []retry.Option {
+			cfg.Backoff = func(int, time.Duration, func() float64) time.Duration { boom(f); return 0 }
+			return nil
+		},
+	} {
+		for _, size := range []int{10, 1 << 20} {
+			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
+				s := newStand(t, bodied(503, size), bodied(503, size), bodied(200, size))
+				cfg, f := soon, new(fuse)
+				opts := set(f, &cfg)
+				transport, err := retry.NewTransport(&http.Transport{MaxConnsPerHost: 1}, cfg, opts...)
+				require.NoError(t, err)
+				t.Cleanup(transport.CloseIdleConnections)
+				body := &countedClose{Reader: strings.NewReader("x")}
+				assert.Panics(t, func() { transport.RoundTrip(newRequest(t, "PUT", s.URL, body)) })
+				assertClosed(t, body)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				resp, err := transport.RoundTrip(newRequest(t, "GET", s.URL, nil).WithContext(ctx))
+				code, _ := read(t, resp, err)
+				assert.Equal(t, 200, code)
+			})
+		}
+	}
+}
+
+// What belongs to a request is not seen by another one in the same context: a base
+// transport that fetches a token, a hook that reports, a decode that turns pages.
+func TestHTTP_RequestsWithinRequests(t *testing.T) {
+	tokens := newStand(t, status(503), func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "token") })
+	inner := outcomeClient(t, nil, soon)
+	var got []string
+	fetch := func(ctx context.Context) {
+		resp, err := inner.Get(ctx, tokens.URL)
+		_, text := read(t, resp, err)
+		got = append(got, text)
+	}
+	std := &http.Transport{}
+	t.Cleanup(std.CloseIdleConnections)
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		fetch(req.Context())
+		return std.RoundTrip(req)
+	})
+	genes := newStand(t, status(503), func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"symbol":"BRCA1"}`) })
+	cfg := soon
+	cfg.OnRetry = func(ctx context.Context, _ retry.Event) { fetch(ctx) }
+	client := outcomeClient(t, &http.Client{Transport: base}, cfg)
+	ctx := retry.WithIdempotent(t.Context(), true)
+	gene, err := retry.Fetch(client, newRequest(t, "GET", genes.URL, nil).WithContext(ctx), func(resp *http.Response) (string, error) {
+		fetch(resp.Request.Context())
+		text, err := io.ReadAll(resp.Body)
+		return string(text), err
+	})
+	require.NoError(t, err)
+	assert.Equal(t, `{"symbol":"BRCA1"}`, gene)
+	assert.Equal(t, []string{"token", "token", "token", "token"}, got)
+}
+
+// WithIdempotent is for the request made with it, not for those on its way.
+func TestHTTP_WithIdempotentGoesNoFurther(t *testing.T) {
+	audit := newStand(t, reset)
+	bare := outcomeTransport(t, soon)
+	post := func(ctx context.Context) {
+		bare.Do(newRequest(t, "POST", audit.URL, strings.NewReader("x")).WithContext(ctx))
+	}
+	std := &http.Transport{}
+	t.Cleanup(std.CloseIdleConnections)
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		post(req.Context())
+		return std.RoundTrip(req)
+	})
+	server := newStand(t, status(503), status(200))
+	cfg := soon
+	cfg.OnRetry = func(ctx context.Context, _ retry.Event) { post(ctx) }
+	req := newRequest(t, "POST", server.URL, strings.NewReader("x"))
+	_, err := retry.Fetch(outcomeClient(t, &http.Client{Transport: base}, cfg), req.WithContext(retry.WithIdempotent(t.Context(), true)),
+		func(resp *http.Response) (int, error) { post(resp.Request.Context()); return 0, nil })
+	require.NoError(t, err)
+	assert.Equal(t, 4, audit.hits())
+}
+
+// Of a Transport inside of another one only the retries are skipped, and only for
+// the same request: its limiter, its check and other hosts are as ever.
+func TestHTTP_TransportWithin(t *testing.T) {
+	other, server := newStand(t, status(503), status(503), status(200)), newStand(t, status(503), status(200))
+	cfg, waits, checks := soon, new(countedLimiter), 0
+	cfg.Limiter = waits
+	within, err := retry.NewTransport(&http.Transport{}, cfg, retry.CheckResponse(func(*http.Response) error { checks++; return nil }))
+	require.NoError(t, err)
+	t.Cleanup(within.CloseIdleConnections)
+	asked := false
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		if !asked {
+			asked = true
+			nested, _ := http.NewRequestWithContext(req.Context(), req.Method, other.URL+req.URL.Path, nil)
+			resp, err := within.RoundTrip(nested)
+			code, _ := read(t, resp, err)
+			assert.Equal(t, 200, code)
+		}
+		return within.RoundTrip(req)
+	})
+	resp, err := outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), server.URL+"/")
+	read(t, resp, err)
+	assert.Equal(t, 3, other.hits())
+	assert.Equal(t, 2, server.hits())
+	assert.EqualValues(t, 5, waits.Load())
+	assert.Equal(t, 5, checks)
+}
+
+type countedLimiter struct{ atomic.Int32 }
+
+func (c *countedLimiter) Wait(context.Context) error { c.Add(1); return nil }
+
+// GetBody that returns nothing is a mistake of the caller's, and no crash.
+func TestHTTP_GetBodyReturnsNothing(t *testing.T) {
+	server := newStand(t, status(503))
+	for _, method := range []string{"PUT", "POST"} {
+		req := newRequest(t, method, server.URL, io.LimitReader(strings.NewReader("x"), 1))
+		req.GetBody = func() (io.ReadCloser, error) { return nil, nil }
+		_, err := outcomeClient(t, nil, soon).Do(req)
+		assert.ErrorContains(t, err, "GetBody")
+	}
+}
+
+// A check is bounded by the attempt's timeout, and holds a bounded part of the body.
+func TestHTTP_CheckResponseIsBounded(t *testing.T) {
+	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}, func(w http.ResponseWriter, r *http.Request) {
+		for range 64 {
+			w.Write(make([]byte, 1<<20))
+		}
+	})
+	cfg := soon
+	cfg.AttemptTimeout = 50 * time.Millisecond
+	seen := 0
+	client := outcomeClient(t, nil, cfg, retry.CheckResponse(func(resp *http.Response) error {
+		text, err := io.ReadAll(resp.Body)
+		seen = len(text)
+		return err
+	}))
+	resp, err := client.Get(t.Context(), server.URL)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	assert.Equal(t, 1<<20, seen)
+	n, err := io.Copy(io.Discard, resp.Body)
+	require.NoError(t, err)
+	assert.EqualValues(t, 64<<20, n)
+}
+
+// The body of an error is there before anybody is given the error, and does not
+// change any more; though it came late.
+func TestHTTP_ErrorsAreWhole(t *testing.T) {
+	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(400)
+		w.(http.Flusher).Flush()
+		time.Sleep(400 * time.Millisecond)
+		io.WriteString(w, "what is wrong")
+	})
+	cfg := soon
+	bodies := []string{}
+	note := func(err error) {
+		var status *retry.StatusError
+		if errors.As(err, &status) {
+			bodies = append(bodies, string(status.Body))
+			status.Header.Get("Date")
+		}
+	}
+	cfg.OnDone = func(_ context.Context, e retry.Event) { note(e.Err) }
+	cfg.RetryIf = func(err error) bool { note(err); return false }
+	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	note(err)
+	for _, body := range bodies {
+		assert.Equal(t, "what is wrong", body)
+	}
+	assert.GreaterOrEqual(t, len(bodies), 3)
+}
+
+// Nothing stays under a long-lived context once a response is over, whatever its
+// form and whatever way it was left.
+func TestHTTP_NothingStays(t *testing.T) {
+	respond := func(body func() io.ReadCloser, code int) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: code, ProtoMajor: 1, Header: http.Header{}, Body: body(), Request: req}, nil
+		})
+	}
+	text := func() io.ReadCloser { return io.NopCloser(strings.NewReader("x")) }
+	none := func() io.ReadCloser { return http.NoBody }
+	for name, test := range map[string]struct {
+		base   http.RoundTripper
+		method string
+		legacy bool
+	}{
+		"204":            {respond(none, 204), "GET", false},
+		"HEAD":           {respond(none, 200), "HEAD", false},
+		"HEAD with body": {respond(text, 200), "HEAD", false},
+		"200":            {respond(text, 200), "GET", false},
+		"404":            {respond(text, 404), "GET", false},
+		"Cancel":         {respond(none, 200), "GET", true},
+		"Cancel, body":   {respond(text, 200), "GET", true},
+		"Cancel, error": {roundTrip(func(*http.Request) (*http.Response, error) {
+			return nil, retry.Permanent(io.ErrUnexpectedEOF)
+		}), "GET", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			cfg := soon
+			cfg.AttemptTimeout = time.Minute
+			transport, err := retry.NewTransport(test.base, cfg)
+			require.NoError(t, err)
+			send := func(n int) {
+				for range n {
+					req := newRequest(t, test.method, "http://gene.example/", nil).WithContext(ctx)
+					if test.legacy {
+						//lint:ignore SA1019 callers may still use it
+						req.Cancel = make(chan struct{})
+					}
+					if resp, err := transport.RoundTrip(req); err == nil && test.method != "HEAD" {
+						io.Copy(io.Discard, resp.Body)
+					}
+				}
+			}
+			heap := func() (m runtime.MemStats) {
+				runtime.GC()
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				return m
+			}
+			send(100)
+			before := heap()
+			send(10_000)
+			after := heap()
+			assert.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(10_000*20), "bytes kept")
+		})
+	}
+}
+
+// A caller's Cookie header stays as it is, letter by letter, and the jar's come
+// and go: a cookie that a failed attempt deleted is not sent again. They belong
+// to Request.Host where it is set.
+func TestHTTP_CookiesOfFailedAttempts(t *testing.T) {
+	server := newStand(t, status(503, "Set-Cookie", "lb=2", "Set-Cookie", "old=; Max-Age=0"), status(503, "Set-Cookie", "lb=3"), status(200))
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	req := newRequest(t, "GET", server.URL, nil)
+	jar.SetCookies(req.URL, []*http.Cookie{{Name: "old", Value: "1"}, {Name: "lb", Value: "1"}})
+	req.Header.Set("Cookie", `prefs={"t":1}; sid=a`)
+	resp, err := outcomeClient(t, &http.Client{Transport: &http.Transport{}, Jar: jar}, soon).Do(req)
+	read(t, resp, err)
+	sent := []string{}
+	for _, r := range server.requests() {
+		sent = append(sent, r.header.Get("Cookie"))
+	}
+	assert.Equal(t, []string{`prefs={"t":1}; sid=a; old=1; lb=1`, `prefs={"t":1}; sid=a; lb=2`, `prefs={"t":1}; sid=a; lb=3`}, sent)
+	assert.Same(t, req, resp.Request)
+
+	server = newStand(t, status(503, "Set-Cookie", "lb=2"), status(200))
+	req = newRequest(t, "GET", server.URL, nil)
+	req.Host = "gene.example"
+	resp, err = outcomeClient(t, &http.Client{Transport: &http.Transport{}, Jar: jar}, soon).Do(req)
+	read(t, resp, err)
+	assert.Equal(t, "lb=2", server.requests()[1].header.Get("Cookie"))
+}
+
+// A trailer that the body sets at its end arrives, of every attempt.
+func TestHTTP_TrailerSetByTheBody(t *testing.T) {
+	sums := []string{}
+	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		sums = append(sums, r.Trailer.Get("X-Sum"))
+		w.WriteHeader(503)
+	}, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		sums = append(sums, r.Trailer.Get("X-Sum"))
+	})
+	req := newRequest(t, "PUT", server.URL, nil)
+	req.Trailer = http.Header{"X-Sum": nil}
+	req.Body = io.NopCloser(io.MultiReader(strings.NewReader("x"), atEnd(func() { req.Trailer.Set("X-Sum", "42") })))
+	req.ContentLength = -1
+	resp, err := outcomeClient(t, nil, soon).Do(req)
+	read(t, resp, err)
+	assert.Equal(t, []string{"42", "42"}, sums)
+}
+
+type atEnd func()
+
+func (f atEnd) Read([]byte) (int, error) { f(); return 0, io.EOF }
+
+// A key under any spelling of its name is one, and stays alone.
+func TestHTTP_KeyInLowerCase(t *testing.T) {
+	server := newStand(t, status(200))
+	req := newRequest(t, "POST", server.URL, strings.NewReader("x"))
+	req.Header["idempotency-key"] = []string{"mine"}
+	resp, err := outcomeClient(t, nil, soon).Do(req)
+	read(t, resp, err)
+	assert.Equal(t, []string{"mine"}, server.requests()[0].header["Idempotency-Key"])
+}
+
+// After an upload nothing of it is held while its response streams.
+func TestHTTP_UploadIsLetGoOf(t *testing.T) {
+	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "x")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	for name, do := range map[string]func(*http.Request) (*http.Response, error){
+		"client": outcomeClient(t, nil, soon).Do, "transport": outcomeTransport(t, soon).Do,
+	} {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for range 20 {
+			resp, err := do(newRequest(t, "POST", server.URL, io.LimitReader(endless{}, 1<<20)))
+			require.NoError(t, err)
+			defer resp.Body.Close()
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		assert.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(6<<20), name)
+	}
+}
+
+// A file that is not as long as it says is sent as net/http would, up to where it
+// ends; anything that can be read from any place is as good as a file.
+func TestHTTP_FilesOfAllKinds(t *testing.T) {
+	var lengths []int64
+	answer := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			text, _ := io.ReadAll(r.Body)
+			lengths = append(lengths, r.ContentLength, int64(len(text)))
+			w.WriteHeader(code)
+		}
+	}
+	open := func(name string) *os.File {
+		f, err := os.Open(name)
+		require.NoError(t, err)
+		return f
+	}
+	path := filepath.Join(t.TempDir(), "upload")
+	require.NoError(t, os.WriteFile(path, make([]byte, 3<<20), 0o600))
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for name, test := range map[string]struct {
+		body  io.Reader
+		known bool
+	}{
+		"file":              {open(path), true},
+		"NopCloser of file": {io.NopCloser(open(path)), true},
+		"section":           {io.NewSectionReader(bytes.NewReader(make([]byte, 3<<20)), 10, 2<<20), true},
+		"empty":             {open(empty), true},
+		"/proc":             {open("/proc/self/status"), false},
+	} {
+		lengths = nil
+		server := inTurn(t, answer(503), answer(200))
+		resp, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL, "", test.body)
+		read(t, resp, err)
+		require.Len(t, lengths, 4, name)
+		assert.Equal(t, lengths[0], lengths[2], name)
+		if test.known {
+			assert.Equal(t, lengths[0], lengths[1], name)
+			assert.Equal(t, lengths[0], lengths[3], name)
+		} else {
+			assert.EqualValues(t, -1, lengths[0], name)
+			assert.Positive(t, lengths[1], name)
+		}
+	}
+	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage/enabled"); err == nil {
+		lengths = nil
+		server := inTurn(t, answer(200))
+		resp, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL, "", open("/sys/kernel/mm/transparent_hugepage/enabled"))
+		read(t, resp, err)
+		assert.EqualValues(t, -1, lengths[0])
+	}
+
+	// At its end, with a length declared: refused as net/http does.
+	f := open(path)
+	f.Seek(0, io.SeekEnd)
+	server := newStand(t, status(200))
+	req := newRequest(t, "PUT", server.URL, f)
+	req.ContentLength = 5
+	cfg, tr := track(soon)
+	_, err := outcomeClient(t, nil, cfg).Do(req)
+	require.Error(t, err)
+	assert.Equal(t, 1, tr.last().Attempt)
+}
+
+// inTurn is a server that leaves the bodies to its handlers.
+func inTurn(t testing.TB, answers ...http.HandlerFunc) *httptest.Server {
+	var n atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answers[min(int(n.Add(1)), len(answers))-1](w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// A redirect that asks for a wait holds no connection meanwhile, and is waited for
+// only if it is followed; then the caller's request is in the response.
+func TestHTTP_RedirectsThatWait(t *testing.T) {
+	server := routes(t, map[string][]http.HandlerFunc{"/a": {status(302, "Location", "/b", "Retry-After", "1")}, "/b": {status(200)}})
+	cfg := retry.Config{}
+	var client *retry.RetryableClient
+	freed := false
+	cfg.OnWait = func(ctx context.Context, e retry.Event) {
+		assert.Equal(t, retry.WaitRetryAfter, e.Why)
+		resp, err := client.Get(ctx, server.URL+"/b")
+		read(t, resp, err)
+		freed = true
+	}
+	client = outcomeClient(t, &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}, cfg)
+	resp, err := client.Get(t.Context(), server.URL+"/a")
+	read(t, resp, err)
+	assert.True(t, freed)
+
+	last := &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	cfg = soon
+	cfg.AttemptTimeout = time.Minute
+	began := time.Now()
+	req := newRequest(t, "GET", server.URL+"/a", nil)
+	resp, err = outcomeClient(t, last, cfg).Do(req)
+	code, _ := read(t, resp, err)
+	assert.Equal(t, 302, code)
+	assert.Same(t, req, resp.Request)
+	assert.NoError(t, resp.Request.Context().Err())
+	assert.Less(t, time.Since(began), 900*time.Millisecond)
+}
+
+// A 307 needs the body once more: one that was remembered, or a file, is sent to
+// where it leads; without one that is left, the 307 is no success.
+func TestHTTP_RedirectWithAOneShotBody(t *testing.T) {
+	for _, size := range []int64{1000, 2 << 20} {
+		server := inTurn(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Location", "/b")
+			w.WriteHeader(307)
+		}, func(w http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			assert.Equal(t, size, n)
+		})
+		body := &countedClose{Reader: io.LimitReader(endless{}, size)}
+		resp, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL+"/a", "", body)
+		if size < 1<<20 {
+			read(t, resp, err)
+		} else {
+			assert.ErrorIs(t, err, retry.ErrBodyNotReplayable)
+		}
+		assertClosed(t, body)
+	}
+}
+
+// A peer whose body does not end a Read on Close does not hang the drain.
+func TestHTTP_BodyThatHangs(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	attempts := 0
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		if attempts++; attempts == 2 {
+			return &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+		}
+		return &http.Response{StatusCode: 503, ProtoMajor: 1, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(hanging(hang)), Request: req}, nil
+	})
+	for name, do := range map[string]func(*http.Request) (*http.Response, error){
+		"client": outcomeClient(t, &http.Client{Transport: base}, soon).Do,
+	} {
+		attempts = 0
+		began := time.Now()
+		resp, err := do(newRequest(t, "GET", "http://gene.example/", nil))
+		read(t, resp, err)
+		assert.Less(t, time.Since(began), 2*time.Second, name)
+	}
+}
+
+type hanging chan struct{}
+
+func (h hanging) Read([]byte) (int, error) { <-h; return 0, io.EOF }
+
+// A client over a client keeps its time limit and its options.
+func TestHTTP_Inherited(t *testing.T) {
+	server := newStand(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	checks := 0
+	first := outcomeClient(t, &http.Client{Transport: &http.Transport{}, Timeout: 40 * time.Millisecond}, soon,
+		retry.CheckResponse(func(*http.Response) error { checks++; return nil }))
+	cfg := soon
+	cfg.MaxRetries = 1
+	_, err := outcomeClient(t, first.StandardClient(), cfg).Get(t.Context(), server.URL)
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+	assert.Equal(t, 2, server.hits())
+
+	up := newStand(t, status(200))
+	resp, err := outcomeClient(t, first.StandardClient(), cfg).Get(t.Context(), up.URL)
+	read(t, resp, err)
+	assert.Equal(t, 1, checks)
+}
+
+// A Transport whose context ends returns the response or the context's error, and
+// never the status as an error.
+func TestHTTP_TransportNeverAStatusError(t *testing.T) {
+	server := newStand(t, status(404))
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg := soon
+	cfg.RetryIf = func(error) bool { cancel(); return false }
+	transport, err := retry.NewTransport(&http.Transport{}, cfg)
+	require.NoError(t, err)
+	resp, err := transport.RoundTrip(newRequest(t, "GET", server.URL, nil).WithContext(ctx))
+	if err != nil {
+		assert.ErrorIs(t, err, context.Canceled)
+		return
+	}
+	assert.Equal(t, 404, resp.StatusCode)
+	resp.Body.Close()
+}
