@@ -30,6 +30,9 @@ func (h *hop) judgeError(err error) error {
 		return Permanent(&bodyError{named})
 	}
 	if h.hopeless(err) {
+		if !overHTTP(h.req) { // nobody serves the scheme: no host has part in it
+			return Permanent(&bodyError{named})
+		}
 		return Permanent(named)
 	}
 	if h.host.proto.Load() != 0 {
@@ -52,7 +55,7 @@ func (h *hop) judgeError(err error) error {
 // named puts the URL into an error, without its secrets, as http.Client does; but
 // not one whose scheme would have it taken for lasting.
 func (h *hop) named(err error) error {
-	if scheme := h.req.URL.Scheme; scheme != "http" && scheme != "https" {
+	if !overHTTP(h.req) {
 		return err
 	}
 	method := methodOf(h.req)
@@ -244,8 +247,7 @@ func (h *hop) hopeless(err error) bool {
 	if found := examine(err); found.status != nil || found.marked != nil { // from OnProxyConnectResponse
 		return false
 	}
-	scheme := h.req.URL.Scheme
-	if scheme != "http" && scheme != "https" {
+	if !overHTTP(h.req) {
 		return true
 	}
 	std, e := h.t.core.std, h.seen()
@@ -253,13 +255,13 @@ func (h *hop) hopeless(err error) bool {
 		return false
 	}
 	if !e.connected.Load() {
-		if scheme != "https" || std.Proxy == nil {
+		if h.req.URL.Scheme != "https" || std.Proxy == nil {
 			return false // what the caller's own dialer says
 		}
 		proxy, _ := std.Proxy(h.req)
 		return proxy != nil
 	}
-	return scheme == "http" && !speaksHTTP2(std) && !cutOff(err)
+	return h.req.URL.Scheme == "http" && !speaksHTTP2(std) && !cutOff(err)
 }
 
 // speaksHTTP2 reports whether plain HTTP/2 is spoken: how its connections end has
@@ -296,7 +298,8 @@ func ofNetwork(err error) bool {
 
 // malformed reports whether nobody will ever send req.
 func malformed(req *http.Request) bool {
-	if (req.URL.Scheme == "http" || req.URL.Scheme == "https") && req.URL.Host == "" || !isToken(methodOf(req)) {
+	if overHTTP(req) && req.URL.Host == "" || !isToken(methodOf(req)) || hasControls(req.URL.Opaque) ||
+		req.Body == nil && req.ContentLength > 0 {
 		return true
 	}
 	for _, header := range []http.Header{req.Header, req.Trailer} {
@@ -308,6 +311,8 @@ func malformed(req *http.Request) bool {
 	}
 	return false
 }
+
+func overHTTP(req *http.Request) bool { return req.URL.Scheme == "http" || req.URL.Scheme == "https" }
 
 // isToken reports whether s is a token of RFC 9110, section 5.6.2.
 func isToken(s string) bool {
