@@ -107,7 +107,7 @@ func TestHTTP_Sent_BaseThatDoesNotTell(t *testing.T) {
 // body that was not read proves nothing.
 func TestHTTP_Sent_ExpectContinue(t *testing.T) {
 	address, requests := countedConversation(t, "")
-	base := &http.Transport{ExpectContinueTimeout: 5 * time.Second}
+	base := &http.Transport{ExpectContinueTimeout: 200 * time.Millisecond}
 	t.Cleanup(base.CloseIdleConnections)
 	transport, err := retry.NewTransport(base, soon)
 	require.NoError(t, err)
