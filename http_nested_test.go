@@ -190,7 +190,7 @@ func TestHTTP_CheckResponseIsBounded(t *testing.T) {
 		}
 	})
 	cfg := soon
-	cfg.AttemptTimeout = 50 * time.Millisecond
+	cfg.AttemptTimeout = 500 * time.Millisecond
 	seen := 0
 	client := outcomeClient(t, nil, cfg, retry.CheckResponse(func(resp *http.Response) error {
 		text, err := io.ReadAll(resp.Body)

@@ -336,3 +336,80 @@ func TestHTTP_Refused_ByNetHTTP(t *testing.T) {
 		}
 	}
 }
+
+// An HTTP/2 connection that went dead takes no second attempt with it.
+func TestHTTP_DeadHTTP2Connection(t *testing.T) {
+	var dead atomic.Bool
+	server, base := newH2(t, func(w http.ResponseWriter, r *http.Request) {})
+	base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil && !dead.Load() {
+			conn = &deadConn{conn, &dead}
+		}
+		return conn, err
+	}
+	cfg, tr := track(soon)
+	cfg.AttemptTimeout = 300 * time.Millisecond
+	client := outcomeClient(t, &http.Client{Transport: base}, cfg)
+	resp, err := client.Get(t.Context(), server.URL)
+	read(t, resp, err)
+	dead.Store(true)
+	resp, err = client.Get(t.Context(), server.URL)
+	read(t, resp, err)
+	assert.Equal(t, 2, tr.last().Attempt)
+}
+
+// deadConn swallows what is written, once it is dead.
+type deadConn struct {
+	net.Conn
+	dead *atomic.Bool
+}
+
+func (c *deadConn) Write(p []byte) (int, error) {
+	if c.dead.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// What HostKey returns may be a token: it names nothing that is shown.
+func TestHTTP_HostKeyIsShownNowhere(t *testing.T) {
+	server := newStand(t, status(500))
+	cfg, tr := track(soon)
+	text, logger := newLog()
+	cfg.Logger = logger
+	client := outcomeClient(t, nil, cfg, retry.HostKey(func(*http.Request) string { return "SECRET" }),
+		retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 2}))
+	_, err := client.Get(t.Context(), server.URL)
+	require.ErrorIs(t, err, retry.ErrCircuitOpen)
+	assert.NotContains(t, err.Error()+text.String()+tr.last().Name, "SECRET")
+	assert.Contains(t, text.String(), server.URL)
+	var open *retry.OpenError
+	require.ErrorAs(t, err, &open)
+	assert.Equal(t, server.URL, open.Name)
+}
+
+// Settings that are wrong fail the constructor, or, per host, its requests, by an
+// error that matches, and are tried anew.
+func TestHTTP_HostSettings(t *testing.T) {
+	_, err := retry.NewRetryableClient(nil, retry.Config{}, retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 1, Window: -1}))
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+
+	server := newStand(t, status(200))
+	errNoLimits := errors.New("no limits known")
+	calls := 0
+	client := outcomeClient(t, nil, soon, retry.PerHost(func(string, *retry.Config) error {
+		if calls++; calls == 1 {
+			return errNoLimits
+		}
+		return nil
+	}))
+	_, err = client.Get(t.Context(), server.URL)
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	assert.ErrorIs(t, err, errNoLimits)
+	for range 2 {
+		resp, err := client.Get(t.Context(), server.URL)
+		read(t, resp, err)
+	}
+	assert.Equal(t, 2, calls)
+}

@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry/retrytest"
 )
 
 func annotate(ctx context.Context, args ...string) (code int, stdout, stderr string) {
@@ -125,21 +127,16 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full
 
 // Without a network there is one line, and not one for each lookup.
 func TestNoNetwork(t *testing.T) {
-	t.Setenv("NO_PROXY", "")
 	t.Setenv("RETRY_MAX_RETRIES", "0")
-	refusing := httptest.NewServer(http.NotFoundHandler())
-	refusing.Close()
 	d, err := configure(options{}, io.Discard)
 	require.NoError(t, err)
 	d.apis = apis()
-	for _, a := range d.apis {
-		a.url = refusing.URL
-	}
+	d.transport = retrytest.NewScriptFunc(t, func(retrytest.Request) retrytest.Answer { return retrytest.Refused() })
 	s, err := newAnnotator(d)
 	require.NoError(t, err)
 	r := &report{[]string{"TTN"}, d.apis, s.annotate(t.Context(), []string{"TTN"}, grace, func() {}), s.breakers, d.timeline, time.Now()}
 	err = r.deliver(t.Context(), options{}, d.metrics, io.Discard)
-	assert.ErrorContains(t, err, "no answer from any service, the first one: dial tcp "+strings.TrimPrefix(refusing.URL, "http://"))
+	assert.ErrorContains(t, err, "no answer from any service, the first one: dial tcp: connect: connection refused")
 }
 
 func TestListen(t *testing.T) {
