@@ -16,9 +16,9 @@ import (
 //
 // A Budget is safe for concurrent use. The zero value allows no retry.
 type Budget struct {
-	balance atomic.Int64 // in units, between 0 and limit
+	balance atomic.Int64 // in units
 	perCall int64
-	limit   int64
+	limit   int64 // a balance that high takes no more
 
 	refusals atomic.Int64
 }
@@ -28,7 +28,9 @@ const unit = 1_000_000_000
 
 // NewBudget returns a budget of ratio retries for each call, 0.1 for one in ten,
 // of which burst may be saved up, and are there from the start. With a burst of
-// 0 it starts empty and saves up one at the most.
+// 0 it starts empty and saves up one at the most, or, with a ratio above 1, what
+// one call deposits. The fraction on its way to the next retry comes on top, so
+// that the ratio is reached on average.
 //
 // Keep burst small, at 1 where many processes each have a budget: the dependency
 // sees the sum of what they have saved up.
@@ -55,11 +57,13 @@ func (b *Budget) deposit() { b.add(b.perCall) }
 // refund gives back what a retry withdrew that was not made after all.
 func (b *Budget) refund() { b.add(unit) }
 
+// add adds n to a balance below the limit, and all of it: of what goes beyond,
+// the fraction is on its way to the next retry. Cut off, it would be lost with
+// every call, and a ratio of 0.75 be 0.5.
 func (b *Budget) add(n int64) {
 	for {
 		old := b.balance.Load()
-		sum := min(b.limit, old+n)
-		if sum == old || b.balance.CompareAndSwap(old, sum) {
+		if old >= b.limit || n == 0 || b.balance.CompareAndSwap(old, old+n) {
 			return
 		}
 	}

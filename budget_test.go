@@ -76,6 +76,19 @@ func TestR39_OnlyCallsDeposit(t *testing.T) {
 	assert.Equal(t, 3, attempts(t, new(retry.Budget), 3), "the zero value allows no retry")
 }
 
+// Every ratio is reached on average. With a ratio of 0.75 and a burst of 1, it was
+// 0.5: what a call deposited above the limit was lost.
+func TestBudgetLosesNoFraction(t *testing.T) {
+	assert.InDelta(t, 17_500, attempts(t, budget(t, 0.75, 1), 10_000), 1)
+	const calls = 1000
+	for _, burst := range []int{0, 1, 2, 10} {
+		for ratio := 0.01; ratio <= 5; ratio += 0.0837 {
+			got := float64(attempts(t, budget(t, ratio, burst), calls) - calls - burst)
+			assert.InDelta(t, ratio*calls, got, max(1, 0.01*ratio*calls), "ratio %v, burst %v", ratio, burst)
+		}
+	}
+}
+
 // With a burst of 0 it starts empty and saves up one.
 func TestBudgetWithoutABurst(t *testing.T) {
 	b := budget(t, 0.5, 0)

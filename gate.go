@@ -13,17 +13,31 @@ import (
 // Gate pauses everybody who shares it when a server asks to be left alone: one
 // 429 with a Retry-After holds back all calls, first attempts too. When the
 // pause ends they are let through one by one, in the order in which they came:
-// the first at that very moment, the others at intervals of 5ms. A pause that
-// follows while they are at it doubles the interval, up to 1s; each call let
-// through shortens it by a hundredth, and ten minutes without a pause bring it
-// back to 5ms. Calls that come a second or more after a pause, with the interval
-// back at 5ms, pass at once.
+// the first at that very moment, the others at intervals, which count from when
+// a caller really passed. Nobody overtakes those in line.
+//
+// A second refusal soon after a pause shows that this was too fast, and sets a
+// pace: a little less than what the server has borne, which is what passed
+// between the two, less the burst that it took at first. The pace holds for as
+// long as there is more demand, and long enough for the pause of a failed probe
+// to be a small part of the time; then it rises, at first hardly, then faster,
+// until nobody has to wait or the server refuses again. It ends when nobody had
+// to wait for a minute, and ten minutes after the last refusal. Without a second
+// refusal there is no pace: intervals of 5ms for those who waited for the end of
+// the pause, and for three seconds more, then ever shorter ones, last until the
+// line is empty.
+//
+// Before the first refusal a Gate holds nobody back, except when the headers of a
+// response say that the server's quota is nearly used up: the rest is spread over
+// the time until it is restored. A known rate is better kept by [Config.Limiter].
+// What a server asks for is kept in full, up to an hour.
 //
 // A Gate is safe for concurrent use. The zero value is an open gate on the real
 // clock.
 type Gate struct {
 	clock clockwork.Clock
 	busy  atomic.Bool // false: open, and nobody need look further
+	burst burst       // what was accepted before the first refusal
 
 	mu        sync.Mutex // guards the fields below
 	queue     *queue     // nil until the first pause
@@ -31,13 +45,9 @@ type Gate struct {
 	by        error // what set the pause
 }
 
-const (
-	gateInterval = 5 * time.Millisecond
-	gateSlowest  = time.Second // the longest interval
-	gateSpeedUp  = 100         // an interval is shorter by one in so many than the one before
-	gateCalm     = time.Second // after a pause, until the gate stands open again
-	gateForget   = 10 * time.Minute
-)
+// maxPause is how long a server can pause a gate: one that is wrong about the
+// time must not do so for a year.
+const maxPause = time.Hour
 
 // NewGate returns an open gate on the given clock; nil means the real one.
 func NewGate(clock clockwork.Clock) *Gate { return &Gate{clock: clock} }
@@ -46,18 +56,22 @@ func NewGate(clock clockwork.Clock) *Gate { return &Gate{clock: clock} }
 // d of 0 or less does nothing.
 func (g *Gate) Pause(d time.Duration) { g.pause(d, nil) }
 
-// pause is Pause with the failure that is its cause. It returns the end of the
-// pause, and whether it is later than before.
+// pause is Pause with the failure that is its cause; nil if it was not a call
+// of this gate that failed. It returns the end of the pause, and whether it is
+// later than before.
 func (g *Gate) pause(d time.Duration, cause error) (until time.Time, longer bool) {
 	if d <= 0 {
 		return time.Time{}, false
+	}
+	if cause != nil {
+		d = min(d, maxPause)
 	}
 	g.mu.Lock()
 	q := g.line()
 	until = addTime(q.seen, d)
 	longer = until.After(q.until)
+	q.refused(d, cause != nil, g.burst.take(q.seen, d))
 	if longer {
-		q.slow()
 		q.hold(until)
 		g.by = cause
 	}
@@ -78,11 +92,18 @@ func (g *Gate) cause() error {
 	return g.by
 }
 
+// accepted notes that a call succeeded.
+func (g *Gate) accepted() {
+	if g.burst.count.Load() < maxBurst {
+		g.burst.add(g.clock)
+	}
+}
+
 // line returns the queue, which is in use from now on. g.mu must be held, also
 // so that one look at the clock is never later than the next.
 func (g *Gate) line() *queue {
 	if g.queue == nil {
-		g.queue = &queue{step: gateInterval, gap: gateInterval}
+		g.queue = newQueue()
 	}
 	g.queue.adjust(now(g.clock))
 	g.busy.Store(true)
@@ -128,7 +149,7 @@ func (g *Gate) wait(ctx context.Context, fits func(context.Context, time.Duratio
 	}
 	g.mu.Lock()
 	w := g.line().join()
-	if w == nil && g.queue.idle() {
+	if w == nil && g.queue.open() {
 		g.busy.Store(false)
 	}
 	g.mu.Unlock()
@@ -141,29 +162,57 @@ func (g *Gate) wait(ctx context.Context, fits func(context.Context, time.Duratio
 func (g *Gate) await(ctx context.Context, w *waiter, fits func(context.Context, time.Duration) error) error {
 	var alarm alarm
 	defer alarm.stop()
-	passed := false
-	defer func() {
-		g.mu.Lock()
-		g.queue.leave(w, passed)
-		g.mu.Unlock()
-	}()
+	defer g.leave(w)
 	for {
 		g.mu.Lock()
-		left := w.at.Sub(g.line().seen)
+		left, sleep := g.line().look(w)
 		g.mu.Unlock()
-		if err := fits(ctx, max(0, left)); err != nil {
+		if err := fits(ctx, left); err != nil {
 			return err
 		}
-		if left <= 0 {
-			passed = true
-			return nil
+		if sleep <= 0 {
+			if g.pass(w) {
+				return nil
+			}
+			continue // a pause has begun meanwhile
 		}
 		select {
-		case <-alarm.set(g.clock, left):
+		case <-alarm.set(g.clock, sleep):
 		case <-w.moved:
 			alarm.stop()
 		case <-ctx.Done():
+			if err := fits(ctx, left); err != nil {
+				return err
+			}
 		}
+	}
+}
+
+// pass lets w through, if it still may.
+func (g *Gate) pass(w *waiter) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	q := g.line()
+	if q.head != w || q.next.After(q.seen) {
+		return false
+	}
+	q.remove(w)
+	q.advance(w)
+	q.wakeHead()
+	return true
+}
+
+// leave takes w out of the line, if it is still there.
+func (g *Gate) leave(w *waiter) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if w.gone {
+		return
+	}
+	first := w == g.queue.head
+	g.queue.remove(w)
+	if first {
+		g.queue.wakeHead()
 	}
 }
 
@@ -203,110 +252,18 @@ func (g *Gate) OnPause(fn func(until time.Time)) {
 	g.listeners = append(slices.Clip(g.listeners), fn)
 }
 
-// queue lets waiters through one by one, first come first served. Each knows
-// the time of its turn and waits for it by itself; when turns move it is told.
-// The gate's mu guards it.
-type queue struct {
-	seen    time.Time     // the clock, as last seen
-	until   time.Time     // the end of the pause: the first turn
-	next    time.Time     // the earliest turn that is not given away or used up
-	step    time.Duration // the interval before the next who passes
-	gap     time.Duration // the interval after the last turn given away
-	waiters []*waiter
-}
-
-type waiter struct {
-	at    time.Time     // its turn
-	gap   time.Duration // the interval after it
-	moved chan struct{} // receives when at has changed
-}
-
-// slow doubles the interval if a pause is over, but not its crowd: they were let
-// through faster than the server likes.
-func (q *queue) slow() {
-	if !q.until.IsZero() && !q.seen.Before(q.until) && !q.idle() {
-		q.step = min(2*q.step, gateSlowest)
+// Pace returns how many calls a second the gate lets through at present, or
+// will when its pause is over, and whether it limits them at all.
+func (g *Gate) Pace() (perSecond float64, paced bool) {
+	if !g.busy.Load() {
+		return 0, false
 	}
-}
-
-// hold moves the first turn, and with it all others.
-func (q *queue) hold(until time.Time) {
-	q.until, q.next, q.gap = until, until, q.step
-	for _, w := range q.waiters {
-		q.give(w)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if q := g.line(); !q.open() {
+		return float64(time.Second) / float64(q.step()), true
 	}
-}
-
-// give gives w the next turn.
-func (q *queue) give(w *waiter) {
-	w.at, w.gap = q.next, q.gap
-	q.advance()
-	select {
-	case w.moved <- struct{}{}:
-	default: // it has not looked since it was last told
-	}
-}
-
-// advance uses up a turn.
-func (q *queue) advance() {
-	q.next = q.next.Add(q.gap)
-	q.gap = max(q.gap-q.gap/gateSpeedUp, gateInterval)
-}
-
-// join returns nil if a newcomer may pass right now, or else the newcomer's
-// place. Who comes when the pause is long over is not part of the crowd that it
-// made: making all wait in line would limit a busy service for ever.
-func (q *queue) join() *waiter {
-	if q.calm() {
-		return nil
-	}
-	if len(q.waiters) == 0 && !q.next.After(q.seen) {
-		q.next, q.gap = q.seen, q.step
-		q.advance()
-		q.step = q.gap
-		return nil
-	}
-	w := &waiter{moved: make(chan struct{}, 1)}
-	q.give(w)
-	<-w.moved
-	q.waiters = append(q.waiters, w)
-	return w
-}
-
-// calm reports whether the pause was over some time ago, and the server has
-// not been seen to dislike the usual interval since.
-func (q *queue) calm() bool { return q.seen.Sub(q.until) >= gateCalm && q.step == gateInterval }
-
-// idle reports whether the crowd after the pause is gone as well.
-func (q *queue) idle() bool { return q.calm() && len(q.waiters) == 0 }
-
-// leave takes w out. If it did not pass, those behind it move up.
-func (q *queue) leave(w *waiter, passed bool) {
-	i := slices.Index(q.waiters, w)
-	q.waiters = slices.Delete(q.waiters, i, i+1)
-	if passed {
-		q.step = max(w.gap-w.gap/gateSpeedUp, gateInterval)
-		return
-	}
-	q.next, q.gap = w.at, w.gap
-	for _, behind := range q.waiters[i:] {
-		q.give(behind)
-	}
-}
-
-// adjust keeps the pause in place when a clock without monotonic time is set
-// back: what was left of it is still left, and not an hour more.
-func (q *queue) adjust(now time.Time) {
-	if back := q.seen.Sub(now); back > 0 {
-		q.until, q.next = q.until.Add(-back), q.next.Add(-back)
-		for _, w := range q.waiters {
-			w.at = w.at.Add(-back)
-		}
-	}
-	q.seen = now
-	if now.Sub(q.until) >= gateForget {
-		q.step = gateInterval
-	}
+	return 0, false
 }
 
 // addTime adds d to t, or as much of it as a time.Time can hold and compare.

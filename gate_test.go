@@ -195,30 +195,124 @@ func TestGatePauseDuringTheReleaseHoldsBackTheRest(t *testing.T) {
 }
 
 // A service with more calls than the interval lets through used to wait in line
-// for ever after a single pause, longer and longer.
+// for ever after a single pause, longer and longer; then it was let out all at
+// once a second after the pause, past those who were still in line. Now all pass
+// in the order in which they came, faster and faster.
 func TestGateDoesNotLimitABusyServiceForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := retry.NewGate(nil)
 		g.Pause(time.Second)
+		start := time.Now()
 		var mu sync.Mutex
-		late := 0
-		for range 5000 { // a thousand a second
+		last, lastLate := -1, 0
+		for i := range 25_000 { // a thousand a second
 			time.Sleep(time.Millisecond)
 			came := time.Now()
 			go func() {
 				assert.NoError(t, g.Wait(t.Context()))
 				mu.Lock()
 				defer mu.Unlock()
+				assert.Equal(t, last+1, i, "in order")
+				last = i
 				if time.Since(came) > 0 {
-					late++
+					lastLate = i
 				}
 			}()
+			synctest.Wait()
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		assert.LessOrEqual(t, late, 2000, "those of the pause, and of the second after it")
-		assert.Greater(t, late, 1500)
+		assert.Less(t, lastLate, 20_000, "all is well again soon")
+		assert.Greater(t, lastLate, 5_000)
+		assert.Equal(t, 25*time.Second, time.Since(start))
+		_, paced := g.Pace()
+		assert.False(t, paced)
 	})
+}
+
+// A process is stopped, by a debugger or a container's throttle:
+// its clock jumps, and all timers fire at once. 200 waiters whose turns had all
+// come meanwhile passed within 0.2ms.
+func TestGateSpacesThoseWhoPass(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	g := retry.NewGate(clock)
+	g.Pause(time.Second)
+	passed := make(chan struct{}, 200)
+	for i := range 200 {
+		go func() {
+			assert.NoError(t, g.Wait(context.Background()))
+			passed <- struct{}{}
+		}()
+		require.NoError(t, clock.BlockUntilContext(t.Context(), i+1))
+	}
+	clock.Advance(3 * time.Second) // all turns were over by 2s
+	<-passed
+	for left := 199; left > 0; left-- {
+		require.NoError(t, clock.BlockUntilContext(t.Context(), left))
+		require.Empty(t, passed, "one at a time")
+		clock.Advance(5*time.Millisecond - 1)
+		require.Empty(t, passed)
+		clock.Advance(1)
+		<-passed
+	}
+}
+
+// 20,000 waiters who were cancelled one by one took 3.7s to leave the line: each
+// moved all those behind it.
+func TestGateManyWaitersLeave(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many goroutines")
+	}
+	const n = 20_000
+	leave := func(wait func(context.Context)) time.Duration {
+		cancels := make([]context.CancelFunc, n)
+		var in, out sync.WaitGroup
+		for i := range n {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancels[i] = cancel
+			in.Add(1)
+			out.Go(func() {
+				in.Done()
+				wait(ctx)
+			})
+		}
+		in.Wait()
+		time.Sleep(50 * time.Millisecond) // until nearly all sleep; it does not matter if some do not
+		start := time.Now()
+		for _, cancel := range cancels {
+			cancel()
+		}
+		out.Wait()
+		return time.Since(start)
+	}
+	g := retry.NewGate(nil)
+	g.Pause(time.Hour)
+	with := leave(func(ctx context.Context) { assert.Error(t, g.Wait(ctx)) })
+	without := leave(func(ctx context.Context) { <-ctx.Done() })
+	assert.Less(t, with-without, time.Second, "%v, and %v without a gate", with, without)
+	t.Logf("%v, and %v without a gate", with, without)
+}
+
+// A gate that was used in one synctest bubble, and is used in another: nothing of
+// the first may be left in it.
+func TestGateInTwoBubbles(t *testing.T) {
+	var g retry.Gate
+	for range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			g.Pause(time.Second)
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(500*time.Millisecond, cancel)
+			var wg sync.WaitGroup
+			for i := range 10 {
+				wg.Go(func() {
+					if i%2 == 0 {
+						assert.ErrorIs(t, g.Wait(ctx), context.Canceled)
+					} else {
+						assert.NoError(t, g.Wait(t.Context()))
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
 }
 
 // The same with one call after the other: the gate is open again, and costs

@@ -143,6 +143,9 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 			return c.giveUp(ctx, cfg, stop)
 		}
 		if c.last = c.attempt(ctx, cfg, pass, fn); c.last == nil {
+			if cfg.Gate != nil {
+				cfg.Gate.accepted()
+			}
 			return c.finish(ctx, cfg, nil)
 		}
 	}

@@ -1,0 +1,185 @@
+package retry
+
+import "time"
+
+// queue is the line at a gate: first come, first served. Each waiter sleeps until
+// about its turn by itself; whoever is at the head is told if that is too long.
+// The gate's mu guards it.
+type queue struct {
+	seen  time.Time // the clock, as last seen
+	until time.Time // the end of the pause
+	next  time.Time // the turn of whoever is at the head
+	went  time.Time // who passed last
+	pace  pace
+	ends  time.Time     // the window of a quota that is nearly used up
+	share time.Duration // of a turn in it
+
+	head, tail *waiter
+	length     int
+	seq        uint64 // of the last who joined
+	crowd      uint64 // of the last who came before the end of the pause
+}
+
+type waiter struct {
+	prev, next *waiter
+	seq        uint64
+	at         time.Time     // what its timer is set to
+	exact      bool          // at was counted from its place in line just now
+	gone       bool          // out of the line
+	moved      chan struct{} // receives when at is too late
+}
+
+const (
+	gateCalm = time.Second // after a pause, until the gate stands open again
+	// gateLate is how late a timer may be without moving the turns behind it.
+	// More is a stall of the process: a crowd must not make up for that.
+	gateLate = 2 * time.Millisecond
+)
+
+func newQueue() *queue { return &queue{pace: newPace()} }
+
+// hold moves the first turn, and with it all others. A pace goes on through a
+// pause, so that processes whose pauses are joined do not all come back at the
+// same moment.
+func (q *queue) hold(until time.Time) {
+	step := q.step()
+	q.until, q.next = until, until
+	if q.pace.learned && !q.went.IsZero() {
+		q.next = later(until, q.went.Add(step))
+	}
+	q.pace.begin(until)
+	at := q.next
+	for w := q.head; w != nil; w = w.next {
+		w.at, w.exact = at, true
+		at = at.Add(step)
+		w.wake()
+	}
+}
+
+func (w *waiter) wake() {
+	select {
+	case w.moved <- struct{}{}:
+	default: // it has not looked since it was last told
+	}
+}
+
+// wakeHead tells who has come to the head of the line, unless it will look in
+// time by itself.
+func (q *queue) wakeHead() {
+	if w := q.head; w != nil && w.at.After(q.next) {
+		w.at = q.next
+		w.wake()
+	}
+}
+
+// join returns nil if a newcomer may pass right now, or else its place.
+func (q *queue) join() *waiter {
+	if q.open() {
+		return nil
+	}
+	if q.head == nil && !q.next.After(q.seen) {
+		q.advance(nil)
+		return nil
+	}
+	q.seq++
+	step := q.step()
+	w := &waiter{prev: q.tail, seq: q.seq, moved: make(chan struct{}, 1), exact: true}
+	w.at = later(q.next, q.seen).Add(time.Duration(min(float64(q.length)*float64(step), float64(maxLine))))
+	if q.tail == nil {
+		q.head = w
+	} else {
+		q.tail.next = w
+	}
+	q.tail = w
+	q.length++
+	if !q.until.Before(q.seen) {
+		q.crowd = q.seq
+	}
+	return w
+}
+
+// maxLine is the longest wait in line that is told of.
+const maxLine = 1000 * time.Hour
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (q *queue) remove(w *waiter) {
+	if w.prev == nil {
+		q.head = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		q.tail = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.gone = true
+	q.length--
+}
+
+// look tells w how long it has to wait at least, and when to look again; 0: it is
+// its turn. How many are ahead is known when it joins and when all are moved.
+// Afterwards some may have left, and the least that it can be is told.
+func (q *queue) look(w *waiter) (left, sleep time.Duration) {
+	head := max(0, q.next.Sub(q.seen))
+	if w == q.head {
+		w.at = q.next
+		return head, head
+	}
+	if w.exact && w.at.After(q.seen) {
+		w.exact = false
+		left = w.at.Sub(q.seen)
+		return left, left
+	}
+	step := q.step()
+	ahead := time.Duration(min(float64(w.seq-q.head.seq)*float64(step), float64(maxLine)))
+	w.exact = false
+	w.at = q.seen.Add(head + ahead)
+	return head + step, head + ahead
+}
+
+// advance uses up a turn: that of w, or, if it is nil, of somebody who did not
+// have to wait.
+func (q *queue) advance(w *waiter) {
+	if late := q.seen.Sub(q.next); late > gateLate || q.pace.learned && q.pace.burst < fewCalls {
+		q.next = q.seen
+	}
+	q.pace.passed(q.seen, w != nil, w != nil && (q.pace.learned || w.seq > q.crowd))
+	q.went = q.seen
+	q.next = q.next.Add(q.step())
+}
+
+// refused notes a refusal that asks for a pause of d. A pause that begins when
+// the last one is forgotten says nothing of the pace.
+func (q *queue) refused(d time.Duration, own bool, burst float64) {
+	again := !q.until.IsZero() && !q.open()
+	q.pace.refused(q.seen, q.until, d, own, again, burst)
+}
+
+// open reports whether the pause, its crowd and the pace are over.
+func (q *queue) open() bool {
+	return q.length == 0 && q.seen.Sub(q.until) >= gateCalm && !q.pace.learned && !q.seen.Before(q.ends)
+}
+
+// adjust keeps the pause in place when a clock without monotonic time is set
+// back: what was left of it is still left, and not an hour more.
+func (q *queue) adjust(now time.Time) {
+	if back := q.seen.Sub(now); back > 0 {
+		q.until, q.next, q.ends = q.until.Add(-back), q.next.Add(-back), q.ends.Add(-back)
+		q.went = q.went.Add(-back)
+		q.pace.shift(-back)
+		for w := q.head; w != nil; w = w.next {
+			w.at = w.at.Add(-back)
+		}
+	}
+	q.seen = now
+	if q.length == 0 {
+		q.pace.forget(now, q.until)
+	}
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// 2,000 jobs by 50 goroutines at nginx's limit_req: how long it takes, in
+// multiples of the least possible, and how many of 1,000 are refused.
+func TestPaceAtNginx(t *testing.T) {
+	for _, c := range []struct{ rate, burst, atMost float64 }{
+		{100, 20, 1.15}, {100, 0, 1.5}, {70, 20, 1.15}, {130, 20, 1.2}, {180, 20, 1.25}, {400, 50, 2.1}, {30, 5, 1.15},
+	} {
+		refused := 0.0
+		median, worst := tenSeeds(t, func(seed uint64) float64 {
+			w := newWorld()
+			s := &bucketServer{world: w, rate: c.rate, burst: c.burst, retryAfter: time.Second}
+			drive(w, s, []*group{newGroup(w, 50, 0)}, 2000, 0, seed)
+			refused = max(refused, float64(s.refused)/2)
+			return w.since() / ((2000 - c.burst - 1) / c.rate)
+		})
+		t.Logf("%v/s, burst %v: %.3f, worst %.3f; at worst %.1f of 1,000 refused", c.rate, c.burst, median, worst, refused)
+		assert.LessOrEqual(t, worst, c.atMost)
+		assert.LessOrEqual(t, refused, 25.0)
+	}
+}
+
+// The rows of the table of RESULTS.md, with ten seeds.
+func TestPaceAtWindows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	for _, s := range throttledServers() {
+		for _, p := range throttledPolicies()[2:4] {
+			refused := 0.0
+			median, worst := tenSeeds(t, func(seed uint64) float64 {
+				o := s.run(p, seed)
+				refused = max(refused, o.refused)
+				return o.makespan
+			})
+			t.Logf("%s, %s: %.2f, worst %.2f; at worst %.0f of 1,000 refused", s.name, p.name, median, worst, refused)
+		}
+	}
+}
