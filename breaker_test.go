@@ -3,13 +3,10 @@ package retry_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"net/http"
 	"runtime"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -143,93 +140,6 @@ func TestB06_ResultWhileOpenChangesNothing(t *testing.T) {
 	assert.True(t, before.OpenUntil.Equal(after.OpenUntil))
 	assert.Zero(t, after.Failures)
 	assert.Equal(t, 5*time.Second, refused(t, b).RetryAfter)
-}
-
-func TestB08_CallersCancelIsNeutral(t *testing.T) {
-	b, _ := newBreaker(t, nil)
-	for range 10 {
-		ctx, cancel := context.WithCancelCause(context.Background())
-		err := b.Do(ctx, func(ctx context.Context) error {
-			cancel(errors.New("user went away"))
-			return context.Cause(ctx) // net/http returns the bare cause
-		})
-		require.EqualError(t, err, "user went away")
-		p := permit(t, b)
-		p.Done(fmt.Errorf("query: %w", context.Canceled))
-	}
-	s := b.Snapshot()
-	assert.Equal(t, retry.StateClosed, s.State)
-	assert.Equal(t, 20, s.Requests)
-	assert.Zero(t, s.Failures+s.Successes+s.ConsecutiveFailures)
-}
-
-func TestB09_CancelledProbeGivesNoVerdict(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	permit(t, b).Done(context.Canceled)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-	permit(t, b).Done(nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-}
-
-func TestB10_NeutralProbesDoNotStarveTheVerdict(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.HalfOpenProbes = 3 })
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	report(t, b, 10, context.Canceled)
-	report(t, b, 1, nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-}
-
-func TestB11_AttemptTimeoutIsAFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 2})
-		require.NoError(t, err)
-		cfg := retry.Config{MaxRetries: 1, AttemptTimeout: time.Second, Breaker: b}
-		err = retry.Run(t.Context(), cfg, func(ctx context.Context) error {
-			<-ctx.Done()
-			return ctx.Err()
-		})
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, retry.StateOpen, b.State())
-	})
-}
-
-func TestB12_CallersDeadlineIsAFailure(t *testing.T) {
-	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	synctest.Test(t, func(t *testing.T) {
-		patient := retry.BreakerConfig{FailureThreshold: 1, IsFailure: func(err error) bool {
-			return !errors.Is(err, context.DeadlineExceeded)
-		}}
-		for cfg, want := range map[*retry.BreakerConfig]retry.State{
-			{FailureThreshold: 1}: retry.StateOpen,
-			&patient:              retry.StateClosed, // the knob
-		} {
-			b, err := retry.NewCircuitBreaker(*cfg)
-			require.NoError(t, err)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			assert.ErrorIs(t, b.Do(ctx, hang), context.DeadlineExceeded)
-			assert.Equal(t, want, b.State())
-		}
-	})
-}
-
-// What a call returns after its caller's cancel says nothing, unless it is the
-// server's own answer.
-func TestB13_StatusCountsThoughContextIsCancelled(t *testing.T) {
-	for err, want := range map[error]retry.State{
-		errDown:                             retry.StateClosed,
-		&retry.StatusError{StatusCode: 500}: retry.StateOpen,
-		fmt.Errorf("get: %w", &retry.StatusError{StatusCode: 503}): retry.StateOpen,
-	} {
-		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1 })
-		ctx, cancel := context.WithCancel(context.Background())
-		got := b.Do(ctx, func(context.Context) error { cancel(); return err })
-		assert.Equal(t, err, got)
-		assert.Equal(t, want, b.State(), err)
-	}
 }
 
 func TestB14_PanicsCountAndPassUnchanged(t *testing.T) {
@@ -367,77 +277,6 @@ func TestB22_ThreeReasonsOneSentinel(t *testing.T) {
 	assert.Zero(t, forced.RetryAfter)
 }
 
-func byRate(c *retry.BreakerConfig) { c.FailureThreshold, c.FailureRate, c.MinCalls = -1, 0.5, 10 }
-
-func TestB25_RateIsJudgedFromMinCallsOnAndAtFailures(t *testing.T) {
-	b, _ := newBreaker(t, byRate)
-	report(t, b, 9, errDown)
-	assert.Equal(t, retry.StateClosed, b.State())
-	report(t, b, 1, nil) // the tenth call, and the rate is over: but a success opens nothing
-	assert.Equal(t, retry.StateClosed, b.State())
-	report(t, b, 1, errDown)
-	assert.Equal(t, retry.StateOpen, b.State())
-}
-
-// 0.55 times 100 is a little more than 55 in floating point, so 55 failures of
-// 100 did not reach a rate of 0.55.
-func TestB25_RateIsReachedExactly(t *testing.T) {
-	for percent := 1; percent <= 100; percent++ {
-		b, _ := newBreaker(t, func(c *retry.BreakerConfig) {
-			c.FailureThreshold, c.FailureRate, c.MinCalls = -1, float64(percent)/100, 100
-		})
-		report(t, b, 100-percent, nil)
-		report(t, b, percent-1, errDown)
-		require.Equal(t, retry.StateClosed, b.State(), percent)
-		report(t, b, 1, errDown)
-		require.Equal(t, retry.StateOpen, b.State(), percent)
-	}
-}
-
-func TestB26_EventOnABucketEdgeBelongsToTheNewBucket(t *testing.T) {
-	b, clock := newBreaker(t, byRate) // 10 buckets of 1s
-	report(t, b, 1, errDown)          // bucket 0
-	clock.Advance(time.Second)
-	report(t, b, 1, nil) // bucket 1
-	for range 25 {       // round the ring, several times over
-		clock.Advance(9*time.Second - 1)
-		assert.Equal(t, 1, b.Snapshot().Failures)
-		clock.Advance(1) // the edge
-		assert.Zero(t, b.Snapshot().Failures)
-		assert.Equal(t, 1, b.Snapshot().Successes)
-		report(t, b, 1, errDown)
-		clock.Advance(time.Second)
-		assert.Zero(t, b.Snapshot().Successes)
-		report(t, b, 1, nil)
-		assert.Equal(t, 2, b.Snapshot().Requests)
-	}
-}
-
-func TestB28_WindowIdleForAYearForgets(t *testing.T) {
-	b, clock := newBreaker(t, byRate)
-	report(t, b, 9, errDown)
-	clock.Advance(365 * 24 * time.Hour)
-	assert.Zero(t, b.Snapshot().Requests)
-	report(t, b, 9, errDown)
-	assert.Equal(t, retry.StateClosed, b.State())
-	report(t, b, 1, errDown)
-	assert.Equal(t, retry.StateOpen, b.State())
-	clock.Advance(365 * 24 * time.Hour)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-}
-
-func TestB29_WindowSlides(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
-		c.FailureThreshold, c.FailureRate, c.MinCalls = -1, 1, 8
-	})
-	report(t, b, 1, nil) // begins the window's time
-	clock.Advance(9900 * time.Millisecond)
-	report(t, b, 7, errDown)
-	clock.Advance(200 * time.Millisecond)
-	report(t, b, 1, errDown)
-	assert.Equal(t, retry.StateOpen, b.State())
-}
-
 // wallClock has no monotonic reading: it can be set back and forward, while
 // its timers run on.
 type wallClock struct {
@@ -497,43 +336,6 @@ func TestB30_ClockSetForwardWhileOpen(t *testing.T) {
 	assert.Equal(t, retry.StateHalfOpen, b.State())
 }
 
-func TestB31_ClockSetBackWithARunningWindow(t *testing.T) {
-	b, wall := newWallBreaker(t, byRate)
-	report(t, b, 5, errDown)
-	wall.Advance(5 * time.Second)
-	assert.Equal(t, 5, b.Snapshot().Failures) // sees the clock, before it is set back
-	wall.step(-time.Hour)
-	assert.Equal(t, 5, b.Snapshot().Failures, "not emptied")
-	report(t, b, 1, nil)
-	wall.Advance(5 * time.Second)
-	assert.Equal(t, 1, b.Snapshot().Requests, "not frozen")
-	wall.step(time.Hour)
-	assert.Zero(t, b.Snapshot().Requests)
-}
-
-func TestB33_ImpossibleWindowsAreRejected(t *testing.T) {
-	for _, window := range []time.Duration{5, -1, time.Millisecond - 1, math.MaxInt64, math.MinInt64} {
-		_, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureRate: 0.5, Window: window})
-		require.ErrorIs(t, err, retry.ErrInvalidConfig)
-		assert.ErrorContains(t, err, "Window is "+window.String())
-	}
-	for _, window := range []time.Duration{0, time.Millisecond, 365 * 24 * time.Hour} {
-		assert.NoError(t, retry.BreakerConfig{FailureRate: 0.5, Window: window}.Validate())
-	}
-}
-
-// There is no window of a number of calls; consecutive failures are the count.
-func TestB34_ExactlyTheLastFailuresDecide(t *testing.T) {
-	b, _ := newBreaker(t, nil)
-	report(t, b, 2, errDown)
-	report(t, b, 1, nil)
-	report(t, b, 2, errDown)
-	assert.Equal(t, retry.StateClosed, b.State())
-	report(t, b, 1, context.Canceled) // says nothing either way
-	report(t, b, 1, errDown)
-	assert.Equal(t, retry.StateOpen, b.State())
-}
-
 func TestB35_SuccessBetweenResetsTheCount(t *testing.T) {
 	for name, change := range map[string]func(*retry.BreakerConfig){
 		"by count": nil,
@@ -551,67 +353,6 @@ func TestB35_SuccessBetweenResetsTheCount(t *testing.T) {
 			assert.Equal(t, retry.StateClosed, b.State())
 		})
 	}
-}
-
-func slowCalls(c *retry.BreakerConfig) {
-	c.SlowCallDuration, c.SlowCallRate, c.MinCalls = time.Second, 0.5, 4
-}
-
-func TestB36_SlowSuccessIsASuccessWithARateOfItsOwn(t *testing.T) {
-	b, clock := newBreaker(t, slowCalls)
-	for n := range 4 {
-		require.Equal(t, retry.StateClosed, b.State(), n)
-		require.NoError(t, b.Do(context.Background(), func(context.Context) error {
-			clock.Advance(time.Second)
-			return nil
-		}))
-	}
-	assert.Equal(t, retry.StateOpen, b.State())
-	assert.Nil(t, b.Snapshot().LastFailure)
-}
-
-func TestB37_CallsInFlightCountWhenTheyBecomeSlow(t *testing.T) {
-	b, clock := newBreaker(t, slowCalls)
-	permits := []retry.Permit{permit(t, b), permit(t, b), permit(t, b)}
-	clock.Advance(time.Second - 1)
-	assert.Zero(t, b.Snapshot().SlowCalls)
-	clock.Advance(1)
-	assert.Equal(t, 3, b.Snapshot().SlowCalls, "counted by looking, though nothing happened")
-	assert.Equal(t, 3, b.Snapshot().SlowCalls, "once")
-	permits[0].Done(nil)
-	s := b.Snapshot()
-	assert.Equal(t, 3, s.SlowCalls, "once")
-	assert.Equal(t, 3, s.Requests)
-	assert.Equal(t, retry.StateClosed, s.State)
-}
-
-// A look at the snapshot must not use up the occasion to open.
-func TestB37_SlowCallsInFlightOpenTheBreaker(t *testing.T) {
-	b, clock := newBreaker(t, slowCalls)
-	for range 4 {
-		permit(t, b)
-	}
-	clock.Advance(time.Second)
-	assert.Equal(t, 4, b.Snapshot().SlowCalls)
-	refused(t, b)
-	assert.Equal(t, retry.StateOpen, b.State())
-}
-
-// A call that hangs for longer than the window is as slow as ever.
-func TestB37_HungCallsAreNotForgotten(t *testing.T) {
-	b, clock := newBreaker(t, slowCalls)
-	for range 2 {
-		permit(t, b)
-	}
-	clock.Advance(time.Minute)
-	report(t, b, 1, nil)
-	assert.Equal(t, 2, b.Snapshot().SlowCalls)
-	report(t, b, 1, context.Canceled)
-	third := permit(t, b)
-	clock.Advance(time.Second)
-	third.Done(context.Canceled)
-	assert.Equal(t, 2, b.Snapshot().SlowCalls, "a cancel says nothing")
-	assert.Equal(t, retry.StateClosed, b.State())
 }
 
 func TestB38_OneClockForAll(t *testing.T) {
@@ -787,93 +528,6 @@ func TestB45_ObserveOnlyInsideDo(t *testing.T) {
 	assert.Equal(t, 5, b.Snapshot().Rejections)
 }
 
-func TestB46_HookMayCallEveryMethod(t *testing.T) {
-	var b *retry.CircuitBreaker
-	var seen []retry.Snapshot
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
-		c.OnStateChange = func(s retry.StateChange) {
-			b.State()
-			seen = append(seen, b.Snapshot())
-			b.OnStateChange(func(retry.StateChange) {})
-			if p, err := b.Allow(); err == nil {
-				p.Done(nil)
-			}
-			switch s.To {
-			case retry.StateHalfOpen:
-				b.Trip(time.Second)
-			case retry.StateClosed:
-				b.ForceOpen()
-			}
-		}
-	})
-	b.OnStateChange(nil)
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	report(t, b, 1, nil)
-	b.Reset()
-	assert.GreaterOrEqual(t, len(seen), 4)
-}
-
-// Rand was called under the lock once: a look at the breaker from there hung.
-func TestB47_RandAndIsFailureMayTouchTheBreaker(t *testing.T) {
-	var b *retry.CircuitBreaker
-	b, _ = newBreaker(t, func(c *retry.BreakerConfig) {
-		c.RecoveryJitter = 0.1
-		c.Rand = func() float64 { b.Snapshot(); return 0 }
-		c.IsFailure = func(error) bool { b.Reset(); b.Snapshot(); return true }
-	})
-	report(t, b, 10, errDown)
-	assert.Equal(t, retry.StateClosed, b.State(), "each was reset first")
-}
-
-func TestB48_HookPanicsAndNothingIsLost(t *testing.T) {
-	var told []retry.State
-	panics := true
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
-		c.OnStateChange = func(retry.StateChange) {
-			if panics {
-				panic("hook")
-			}
-		}
-	})
-	b.OnStateChange(func(s retry.StateChange) { told = append(told, s.To) })
-	report(t, b, 2, errDown)
-	assert.PanicsWithValue(t, "hook", func() { report(t, b, 1, errDown) })
-	assert.Equal(t, retry.StateOpen, b.State())
-	assert.Equal(t, []retry.State{retry.StateOpen}, told, "the others are told all the same")
-	clock.Advance(10 * time.Second)
-	// The call that makes it half-open had its place taken for ProbeTimeout,
-	// when a listener's panic kept it from being made.
-	assert.PanicsWithValue(t, "hook", func() { _, _ = b.Allow() })
-	panics = false
-	permit(t, b).Done(nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-	assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, told)
-}
-
-func TestB49_B50_SlowHookDelaysNobodyAndKeepsTheOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var to []retry.State
-		blocked := make(chan struct{})
-		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Second,
-			OnStateChange: func(s retry.StateChange) {
-				if to = append(to, s.To); len(to) == 1 {
-					<-blocked
-				}
-			}})
-		require.NoError(t, err)
-		go report(t, b, 1, errDown)
-		synctest.Wait()
-		time.Sleep(time.Second)
-		report(t, b, 1, nil) // not blocked
-		assert.Equal(t, retry.StateClosed, b.State())
-		assert.Len(t, to, 1)
-		close(blocked)
-		synctest.Wait()
-		assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, to)
-	})
-}
-
 func TestB51_NilFunctionTakesNoPermit(t *testing.T) {
 	b, _ := newBreaker(t, nil)
 	assert.ErrorIs(t, b.Do(context.Background(), nil), retry.ErrInvalidConfig)
@@ -885,39 +539,6 @@ func TestB51_NilFunctionTakesNoPermit(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	retry.Permit{}.Done(errDown)
 	assert.Zero(t, b.Snapshot().Requests)
-}
-
-func TestB52_ImpossibleSettings(t *testing.T) {
-	nan, inf := math.NaN(), math.Inf(1)
-	for field, c := range map[string]retry.BreakerConfig{
-		"FailureThreshold":   {FailureThreshold: -1},
-		"FailureRate":        {FailureRate: nan},
-		"FailureRate is 1.5": {FailureRate: 1.5},
-		"FailureRate is -":   {FailureRate: -0.1},
-		"SlowCallRate":       {SlowCallRate: inf, SlowCallDuration: 1},
-		"SlowCallRate is 0":  {SlowCallDuration: 1},
-		"SlowCallDuration":   {SlowCallRate: 0.5},
-		"SlowCallDuration i": {SlowCallRate: 0.5, SlowCallDuration: -1},
-		"MinCalls":           {MinCalls: -1},
-		"RecoveryTimeout":    {RecoveryTimeout: -1},
-		"MaxRecoveryTimeout": {RecoveryTimeout: 2, MaxRecoveryTimeout: 1},
-		"MaxRecoveryTimeou":  {MaxRecoveryTimeout: time.Second},
-		"RecoveryJitter":     {RecoveryJitter: nan},
-		"RecoveryJitter is ": {RecoveryJitter: 1.1},
-		"HalfOpenProbes":     {HalfOpenProbes: -1},
-		"HalfOpenProbes is ": {HalfOpenProbes: math.MaxInt},
-		"SuccessThreshold":   {SuccessThreshold: -1},
-		"ProbeTimeout":       {ProbeTimeout: -1},
-	} {
-		b, err := retry.NewCircuitBreaker(c)
-		assert.Nil(t, b)
-		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
-		assert.ErrorContains(t, err, "BreakerConfig."+field)
-	}
-	err := retry.BreakerConfig{MinCalls: -1, ProbeTimeout: -1}.Validate()
-	assert.ErrorContains(t, err, "MinCalls")
-	assert.ErrorContains(t, err, "ProbeTimeout", "all of them at once")
-	assert.NoError(t, retry.BreakerConfig{FailureThreshold: math.MaxInt}.Validate())
 }
 
 func TestB53_RejectionTellsAll(t *testing.T) {
@@ -972,34 +593,6 @@ func TestB55_SnapshotAddsUp(t *testing.T) {
 	}
 }
 
-func TestB56_NeutralIsFoundInsideWrappers(t *testing.T) {
-	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1 })
-	for _, err := range []error{
-		fmt.Errorf("a: %w", fmt.Errorf("b: %w", context.Canceled)),
-		errors.Join(errDown, fmt.Errorf("c: %w", &retry.OpenError{})),
-		fmt.Errorf("d: %w", retry.ErrCircuitOpen),
-	} {
-		report(t, b, 1, err)
-		assert.False(t, retry.IsFailure(err))
-	}
-	assert.Equal(t, retry.StateClosed, b.State())
-	assert.Zero(t, b.Snapshot().Successes)
-}
-
-func TestIsFailure(t *testing.T) {
-	assert.False(t, retry.IsFailure(nil))
-	assert.True(t, retry.IsFailure(errDown))
-	assert.True(t, retry.IsFailure(context.DeadlineExceeded))
-	assert.True(t, retry.IsFailure(&retry.StatusError{StatusCode: 500}))
-	for _, code := range []int{400, 404, 429, 499} {
-		assert.False(t, retry.IsFailure(fmt.Errorf("get: %w", &retry.StatusError{StatusCode: code})))
-	}
-	b, _ := newBreaker(t, nil) // a server that says 404 is at work
-	report(t, b, 2, errDown)
-	report(t, b, 1, &retry.StatusError{StatusCode: http.StatusNotFound})
-	assert.Equal(t, 1, b.Snapshot().Successes)
-}
-
 func TestB57_BreakersLeaveNothingBehind(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 1000 {
@@ -1027,42 +620,6 @@ func hasWaiters(clock *clockwork.FakeClock) bool {
 	return clock.BlockUntilContext(gone, 1) == nil
 }
 
-// State is shared by telling others of a trip: no lock is held over a call, and
-// two breakers that tell each other do not go round in circles.
-func TestB58_SharedThroughHooks(t *testing.T) {
-	a, clock := newBreaker(t, nil)
-	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
-	share := func(from, to *retry.CircuitBreaker) {
-		from.OnStateChange(func(s retry.StateChange) {
-			if s.To == retry.StateOpen && to.State() != retry.StateOpen {
-				to.Trip(from.Snapshot().OpenUntil.Sub(s.At))
-			}
-		})
-	}
-	share(a, b)
-	share(b, a)
-	report(t, a, 3, errDown)
-	assert.Equal(t, 10*time.Second, refused(t, b).RetryAfter)
-	clock.Advance(10 * time.Second)
-	permit(t, a).Done(errDown)
-	assert.Equal(t, retry.StateOpen, b.State())
-}
-
-func TestStateChangeTellsWhatHappened(t *testing.T) {
-	var changes []retry.StateChange
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.Name = "hgnc" })
-	b.OnStateChange(func(s retry.StateChange) { changes = append(changes, s) })
-	start := clock.Now()
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	permit(t, b).Done(nil)
-	assert.Equal(t, []retry.StateChange{
-		{Name: "hgnc", From: retry.StateClosed, To: retry.StateOpen, Err: errDown, At: start},
-		{Name: "hgnc", From: retry.StateOpen, To: retry.StateHalfOpen, At: clock.Now()},
-		{Name: "hgnc", From: retry.StateHalfOpen, To: retry.StateClosed, At: clock.Now()},
-	}, changes)
-}
-
 func TestStateText(t *testing.T) {
 	for state, want := range map[retry.State]string{retry.StateClosed: "closed", retry.StateOpen: "open", retry.StateHalfOpen: "half-open", 7: "State(7)"} {
 		assert.Equal(t, want, state.String())
@@ -1070,17 +627,6 @@ func TestStateText(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, want, string(text))
 	}
-}
-
-func TestZeroBreakerHasTheDefaults(t *testing.T) {
-	var b retry.CircuitBreaker
-	rush(50, func() bool { return b.Do(context.Background(), func(context.Context) error { return nil }) == nil })
-	assert.Equal(t, 50, b.Snapshot().Successes)
-	report(t, &b, 4, errDown)
-	assert.Equal(t, retry.StateClosed, b.State())
-	report(t, &b, 1, errDown)
-	left := refused(t, &b).RetryAfter
-	assert.True(t, left > 59*time.Second && left <= time.Minute)
 }
 
 func TestPermitCountsOnceAmongManyCopies(t *testing.T) {

@@ -2,8 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"time"
@@ -161,36 +159,6 @@ type Config struct {
 	Rand func() float64
 }
 
-// Event is what the hooks of a [Config] are told.
-type Event struct {
-	Name    string
-	Method  string        `json:",omitempty"` // of the request; empty outside of HTTP
-	Attempt int           // attempts so far; 0 if none was made
-	Delay   time.Duration // the wait; 0 in OnDone
-	Elapsed time.Duration // since the call began
-	Why     Why           // what the wait is for; empty in OnDone
-	Err     error         // the last failure; in OnDone what the call returns
-}
-
-// Why says what a call waits for.
-type Why string
-
-// The reasons of waits.
-const (
-	WaitBackoff    Why = "backoff"     // the Config's own wait before a retry
-	WaitRetryAfter Why = "retry-after" // the server's, which was longer
-	WaitPause      Why = "pause"       // the Gate
-	WaitBreaker    Why = "breaker"     // the Breaker, with WaitWhenOpen
-	WaitLimiter    Why = "limiter"     // the Limiter
-)
-
-// Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
-// or return an error if that cannot be before ctx is done. A *rate.Limiter of
-// golang.org/x/time/rate is one.
-type Limiter interface {
-	Wait(context.Context) error
-}
-
 // Validate reports every field that cannot be used, one joined error each,
 // naming the field, its value and what is wanted. All match [ErrInvalidConfig].
 // [Do] and the constructors call it; calling it first is for failing early.
@@ -237,7 +205,8 @@ func (c *Config) validNumbers() bool {
 }
 
 func validMultiplier(m float64) bool { return m == 0 || m >= 1 && m <= math.MaxFloat64 }
-func validStatus(code int) bool      { return code >= 100 && code <= 999 }
+
+func validStatus(code int) bool { return code >= 100 && code <= 999 }
 
 // Delay returns the wait before the given retry, 1 for the first: what a call
 // waits if no server asks for more. It is for looking at a schedule, and draws
@@ -319,46 +288,3 @@ func (c *Config) maxRetryAfter() time.Duration {
 }
 
 func (c *Config) now() time.Time { return now(c.Clock) }
-
-// problems collects what is wrong with a configuration.
-type problems []problem
-
-type problem struct {
-	field string
-	value any
-	want  string
-	other string // a field that the wanted value hangs on
-	limit any    // and its value
-}
-
-func (p *problems) require(ok bool, field string, value any, want string) {
-	p.requireOther(ok, field, value, want, "", nil)
-}
-
-// requireOther is for a field that contradicts another one.
-func (p *problems) requireOther(ok bool, field string, value any, want, other string, limit any) {
-	if !ok {
-		*p = append(*p, problem{field, value, want, other, limit})
-	}
-}
-
-func (p *problems) notNegative(field string, d time.Duration) {
-	p.require(d >= 0, field, d, "0 or more")
-}
-
-// join makes one error of them, with the fields named as name does.
-func (p problems) join(name func(field string) string) error {
-	errs := make([]error, len(p))
-	for i, e := range p {
-		if e.other != "" {
-			e.want = fmt.Sprintf("%s %s, %v", e.want, name(e.other), e.limit)
-		}
-		errs[i] = fmt.Errorf("%w: %s is %v, want %s", ErrInvalidConfig, name(e.field), e.value, e.want)
-	}
-	return errors.Join(errs...)
-}
-
-// of names the fields of a struct.
-func of(kind string) func(string) string {
-	return func(field string) string { return kind + "." + field }
-}

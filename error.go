@@ -161,8 +161,3 @@ func roughly(d time.Duration) time.Duration {
 	}
 	return d
 }
-
-// invalid reports a wrong argument.
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrInvalidConfig, fmt.Errorf(format, args...))
-}

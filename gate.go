@@ -65,6 +65,7 @@ func (g *Gate) pause(d time.Duration, cause error) (until time.Time, longer bool
 	}
 	if cause != nil {
 		d = min(d, maxPause)
+		cause = kept(cause) // others are shown it
 	}
 	g.mu.Lock()
 	q := g.line()

@@ -1,261 +1,156 @@
 package retry_test
 
 import (
-	"context"
+	"math"
 	"net/http"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
 )
 
-// The headers themselves are TestParseRetryAfter's; here it is what a client makes
-// of them.
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
-	in := func(d time.Duration, layout string) string { return noon.Add(d).UTC().Format(layout) }
-	const own = time.Millisecond
-	date := in(0, http.TimeFormat)
+func headers(pairs ...string) http.Header {
+	h := http.Header{}
+	for i := 0; i < len(pairs); i += 2 {
+		h.Add(pairs[i], pairs[i+1])
+	}
+	return h
+}
+
+func TestParseRetryAfter(t *testing.T) {
+	const none = time.Duration(-1)
+	in90s := noon.Add(90 * time.Second)
 	for _, test := range []struct {
-		name    string
-		headers []string
-		want    time.Duration
+		name string
+		h    http.Header
+		want time.Duration
 	}{
-		{"071 seconds", []string{"Retry-After", "1"}, time.Second},
-		{"072 decimals", []string{"Retry-After", "2.5"}, 2500 * time.Millisecond},
-		{"073 date", []string{"Retry-After", in(90*time.Second, http.TimeFormat)}, 90 * time.Second},
-		{"073 zone unknown", []string{"Retry-After", "Mon, 23 Nov 2026 12:01:30 PST"}, own},
-		{"074 RFC 850", []string{"Retry-After", in(90*time.Second, "Monday, 02-Jan-06 15:04:05 GMT")}, 90 * time.Second},
-		{"074 asctime", []string{"Retry-After", in(90*time.Second, time.ANSIC)}, 90 * time.Second},
-		{"075 skewed", []string{"Retry-After", in(time.Hour+time.Minute, http.TimeFormat), "Date", in(time.Hour, http.TimeFormat)}, time.Minute},
-		{"076 past", []string{"Retry-After", in(-time.Hour, http.TimeFormat)}, own},
-		{"076 zero", []string{"Retry-After", "0"}, own},
-		{"076 negative", []string{"Retry-After", "-5"}, own},
-		{"076 garbage", []string{"Retry-After", "abc"}, own},
-		{"076 duration", []string{"Retry-After", "1m0s"}, own},
-		{"076 NaN", []string{"Retry-After", "NaN"}, own},
-		{"085 blank and value", []string{"Retry-After", "", "Retry-After", "5"}, 5 * time.Second},
-		{"085 two", []string{"Retry-After", "5", "Retry-After", "7"}, 7 * time.Second},
-		{"086 milliseconds", []string{"Retry-After-Ms", "1500", "Retry-After", "2"}, 1500 * time.Millisecond},
-		{"088 reset", []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795435260"}, 61 * time.Second},
-		{"088 quota left", []string{"X-RateLimit-Remaining", "1", "X-RateLimit-Reset", "1795435260"}, own},
-		{"089 delta", []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "40"}, 40 * time.Second},
-		{"089 units", []string{"X-RateLimit-Reset-Tokens", "6m0s", "X-RateLimit-Remaining-Tokens", "0"}, 6 * time.Minute},
-		{"090 IETF", []string{"RateLimit", `"a";r=0;t=50, "b";r=9;t=900`}, 50 * time.Second},
-		{"090 IETF and Retry-After", []string{"RateLimit", `"a";r=0;t=50`, "Retry-After", "3"}, 3 * time.Second},
+		{"nothing", headers(), none},
+		{"seconds", headers("Retry-After", "120"), 2 * time.Minute},
+		{"zero", headers("Retry-After", "0"), 0},
+		{"decimals", headers("Retry-After", "2.5"), 2500 * time.Millisecond},
+		{"trailing zero", headers("Retry-After", "40.0"), 40 * time.Second},
+		{"many decimals, rounded up", headers("Retry-After", "0.0000000001"), 1},
+		{"exact decimals", headers("Retry-After", "1.0232"), 1023200 * time.Microsecond},
+		{"white space", headers("Retry-After", " 7 "), 7 * time.Second},
+		{"blank line, then a value", headers("Retry-After", "", "Retry-After", "5"), 5 * time.Second},
+		{"the longest of two", headers("Retry-After", "5", "Retry-After", "7"), 7 * time.Second},
+		{"IMF-fixdate", headers("Retry-After", in90s.Format(http.TimeFormat)), 90 * time.Second},
+		{"RFC 850", headers("Retry-After", in90s.Format("Monday, 02-Jan-06 15:04:05 GMT")), 90 * time.Second},
+		{"asctime", headers("Retry-After", in90s.Format(time.ANSIC)), 90 * time.Second},
+		{"one-digit day", headers("Retry-After", "Tue, 1 Dec 2026 12:00:00 GMT"), 8 * 24 * time.Hour},
+		{"UTC", headers("Retry-After", "Mon, 23 Nov 2026 12:01:00 UTC"), time.Minute},
+		{"numeric zone", headers("Retry-After", "Mon, 23 Nov 2026 12:01:00 +0000"), time.Minute},
+		{"a zone that Go does not know", headers("Retry-After", "Mon, 23 Nov 2026 12:01:00 PST"), none},
+		{"the same in RFC 850", headers("Retry-After", "Monday, 23-Nov-26 12:01:00 PST"), none},
+		{"two-digit year of the last century", headers("Retry-After", "Sunday, 06-Nov-77 08:49:37 GMT"), 0},
+		{"past date", headers("Retry-After", noon.Add(-time.Hour).Format(http.TimeFormat)), 0},
+		{"skewed clock, told by Date", headers("Retry-After", noon.Add(time.Hour+time.Minute).Format(http.TimeFormat), "Date", noon.Add(time.Hour).Format(http.TimeFormat)), time.Minute},
+		{"negative", headers("Retry-After", "-5"), none},
+		{"signed", headers("Retry-After", "+5"), none},
+		{"word", headers("Retry-After", "abc"), none},
+		{"Go duration", headers("Retry-After", "1m0s"), none},
+		{"exponent", headers("Retry-After", "1e3"), none},
+		{"NaN", headers("Retry-After", "NaN"), none},
+		{"Inf", headers("Retry-After", "Inf"), none},
+		{"point", headers("Retry-After", "."), none},
+		{"hex", headers("Retry-After", "0x10"), none},
+		{"too large for a Duration", headers("Retry-After", "99999999999"), math.MaxInt64},
+		{"just too large", headers("Retry-After", "9223372037"), math.MaxInt64},
+		{"25 digits", headers("Retry-After", "1234567890123456789012345"), math.MaxInt64},
+		{"Unix time by mistake", headers("Retry-After", "1795435260"), 60 * time.Second},
+		{"milliseconds win, being more precise", headers("Retry-After", "2", "Retry-After-Ms", "1500"), 1500 * time.Millisecond},
+		{"Azure's milliseconds", headers("X-Ms-Retry-After-Ms", "250"), 250 * time.Millisecond},
+		{"not canonical", http.Header{"retry-after": {"5"}}, 5 * time.Second},
+
+		{"reset as a Unix time", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795435260"), 61 * time.Second},
+		{"reset as a Unix time, no remaining", headers("X-RateLimit-Reset", "1795435260"), 61 * time.Second},
+		{"reset in milliseconds", headers("X-RateLimit-Reset", "1795435260000"), 60 * time.Second},
+		{"reset in the past", headers("X-RateLimit-Reset", "1495435260"), 0},
+		{"reset as a delta", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "40"), 40 * time.Second},
+		{"reset as a fraction", headers("X-RateLimit-Reset", "0.37"), 370 * time.Millisecond},
+		{"reset with units", headers("X-RateLimit-Reset-Requests", "6m0s"), 6 * time.Minute},
+		{"quota left", headers("X-RateLimit-Remaining", "3", "X-RateLimit-Reset", "40"), none},
+		{"other spellings", headers("X-Rate-Limit-Remaining", "0", "X-Rate-Limit-Reset", "4"), 4 * time.Second},
+		{"without X", headers("RateLimit-Remaining", "0", "RateLimit-Reset", "4"), 4 * time.Second},
+		{"buckets: those that are empty", headers(
+			"X-RateLimit-Remaining-Requests", "0", "X-RateLimit-Reset-Requests", "12ms",
+			"X-RateLimit-Remaining-Tokens", "0", "X-RateLimit-Reset-Tokens", "1s",
+			"X-RateLimit-Remaining-Images", "9", "X-RateLimit-Reset-Images", "1h"), time.Second},
+		{"reset that is garbage", headers("X-RateLimit-Reset", "soon"), none},
+		{"negative reset", headers("X-RateLimit-Reset", "-1s"), none},
+		{"Retry-After wins over a reset", headers("Retry-After", "3", "X-RateLimit-Reset", "40"), 3 * time.Second},
+		{"only a limit", headers("X-RateLimit-Limit", "3"), none},
+
+		{"IETF field", headers("RateLimit", `"a";r=0;t=50, "b";r=9;t=900`), 50 * time.Second},
+		{"IETF field, two empty", headers("RateLimit", `"a";r=0;t=50, "b";r=0;t=900`), 15 * time.Minute},
+		{"IETF field, nothing empty", headers("RateLimit", `"a";r=1;t=50`), none},
+		{"IETF field, malformed", headers("RateLimit", `"a";r=0;t=50, b;r=0;t=900`), none},
+		{"IETF field, malformed number", headers("RateLimit", `"a";r=0;t=-50`), none},
+		{"IETF field, no remaining", headers("RateLimit", `"a";t=50`), none},
+		{"IETF field, from a cache", headers("RateLimit", `"a";r=0;t=50`, "Age", "10"), none},
+		{"AWS's milliseconds", headers("X-Amz-Retry-After", "1500"), 1500 * time.Millisecond},
+		{"AWS's milliseconds win as well", headers("X-Amz-Retry-After", "1500", "Retry-After", "2"), 1500 * time.Millisecond},
+		{"blanks around milliseconds", headers("Retry-After-Ms", " 1500 "), 1500 * time.Millisecond},
+
+		{"reset after", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset-After", "64.5"), 64500 * time.Millisecond},
+		{"reset after, quota left", headers("X-RateLimit-Remaining", "4", "X-RateLimit-Reset-After", "3600"), none},
+		{"reset after, of a bucket", headers("X-RateLimit-Remaining-Tokens", "0", "X-RateLimit-Reset-After-Tokens", "9", "X-RateLimit-Remaining", "1", "X-RateLimit-Reset-After", "99"), 9 * time.Second},
+		{"reset after, behind the bucket", headers("X-RateLimit-Remaining-Tokens", "4", "X-RateLimit-Reset-Tokens-After", "9"), none},
+		{"reset after, of another family", headers("RateLimit-Remaining", "4", "X-Rate-Limit-Reset-After", "9"), 9 * time.Second},
+		{"reset after is more precise than reset", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795435260", "X-RateLimit-Reset-After", "59.5"), 59500 * time.Millisecond},
+		{"reset after that is garbage", headers("X-RateLimit-Reset", "7", "X-RateLimit-Reset-After", "soon"), 7 * time.Second},
+		{"overdrawn", headers("X-RateLimit-Remaining", "-1", "X-RateLimit-Reset", "7"), 7 * time.Second},
+		{"remaining that is garbage", headers("X-RateLimit-Remaining", "few", "X-RateLimit-Reset", "7"), none},
+		{"remaining alone", headers("X-RateLimit-Remaining", "0"), none},
+		{"reset as a date", headers("RateLimit-Remaining", "0", "RateLimit-Reset", in90s.Format(http.TimeFormat)), 90 * time.Second},
+		{"reset as a date, quota left", headers("RateLimit-Remaining", "1", "RateLimit-Reset", in90s.Format(http.TimeFormat)), none},
+		{"reset as a date, past", headers("RateLimit-Reset", noon.Add(-time.Hour).Format(http.TimeFormat)), 0},
+		{"reset as a date, skewed clock", headers("RateLimit-Reset", noon.Add(time.Hour+time.Minute).Format(http.TimeFormat), "Date", noon.Add(time.Hour).Format(http.TimeFormat)), time.Minute},
+		{"reset as a date of RFC 3339", headers("X-RateLimit-Reset-Requests", in90s.Format(time.RFC3339)), 90 * time.Second},
+
+		{"Age counts against seconds", headers("Retry-After", "120", "Age", "30"), 90 * time.Second},
+		{"Age counts against milliseconds", headers("Retry-After-Ms", "120000", "Age", "30"), 90 * time.Second},
+		{"Age counts against a date", headers("Retry-After", in90s.Format(http.TimeFormat), "Date", noon.Format(http.TimeFormat), "Age", "30"), time.Minute},
+		{"Age does not count twice", headers("Retry-After", in90s.Format(http.TimeFormat), "Age", "30"), 90 * time.Second},
+		{"Age counts against a reset", headers("X-RateLimit-Reset", "120", "Age", "30"), 90 * time.Second},
+		{"older than its wait", headers("Retry-After", "120", "Age", "500"), 0},
+		{"Age that is garbage", headers("Retry-After", "120", "Age", "old"), 2 * time.Minute},
+		{"Age that is negative", headers("Retry-After", "120", "Age", "-5"), 2 * time.Minute},
+		{"Age without bounds", headers("Retry-After", in90s.Format(http.TimeFormat), "Date", noon.Format(http.TimeFormat), "Age", "9999999999999999999"), 0},
+		{"Retry-After wins over the IETF field", headers("RateLimit", `"a";r=0;t=50`, "Retry-After", "3"), 3 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			headers := test.headers
-			if !strings.Contains(strings.Join(headers, " "), "Date") {
-				headers = append(headers, "Date", date)
+			got, ok := retry.ParseRetryAfter(test.h, noon)
+			assert.Equal(t, test.want != none, ok)
+			assert.Equal(t, max(0, test.want), got)
+		})
+	}
+}
+
+// Whatever a server sends: no panic, no negative wait, no wait without a word of
+// it.
+func FuzzParseRetryAfter(f *testing.F) {
+	for _, seed := range []string{"", "0", "2.5", "-5", "9223372037", "1e999", "NaN", "Mon, 23 Nov 2026 12:01:30 GMT",
+		"Monday, 23-Nov-26 12:01:30 GMT", "Mon Nov 23 12:01:30 2026", "1795435260", "1795435260000", "6m0s", `"a";r=0;t=50`} {
+		f.Add(seed, "0", "")
+		f.Add("", "0", seed)
+	}
+	f.Fuzz(func(t *testing.T, value, remaining, reset string) {
+		for _, h := range []http.Header{
+			headers("Retry-After", value), headers("Retry-After-Ms", value), headers("RateLimit", value),
+			headers("X-RateLimit-Remaining", remaining, "X-RateLimit-Reset", reset, "Date", value),
+			headers("X-RateLimit-Remaining", remaining, "X-RateLimit-Reset-After", reset, "Age", value),
+			headers("X-Amz-Retry-After", reset, "Retry-After", value, "Age", remaining, "Date", reset),
+		} {
+			d, ok := retry.ParseRetryAfter(h, noon)
+			if d < 0 || !ok && d != 0 {
+				t.Errorf("%v: %v, %v", h, d, ok)
 			}
-			server := newStand(t, status(429, headers...), status(200))
-			cfg, tr := track(soon)
-			cfg.Clock = driven(t)
-			cfg.MaxRetryAfter = 10 * time.Minute
-			resp, err := outcomeTransport(t, cfg).Get(server.URL)
-			got, _ := read(t, resp, err)
-			assert.Equal(t, 200, got)
-			assert.Equal(t, []time.Duration{test.want}, tr.delays)
-		})
-	}
-}
-
-// Too long a wait ends the call at once, however long; there is neither a clamp
-// nor an overflow.
-func TestHTTP_077_078_TooLongAWait(t *testing.T) {
-	for _, value := range []string{"3600", "99999999999", "9223372037", "1234567890123456789012345"} {
-		t.Run(value, func(t *testing.T) {
-			server := newStand(t, status(429, "Retry-After", value), status(200))
-			cfg, tr := track(soon)
-			cfg.MaxRetryAfter = time.Minute
-			resp, err := outcomeTransport(t, cfg, retry.NoSharedPause()).Get(server.URL)
-			got, body := read(t, resp, err)
-			assert.Equal(t, 429, got)
-			assert.Equal(t, "429", body)
-			assert.Equal(t, value, resp.Header.Get("Retry-After"))
-			assert.ErrorIs(t, tr.last().Err, retry.ErrRetryAfterTooLong)
-
-			server = newStand(t, status(429, "Retry-After", value))
-			_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-			var found *retry.StatusError
-			require.ErrorAs(t, err, &found)
-			assert.GreaterOrEqual(t, found.RetryAfter, time.Hour)
-			assert.Equal(t, 1, server.hits())
-		})
-	}
-}
-
-func TestHTTP_079_WaitBeyondTheDeadline(t *testing.T) {
-	for name, answer := range map[string]http.HandlerFunc{"hint": status(429, "Retry-After", "60"), "backoff": status(503)} {
-		t.Run(name, func(t *testing.T) {
-			server := newStand(t, answer)
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
-			cfg := retry.Config{InitialDelay: 8 * time.Second}
-			begin := time.Now()
-			_, err := outcomeClient(t, nil, cfg).Get(ctx, server.URL)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-			assert.ErrorIs(t, err, retry.ErrDeadline)
-			var found *retry.StatusError
-			assert.ErrorAs(t, err, &found)
-
-			other := newStand(t, answer)
-			resp, err := outcomeTransport(t, cfg).Do(newRequest(t, "GET", other.URL, nil).WithContext(ctx))
-			got, _ := read(t, resp, err)
-			assert.GreaterOrEqual(t, got, 429)
-			assert.Less(t, time.Since(begin), 4*time.Second)
-			assert.Equal(t, 1, server.hits())
-			assert.Equal(t, 1, other.hits())
-		})
-	}
-}
-
-func TestHTTP_080_JitterOnlyLengthens(t *testing.T) {
-	server := newStand(t, status(429, "Retry-After", "10"))
-	seen := map[time.Duration]bool{}
-	cfg, tr := track(retry.Config{MaxRetries: 30, InitialDelay: time.Millisecond, MaxDelay: time.Millisecond})
-	cfg.Clock = driven(t)
-	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-	assert.Error(t, err)
-	for _, delay := range tr.delays {
-		seen[delay] = true
-		assert.GreaterOrEqual(t, delay, 10*time.Second)
-		assert.LessOrEqual(t, delay, 13*time.Second)
-	}
-	assert.Greater(t, len(seen), 20, "spread")
-}
-
-func TestHTTP_081_TheLongerOfTheTwo(t *testing.T) {
-	server := newStand(t, status(429, "Retry-After", "1"))
-	cfg, tr := track(retry.Config{MaxRetries: 4, Jitter: retry.NoJitter})
-	cfg.Clock = driven(t)
-	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-	assert.Error(t, err)
-	assert.Equal(t, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}, tr.delays)
-}
-
-func TestHTTP_082_EveryRetriedStatus(t *testing.T) {
-	for _, code := range []int{503, 500, 502, 504, 408, 425, 429, 403, 413, 409} {
-		server := newStand(t, status(code, "Retry-After", "30"), status(200))
-		cfg, tr := track(soon)
-		cfg.Clock = driven(t)
-		if code == 413 || code == 409 { // retried where they are listed
-			cfg.RetryStatusCodes = []int{413, 409}
 		}
-		resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-		read(t, resp, err)
-		assert.Equal(t, []time.Duration{30 * time.Second}, tr.delays, "%d", code)
-	}
-}
-
-// A redirect may ask for a wait as well; the same limits hold for it.
-func TestHTTP_083_RedirectWithAWait(t *testing.T) {
-	for _, code := range []int{301, 302, 307, 308} {
-		clock := clockwork.NewFakeClockAt(noon)
-		server := newStand(t, status(code, "Location", "/there", "Retry-After", "2"), status(200))
-		client := outcomeClient(t, nil, retry.Config{Clock: clock})
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			resp, err := client.Get(t.Context(), server.URL)
-			read(t, resp, err)
-		}()
-		require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
-		assert.Equal(t, 1, server.hits())
-		clock.Advance(2 * time.Second)
-		<-done
-		assert.Equal(t, 2, server.hits())
-	}
-	server := newStand(t, status(302, "Location", "/there", "Retry-After", "3600"))
-	_, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL)
-	assert.ErrorIs(t, err, retry.ErrRetryAfterTooLong)
-	assert.Equal(t, 1, server.hits())
-
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	server = newStand(t, status(302, "Location", "/there", "Retry-After", "60"))
-	_, err = outcomeClient(t, nil, soon).Get(ctx, server.URL)
-	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.NoError(t, ctx.Err(), "at once")
-}
-
-// There is no wait behind the last attempt, and a cancel leaves no timer.
-func TestHTTP_087_117_NoWaitInVain(t *testing.T) {
-	server := newStand(t, status(429, "Retry-After", "30"))
-	clock := clockwork.NewFakeClockAt(noon)
-	cfg := soon
-	cfg.Clock, cfg.MaxRetries = clock, retry.NoRetries
-	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL) // would hang if it waited
-	assert.ErrorIs(t, err, retry.ErrMaxRetries)
-
-	errStop := context.Canceled
-	for name, legacy := range map[string]bool{"context": false, "Cancel channel": true} {
-		t.Run(name, func(t *testing.T) {
-			server := newStand(t, status(503))
-			clock := clockwork.NewFakeClockAt(noon)
-			client := outcomeClient(t, nil, retry.Config{Clock: clock})
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			req := newRequest(t, "GET", server.URL, nil)
-			if legacy {
-				ch := make(chan struct{})
-				//lint:ignore SA1019 callers may still use it
-				req.Cancel = ch
-				cancel = func() { close(ch) }
-			} else {
-				req = req.WithContext(ctx)
-			}
-			failed := make(chan error)
-			go func() {
-				_, err := client.Do(req)
-				failed <- err
-			}()
-			require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
-			cancel()
-			err := <-failed
-			assert.ErrorIs(t, err, errStop)
-			var found *retry.StatusError
-			assert.ErrorAs(t, err, &found, "the last failure is still there")
-			assert.Equal(t, 1, server.hits())
-			runtime.Gosched()
-			none, end := context.WithTimeout(t.Context(), time.Millisecond)
-			defer end()
-			assert.Error(t, clock.BlockUntilContext(none, 1), "a timer is left")
-		})
-	}
-}
-
-// A service that throttles without a word of how long (NCBI): with the default
-// backoff of a second all get their turn.
-func TestHTTP_091_NoHint(t *testing.T) {
-	server := newStand(t, status(429), status(429), status(429), status(200))
-	cfg, tr := track(retry.Config{})
-	cfg.Clock = driven(t)
-	resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-	read(t, resp, err)
-	require.Len(t, tr.delays, 3)
-	assert.GreaterOrEqual(t, tr.delays[0], 800*time.Millisecond)
-}
-
-// A success with an empty quota is a success, and no pause; but the next call is
-// certain to be refused before the quota is restored, and waits for that.
-func TestHTTP_092_SuccessWithAnEmptyQuota(t *testing.T) {
-	server := newStand(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1"))
-	gate := retry.NewGate(nil)
-	cfg := soon
-	cfg.Gate = gate
-	client := outcomeClient(t, nil, cfg)
-	for range 2 {
-		resp, err := client.Get(t.Context(), server.URL)
-		read(t, resp, err)
-	}
-	_, paused := gate.PausedUntil()
-	assert.False(t, paused)
+	})
 }

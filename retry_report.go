@@ -148,3 +148,26 @@ func (c *call) elapsed(cfg *Config) time.Duration {
 // errAbandoned is the result of a call that did not return: it panicked, or
 // left through runtime.Goexit.
 var errAbandoned = errors.New("call did not return")
+
+// Event is what the hooks of a [Config] are told.
+type Event struct {
+	Name    string
+	Method  string        `json:",omitempty"` // of the request; empty outside of HTTP
+	Attempt int           // attempts so far; 0 if none was made
+	Delay   time.Duration // the wait; 0 in OnDone
+	Elapsed time.Duration // since the call began
+	Why     Why           // what the wait is for; empty in OnDone
+	Err     error         // the last failure; in OnDone what the call returns
+}
+
+// Why says what a call waits for.
+type Why string
+
+// The reasons of waits.
+const (
+	WaitBackoff    Why = "backoff"     // the Config's own wait before a retry
+	WaitRetryAfter Why = "retry-after" // the server's, which was longer
+	WaitPause      Why = "pause"       // the Gate
+	WaitBreaker    Why = "breaker"     // the Breaker, with WaitWhenOpen
+	WaitLimiter    Why = "limiter"     // the Limiter
+)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,4 +229,76 @@ func TestTypedNilsDoNoHarm(t *testing.T) {
 			retry.Retryable(err)
 		})
 	}
+}
+
+func TestR46_HooksTellWhatFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events, ends []retry.Event
+		cfg := exact
+		cfg.Name, cfg.MaxRetries = "x", 2
+		cfg.OnRetry = func(_ context.Context, e retry.Event) { events = append(events, e) }
+		cfg.OnDone = func(_ context.Context, e retry.Event) { ends = append(ends, e) }
+		fn, _ := script(errDown)
+		err := retry.Run(t.Context(), cfg, fn)
+		assert.Equal(t, []retry.Event{
+			{Name: "x", Attempt: 1, Delay: time.Second, Why: retry.WaitBackoff, Err: errDown},
+			{Name: "x", Attempt: 2, Delay: 2 * time.Second, Elapsed: time.Second, Why: retry.WaitBackoff, Err: errDown},
+		}, events)
+		assert.Equal(t, []retry.Event{{Name: "x", Attempt: 3, Elapsed: 3 * time.Second, Err: err}}, ends)
+
+		ends = nil
+		require.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error { return nil }))
+		assert.Equal(t, []retry.Event{{Name: "x", Attempt: 1}}, ends)
+	})
+}
+
+func TestR48_HookCancelsOrPanics(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: budget(t, 0, 1)}
+	cfg.OnRetry = func(context.Context, retry.Event) { cancel() }
+	fn, calls := script(errDown)
+	gaveUp(t, retry.Run(ctx, cfg, fn), context.Canceled)
+	assert.Equal(t, 1, *calls)
+
+	cfg.OnRetry = func(context.Context, retry.Event) { panic("hook") }
+	assert.PanicsWithValue(t, "hook", func() { _ = retry.Run(t.Context(), cfg, fn) })
+	cfg.OnRetry = nil // both gave their retry back
+	fn, calls = script(errDown)
+	gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrBudgetExhausted)
+	assert.Equal(t, 2, *calls)
+}
+
+func TestLoggerTellsOfRetriesAndTheEnd(t *testing.T) {
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "b", FailureThreshold: 2})
+		require.NoError(t, err)
+		cfg := exact
+		cfg.Name, cfg.Logger, cfg.Breaker, cfg.Gate = "hgnc", log, b, retry.NewGate(nil)
+		fn, _ := script(errDown, &retry.StatusError{StatusCode: 503, RetryAfter: 4 * time.Second})
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrCircuitOpen)
+	})
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	require.Len(t, lines, 4)
+	assert.Equal(t, `level=WARN msg=retrying attempt=1 name=hgnc delay=1s why=backoff error=down`, lines[0])
+	assert.Equal(t, `level=WARN msg="circuit breaker changed state" name=b from=closed to=open error="503 Service Unavailable"`, lines[1])
+	assert.Contains(t, lines[2], `level=INFO msg=pausing attempt=2 name=hgnc delay=4s`)
+	assert.Equal(t, `level=ERROR msg="giving up" attempt=2 name=hgnc reason="circuit breaker open" elapsed=1s error="503 Service Unavailable"`, lines[3])
+}
+
+func TestLoggerTellsOfARetryAfter(t *testing.T) {
+	var out strings.Builder
+	synctest.Test(t, func(t *testing.T) {
+		cfg := exact
+		cfg.Logger = slog.New(slog.NewTextHandler(&out, nil))
+		fn, _ := script(retry.RetryAfter(errDown, 4*time.Second), nil)
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+	})
+	assert.Contains(t, out.String(), "delay=4s why=retry-after")
 }

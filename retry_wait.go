@@ -306,3 +306,10 @@ func (c *call) inTime(ctx context.Context, cfg *Config, wait time.Duration) halt
 	}
 	return halt{}
 }
+
+// Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
+// or return an error if that cannot be before ctx is done. A *rate.Limiter of
+// golang.org/x/time/rate is one.
+type Limiter interface {
+	Wait(context.Context) error
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -377,5 +378,355 @@ func TestOnWaitTellsEveryWait(t *testing.T) {
 			gaveUp(t, retry.Run(ctx, cfg, fn), context.Canceled)
 			assert.Zero(t, time.Since(start))
 		}
+	})
+}
+
+func TestR36_BudgetIsAskedBeforeTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := exact
+		cfg.Budget = budget(t, 0, 1)
+		fn, calls := script(errDown)
+		start := time.Now()
+		e := gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrBudgetExhausted)
+		assert.ErrorIs(t, e, errDown)
+		assert.Equal(t, 2, *calls)
+		assert.Equal(t, time.Second, time.Since(start), "no wait after the one that was paid for")
+	})
+}
+
+func TestR42_BreakerOpensInTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 2})
+		require.NoError(t, err)
+		cfg := exact
+		cfg.Breaker = b
+		fn, calls := script(errDown)
+		start := time.Now()
+		e := gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrCircuitOpen)
+		var open *retry.OpenError
+		require.ErrorAs(t, e, &open)
+		assert.Equal(t, time.Minute, open.RetryAfter)
+		assert.Equal(t, errDown, e.Err)
+		assert.Equal(t, 2, *calls)
+		assert.Equal(t, 2, e.Attempts)
+		assert.Equal(t, time.Second, time.Since(start), "and no wait for a rejection that is certain")
+		assert.Contains(t, e.Error(), "circuit breaker open for another 1m0s")
+
+		e = gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrCircuitOpen)
+		assert.Zero(t, e.Attempts)
+		assert.NoError(t, e.Err)
+		assert.NotErrorIs(t, e, errDown, "it was another call's")
+		assert.Contains(t, e.Error(), "last failure: down")
+	})
+}
+
+// A breaker that opens during the wait ends the call without another attempt,
+// and without its retry being charged to the budget.
+func TestR42_BreakerOpensDuringTheWait(t *testing.T) {
+	b, _ := newBreaker(t, nil)
+	cfg := retry.Config{Breaker: b, Budget: budget(t, 0, 1), Backoff: retry.ConstantBackoff(0)}
+	cfg.OnRetry = func(context.Context, retry.Event) { b.Trip(time.Hour) }
+	fn, calls := script(errDown)
+	for range 2 {
+		b.Reset()
+		*calls = 0
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrCircuitOpen)
+		assert.Equal(t, 1, *calls)
+	}
+}
+
+func TestR43_WaitWhenOpenSleepsExactlyUntilHalfOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: 10 * time.Second})
+		require.NoError(t, err)
+		cfg := exact
+		cfg.Breaker, cfg.WaitWhenOpen, cfg.Budget, cfg.MaxRetries = b, true, budget(t, 0, 1), 1
+		fn, calls := script(errDown, nil)
+		start := time.Now()
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, 2, *calls)
+		assert.Equal(t, 10*time.Second, time.Since(start), "the wait of 1s is part of it, and one retry was enough")
+
+		b.Trip(5 * time.Second)
+		start = time.Now()
+		fn, _ = script(nil)
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, 5*time.Second, time.Since(start), "a first attempt waits as well")
+	})
+}
+
+// The time that the breaker stays open counts before the wait begins: it used
+// to sleep for the backoff first, and find out then.
+func TestR43_WaitWhenOpenGivesUpAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit  func(context.Context, *retry.Config) (context.Context, context.CancelFunc)
+		reason error
+	}{
+		"deadline": {func(ctx context.Context, _ *retry.Config) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 10*time.Second)
+		}, retry.ErrDeadline},
+		"elapsed": {func(ctx context.Context, cfg *retry.Config) (context.Context, context.CancelFunc) {
+			cfg.MaxElapsed = 10 * time.Second
+			return context.WithCancel(ctx)
+		}, retry.ErrMaxElapsed},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: 10 * time.Second})
+			require.NoError(t, err)
+			cfg := exact
+			cfg.Breaker, cfg.WaitWhenOpen = b, true
+			ctx, cancel := c.limit(t.Context(), &cfg)
+			defer cancel()
+			fn, calls := script(errDown)
+			start := time.Now()
+			for want := range 2 { // after a failure, and before a first attempt
+				e := gaveUp(t, retry.Run(ctx, cfg, fn), c.reason)
+				assert.ErrorIs(t, e, retry.ErrCircuitOpen)
+				assert.Equal(t, want == 0, errors.Is(e, errDown), "what another call met is shown only")
+				assert.Equal(t, 1-want, e.Attempts)
+				assert.Contains(t, e.Error(), "circuit breaker open for another 10s")
+			}
+			assert.Equal(t, 1, *calls)
+			assert.Zero(t, time.Since(start))
+		})
+	}
+}
+
+func TestR43_WaitersOfAForcedBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(retry.CircuitBreaker)
+		b.ForceOpen()
+		cfg := retry.Config{Breaker: b, WaitWhenOpen: true}
+		fn, _ := script(nil)
+		start := time.Now()
+		time.AfterFunc(time.Hour, b.Reset)
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, time.Hour, time.Since(start))
+
+		b.ForceOpen()
+		cfg.MaxElapsed = time.Minute
+		start = time.Now()
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Equal(t, time.Minute, time.Since(start), "nobody could know better")
+
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		gaveUp(t, retry.Run(ctx, cfg, fn), context.Canceled)
+
+		fn, calls := script(errDown) // forced in the middle: the backoff is waited, then Reset is
+		b.Reset()
+		cfg.MaxElapsed = 0
+		cfg.OnRetry = func(context.Context, retry.Event) { b.ForceOpen() }
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := retry.Run(ctx, cfg, fn)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorIs(t, err, errDown)
+		assert.Equal(t, 1, *calls)
+	})
+}
+
+// A pause of the gate that is longer than the time left ends the call before
+// the wait: the attempt after it could never be made.
+func TestNoWaitForAGateThatStaysClosedTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		cfg := exact
+		cfg.Gate = retry.NewGate(nil)
+		start := time.Now()
+		e := gaveUp(t, retry.Run(ctx, cfg, func(context.Context) error {
+			cfg.Gate.Pause(time.Minute) // somebody else was told so
+			return errDown
+		}), retry.ErrDeadline)
+		assert.Equal(t, 1, e.Attempts)
+		assert.Zero(t, time.Since(start))
+	})
+}
+
+// Two probes wait for the one place, in wait mode: nobody loses, and all go on
+// one by one when the breaker has closed.
+func TestR43_WaitersOfAHalfOpenBreakerFollowOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(retry.CircuitBreaker)
+		b.Trip(time.Second)
+		var mu sync.Mutex
+		var begun []time.Duration
+		start := time.Now()
+		for range 5 {
+			go func() {
+				assert.NoError(t, retry.Run(t.Context(), retry.Config{Breaker: b, WaitWhenOpen: true}, func(context.Context) error {
+					mu.Lock()
+					begun = append(begun, time.Since(start))
+					mu.Unlock()
+					time.Sleep(time.Second)
+					return nil
+				}))
+			}()
+		}
+		time.Sleep(time.Minute)
+		mu.Lock() // only the race detector needs it
+		defer mu.Unlock()
+		ms := time.Millisecond
+		assert.Equal(t, []time.Duration{1000 * ms, 2000 * ms, 2005 * ms, 2010 * ms, 2015 * ms}, begun)
+	})
+}
+
+// When the probe comes back cancelled, or never, the next waiter probes.
+func TestR43_NextWaiterProbesWhenThePlaceIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(retry.CircuitBreaker)
+		b.Trip(time.Second)
+		time.Sleep(time.Second)
+		probe := permit(t, b)
+		time.AfterFunc(time.Second, func() { probe.Done(context.Canceled) })
+		cfg := retry.Config{Breaker: b, WaitWhenOpen: true}
+		start := time.Now()
+		fn, _ := script(nil)
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, time.Second, time.Since(start))
+
+		b.Trip(time.Second)
+		time.Sleep(time.Second)
+		permit(t, b) // never comes back
+		start = time.Now()
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, time.Minute, time.Since(start))
+	})
+}
+
+// A breaker that let calls through again just after it had rejected one, before
+// anybody had ever waited for it, used to crash the waiter.
+func TestR43_OpenTimeEndsBetweenTwoLooks(t *testing.T) {
+	for d := time.Duration(1); d < 40; d++ {
+		clock := tickingClock{clockwork.NewFakeClock()}
+		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
+		b.Trip(d * time.Millisecond)
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { // a timer that was set needs somebody to move the clock
+			for ctx.Err() == nil {
+				clock.Now()
+			}
+		}()
+		fn, _ := script(nil)
+		assert.NoError(t, retry.Run(ctx, retry.Config{Breaker: b, WaitWhenOpen: true, Clock: clock}, fn))
+		cancel()
+	}
+}
+
+// The context's end at the very moment at which the breaker half-opens wins.
+func TestR43_CancelAtTheMomentOfHalfOpen(t *testing.T) {
+	for range 50 {
+		ctx, cancel := context.WithCancel(context.Background())
+		clock := suddenClock{clockwork.NewFakeClock(), cancel}
+		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
+		b.Trip(time.Second)
+		fn, calls := script(nil)
+		gaveUp(t, retry.Run(ctx, retry.Config{Breaker: b, WaitWhenOpen: true, Clock: clock}, fn), context.Canceled)
+		assert.Zero(t, *calls)
+		assert.Equal(t, retry.StateHalfOpen, b.State())
+		permit(t, b) // and the place is free
+	}
+}
+
+func TestLimiterIsWaitedForByEveryAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Limiter: slowLimiter{}, Backoff: retry.ConstantBackoff(0), MaxRetries: 2}
+		fn, calls := script(errDown)
+		start := time.Now()
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxRetries)
+		assert.Equal(t, 3, *calls)
+		assert.Equal(t, 3*time.Second, time.Since(start))
+
+		cfg.MaxElapsed = 1500 * time.Millisecond
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+
+		refusal := errors.New("limiter says no")
+		e := gaveUp(t, retry.Run(t.Context(), retry.Config{Limiter: slowLimiter{refusal}}, fn), refusal)
+		assert.Zero(t, e.Attempts)
+
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		gaveUp(t, retry.Run(ctx, retry.Config{Limiter: slowLimiter{}}, fn), context.DeadlineExceeded)
+	})
+}
+
+// Who waits for the limiter while the gate closes does not slip through.
+func TestGateThatClosesDuringTheLimitersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Limiter: slowLimiter{}, Gate: retry.NewGate(nil)}
+		time.AfterFunc(500*time.Millisecond, func() { cfg.Gate.Pause(time.Minute) })
+		start := time.Now()
+		fn, _ := script(nil)
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		// Half a second until the pause, the pause, and then the limiter anew.
+		assert.Equal(t, 500*time.Millisecond+time.Minute+time.Second, time.Since(start))
+	})
+}
+
+// Nor does who waits for the breaker.
+func TestGateThatClosesDuringTheBreakersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Breaker: new(retry.CircuitBreaker), WaitWhenOpen: true, Gate: retry.NewGate(nil)}
+		cfg.Breaker.Trip(time.Second)
+		time.AfterFunc(500*time.Millisecond, func() { cfg.Gate.Pause(time.Minute) })
+		start := time.Now()
+		fn, _ := script(nil)
+		require.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, time.Minute+500*time.Millisecond, time.Since(start))
+
+		cfg.Breaker.Trip(time.Second)
+		cfg.MaxElapsed = 10 * time.Second
+		time.AfterFunc(500*time.Millisecond, func() { cfg.Gate.Pause(time.Minute) })
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+	})
+}
+
+// An open time that is over before the wait is does not end the call.
+func TestR42_ShortOpenTimeIsNoReasonToStop(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Second})
+			require.NoError(t, err)
+			cfg := exact
+			cfg.Breaker, cfg.WaitWhenOpen = b, wait
+			fn, calls := script(errDown, nil)
+			start := time.Now()
+			require.NoError(t, retry.Run(t.Context(), cfg, fn))
+			assert.Equal(t, 2, *calls)
+			assert.Equal(t, time.Second, time.Since(start))
+		})
+	}
+}
+
+// Nobody knows how long a forced breaker stays open: the call waits as long as
+// it may.
+func TestR43_BreakerForcedDuringTheAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := exact
+		cfg.Breaker, cfg.WaitWhenOpen, cfg.MaxElapsed = new(retry.CircuitBreaker), true, time.Minute
+		calls := 0
+		start := time.Now()
+		time.AfterFunc(30*time.Second, cfg.Breaker.Reset)
+		require.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error {
+			if calls++; calls == 1 {
+				cfg.Breaker.ForceOpen()
+				return errDown
+			}
+			return nil
+		}))
+		assert.Equal(t, 30*time.Second, time.Since(start))
+	})
+}
+
+func TestGateThatClosesForTooLongDuringTheLimitersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Limiter: slowLimiter{}, Gate: retry.NewGate(nil), MaxElapsed: 10 * time.Second}
+		time.AfterFunc(500*time.Millisecond, func() { cfg.Gate.Pause(time.Minute) })
+		fn, calls := script(nil)
+		start := time.Now()
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Zero(t, *calls)
+		assert.Equal(t, time.Second, time.Since(start))
 	})
 }

@@ -3,6 +3,7 @@ package retry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -203,4 +205,132 @@ func TestBudgetTellsBalanceAndRefusals(t *testing.T) {
 	assert.ErrorIs(t, retry.Run(context.Background(), cfg, fail), retry.ErrBudgetExhausted)
 	assert.InDelta(t, 0.5, budget.Balance(), 1e-9)
 	assert.EqualValues(t, 2, budget.Refusals())
+}
+
+func TestR17_AttemptTimeoutInsideADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		cfg := retry.Config{AttemptTimeout: 2 * time.Second, Backoff: retry.ConstantBackoff(0)}
+		start, attempt := time.Now(), 0
+		e := gaveUp(t, retry.Run(ctx, cfg, func(ctx context.Context) error {
+			attempt++
+			deadline, ok := ctx.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, start.Add([]time.Duration{2 * time.Second, 3 * time.Second}[attempt-1]), deadline)
+			assert.NoError(t, ctx.Err())
+			<-ctx.Done()
+			assert.Equal(t, context.DeadlineExceeded, ctx.Err())
+			assert.Equal(t, context.DeadlineExceeded, context.Cause(ctx))
+			return fmt.Errorf("attempt %d: %w", attempt, ctx.Err())
+		}), context.DeadlineExceeded)
+		assert.Equal(t, 2, e.Attempts, "its own timeout is retried, the caller's deadline not")
+		assert.EqualError(t, e.Err, "attempt 2: context deadline exceeded")
+		assert.Equal(t, 3*time.Second, time.Since(start))
+		assert.True(t, e.Timeout())
+	})
+}
+
+func TestR17_AttemptTimeoutOnAFakeClock(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	cfg := retry.Config{AttemptTimeout: 2 * time.Second, MaxRetries: retry.NoRetries, Clock: clock}
+	e := gaveUp(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+		clock.Advance(2*time.Second - 1)
+		assert.NoError(t, ctx.Err())
+		clock.Advance(1)
+		<-ctx.Done()
+		return ctx.Err()
+	}), retry.ErrMaxRetries)
+	assert.ErrorIs(t, e, context.DeadlineExceeded)
+	assert.True(t, e.Timeout())
+	assert.False(t, hasWaiters(clock))
+}
+
+// A context derived from an attempt's ends with it, with the caller's cause.
+func TestAttemptContextIsAnHonestContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		cause := errors.New("cause")
+		ctx, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, "v"))
+		time.AfterFunc(time.Second, func() { cancel(cause) })
+		var kept, derived context.Context
+		err := retry.Run(ctx, retry.Config{AttemptTimeout: time.Minute}, func(ctx context.Context) error {
+			assert.Equal(t, "v", ctx.Value(key{}))
+			kept = ctx
+			var stop context.CancelFunc
+			derived, stop = context.WithCancel(ctx)
+			defer stop()
+			<-derived.Done()
+			return context.Cause(ctx)
+		})
+		assert.ErrorIs(t, err, cause)
+		assert.ErrorIs(t, kept.Err(), context.Canceled)
+		assert.ErrorIs(t, derived.Err(), context.Canceled)
+
+		require.NoError(t, retry.Run(t.Context(), retry.Config{AttemptTimeout: time.Minute}, func(ctx context.Context) error { kept = ctx; return nil }))
+		assert.ErrorIs(t, kept.Err(), context.Canceled, "over with the attempt")
+	})
+}
+
+// There is no goroutine to leave fn behind in: Do waits for it.
+func TestR18_DoWaitsForFn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		assert.NoError(t, retry.Run(t.Context(), retry.Config{AttemptTimeout: time.Second}, func(context.Context) error {
+			time.Sleep(10 * time.Second) // deaf to its context
+			return nil
+		}), "a success is a success")
+		assert.Equal(t, 10*time.Second, time.Since(start))
+	})
+}
+
+func TestR44_NestedAttemptsAdd(t *testing.T) {
+	cfg := retry.Config{MaxRetries: 2, Backoff: retry.ConstantBackoff(0)}
+	for name, err := range map[string]error{
+		"plain": errDown,
+		// The mark on the inner failure made the outer loop retry what the inner
+		// one had given up.
+		"marked": retry.RetryAfter(errDown, 1),
+		"status": &retry.StatusError{StatusCode: 503, RetryAfter: 1},
+	} {
+		fn, calls := script(err)
+		outer := retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+			return fmt.Errorf("outer: %w", retry.Run(ctx, cfg, fn))
+		})
+		assert.Equal(t, 3, *calls, name)
+		var e *retry.Error
+		require.ErrorAs(t, outer, &e)
+		assert.Equal(t, 3, e.Attempts)
+		assert.False(t, retry.Retryable(outer))
+	}
+	fn, calls := script(errDown) // who marks the inner result asks for it
+	_ = retry.Run(t.Context(), cfg, func(ctx context.Context) error { return retry.RetryAfter(retry.Run(ctx, cfg, fn), 0) })
+	assert.Equal(t, 9, *calls)
+	fn, calls = script(retry.RetryAfter(errDown, 1)) // and RetryIf is asked
+	cfg.RetryIf = func(err error) bool { var e *retry.Error; return !errors.As(err, &e) }
+	_ = retry.Run(t.Context(), cfg, func(ctx context.Context) error { return retry.Run(ctx, cfg, fn) })
+	assert.Equal(t, 3, *calls)
+	fn, calls = script(retry.RetryAfter(errDown, 1))
+	cfg.RetryIf = func(error) bool { return true }
+	_ = retry.Run(t.Context(), cfg, func(ctx context.Context) error { return retry.Run(ctx, cfg, fn) })
+	assert.Equal(t, 9, *calls)
+}
+
+func TestRetryCount(t *testing.T) {
+	assert.Zero(t, retry.RetryCount(noContext))
+	var counts []int
+	var kept []context.Context
+	cfg := retry.Config{MaxRetries: 5, Backoff: retry.ConstantBackoff(0)}
+	_ = retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+		counts = append(counts, retry.RetryCount(ctx))
+		kept = append(kept, ctx)
+		return retry.Run(ctx, retry.Config{}, func(ctx context.Context) error {
+			assert.Zero(t, retry.RetryCount(ctx), "of this Do")
+			return retry.Permanent(fmt.Errorf("again: %w", errDown))
+		})
+	})
+	assert.Equal(t, []int{0, 1, 2, 3, 4, 5}, counts)
+	for i, ctx := range kept {
+		assert.Equal(t, i, retry.RetryCount(ctx), "a context that was kept is not used again")
+	}
 }

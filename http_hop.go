@@ -93,20 +93,6 @@ func withoutRetries(cfg *Config) *Config {
 	return &c
 }
 
-// ownKey returns the Idempotency-Key that makes a POST or PATCH safe to repeat:
-// one for the whole request, redirects included. What the caller decided stands.
-func (h *hop) ownKey() string {
-	req := h.req
-	if h.t.core.idempotentOnly || req.Method != http.MethodPost && req.Method != http.MethodPatch ||
-		h.decided || hasKey(req.Header) {
-		return ""
-	}
-	if before := redirectedBy(req); before != nil && before.key != "" {
-		return before.key
-	}
-	return newKey()
-}
-
 // context returns the context of the waits and hooks: the request's, without
 // what is meant for this request alone, and ended by its Cancel channel as well.
 // The returned function must be called.

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -147,94 +148,6 @@ func (h *hop) refusedResponse(err error) error {
 	return err
 }
 
-// mayBeLast reports whether it looks as if no retry follows, without asking those
-// who would take it for a decision.
-func (h *hop) mayBeLast(err error) bool {
-	found := examine(err)
-	hint := found.hint()
-	return h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
-		hint > h.cfg.maxRetryAfter() || h.call.inTime(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).reason != nil
-}
-
-// ifRepeatable passes on an error that would be retried only if the request may
-// be sent again.
-func (h *hop) ifRepeatable(err error) error {
-	unsafe := !h.idempotent() && !h.refused() && !h.unsent(err)
-	lost := h.body != nil && !h.body.replayable()
-	if !unsafe && !lost {
-		return err
-	}
-	if found := examine(err); !h.cfg.retryable(err, &found) || done(h.ctx) {
-		return err
-	}
-	if unsafe {
-		return Permanent(err)
-	}
-	return Permanent(h.call.error(h.cfg, halt{reason: ErrBodyNotReplayable}, err))
-}
-
-// idempotent reports whether the request may be repeated though it may have
-// been carried out (RFC 9110, section 9.2.2; RFC 10008 for QUERY).
-func (h *hop) idempotent() bool {
-	if h.decided {
-		return h.allowed
-	}
-	switch h.req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "QUERY", http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return h.key != "" || hasKey(h.req.Header)
-}
-
-// hasKey goes by the names alone, as net/http does: a key without a value is
-// the way to say so without sending one. Names that are not in their canonical
-// form, which are sent all the same, count too.
-func hasKey(header http.Header) bool {
-	for name := range header {
-		if len(name) == len("Idempotency-Key") && strings.EqualFold(name, "Idempotency-Key") ||
-			len(name) == len("X-Idempotency-Key") && strings.EqualFold(name, "X-Idempotency-Key") {
-			return true
-		}
-	}
-	return false
-}
-
-// stdReplays reports whether net/http itself takes the request for idempotent.
-func stdReplays(req *http.Request) bool {
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
-	}
-	_, ok := req.Header["Idempotency-Key"]
-	_, okX := req.Header["X-Idempotency-Key"]
-	return ok || okX
-}
-
-// refused reports whether the status in hand says that the server did not act.
-func (h *hop) refused() bool {
-	if h.resp == nil {
-		return false
-	}
-	switch h.resp.StatusCode {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusTooEarly, http.StatusMisdirectedRequest:
-		return true
-	}
-	return false
-}
-
-// isDial reports whether err is of a type that only a connection to be made has.
-func isDial(err error) bool {
-	return !walk(err, func(err error) bool {
-		switch e := err.(type) {
-		case *net.OpError:
-			return e.Op != "dial" && e.Op != "proxyconnect" && !strings.HasPrefix(e.Op, "socks")
-		case *net.DNSError:
-			return false
-		}
-		return true
-	})
-}
-
 // hopeless reports whether the next attempt would fail in the same way. Some
 // errors of net/http have no type to tell by. Of a host that has answered before
 // they are taken for a fault of the way. Of another, where a connection was got,
@@ -339,11 +252,15 @@ func onTheWay(err error) error {
 // wayError has what is inside of it found by errors.Is and errors.As alone.
 type wayError struct{ err error }
 
-func (e *wayError) Error() string        { return e.err.Error() }
+func (e *wayError) Error() string { return e.err.Error() }
+
 func (e *wayError) Is(target error) bool { return errors.Is(e.err, target) }
-func (e *wayError) As(target any) bool   { return errors.As(e.err, target) }
-func (e *wayError) Timeout() bool        { return false }
-func (e *wayError) Temporary() bool      { return true }
+
+func (e *wayError) As(target any) bool { return errors.As(e.err, target) }
+
+func (e *wayError) Timeout() bool { return false }
+
+func (e *wayError) Temporary() bool { return true }
 
 // http2Error is what net/http's HTTP/2 stream errors turn into when asked by
 // errors.As: the way to see them without importing golang.org/x/net/http2.
@@ -368,3 +285,20 @@ const (
 	enhanceYourCalm = 0xb
 	http11Required  = 0xd
 )
+
+// maxCheck is how much of a body a check of the user's gets to see.
+const maxCheck = 1 << 20
+
+// runCheck calls check and puts back what it read of the body.
+func runCheck(check func(*http.Response) error, resp *http.Response) error {
+	var seen bytes.Buffer
+	body := resp.Body
+	resp.Body = &rereader{io.TeeReader(io.LimitReader(body, maxCheck), &seen), io.NopCloser(nil)}
+	defer func() {
+		resp.Body = body
+		if seen.Len() > 0 {
+			resp.Body = &rereader{io.MultiReader(&seen, body), body}
+		}
+	}()
+	return check(resp)
+}

@@ -290,3 +290,118 @@ func TestTypedNilRejection(t *testing.T) {
 	})
 	assert.Equal(t, retry.StateClosed, b.State())
 }
+
+func TestB08_CallersCancelIsNeutral(t *testing.T) {
+	b, _ := newBreaker(t, nil)
+	for range 10 {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		err := b.Do(ctx, func(ctx context.Context) error {
+			cancel(errors.New("user went away"))
+			return context.Cause(ctx) // net/http returns the bare cause
+		})
+		require.EqualError(t, err, "user went away")
+		p := permit(t, b)
+		p.Done(fmt.Errorf("query: %w", context.Canceled))
+	}
+	s := b.Snapshot()
+	assert.Equal(t, retry.StateClosed, s.State)
+	assert.Equal(t, 20, s.Requests)
+	assert.Zero(t, s.Failures+s.Successes+s.ConsecutiveFailures)
+}
+
+func TestB09_CancelledProbeGivesNoVerdict(t *testing.T) {
+	b, clock := newBreaker(t, nil)
+	report(t, b, 3, errDown)
+	clock.Advance(10 * time.Second)
+	permit(t, b).Done(context.Canceled)
+	assert.Equal(t, retry.StateHalfOpen, b.State())
+	permit(t, b).Done(nil)
+	assert.Equal(t, retry.StateClosed, b.State())
+}
+
+func TestB10_NeutralProbesDoNotStarveTheVerdict(t *testing.T) {
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.HalfOpenProbes = 3 })
+	report(t, b, 3, errDown)
+	clock.Advance(10 * time.Second)
+	report(t, b, 10, context.Canceled)
+	report(t, b, 1, nil)
+	assert.Equal(t, retry.StateClosed, b.State())
+}
+
+func TestB11_AttemptTimeoutIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 2})
+		require.NoError(t, err)
+		cfg := retry.Config{MaxRetries: 1, AttemptTimeout: time.Second, Breaker: b}
+		err = retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, retry.StateOpen, b.State())
+	})
+}
+
+func TestB12_CallersDeadlineIsAFailure(t *testing.T) {
+	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	synctest.Test(t, func(t *testing.T) {
+		patient := retry.BreakerConfig{FailureThreshold: 1, IsFailure: func(err error) bool {
+			return !errors.Is(err, context.DeadlineExceeded)
+		}}
+		for cfg, want := range map[*retry.BreakerConfig]retry.State{
+			{FailureThreshold: 1}: retry.StateOpen,
+			&patient:              retry.StateClosed, // the knob
+		} {
+			b, err := retry.NewCircuitBreaker(*cfg)
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			assert.ErrorIs(t, b.Do(ctx, hang), context.DeadlineExceeded)
+			assert.Equal(t, want, b.State())
+		}
+	})
+}
+
+// What a call returns after its caller's cancel says nothing, unless it is the
+// server's own answer.
+func TestB13_StatusCountsThoughContextIsCancelled(t *testing.T) {
+	for err, want := range map[error]retry.State{
+		errDown:                             retry.StateClosed,
+		&retry.StatusError{StatusCode: 500}: retry.StateOpen,
+		fmt.Errorf("get: %w", &retry.StatusError{StatusCode: 503}): retry.StateOpen,
+	} {
+		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1 })
+		ctx, cancel := context.WithCancel(context.Background())
+		got := b.Do(ctx, func(context.Context) error { cancel(); return err })
+		assert.Equal(t, err, got)
+		assert.Equal(t, want, b.State(), err)
+	}
+}
+
+func TestB56_NeutralIsFoundInsideWrappers(t *testing.T) {
+	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1 })
+	for _, err := range []error{
+		fmt.Errorf("a: %w", fmt.Errorf("b: %w", context.Canceled)),
+		errors.Join(errDown, fmt.Errorf("c: %w", &retry.OpenError{})),
+		fmt.Errorf("d: %w", retry.ErrCircuitOpen),
+	} {
+		report(t, b, 1, err)
+		assert.False(t, retry.IsFailure(err))
+	}
+	assert.Equal(t, retry.StateClosed, b.State())
+	assert.Zero(t, b.Snapshot().Successes)
+}
+
+func TestIsFailure(t *testing.T) {
+	assert.False(t, retry.IsFailure(nil))
+	assert.True(t, retry.IsFailure(errDown))
+	assert.True(t, retry.IsFailure(context.DeadlineExceeded))
+	assert.True(t, retry.IsFailure(&retry.StatusError{StatusCode: 500}))
+	for _, code := range []int{400, 404, 429, 499} {
+		assert.False(t, retry.IsFailure(fmt.Errorf("get: %w", &retry.StatusError{StatusCode: code})))
+	}
+	b, _ := newBreaker(t, nil) // a server that says 404 is at work
+	report(t, b, 2, errDown)
+	report(t, b, 1, &retry.StatusError{StatusCode: http.StatusNotFound})
+	assert.Equal(t, 1, b.Snapshot().Successes)
+}

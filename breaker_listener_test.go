@@ -332,3 +332,126 @@ func TestStateChangeNamesNoCancel(t *testing.T) {
 		assert.NoError(t, b.Snapshot().LastFailure)
 	}
 }
+
+func TestB46_HookMayCallEveryMethod(t *testing.T) {
+	var b *retry.CircuitBreaker
+	var seen []retry.Snapshot
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
+		c.OnStateChange = func(s retry.StateChange) {
+			b.State()
+			seen = append(seen, b.Snapshot())
+			b.OnStateChange(func(retry.StateChange) {})
+			if p, err := b.Allow(); err == nil {
+				p.Done(nil)
+			}
+			switch s.To {
+			case retry.StateHalfOpen:
+				b.Trip(time.Second)
+			case retry.StateClosed:
+				b.ForceOpen()
+			}
+		}
+	})
+	b.OnStateChange(nil)
+	report(t, b, 3, errDown)
+	clock.Advance(10 * time.Second)
+	report(t, b, 1, nil)
+	b.Reset()
+	assert.GreaterOrEqual(t, len(seen), 4)
+}
+
+// Rand was called under the lock once: a look at the breaker from there hung.
+func TestB47_RandAndIsFailureMayTouchTheBreaker(t *testing.T) {
+	var b *retry.CircuitBreaker
+	b, _ = newBreaker(t, func(c *retry.BreakerConfig) {
+		c.RecoveryJitter = 0.1
+		c.Rand = func() float64 { b.Snapshot(); return 0 }
+		c.IsFailure = func(error) bool { b.Reset(); b.Snapshot(); return true }
+	})
+	report(t, b, 10, errDown)
+	assert.Equal(t, retry.StateClosed, b.State(), "each was reset first")
+}
+
+func TestB48_HookPanicsAndNothingIsLost(t *testing.T) {
+	var told []retry.State
+	panics := true
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
+		c.OnStateChange = func(retry.StateChange) {
+			if panics {
+				panic("hook")
+			}
+		}
+	})
+	b.OnStateChange(func(s retry.StateChange) { told = append(told, s.To) })
+	report(t, b, 2, errDown)
+	assert.PanicsWithValue(t, "hook", func() { report(t, b, 1, errDown) })
+	assert.Equal(t, retry.StateOpen, b.State())
+	assert.Equal(t, []retry.State{retry.StateOpen}, told, "the others are told all the same")
+	clock.Advance(10 * time.Second)
+	// The call that makes it half-open had its place taken for ProbeTimeout,
+	// when a listener's panic kept it from being made.
+	assert.PanicsWithValue(t, "hook", func() { _, _ = b.Allow() })
+	panics = false
+	permit(t, b).Done(nil)
+	assert.Equal(t, retry.StateClosed, b.State())
+	assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, told)
+}
+
+func TestB49_B50_SlowHookDelaysNobodyAndKeepsTheOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var to []retry.State
+		blocked := make(chan struct{})
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Second,
+			OnStateChange: func(s retry.StateChange) {
+				if to = append(to, s.To); len(to) == 1 {
+					<-blocked
+				}
+			}})
+		require.NoError(t, err)
+		go report(t, b, 1, errDown)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		report(t, b, 1, nil) // not blocked
+		assert.Equal(t, retry.StateClosed, b.State())
+		assert.Len(t, to, 1)
+		close(blocked)
+		synctest.Wait()
+		assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, to)
+	})
+}
+
+// State is shared by telling others of a trip: no lock is held over a call, and
+// two breakers that tell each other do not go round in circles.
+func TestB58_SharedThroughHooks(t *testing.T) {
+	a, clock := newBreaker(t, nil)
+	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
+	share := func(from, to *retry.CircuitBreaker) {
+		from.OnStateChange(func(s retry.StateChange) {
+			if s.To == retry.StateOpen && to.State() != retry.StateOpen {
+				to.Trip(from.Snapshot().OpenUntil.Sub(s.At))
+			}
+		})
+	}
+	share(a, b)
+	share(b, a)
+	report(t, a, 3, errDown)
+	assert.Equal(t, 10*time.Second, refused(t, b).RetryAfter)
+	clock.Advance(10 * time.Second)
+	permit(t, a).Done(errDown)
+	assert.Equal(t, retry.StateOpen, b.State())
+}
+
+func TestStateChangeTellsWhatHappened(t *testing.T) {
+	var changes []retry.StateChange
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.Name = "hgnc" })
+	b.OnStateChange(func(s retry.StateChange) { changes = append(changes, s) })
+	start := clock.Now()
+	report(t, b, 3, errDown)
+	clock.Advance(10 * time.Second)
+	permit(t, b).Done(nil)
+	assert.Equal(t, []retry.StateChange{
+		{Name: "hgnc", From: retry.StateClosed, To: retry.StateOpen, Err: errDown, At: start},
+		{Name: "hgnc", From: retry.StateOpen, To: retry.StateHalfOpen, At: clock.Now()},
+		{Name: "hgnc", From: retry.StateHalfOpen, To: retry.StateClosed, At: clock.Now()},
+	}, changes)
+}

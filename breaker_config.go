@@ -1,0 +1,131 @@
+package retry
+
+import (
+	"cmp"
+	"math"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+)
+
+// BreakerConfig says when a [CircuitBreaker] opens, for how long, and what
+// closes it. The zero value opens after 5 consecutive failures, for 60s, and is
+// closed by one successful probe.
+type BreakerConfig struct {
+	// Name stands in rejections and state changes.
+	Name string
+
+	// FailureThreshold is how many consecutive failures open the breaker. 0
+	// means 5, or, where one of the rates below is set, that only they do;
+	// negative means the latter.
+	FailureThreshold int
+
+	// FailureRate opens the breaker when this share of the calls of the last
+	// Window failed, in (0, 1]. 0 means off. It is judged at failures.
+	FailureRate float64
+
+	// A call of SlowCallDuration or longer is slow, and counts as such from
+	// that moment on, even while it is still in flight. SlowCallRate opens the
+	// breaker when this share of the last Window's calls is slow, in (0, 1].
+	// Both or neither must be set.
+	SlowCallDuration time.Duration
+	SlowCallRate     float64
+
+	// Window is how far back the rates look, in tenths of it. 0 means 10s; the
+	// least is 1ms, the most a year.
+	Window time.Duration
+
+	// MinCalls is how many calls the window must hold before a rate is judged.
+	// 0 means 20.
+	MinCalls int
+
+	// RecoveryTimeout is how long the breaker stays open before it lets a probe
+	// through. 0 means 60s.
+	RecoveryTimeout time.Duration
+
+	// MaxRecoveryTimeout lets the open time double with each failed probe, up
+	// to this. 0 means RecoveryTimeout: no growth. It falls back when the
+	// breaker closes.
+	MaxRecoveryTimeout time.Duration
+
+	// RecoveryJitter lengthens each open time by a random share of up to this,
+	// in [0, 1], so that the breakers of a fleet do not probe together.
+	RecoveryJitter float64
+
+	// HalfOpenProbes is how many probes may be in flight at once. 0 means 1.
+	HalfOpenProbes int
+
+	// SuccessThreshold is how many probes must succeed for the breaker to
+	// close. 0 means 1. One failed probe opens it again, and one that took
+	// SlowCallDuration, where that is set.
+	SuccessThreshold int
+
+	// ProbeTimeout is how long a probe may keep its place. One that has not
+	// come back by then frees it for another. If it succeeds later on, while
+	// the breaker is still half-open, that counts. 0 means RecoveryTimeout.
+	ProbeTimeout time.Duration
+
+	// IsFailure tells failures from successes among a call's errors; nil means
+	// the package's [IsFailure]. It is not asked about a caller's cancel, about
+	// rejections and about what is marked [Neutral], which count as neither,
+	// nor about panics, which fail.
+	IsFailure func(error) bool
+
+	// ObserveOnly lets every call pass, while the breaker changes state, counts
+	// and reports as if it rejected: to see what it would do.
+	ObserveOnly bool
+
+	// OnStateChange is called after each change of state, in order, once each,
+	// outside of any lock, by the goroutine that made the change; it may call
+	// any method. One slow to return delays the call that made the change, and
+	// those that make the next ones, until it is their turn. A call whose
+	// context ends, or one that waits for 5s for the same change to be told,
+	// leaves its own to the goroutine that is at it.
+	OnStateChange func(StateChange)
+
+	// Clock times everything; nil means the real clock.
+	Clock clockwork.Clock
+
+	// Rand draws from [0, 1) for RecoveryJitter; nil means math/rand/v2.
+	Rand func() float64
+}
+
+// Validate reports every field that cannot be used, one joined error each, all
+// matching [ErrInvalidConfig].
+func (c BreakerConfig) Validate() error { return c.problems().join(of("BreakerConfig")) }
+
+func (c *BreakerConfig) problems() (p problems) {
+	const rate = "a share in (0, 1], or 0 for off"
+	p.require(validRate(c.FailureRate), "FailureRate", c.FailureRate, rate)
+	p.require(validRate(c.SlowCallRate), "SlowCallRate", c.SlowCallRate, rate)
+	p.notNegative("SlowCallDuration", c.SlowCallDuration)
+	p.require(c.SlowCallDuration == 0 || c.SlowCallRate != 0, "SlowCallRate", c.SlowCallRate, "a share, to go with SlowCallDuration")
+	p.require(c.SlowCallRate == 0 || c.SlowCallDuration != 0, "SlowCallDuration", c.SlowCallDuration, "a duration, to go with SlowCallRate")
+	p.require(c.FailureThreshold >= 0 || c.FailureRate != 0 || c.SlowCallRate != 0,
+		"FailureThreshold", c.FailureThreshold, "a count, or a rate to open by instead")
+	p.require(c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "Window", c.Window, "1ms to a year, or 0 for the default")
+	p.require(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
+	p.notNegative("RecoveryTimeout", c.RecoveryTimeout)
+	recovery := cmp.Or(c.RecoveryTimeout, defaultRecovery)
+	p.requireOther(c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= recovery,
+		"MaxRecoveryTimeout", c.MaxRecoveryTimeout, "0 for no growth, or at least", "RecoveryTimeout", recovery)
+	p.require(c.RecoveryJitter >= 0 && c.RecoveryJitter <= 1, "RecoveryJitter", c.RecoveryJitter, "a share in [0, 1]")
+	p.require(validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count, or 0 for the default")
+	p.require(validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count, or 0 for the default")
+	p.notNegative("ProbeTimeout", c.ProbeTimeout)
+	return p
+}
+
+func validRate(rate float64) bool { return rate >= 0 && rate <= 1 }
+
+func validCount(n int) bool { return n >= 0 && n <= math.MaxInt32 }
+
+const (
+	defaultFailureThreshold = 5
+	defaultRecovery         = time.Minute
+	defaultWindow           = 10 * time.Second
+	defaultMinCalls         = 20
+
+	minWindow = time.Millisecond
+	maxWindow = 365 * 24 * time.Hour
+)

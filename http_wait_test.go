@@ -1,0 +1,261 @@
+package retry_test
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// The headers themselves are TestParseRetryAfter's; here it is what a client makes
+// of them.
+
+func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
+	in := func(d time.Duration, layout string) string { return noon.Add(d).UTC().Format(layout) }
+	const own = time.Millisecond
+	date := in(0, http.TimeFormat)
+	for _, test := range []struct {
+		name    string
+		headers []string
+		want    time.Duration
+	}{
+		{"071 seconds", []string{"Retry-After", "1"}, time.Second},
+		{"072 decimals", []string{"Retry-After", "2.5"}, 2500 * time.Millisecond},
+		{"073 date", []string{"Retry-After", in(90*time.Second, http.TimeFormat)}, 90 * time.Second},
+		{"073 zone unknown", []string{"Retry-After", "Mon, 23 Nov 2026 12:01:30 PST"}, own},
+		{"074 RFC 850", []string{"Retry-After", in(90*time.Second, "Monday, 02-Jan-06 15:04:05 GMT")}, 90 * time.Second},
+		{"074 asctime", []string{"Retry-After", in(90*time.Second, time.ANSIC)}, 90 * time.Second},
+		{"075 skewed", []string{"Retry-After", in(time.Hour+time.Minute, http.TimeFormat), "Date", in(time.Hour, http.TimeFormat)}, time.Minute},
+		{"076 past", []string{"Retry-After", in(-time.Hour, http.TimeFormat)}, own},
+		{"076 zero", []string{"Retry-After", "0"}, own},
+		{"076 negative", []string{"Retry-After", "-5"}, own},
+		{"076 garbage", []string{"Retry-After", "abc"}, own},
+		{"076 duration", []string{"Retry-After", "1m0s"}, own},
+		{"076 NaN", []string{"Retry-After", "NaN"}, own},
+		{"085 blank and value", []string{"Retry-After", "", "Retry-After", "5"}, 5 * time.Second},
+		{"085 two", []string{"Retry-After", "5", "Retry-After", "7"}, 7 * time.Second},
+		{"086 milliseconds", []string{"Retry-After-Ms", "1500", "Retry-After", "2"}, 1500 * time.Millisecond},
+		{"088 reset", []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795435260"}, 61 * time.Second},
+		{"088 quota left", []string{"X-RateLimit-Remaining", "1", "X-RateLimit-Reset", "1795435260"}, own},
+		{"089 delta", []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "40"}, 40 * time.Second},
+		{"089 units", []string{"X-RateLimit-Reset-Tokens", "6m0s", "X-RateLimit-Remaining-Tokens", "0"}, 6 * time.Minute},
+		{"090 IETF", []string{"RateLimit", `"a";r=0;t=50, "b";r=9;t=900`}, 50 * time.Second},
+		{"090 IETF and Retry-After", []string{"RateLimit", `"a";r=0;t=50`, "Retry-After", "3"}, 3 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			headers := test.headers
+			if !strings.Contains(strings.Join(headers, " "), "Date") {
+				headers = append(headers, "Date", date)
+			}
+			server := newStand(t, status(429, headers...), status(200))
+			cfg, tr := track(soon)
+			cfg.Clock = driven(t)
+			cfg.MaxRetryAfter = 10 * time.Minute
+			resp, err := outcomeTransport(t, cfg).Get(server.URL)
+			got, _ := read(t, resp, err)
+			assert.Equal(t, 200, got)
+			assert.Equal(t, []time.Duration{test.want}, tr.delays)
+		})
+	}
+}
+
+// Too long a wait ends the call at once, however long; there is neither a clamp
+// nor an overflow.
+func TestHTTP_077_078_TooLongAWait(t *testing.T) {
+	for _, value := range []string{"3600", "99999999999", "9223372037", "1234567890123456789012345"} {
+		t.Run(value, func(t *testing.T) {
+			server := newStand(t, status(429, "Retry-After", value), status(200))
+			cfg, tr := track(soon)
+			cfg.MaxRetryAfter = time.Minute
+			resp, err := outcomeTransport(t, cfg, retry.NoSharedPause()).Get(server.URL)
+			got, body := read(t, resp, err)
+			assert.Equal(t, 429, got)
+			assert.Equal(t, "429", body)
+			assert.Equal(t, value, resp.Header.Get("Retry-After"))
+			assert.ErrorIs(t, tr.last().Err, retry.ErrRetryAfterTooLong)
+
+			server = newStand(t, status(429, "Retry-After", value))
+			_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+			var found *retry.StatusError
+			require.ErrorAs(t, err, &found)
+			assert.GreaterOrEqual(t, found.RetryAfter, time.Hour)
+			assert.Equal(t, 1, server.hits())
+		})
+	}
+}
+
+func TestHTTP_079_WaitBeyondTheDeadline(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{"hint": status(429, "Retry-After", "60"), "backoff": status(503)} {
+		t.Run(name, func(t *testing.T) {
+			server := newStand(t, answer)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			cfg := retry.Config{InitialDelay: 8 * time.Second}
+			begin := time.Now()
+			_, err := outcomeClient(t, nil, cfg).Get(ctx, server.URL)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorIs(t, err, retry.ErrDeadline)
+			var found *retry.StatusError
+			assert.ErrorAs(t, err, &found)
+
+			other := newStand(t, answer)
+			resp, err := outcomeTransport(t, cfg).Do(newRequest(t, "GET", other.URL, nil).WithContext(ctx))
+			got, _ := read(t, resp, err)
+			assert.GreaterOrEqual(t, got, 429)
+			assert.Less(t, time.Since(begin), 4*time.Second)
+			assert.Equal(t, 1, server.hits())
+			assert.Equal(t, 1, other.hits())
+		})
+	}
+}
+
+func TestHTTP_080_JitterOnlyLengthens(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "10"))
+	seen := map[time.Duration]bool{}
+	cfg, tr := track(retry.Config{MaxRetries: 30, InitialDelay: time.Millisecond, MaxDelay: time.Millisecond})
+	cfg.Clock = driven(t)
+	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	for _, delay := range tr.delays {
+		seen[delay] = true
+		assert.GreaterOrEqual(t, delay, 10*time.Second)
+		assert.LessOrEqual(t, delay, 13*time.Second)
+	}
+	assert.Greater(t, len(seen), 20, "spread")
+}
+
+func TestHTTP_081_TheLongerOfTheTwo(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "1"))
+	cfg, tr := track(retry.Config{MaxRetries: 4, Jitter: retry.NoJitter})
+	cfg.Clock = driven(t)
+	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	assert.Equal(t, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}, tr.delays)
+}
+
+func TestHTTP_082_EveryRetriedStatus(t *testing.T) {
+	for _, code := range []int{503, 500, 502, 504, 408, 425, 429, 403, 413, 409} {
+		server := newStand(t, status(code, "Retry-After", "30"), status(200))
+		cfg, tr := track(soon)
+		cfg.Clock = driven(t)
+		if code == 413 || code == 409 { // retried where they are listed
+			cfg.RetryStatusCodes = []int{413, 409}
+		}
+		resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+		read(t, resp, err)
+		assert.Equal(t, []time.Duration{30 * time.Second}, tr.delays, "%d", code)
+	}
+}
+
+// A redirect may ask for a wait as well; the same limits hold for it.
+func TestHTTP_083_RedirectWithAWait(t *testing.T) {
+	for _, code := range []int{301, 302, 307, 308} {
+		clock := clockwork.NewFakeClockAt(noon)
+		server := newStand(t, status(code, "Location", "/there", "Retry-After", "2"), status(200))
+		client := outcomeClient(t, nil, retry.Config{Clock: clock})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			resp, err := client.Get(t.Context(), server.URL)
+			read(t, resp, err)
+		}()
+		require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+		assert.Equal(t, 1, server.hits())
+		clock.Advance(2 * time.Second)
+		<-done
+		assert.Equal(t, 2, server.hits())
+	}
+	server := newStand(t, status(302, "Location", "/there", "Retry-After", "3600"))
+	_, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL)
+	assert.ErrorIs(t, err, retry.ErrRetryAfterTooLong)
+	assert.Equal(t, 1, server.hits())
+
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	server = newStand(t, status(302, "Location", "/there", "Retry-After", "60"))
+	_, err = outcomeClient(t, nil, soon).Get(ctx, server.URL)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.NoError(t, ctx.Err(), "at once")
+}
+
+// There is no wait behind the last attempt, and a cancel leaves no timer.
+func TestHTTP_087_117_NoWaitInVain(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "30"))
+	clock := clockwork.NewFakeClockAt(noon)
+	cfg := soon
+	cfg.Clock, cfg.MaxRetries = clock, retry.NoRetries
+	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL) // would hang if it waited
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+
+	errStop := context.Canceled
+	for name, legacy := range map[string]bool{"context": false, "Cancel channel": true} {
+		t.Run(name, func(t *testing.T) {
+			server := newStand(t, status(503))
+			clock := clockwork.NewFakeClockAt(noon)
+			client := outcomeClient(t, nil, retry.Config{Clock: clock})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			req := newRequest(t, "GET", server.URL, nil)
+			if legacy {
+				ch := make(chan struct{})
+				//lint:ignore SA1019 callers may still use it
+				req.Cancel = ch
+				cancel = func() { close(ch) }
+			} else {
+				req = req.WithContext(ctx)
+			}
+			failed := make(chan error)
+			go func() {
+				_, err := client.Do(req)
+				failed <- err
+			}()
+			require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+			cancel()
+			err := <-failed
+			assert.ErrorIs(t, err, errStop)
+			var found *retry.StatusError
+			assert.ErrorAs(t, err, &found, "the last failure is still there")
+			assert.Equal(t, 1, server.hits())
+			runtime.Gosched()
+			none, end := context.WithTimeout(t.Context(), time.Millisecond)
+			defer end()
+			assert.Error(t, clock.BlockUntilContext(none, 1), "a timer is left")
+		})
+	}
+}
+
+// A service that throttles without a word of how long (NCBI): with the default
+// backoff of a second all get their turn.
+func TestHTTP_091_NoHint(t *testing.T) {
+	server := newStand(t, status(429), status(429), status(429), status(200))
+	cfg, tr := track(retry.Config{})
+	cfg.Clock = driven(t)
+	resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	read(t, resp, err)
+	require.Len(t, tr.delays, 3)
+	assert.GreaterOrEqual(t, tr.delays[0], 800*time.Millisecond)
+}
+
+// A success with an empty quota is a success, and no pause; but the next call is
+// certain to be refused before the quota is restored, and waits for that.
+func TestHTTP_092_SuccessWithAnEmptyQuota(t *testing.T) {
+	server := newStand(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1"))
+	gate := retry.NewGate(nil)
+	cfg := soon
+	cfg.Gate = gate
+	client := outcomeClient(t, nil, cfg)
+	for range 2 {
+		resp, err := client.Get(t.Context(), server.URL)
+		read(t, resp, err)
+	}
+	_, paused := gate.PausedUntil()
+	assert.False(t, paused)
+}
