@@ -203,7 +203,7 @@ func (c *Config) problems() (p problems) {
 	p.notNegative("InitialDelay", c.InitialDelay)
 	p.notNegative("MaxDelay", c.MaxDelay)
 	p.requireOther(c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most", "MaxDelay", c.maxDelay())
-	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1, or 0 for the default")
+	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1"+orDefault)
 	p.require(c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
 	p.notNegative("MaxElapsed", c.MaxElapsed)
 	p.notNegative("AttemptTimeout", c.AttemptTimeout)
@@ -319,6 +319,9 @@ func (c *Config) maxRetryAfter() time.Duration {
 }
 
 func (c *Config) now() time.Time { return now(c.Clock) }
+
+// orDefault ends what is wanted of a field whose 0 means a default.
+const orDefault = ", or 0 for the default"
 
 // problems collects what is wrong with a configuration.
 type problems []problem
