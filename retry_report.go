@@ -29,7 +29,7 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) ha
 // close pauses the gate, and tells of it.
 func (c *call) close(ctx context.Context, cfg *Config, d time.Duration) {
 	d = min(d, longestPause)
-	if until, longer := cfg.Gate.pause(d, c.last); longer && cfg.Logger != nil {
+	if until, longer := cfg.Gate.pause(d, kept(c.last)); longer && cfg.Logger != nil {
 		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", d), slog.Time("until", until))
 	}
 }
@@ -95,6 +95,9 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 		reason = err.Error()
 	default:
 		reason = errAsIs.Error()
+		if cancelled(ctx) && !hasStatus(err) { // RetryIf knows what becomes of a cancel
+			level = slog.LevelDebug
+		}
 	}
 	failure, attrs := c.last, make([]slog.Attr, 0, 2)
 	if err == nil {
