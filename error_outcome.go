@@ -46,7 +46,9 @@ func Outcome(err error) string {
 	walk(err, func(err error) bool {
 		switch e := err.(type) {
 		case *Error:
-			label = e.outcome()
+			if e != nil {
+				label = e.outcome()
+			}
 		case *endedError:
 			label = labelOf(e.err)
 		}

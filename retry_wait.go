@@ -15,7 +15,7 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
 		return pass{}, haltOf(ctx)
 	}
 	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
-	if gate || cfg.Breaker != nil || c.attempts > 0 {
+	if gate || cfg.Breaker != nil || c.attempts > 0 || cfg.OnStart != nil {
 		if stop := c.pays(ctx, cfg, 0); stop.reason != nil {
 			return pass{}, stop
 		}
@@ -273,7 +273,7 @@ func (c *call) pays(ctx context.Context, cfg *Config, wait time.Duration) halt {
 		}
 		need = max(wait, left)
 	}
-	if need > 0 || c.attempts > 0 { // a first attempt that need not wait comes at once
+	if need > 0 || c.attempts > 0 || cfg.OnStart != nil { // else it comes at once
 		if stop := c.inTime(ctx, cfg, need); stop.reason != nil {
 			if need > wait {
 				stop = stop.dueTo(&PauseError{cfg.Name, need, cfg.Gate.cause()})

@@ -395,14 +395,18 @@ func TestFirstAttemptComesAtOnceWhateverMaxElapsed(t *testing.T) {
 	}
 }
 
-// Those who wait at a gate look at the time once more when they pass, also before
-// a first attempt: a hook may have taken all that was left.
-func TestFirstAttemptBehindAPauseHeedsMaxElapsed(t *testing.T) {
+// A first attempt heeds MaxElapsed where something came before it: a hook, or a
+// wait, whose hook may have taken all that was left.
+func TestFirstAttemptHeedsMaxElapsedAfterAWaitOrAHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := retry.Config{Gate: retry.NewGate(nil), MaxElapsed: 5 * time.Second}
 		cfg.OnWait = func(context.Context, retry.Event) { time.Sleep(10 * time.Second) }
 		cfg.Gate.Pause(2 * time.Second)
 		fn, calls := script(nil)
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Zero(t, *calls)
+		cfg = retry.Config{MaxElapsed: 5 * time.Second}
+		cfg.OnStart = func(ctx context.Context, _ retry.Event) context.Context { time.Sleep(10 * time.Second); return ctx }
 		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
 		assert.Zero(t, *calls)
 	})
