@@ -15,8 +15,8 @@ const (
 )
 
 // judgeCall judges the error that a call returned. ctx is the caller's: once it
-// is cancelled, whatever the call made of that is neutral, and
-// few callees return a context.Canceled then. A *StatusError is the server's own
+// is cancelled, whatever the call made of that is neutral: few callees return a
+// context.Canceled then. A *StatusError is the server's own
 // answer all the same.
 func (b *CircuitBreaker) judgeCall(ctx context.Context, err error) verdict {
 	switch {
@@ -44,13 +44,14 @@ func hasStatus(err error) bool {
 
 // isNeutral reports whether err says nothing about the dependency.
 func isNeutral(err error) bool {
-	return !walk(err, func(err error) bool {
+	marked := !walk(err, func(err error) bool {
 		switch err.(type) {
 		case *neutralError, *OpenError, *PauseError, *bodyError:
 			return false
 		}
-		return err != context.Canceled && err != ErrCircuitOpen
+		return true
 	})
+	return marked || is(err, context.Canceled) || is(err, ErrCircuitOpen)
 }
 
 // IsFailure is the default of [BreakerConfig.IsFailure]: every error is a

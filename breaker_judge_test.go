@@ -405,3 +405,31 @@ func TestIsFailure(t *testing.T) {
 	report(t, b, 1, &retry.StatusError{StatusCode: http.StatusNotFound})
 	assert.Equal(t, 1, b.Snapshot().Successes)
 }
+
+// matching is an error that wraps nothing, and is another one all the same.
+type matching struct{ target error }
+
+func (e *matching) Error() string { return "like " + e.target.Error() }
+
+func (e *matching) Is(target error) bool { return target == e.target }
+
+// A dial that was cancelled fails with an error of package net that is
+// context.Canceled by its Is method alone. Through a Permit, which knows no
+// context, it counted as a failure of the server.
+func TestCancelThatOnlySaysSoIsNeutral(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, dial := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:1")
+	require.ErrorIs(t, dial, context.Canceled)
+	for _, err := range []error{
+		dial, &matching{context.Canceled}, fmt.Errorf("get: %w", &matching{context.Canceled}), errors.Join(errDown, &matching{context.Canceled}),
+		&matching{retry.ErrCircuitOpen}, fmt.Errorf("get: %w", retry.ErrCircuitOpen),
+	} {
+		b, _ := newBreaker(t, nil)
+		report(t, b, 5, err)
+		assert.Equal(t, retry.StateClosed, b.State(), "%T %v", err, err)
+		assert.Zero(t, b.Snapshot().Failures)
+		assert.False(t, retry.IsFailure(err), "%T %v", err, err)
+	}
+	assert.True(t, retry.IsFailure(&matching{context.DeadlineExceeded}))
+}

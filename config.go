@@ -171,7 +171,7 @@ func (c *Config) problems() (p problems) {
 	p.notNegative("InitialDelay", c.InitialDelay)
 	p.notNegative("MaxDelay", c.MaxDelay)
 	p.requireOther(c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most", "MaxDelay", c.maxDelay())
-	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1, or 0 for the default")
+	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1"+orDefault)
 	p.require(c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
 	p.notNegative("MaxElapsed", c.MaxElapsed)
 	p.notNegative("AttemptTimeout", c.AttemptTimeout)

@@ -2,8 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"sync"
 	"time"
@@ -11,15 +9,30 @@ import (
 	"github.com/jonboulle/clockwork"
 )
 
-// doneError is why ctx is done. [context.Cause] alone would lose whether it was
-// cancelled or ran out of time, so that errors.Is finds both.
+// doneError is why ctx is done.
 func doneError(ctx context.Context) error {
 	cause, err := causeOf(ctx)
-	if !errors.Is(cause, err) {
-		return fmt.Errorf("%w: %w", err, cause)
+	if cause == context.Canceled || cause == context.DeadlineExceeded {
+		if is(cause, err) {
+			return cause
+		}
 	}
-	return cause
+	return &endedError{err, cause}
 }
+
+// endedError is the error of a context that has a cause of its own. [context.Cause]
+// alone would lose whether it was cancelled or ran out of time; errors.Is finds
+// both.
+type endedError struct{ err, cause error }
+
+func (e *endedError) Error() string {
+	if is(e.cause, e.err) {
+		return redacted(e.cause)
+	}
+	return redacted(e.err) + ": " + redacted(e.cause)
+}
+
+func (e *endedError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // causeOf returns the cause and the error of a context that is done. One that
 // was written by hand may have none yet: it counts as cancelled.
@@ -66,12 +79,12 @@ var typeCancelCtx, typeTimerCtx = func() (a, b reflect.Type) {
 // one: the first knows no clock but the real one and no second thoughts, the
 // second makes contexts whose Err blocks until they are done.
 type timeoutContext struct {
-	context.Context // the caller's, for its values
-	clock           clockwork.Clock
-	began           time.Time
-	inner           context.Context // done when this one is
-	done            context.CancelFunc
-	unlink          func() bool // from the caller's context
+	callerContext // for its values
+	clock         clockwork.Clock
+	began         time.Time
+	inner         context.Context // done when this one is
+	done          context.CancelFunc
+	unlink        func() bool // from the caller's context
 
 	mu       sync.Mutex // guards the fields below
 	timer    interface{ Stop() bool }
@@ -83,11 +96,33 @@ type timeoutContext struct {
 // withTimeout returns a context that ends after d at the latest. It must be
 // cancelled.
 func withTimeout(ctx context.Context, clock clockwork.Clock, d time.Duration) *timeoutContext {
-	c := &timeoutContext{Context: ctx, clock: clock, began: now(clock)}
+	c := &timeoutContext{callerContext: callerContext{ctx}, clock: clock, began: now(clock)}
 	c.inner, c.done = context.WithCancel(context.Background())
 	c.setLimit(d)
-	c.unlink = context.AfterFunc(ctx, func() { c.end(ctx.Err()) })
+	c.unlink = c.callerContext.afterFunc(func() { c.end(c.callerContext.Err()) })
 	return c
+}
+
+// callerContext is a context of the caller's. It has an error once it is done,
+// even if that was written by hand and has none: package context panics then, in
+// a goroutine of its own.
+type callerContext struct{ context.Context }
+
+func (c *callerContext) Err() error {
+	if !done(c.Context) {
+		return nil
+	}
+	_, err := causeOf(c.Context)
+	return err
+}
+
+// afterFunc is [context.AfterFunc], which would not see through to a context that
+// does this by itself.
+func (c *callerContext) afterFunc(f func()) func() bool {
+	if by, ok := c.Context.(interface{ AfterFunc(func()) func() bool }); ok {
+		return by.AfterFunc(f)
+	}
+	return context.AfterFunc(c, f)
 }
 
 // setLimit makes d the time left from now on; 0 or less lifts the limit.

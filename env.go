@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,9 +38,9 @@ func (c Config) WithEnv(prefix string) (Config, error) {
 func configFrom(c Config, prefix string, getenv func(string) string) (Config, error) {
 	changed := c
 	env := environment{prefix: prefix, getenv: getenv}
-	env.read([]variable{
+	env.read(c, []variable{
 		{"NAME", "Name", into(&changed.Name, parseText)},
-		{"MAX_RETRIES", "MaxRetries", into(&changed.MaxRetries, parseRetries)},
+		{"MAX_RETRIES", "MaxRetries", into(&changed.MaxRetries, refuse(parseRetries, func(n int) bool { return n < NoRetries }, `0 or more, or "unlimited"`))},
 		{"INITIAL_DELAY", "InitialDelay", into(&changed.InitialDelay, positive(parseDuration, `more than 0 ("1ns" for next to nothing)`))},
 		{"MAX_DELAY", "MaxDelay", into(&changed.MaxDelay, positive(parseDuration, `more than 0 ("1ns" for next to nothing)`))},
 		{"MULTIPLIER", "Multiplier", into(&changed.Multiplier, positive(parseFloat, "at least 1 (1 for waits that do not grow)"))},
@@ -70,7 +72,7 @@ func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) strin
 	changed := c
 	const count, duration = "1 or more", "more than 0"
 	env := environment{prefix: prefix, getenv: getenv}
-	env.read([]variable{
+	env.read(c, []variable{
 		{"NAME", "Name", into(&changed.Name, parseText)},
 		{"FAILURE_THRESHOLD", "FailureThreshold", into(&changed.FailureThreshold, nonZero(parseInt, "1 or more, or -1 to go by the rates alone"))},
 		{"FAILURE_RATE", "FailureRate", into(&changed.FailureRate, parseFloat)},
@@ -92,12 +94,13 @@ func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) strin
 	return changed, nil
 }
 
-// environment reads variables into fields, and remembers which field has its
-// value from which, so that an error names what the user wrote.
+// environment reads variables into fields, and remembers which belongs to which,
+// so that an error names what the user wrote, or has to write.
 type environment struct {
 	prefix string
 	getenv func(string) string
-	set    map[string]string // variable by field
+	names  map[string]string // of variables, by field; not of fields that only the code has set
+	unread map[string]bool   // fields whose variable could not be read
 	errs   []error
 }
 
@@ -106,20 +109,24 @@ type variable struct {
 	parse       func(string) error
 }
 
-func (e *environment) read(variables []variable) {
+// read sets the fields of a struct, which was code before.
+func (e *environment) read(code any, variables []variable) {
 	prefix := strings.ToUpper(strings.TrimSuffix(e.prefix, "_"))
 	if prefix != "" {
 		prefix += "_"
 	}
-	e.set = make(map[string]string)
+	e.names, e.unread = make(map[string]string), make(map[string]bool)
 	for _, v := range variables {
 		name := prefix + v.name
 		value := strings.TrimSpace(e.getenv(name))
+		if value != "" || reflect.ValueOf(code).FieldByName(v.field).IsZero() {
+			e.names[v.field] = name
+		}
 		if value == "" {
 			continue
 		}
-		e.set[v.field] = name
 		if err := v.parse(value); err != nil {
+			e.unread[v.field] = true
 			e.errs = append(e.errs, fmt.Errorf("%w: %s is %q, %w", ErrInvalidConfig, name, value, err))
 		}
 	}
@@ -127,8 +134,12 @@ func (e *environment) read(variables []variable) {
 
 // judge joins what could not be read with what cannot be used.
 func (e *environment) judge(kind string, p problems) error {
+	p = slices.DeleteFunc(p, func(p problem) bool { return e.unread[p.field] })
+	for i := range p {
+		p[i].want = strings.TrimSuffix(p[i].want, orDefault) // 0 is refused here
+	}
 	return errors.Join(append(e.errs, p.join(func(field string) string {
-		if name, ok := e.set[field]; ok {
+		if name, ok := e.names[field]; ok {
 			return name
 		}
 		return kind + "." + field

@@ -92,7 +92,7 @@ func TestEnvironmentRefusesAZeroThatMeansSomethingElse(t *testing.T) {
 		{"JITTER", "0,0", "none"},
 		{"JITTER", "2,1", "Min <= Max"},
 		{"MAX_RETRY_AFTER", "0", "more than 0"},
-		{"MAX_RETRIES", "-2", "NoRetries"},
+		{"MAX_RETRIES", "-2", `0 or more, or "unlimited"`},
 		{"MAX_ELAPSED", "-1s", "0 or more"},
 		{"RETRY_STATUS_CODES", "99", "100 to 999"},
 		{"WAIT_WHEN_OPEN", "yes", "true"},
@@ -163,17 +163,50 @@ func TestBreakerConfigWithEnv(t *testing.T) {
 		{"FAILURE_THRESHOLD", "0", "-1"}, {"FAILURE_RATE", "1.5", "(0, 1]"}, {"WINDOW", "0", "more than 0"}, {"MIN_CALLS", "0", "1 or more"},
 		{"RECOVERY_TIMEOUT", "0", "more than 0"}, {"MAX_RECOVERY_TIMEOUT", "1ms", "RecoveryTimeout"}, {"HALF_OPEN_PROBES", "0", "1 or more"},
 		{"SUCCESS_THRESHOLD", "x", "whole number"}, {"PROBE_TIMEOUT", "0", "more than 0"}, {"OBSERVE_ONLY", "1.5", "true"},
-		{"SLOW_CALL_RATE", "0.5", "SlowCallRate"},
+		{"SLOW_CALL_RATE", "0.5", "B_SLOW_CALL_DURATION is 0s, want a duration, to go with B_SLOW_CALL_RATE, 0.5"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("B_"+c.name, c.value)
 			got, err := code.WithEnv("B")
 			assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 			assert.ErrorContains(t, err, c.want)
-			if c.name != "SLOW_CALL_RATE" {
+			if c.name != "SLOW_CALL_RATE" { // the other one is missing
 				assert.ErrorContains(t, err, "B_"+c.name+" is ")
 			}
 			assert.True(t, reflect.DeepEqual(code, got))
+		})
+	}
+}
+
+// An error about two settings named the field of the one that the environment had
+// not set, or had set to nonsense, and wanted a 0 that the environment refuses.
+func TestEnvironmentErrorsNameVariables(t *testing.T) {
+	config := func(prefix string) error { _, err := retry.ConfigFromEnv(prefix); return err }
+	breaker := func(prefix string) error { _, err := retry.BreakerConfig{}.WithEnv(prefix); return err }
+	over := func(prefix string) error {
+		_, err := retry.Config{InitialDelay: 10 * time.Second}.WithEnv(prefix)
+		return err
+	}
+	for name, c := range map[string]struct {
+		read func(string) error
+		vars map[string]string
+		want string
+	}{
+		"beyond the default":   {config, map[string]string{"INITIAL_DELAY": "2m"}, `V_INITIAL_DELAY is 2m0s, want at most V_MAX_DELAY, 1m0s`},
+		"below the default":    {breaker, map[string]string{"MAX_RECOVERY_TIMEOUT": "1s"}, `V_MAX_RECOVERY_TIMEOUT is 1s, want 0 for no growth, or at least V_RECOVERY_TIMEOUT, 1m0s`},
+		"half a pair":          {breaker, map[string]string{"SLOW_CALL_DURATION": "1s"}, `V_SLOW_CALL_RATE is 0, want a share, to go with V_SLOW_CALL_DURATION, 1s`},
+		"other half":           {breaker, map[string]string{"SLOW_CALL_RATE": "0.5"}, `V_SLOW_CALL_DURATION is 0s, want a duration, to go with V_SLOW_CALL_RATE, 0.5`},
+		"nonsense in a pair":   {breaker, map[string]string{"SLOW_CALL_DURATION": "1s", "SLOW_CALL_RATE": "x"}, `V_SLOW_CALL_RATE is "x", want a number`},
+		"nonsense over code":   {over, map[string]string{"INITIAL_DELAY": "x", "MAX_DELAY": "1s"}, `V_INITIAL_DELAY is "x", want a duration such as "1.5s", or seconds`},
+		"0 is no way out":      {config, map[string]string{"MULTIPLIER": "0.5"}, `V_MULTIPLIER is 0.5, want a finite number of at least 1`},
+		"0 is no default":      {breaker, map[string]string{"WINDOW": "1us"}, `V_WINDOW is 1µs, want 1ms to a year`},
+		"0 retries are wanted": {config, map[string]string{"MAX_RETRIES": "-3"}, `V_MAX_RETRIES is "-3", want 0 or more, or "unlimited"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for variable, value := range c.vars {
+				t.Setenv("V_"+variable, value)
+			}
+			assert.EqualError(t, c.read("v"), "retry: invalid: "+c.want)
 		})
 	}
 }

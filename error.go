@@ -38,8 +38,7 @@ type Error struct {
 
 	// Elapsed runs from the start of the call. To spare calls that succeed at
 	// once a look at the clock, it runs from the end of the first attempt if
-	// the Config has no MaxElapsed, AttemptTimeout, OnRetry, OnDone, Logger
-	// or Clock.
+	// the Config has no MaxElapsed, AttemptTimeout, Clock, Logger or hook.
 
 	name   string
 	detail error // what the reason is due to: see reasonText; or the context's error beside its cause

@@ -37,7 +37,8 @@ import (
 // Use RetryIf, or the marks, where you know better. Of several joined errors all
 // must be retryable, unless the whole is marked.
 //
-// It goes by types and values, found anywhere in err's tree, never by text.
+// It goes by types and values, found anywhere in err's tree or matched by an Is
+// method in it, never by text.
 func Retryable(err error) bool {
 	if err == nil {
 		return false
@@ -85,6 +86,7 @@ func (f *findings) add(err error, marked bool) {
 			}
 			if !marked {
 				f.addStatus(err)
+				f.ended = f.ended || err == ErrCircuitOpen
 				final = final || lasting(err)
 			}
 		}

@@ -144,6 +144,24 @@ func TestWhatLasts(t *testing.T) {
 	}
 }
 
+// Drivers and file systems have errors of their own, which are those of the
+// standard library by an Is method alone; they were asked for again and again.
+func TestErrorsThatSayThatTheyLast(t *testing.T) {
+	for _, err := range []error{
+		&matching{sql.ErrNoRows}, &matching{fs.ErrNotExist}, &matching{fs.ErrPermission}, &matching{errors.ErrUnsupported}, &matching{retry.ErrInvalidConfig},
+		http.ErrNotSupported, syscall.ENOSYS, os.NewSyscallError("splice", syscall.EOPNOTSUPP), retry.ErrCircuitOpen,
+	} {
+		assert.False(t, retry.Retryable(err), "%T %v", err, err)
+		assert.False(t, retry.Retryable(errors.Join(errDown, fmt.Errorf("wrapped: %w", err))), "%T %v", err, err)
+		assert.True(t, retry.Retryable(retry.RetryAfter(err, 0)), "the caller knows better: %v", err)
+	}
+	for _, err := range []error{ // what an errno means depends on what it is about
+		syscall.ENOENT, syscall.EACCES, syscall.EPERM, &matching{fs.ErrExist}, &matching{context.Canceled}, &matching{context.DeadlineExceeded},
+	} {
+		assert.True(t, retry.Retryable(err), "%T %v", err, err)
+	}
+}
+
 // Any TLS alert was taken for good. Only those about how one side is set up are; a
 // record that was garbled on its way is not.
 func TestAlertsThatLast(t *testing.T) {

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// orDefault ends what is wanted of a field whose 0 means a default.
+const orDefault = ", or 0 for the default"
+
 // problems collects what is wrong with a configuration.
 type problems []problem
 

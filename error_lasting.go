@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -39,12 +40,23 @@ func lasting(err error) bool {
 	case *json.UnmarshalTypeError, *json.InvalidUnmarshalError, *json.UnsupportedTypeError, *json.UnsupportedValueError:
 		return true
 	}
-	switch err {
-	case ErrInvalidConfig, http.ErrSchemeMismatch, errors.ErrUnsupported, sql.ErrNoRows, exec.ErrNotFound, exec.ErrDot,
-		fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed:
-		return true
+	return lastingValue(err) || lastingTLS(err)
+}
+
+var lastingValues = []error{
+	ErrInvalidConfig, http.ErrSchemeMismatch, errors.ErrUnsupported, sql.ErrNoRows, exec.ErrNotFound, exec.ErrDot,
+	fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed,
+}
+
+// lastingValue reports whether err is one of those values, or says so by an Is
+// method, as the errors of drivers and file systems do. An errno alone says only
+// that the system cannot do it: what else it means depends on what it is about.
+func lastingValue(err error) bool {
+	if reflect.TypeOf(err).PkgPath() == "syscall" {
+		return errors.Is(err, errors.ErrUnsupported)
 	}
-	return lastingTLS(err)
+	matcher, ok := err.(interface{ Is(error) bool })
+	return slices.ContainsFunc(lastingValues, func(value error) bool { return err == value || ok && matcher.Is(value) })
 }
 
 // lastingFile judges what is inside an error about a file. The same errno in an

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 )
 
@@ -41,10 +42,22 @@ func Outcome(err error) string {
 	if err == nil {
 		return outcomeOK
 	}
-	var e *Error
-	if !as(err, &e) || e == nil {
-		return labelOf(err)
-	}
+	label := ""
+	walk(err, func(err error) bool {
+		switch e := err.(type) {
+		case *Error:
+			if e != nil {
+				label = e.outcome()
+			}
+		case *endedError:
+			label = labelOf(e.err)
+		}
+		return label == ""
+	})
+	return cmp.Or(label, labelOf(err))
+}
+
+func (e *Error) outcome() string {
 	switch d := e.detail.(type) {
 	case *PauseError, *OpenError:
 		return labelOf(e.detail)
@@ -53,11 +66,10 @@ func Outcome(err error) string {
 			return outcomeLimiter
 		}
 	}
-	label := labelOf(e.Reason)
-	if label == outcomePermanent && e.detail != nil {
-		return labelOf(e.detail) // the context's error; its cause is the user's own
+	if e.detail == context.Canceled || e.detail == context.DeadlineExceeded {
+		return labelOf(e.detail) // its cause is the user's own, and may be the error of another call
 	}
-	return label
+	return labelOf(e.Reason)
 }
 
 // labelOf is the label of an error that is not an [*Error].

@@ -46,3 +46,35 @@ func TestOutcomeGivesEveryEndALabel(t *testing.T) {
 		}
 	}
 }
+
+// In an errgroup one call's error is the cause of the cancel of all others. They
+// were given its label: a group with one failure counted as many.
+func TestOutcomeOfACancelWithACause(t *testing.T) {
+	fn, _ := script(errDown)
+	open := new(retry.CircuitBreaker)
+	open.ForceOpen()
+	_, asks := open.Allow()
+	for name, cause := range map[string]error{
+		"gave up": retry.Run(t.Context(), retry.Config{MaxRetries: retry.NoRetries}, fn), "sentinel": retry.ErrMaxElapsed, "rejection": asks,
+		"pause": &retry.PauseError{}, "deadline": context.DeadlineExceeded, "invalid": retry.ErrInvalidConfig, "plain": errDown,
+		"with the context's error": fmt.Errorf("%w: %w", retry.ErrBudgetExhausted, context.Canceled),
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(fmt.Errorf("other call: %w", cause))
+		during, cancelDuring := context.WithCancelCause(t.Context())
+		for way, err := range map[string]error{
+			"before":  retry.Run(ctx, retry.Config{}, fn),
+			"during":  retry.Run(during, retry.Config{}, func(context.Context) error { cancelDuring(cause); return errDown }),
+			"gate":    retry.NewGate(nil).Wait(ctx),
+			"breaker": new(retry.CircuitBreaker).Do(ctx, none),
+		} {
+			assert.Equal(t, "canceled", retry.Outcome(err), "%s, %s: %v", name, way, err)
+			assert.ErrorIs(t, err, cause)
+			assert.ErrorIs(t, err, context.Canceled)
+		}
+	}
+	late, cancel := context.WithTimeoutCause(t.Context(), 0, fmt.Errorf("slow: %w", context.Canceled))
+	defer cancel()
+	assert.Equal(t, "deadline", retry.Outcome(retry.Run(late, retry.Config{}, fn)))
+	assert.Equal(t, "deadline", retry.Outcome(new(retry.CircuitBreaker).Do(late, none)))
+}

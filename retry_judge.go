@@ -73,9 +73,6 @@ var errAsIs = errors.New("not retryable")
 // haltOf tells why ctx is done; it must be.
 func haltOf(ctx context.Context) halt {
 	cause, err := causeOf(ctx)
-	if is(cause, err) {
-		return halt{reason: cause}
-	}
 	return halt{cause, err}
 }
 

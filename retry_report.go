@@ -95,6 +95,9 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 		reason = err.Error()
 	default:
 		reason = errAsIs.Error()
+		if cancelled(ctx) && !hasStatus(err) { // RetryIf knows what becomes of a cancel
+			level = slog.LevelDebug
+		}
 	}
 	failure, attrs := c.last, make([]slog.Attr, 0, 2)
 	if err == nil {

@@ -96,6 +96,34 @@ func TestLevelsOfTheEnd(t *testing.T) {
 			ctx, cancel := context.WithCancel(ctx)
 			_ = retry.Run(ctx, cfg, func(context.Context) error { cancel(); return errDown })
 		}, 1, "DEBUG", "giving up"},
+		"cancel with a cause": {func(ctx context.Context, cfg retry.Config) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			cancel(&retry.Error{Reason: retry.ErrMaxRetries}) // as in an errgroup
+			_ = retry.Run(ctx, cfg, func(context.Context) error { return errDown })
+		}, 1, "DEBUG", "giving up"},
+		"cancel that RetryIf knows": {func(ctx context.Context, cfg retry.Config) {
+			ctx, cancel := context.WithCancel(ctx)
+			cfg.RetryIf = func(err error) bool { return err == errDown }
+			n := 0
+			_ = retry.Run(ctx, cfg, func(context.Context) error {
+				if n++; n == 1 {
+					return errDown
+				}
+				cancel()
+				return errCause
+			})
+		}, 2, "DEBUG", "giving up"},
+		"answer of the server in spite of a cancel": {func(ctx context.Context, cfg retry.Config) {
+			ctx, cancel := context.WithCancel(ctx)
+			n := 0
+			_ = retry.Run(ctx, cfg, func(context.Context) error {
+				if n++; n == 1 {
+					return errDown
+				}
+				cancel()
+				return &retry.StatusError{StatusCode: 404}
+			})
+		}, 2, "ERROR", "giving up"},
 		"open breaker": {func(ctx context.Context, cfg retry.Config) {
 			cfg.Breaker = open
 			fn, _ := script(nil)
@@ -301,4 +329,22 @@ func TestLoggerTellsOfARetryAfter(t *testing.T) {
 		require.NoError(t, retry.Run(t.Context(), cfg, fn))
 	})
 	assert.Contains(t, out.String(), "delay=4s why=retry-after")
+}
+
+// The failure that set a pause is shown to all who meet the pause, and was kept
+// with the response that one of them had got.
+func TestFailureThatSetAPauseIsKeptWithoutItsResponse(t *testing.T) {
+	cfg := retry.Config{Gate: retry.NewGate(nil)}
+	first := secretStatus()
+	first.RetryAfter = time.Hour
+	gaveUp(t, retry.Run(t.Context(), cfg, func(context.Context) error { return first }), retry.ErrRetryAfterTooLong)
+	err := retry.Run(t.Context(), cfg, none)
+	var pause *retry.PauseError
+	require.ErrorAs(t, err, &pause)
+	var status *retry.StatusError
+	assert.NotErrorAs(t, err, &status)
+	require.ErrorAs(t, pause.Err, &status)
+	assert.Empty(t, status.Header)
+	assert.Empty(t, status.Body)
+	assert.NotEmpty(t, first.Body, "the caller's own is untouched")
 }

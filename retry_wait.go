@@ -15,7 +15,7 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
 		return pass{}, haltOf(ctx)
 	}
 	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
-	if gate || cfg.Breaker != nil || c.attempts > 0 || cfg.MaxElapsed > 0 {
+	if gate || cfg.Breaker != nil || c.attempts > 0 || cfg.OnStart != nil {
 		if stop := c.pays(ctx, cfg, 0); stop.reason != nil {
 			return pass{}, stop
 		}
@@ -40,6 +40,9 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
 func (c *call) waitAt(ctx context.Context, cfg *Config, g *Gate) halt {
 	return c.waitIn(ctx, cfg, g, WaitPause, func(wait time.Duration) halt {
 		stop := c.pays(ctx, cfg, wait)
+		if stop.reason == nil {
+			stop = c.inTime(ctx, cfg, wait)
+		}
 		if stop.detail == nil && wait > 0 {
 			stop = stop.dueTo(&PauseError{cfg.Name, wait, g.cause()})
 		}
@@ -95,10 +98,7 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) halt {
 	if cfg.observed() {
 		began = cfg.now()
 	}
-	bound, release := c.limiterContext(ctx, cfg)
-	err := cfg.Limiter.Wait(bound)
-	stop := bound.judge(err)
-	release()
+	stop, err := c.askLimiter(ctx, cfg)
 	if err != nil && !done(ctx) {
 		return stop
 	}
@@ -106,6 +106,13 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) halt {
 		c.tellWait(ctx, cfg, WaitLimiter, took)
 	}
 	return c.fits(ctx, cfg, 0)
+}
+
+func (c *call) askLimiter(ctx context.Context, cfg *Config) (halt, error) {
+	bound, release := c.limiterContext(ctx, cfg)
+	defer release()
+	err := cfg.Limiter.Wait(bound)
+	return bound.judge(err), err
 }
 
 func elapsedSince(cfg *Config, began time.Time) time.Duration {
@@ -169,7 +176,7 @@ func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
 	for { //retrylint:ignore it waits for the breaker by its own clock, as the loop of Do is made of
 		pass, rejection := cfg.Breaker.enter(ctx, cfg)
 		if rejection == nil {
-			return pass, halt{}
+			return c.stillFits(ctx, cfg, pass)
 		}
 		if !cfg.WaitWhenOpen {
 			return pass, halt{ErrCircuitOpen, rejection}
@@ -183,6 +190,19 @@ func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
 			}
 		}
 	}
+}
+
+// stillFits gives a probe's place back if ctx is done or time is up by now: those
+// who listen to the breaker were told that it is half-open, and may have taken
+// their time.
+func (c *call) stillFits(ctx context.Context, cfg *Config, p pass) (pass, halt) {
+	if p.probe != nil {
+		if stop := c.fits(ctx, cfg, 0); stop.reason != nil {
+			cfg.Breaker.leave(ctx, cfg, p, neutral, nil)
+			return pass{}, stop
+		}
+	}
+	return p, halt{}
 }
 
 // waitFor waits until the breaker may let an attempt pass: exactly until its
@@ -253,7 +273,7 @@ func (c *call) pays(ctx context.Context, cfg *Config, wait time.Duration) halt {
 		}
 		need = max(wait, left)
 	}
-	if need > 0 || c.attempts > 0 || cfg.MaxElapsed > 0 {
+	if need > 0 || c.attempts > 0 || cfg.OnStart != nil { // else it comes at once
 		if stop := c.inTime(ctx, cfg, need); stop.reason != nil {
 			if need > wait {
 				stop = stop.dueTo(&PauseError{cfg.Name, need, cfg.Gate.cause()})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -730,3 +731,86 @@ func TestGateThatClosesForTooLongDuringTheLimitersWait(t *testing.T) {
 		assert.Equal(t, time.Second, time.Since(start))
 	})
 }
+
+// A MaxElapsed of next to nothing is no reason not to try: the first attempt comes
+// at once, whatever the time is that a look at the clock takes.
+func TestFirstAttemptComesAtOnceWhateverMaxElapsed(t *testing.T) {
+	for _, cfg := range []retry.Config{{}, {Breaker: new(retry.CircuitBreaker)}, {Gate: retry.NewGate(nil)}, {AttemptTimeout: time.Hour}} {
+		cfg.MaxElapsed = 1
+		fn, calls := script(nil)
+		assert.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, 1, *calls)
+		fn, calls = script(errDown)
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Equal(t, 1, *calls)
+	}
+}
+
+// A first attempt heeds MaxElapsed where something came before it: a hook, or a
+// wait, whose hook may have taken all that was left.
+func TestFirstAttemptHeedsMaxElapsedAfterAWaitOrAHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Gate: retry.NewGate(nil), MaxElapsed: 5 * time.Second}
+		cfg.OnWait = func(context.Context, retry.Event) { time.Sleep(10 * time.Second) }
+		cfg.Gate.Pause(2 * time.Second)
+		fn, calls := script(nil)
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Zero(t, *calls)
+		cfg = retry.Config{MaxElapsed: 5 * time.Second}
+		cfg.OnStart = func(ctx context.Context, _ retry.Event) context.Context { time.Sleep(10 * time.Second); return ctx }
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Zero(t, *calls)
+	})
+}
+
+// A listener that took its time over the news that the breaker is half-open had
+// the probe begin after MaxElapsed, or after a cancel.
+func TestTimeAndContextAreLookedAtAfterTheBreakersListeners(t *testing.T) {
+	for name, waiting := range map[string]bool{"at once": false, "waiting": true} {
+		bubble(t, name, func(t *testing.T) {
+			var slow func()
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{OnStateChange: func(s retry.StateChange) {
+				if s.To == retry.StateHalfOpen {
+					slow()
+				}
+			}})
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			for reason, act := range map[error]func(){
+				retry.ErrMaxElapsed: func() { time.Sleep(10 * time.Second) },
+				context.Canceled:    cancel,
+			} {
+				slow = act
+				b.Reset()
+				b.Trip(time.Second)
+				if !waiting {
+					time.Sleep(time.Second)
+				}
+				fn, calls := script(nil)
+				call := t.Context()
+				if reason == context.Canceled {
+					call = ctx
+				}
+				cfg := retry.Config{Breaker: b, WaitWhenOpen: waiting, MaxElapsed: 5 * time.Second}
+				gaveUp(t, retry.Run(call, cfg, fn), reason)
+				assert.Zero(t, *calls)
+				assert.NoError(t, retry.Run(t.Context(), retry.Config{Breaker: b}, none), "the place is free")
+			}
+		})
+	}
+}
+
+// A limiter that panicked, or left by Goexit, left the timer of MaxElapsed behind.
+func TestLimiterThatDoesNotReturnLeavesNoTimer(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	for name, limiter := range map[string]retry.Limiter{"panic": panicking{}, "Goexit": leaving{}} {
+		leaveBy(func() {
+			_ = retry.Run(t.Context(), retry.Config{Clock: clock, MaxElapsed: time.Hour, Limiter: limiter}, none)
+		})
+		assert.False(t, hasWaiters(clock), name)
+	}
+}
+
+type leaving struct{}
+
+func (leaving) Wait(context.Context) error { runtime.Goexit(); return nil }
