@@ -142,21 +142,21 @@ func (h *hop) followed(ctx context.Context) error {
 		return nil
 	}
 	cfg := h.cfg
-	stop := halt{reason: ErrRetryAfterTooLong}
+	next := stopFor(ErrRetryAfterTooLong, nil)
 	if before.wait <= cfg.maxRetryAfter() {
 		wait := before.wait - since(cfg.Clock, before.since)
-		stop = h.call.fits(ctx, cfg, max(0, wait))
-		if stop.reason == nil && wait > 0 {
+		next = h.call.checkLimits(ctx, cfg, max(0, wait))
+		if !next.stop && wait > 0 {
 			h.call.tellWait(ctx, cfg, WaitRetryAfter, wait)
 			h.call.sleep(ctx, cfg, wait)
 			h.call.alarm.stop()
-			stop = h.call.fits(ctx, cfg, 0)
+			next = h.call.checkLimits(ctx, cfg, 0)
 		}
 	}
-	if stop.reason == nil {
+	if !next.stop {
 		return nil
 	}
-	return h.call.giveUp(ctx, cfg, stop)
+	return h.call.giveUp(ctx, cfg, next)
 }
 
 // relax gives what is left of the time limits to a response whose beginning is

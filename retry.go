@@ -122,25 +122,21 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 	defer c.leave(ctx, cfg)
 	for {
 		if c.attempts > 0 {
-			wait, stop := c.judge(ctx, cfg)
-			if stop.reason != nil {
-				return c.giveUp(ctx, cfg, stop)
+			wait, next := c.judge(ctx, cfg)
+			if next.stop {
+				return c.giveUp(ctx, cfg, next)
 			}
 			if discard != nil {
 				discard()
 			}
-			if cfg.observed() || cfg.OnRetry != nil {
-				if stop = c.announce(ctx, cfg, wait); stop.reason != nil {
-					return c.giveUp(ctx, cfg, stop)
-				}
+			if next = c.announce(ctx, cfg, wait); next.stop {
+				return c.giveUp(ctx, cfg, next)
 			}
-			if wait > 0 {
-				c.sleep(ctx, cfg, wait)
-			}
+			c.sleep(ctx, cfg, wait)
 		}
-		pass, stop := c.enter(ctx, cfg)
-		if stop.reason != nil {
-			return c.giveUp(ctx, cfg, stop)
+		pass, next := c.enter(ctx, cfg)
+		if next.stop {
+			return c.giveUp(ctx, cfg, next)
 		}
 		if c.last = c.attempt(ctx, cfg, pass, fn); c.last == nil {
 			if cfg.Gate != nil {
@@ -179,7 +175,8 @@ func (c *Config) timed() bool {
 		c.OnStart != nil || c.OnAttempt != nil || c.OnAttemptDone != nil
 }
 
-// attempt calls fn once, under the attempt's context and the breaker's eyes.
+// attempt calls fn once, with the attempt's own context, and reports the result to
+// the breaker.
 func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
 	c.attempts++
 	c.taken = false

@@ -2,13 +2,12 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
 
 // judge decides what follows a failed attempt: a retry after a wait, or why not.
-func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, halt) {
+func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, decision) {
 	if c.start.IsZero() {
 		c.start = cfg.now()
 	}
@@ -19,29 +18,29 @@ func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, halt) {
 	}
 	switch {
 	case !cfg.retryable(c.last, &found):
-		return 0, halt{reason: errAsIs}
+		return 0, decision{stop: true, asIs: true}
 	case done(ctx):
-		return 0, haltOf(ctx)
+		return 0, ended(ctx)
 	case c.attempts > cfg.maxRetries():
-		return 0, halt{reason: ErrMaxRetries}
+		return 0, stopFor(ErrMaxRetries, nil)
 	case hint > cfg.maxRetryAfter():
-		return 0, halt{ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()}}
+		return 0, stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
 	}
 	c.backoff = cfg.delay(c.attempts, c.backoff)
 	wait := c.backoff
 	if hint > wait {
 		wait = cfg.lengthen(hint)
 	}
-	if stop := c.pays(ctx, cfg, wait); stop.reason != nil {
-		return 0, stop
+	if next := c.checkAhead(ctx, cfg, wait); next.stop {
+		return 0, next
 	}
 	if cfg.Budget != nil {
 		if !cfg.Budget.withdraw() {
-			return 0, halt{reason: ErrBudgetExhausted}
+			return 0, stopFor(ErrBudgetExhausted, nil)
 		}
 		c.taken = true
 	}
-	return wait, halt{}
+	return wait, decision{}
 }
 
 // retryable judges an error by its marks, then by RetryIf.
@@ -52,28 +51,32 @@ func (c *Config) retryable(err error, found *findings) bool {
 	return c.RetryIf(err)
 }
 
-// halt is a decision not to make another attempt, for the fields of an Error.
-// Its zero value decides nothing.
-type halt struct {
-	reason error
-	detail error
+// decision says whether a call goes on, and what its Error tells if not. The
+// zero value is to go on.
+type decision struct {
+	stop   bool
+	asIs   bool  // the last error comes back as it is: no retry could help
+	reason error // Error.Reason
+	dueTo  error // what the reason is due to: a rejection, a pause, the context's error
 }
 
-// dueTo adds what made time too short: a breaker's rejection or a pause.
-func (h halt) dueTo(cause error) halt {
-	if h.reason == ErrDeadline || h.reason == ErrMaxElapsed {
-		h.detail = cause
+// stopFor ends a call for a reason.
+func stopFor(reason, dueTo error) decision {
+	return decision{stop: true, reason: reason, dueTo: dueTo}
+}
+
+// because adds what made time too short.
+func (d decision) because(cause error) decision {
+	if d.reason == ErrDeadline || d.reason == ErrMaxElapsed {
+		d.dueTo = cause
 	}
-	return h
+	return d
 }
 
-// errAsIs is the reason for returning an error as it came.
-var errAsIs = errors.New("not retryable")
-
-// haltOf tells why ctx is done; it must be.
-func haltOf(ctx context.Context) halt {
+// ended tells why ctx is done; it must be.
+func ended(ctx context.Context) decision {
 	cause, err := causeOf(ctx)
-	return halt{cause, err}
+	return stopFor(cause, err)
 }
 
 // tooLongError tells how long a server asked a call to wait, and its limit.

@@ -9,7 +9,10 @@ import (
 
 // announce tells of the retry to come, and of the wait before it. What it calls
 // takes time, so it looks whether the wait still pays.
-func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) halt {
+func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) decision {
+	if !cfg.observed() && cfg.OnRetry == nil {
+		return decision{}
+	}
 	why := WaitBackoff
 	if wait > c.backoff {
 		why = WaitRetryAfter
@@ -23,7 +26,7 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) ha
 	if wait > 0 {
 		c.tellWait(ctx, cfg, why, wait)
 	}
-	return c.fits(ctx, cfg, wait)
+	return c.checkLimits(ctx, cfg, wait)
 }
 
 // close pauses the gate, and tells of it.
@@ -34,24 +37,24 @@ func (c *call) close(ctx context.Context, cfg *Config, d time.Duration) {
 	}
 }
 
-// longestPause is how long a server may stop everybody.
+// longestPause is how long a server may next everybody.
 const longestPause = time.Hour
 
 // observed reports whether anybody wants to know of waits.
 func (c *Config) observed() bool { return c.OnWait != nil || c.Logger != nil }
 
 // giveUp returns the last error as it is, or in an Error that tells the reason.
-func (c *call) giveUp(ctx context.Context, cfg *Config, stop halt) error {
-	if stop.reason == errAsIs {
+func (c *call) giveUp(ctx context.Context, cfg *Config, next decision) error {
+	if next.asIs {
 		return c.finish(ctx, cfg, unmarked(c.last))
 	}
-	return c.finish(ctx, cfg, c.error(cfg, stop, c.last))
+	return c.finish(ctx, cfg, c.error(cfg, next, c.last))
 }
 
-func (c *call) error(cfg *Config, stop halt, last error) *Error {
+func (c *call) error(cfg *Config, next decision, last error) *Error {
 	return &Error{
-		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: stop.reason, Err: last,
-		name: cfg.Name, detail: stop.detail, partly: !cfg.timed(),
+		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: next.reason, Err: last,
+		name: cfg.Name, detail: next.dueTo, partly: !cfg.timed(),
 	}
 }
 
@@ -94,7 +97,7 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 	case err == errAbandoned:
 		reason = err.Error()
 	default:
-		reason = errAsIs.Error()
+		reason = "not retryable"
 		if cancelled(ctx) && !hasStatus(err) { // RetryIf knows what becomes of a cancel
 			level = slog.LevelDebug
 		}

@@ -10,105 +10,105 @@ import (
 // enter waits until an attempt may begin: for the gate, then for the limiter,
 // then, if WaitWhenOpen is set, for the breaker, whose pass it returns. No pass
 // is held while waiting, and what is certain to be refused does not wait.
-func (c *call) enter(ctx context.Context, cfg *Config) (pass, halt) {
+func (c *call) enter(ctx context.Context, cfg *Config) (pass, decision) {
 	if done(ctx) {
-		return pass{}, haltOf(ctx)
+		return pass{}, ended(ctx)
 	}
 	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
 	if gate || cfg.Breaker != nil || c.attempts > 0 || cfg.OnStart != nil {
-		if stop := c.pays(ctx, cfg, 0); stop.reason != nil {
-			return pass{}, stop
+		if next := c.checkAhead(ctx, cfg, 0); next.stop {
+			return pass{}, next
 		}
 	}
 	if gate {
-		if stop := c.waitAt(ctx, cfg, cfg.Gate); stop.reason != nil {
-			return pass{}, stop
+		if next := c.waitGate(ctx, cfg, cfg.Gate); next.stop {
+			return pass{}, next
 		}
 	}
 	if cfg.Limiter != nil {
-		if stop := c.limited(ctx, cfg); stop.reason != nil {
-			return pass{}, stop
+		if next := c.limited(ctx, cfg); next.stop {
+			return pass{}, next
 		}
 	}
 	if cfg.Breaker != nil {
 		return c.admitted(ctx, cfg)
 	}
-	return pass{}, halt{}
+	return pass{}, decision{}
 }
 
-// waitAt waits until the Config's gate lets the call through.
-func (c *call) waitAt(ctx context.Context, cfg *Config, g *Gate) halt {
-	return c.waitIn(ctx, cfg, g, WaitPause, func(wait time.Duration) halt {
-		stop := c.pays(ctx, cfg, wait)
-		if stop.reason == nil {
-			stop = c.inTime(ctx, cfg, wait)
+// waitGate waits until the Config's gate lets the call through.
+func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) decision {
+	return c.waitInLine(ctx, cfg, g, WaitPause, func(wait time.Duration) decision {
+		next := c.checkAhead(ctx, cfg, wait)
+		if !next.stop {
+			next = c.checkTime(ctx, cfg, wait)
 		}
-		if stop.detail == nil && wait > 0 {
-			stop = stop.dueTo(&PauseError{cfg.Name, wait, g.cause()})
+		if next.stop && next.dueTo == nil && wait > 0 {
+			next = next.because(&PauseError{cfg.Name, wait, g.cause()})
 		}
-		return stop
+		return next
 	})
 }
 
-// waitIn waits in the line of a gate, as long as fits has no objection. It tells
-// of the wait once, and again if it became longer.
-func (c *call) waitIn(ctx context.Context, cfg *Config, g *Gate, why Why, fits func(time.Duration) halt) (stop halt) {
+// waitInLine waits in the line of a gate for as long as check lets it. It tells of
+// the wait once, and again if it became longer.
+func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, check func(time.Duration) decision) (next decision) {
 	var told time.Time // the end of the wait, as told
 	g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
 		if done(ctx) {
-			stop = haltOf(ctx)
+			next = ended(ctx)
 		} else {
-			stop = fits(wait)
+			next = check(wait)
 		}
-		if stop.reason != nil || wait <= 0 || !cfg.observed() {
-			return stop.reason
+		if next.stop || wait <= 0 || !cfg.observed() {
+			return next.reason
 		}
 		if until := cfg.now().Add(wait); until.After(told) {
 			told = until
 			c.tellWait(ctx, cfg, why, wait)
-			stop = c.fits(ctx, cfg, 0)
+			next = c.checkLimits(ctx, cfg, 0)
 		}
-		return stop.reason
+		return next.reason
 	})
-	return stop
+	return next
 }
 
 // limited waits for the limiter. If the gate closes meanwhile it waits for that,
 // and for the limiter anew: what it had been granted was for an earlier time.
-func (c *call) limited(ctx context.Context, cfg *Config) halt {
+func (c *call) limited(ctx context.Context, cfg *Config) decision {
 	for {
-		if stop := c.waitLimiter(ctx, cfg); stop.reason != nil {
-			return stop
+		if next := c.waitLimiter(ctx, cfg); next.stop {
+			return next
 		}
 		if cfg.Gate == nil || cfg.Gate.left() == 0 {
-			return c.fits(ctx, cfg, 0)
+			return c.checkLimits(ctx, cfg, 0)
 		}
-		if stop := c.pays(ctx, cfg, 0); stop.reason != nil {
-			return stop
+		if next := c.checkAhead(ctx, cfg, 0); next.stop {
+			return next
 		}
-		if stop := c.waitAt(ctx, cfg, cfg.Gate); stop.reason != nil {
-			return stop
+		if next := c.waitGate(ctx, cfg, cfg.Gate); next.stop {
+			return next
 		}
 	}
 }
 
 // waitLimiter waits for the limiter, no longer than ctx and MaxElapsed allow.
-func (c *call) waitLimiter(ctx context.Context, cfg *Config) halt {
+func (c *call) waitLimiter(ctx context.Context, cfg *Config) decision {
 	began := time.Time{}
 	if cfg.observed() {
 		began = cfg.now()
 	}
-	stop, err := c.askLimiter(ctx, cfg)
+	next, err := c.askLimiter(ctx, cfg)
 	if err != nil && !done(ctx) {
-		return stop
+		return next
 	}
 	if took := elapsedSince(cfg, began); took >= time.Millisecond {
 		c.tellWait(ctx, cfg, WaitLimiter, took)
 	}
-	return c.fits(ctx, cfg, 0)
+	return c.checkLimits(ctx, cfg, 0)
 }
 
-func (c *call) askLimiter(ctx context.Context, cfg *Config) (halt, error) {
+func (c *call) askLimiter(ctx context.Context, cfg *Config) (decision, error) {
 	bound, release := c.limiterContext(ctx, cfg)
 	defer release()
 	err := cfg.Limiter.Wait(bound)
@@ -141,16 +141,16 @@ func (l *limiterContext) Deadline() (time.Time, bool) {
 }
 
 // judge tells what a limiter's refusal is due to.
-func (l *limiterContext) judge(err error) halt {
+func (l *limiterContext) judge(err error) decision {
 	switch {
 	case err == nil:
-		return halt{}
+		return decision{}
 	case !l.asked.Load() && !done(l.Context):
-		return halt{err, &limiterError{err, true}}
+		return stopFor(err, &limiterError{err, true})
 	case l.tighter:
-		return halt{ErrMaxElapsed, &limiterError{err, false}}
+		return stopFor(ErrMaxElapsed, &limiterError{err, false})
 	}
-	return halt{ErrDeadline, &limiterError{err, false}}
+	return stopFor(ErrDeadline, &limiterError{err, false})
 }
 
 // limiterContext must be released.
@@ -172,43 +172,43 @@ func (c *call) limiterContext(ctx context.Context, cfg *Config) (*limiterContext
 }
 
 // admitted returns the breaker's pass.
-func (c *call) admitted(ctx context.Context, cfg *Config) (pass, halt) {
+func (c *call) admitted(ctx context.Context, cfg *Config) (pass, decision) {
 	for { //retrylint:ignore it waits for the breaker by its own clock, as the loop of Do is made of
 		pass, rejection := cfg.Breaker.enter(ctx, cfg)
 		if rejection == nil {
-			return c.stillFits(ctx, cfg, pass)
+			return c.recheck(ctx, cfg, pass)
 		}
 		if !cfg.WaitWhenOpen {
-			return pass, halt{ErrCircuitOpen, rejection}
+			return pass, stopFor(ErrCircuitOpen, rejection)
 		}
-		if stop := c.waitFor(ctx, cfg, cfg.Breaker); stop.reason != nil {
-			return pass, stop.dueTo(rejection)
+		if next := c.waitBreaker(ctx, cfg, cfg.Breaker); next.stop {
+			return pass, next.because(rejection)
 		}
 		if cfg.Gate != nil && cfg.Gate.left() > 0 { // closed meanwhile
-			if stop := c.waitAt(ctx, cfg, cfg.Gate); stop.reason != nil {
-				return pass, stop
+			if next := c.waitGate(ctx, cfg, cfg.Gate); next.stop {
+				return pass, next
 			}
 		}
 	}
 }
 
-// stillFits gives a probe's place back if ctx is done or time is up by now: those
+// recheck gives a probe's place back if ctx is done or time is up by now: those
 // who listen to the breaker were told that it is half-open, and may have taken
 // their time.
-func (c *call) stillFits(ctx context.Context, cfg *Config, p pass) (pass, halt) {
+func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (pass, decision) {
 	if p.probe != nil {
-		if stop := c.fits(ctx, cfg, 0); stop.reason != nil {
+		if next := c.checkLimits(ctx, cfg, 0); next.stop {
 			cfg.Breaker.leave(ctx, cfg, p, neutral, nil)
-			return pass{}, stop
+			return pass{}, next
 		}
 	}
-	return p, halt{}
+	return p, decision{}
 }
 
-// waitFor waits until the breaker may let an attempt pass: exactly until its
+// waitBreaker waits until the breaker may let an attempt pass: exactly until its
 // open time is over, or until the probe in flight has come back. Those who
 // waited together for it to close go on one by one.
-func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt {
+func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) decision {
 	changed := b.join()
 	defer b.quit(changed)
 	for {
@@ -217,11 +217,11 @@ func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt
 		if known {
 			need = left
 		}
-		if stop := c.fits(ctx, cfg, need); stop.reason != nil {
-			return stop
+		if next := c.checkLimits(ctx, cfg, need); next.stop {
+			return next
 		}
 		if !blocked {
-			return c.waitIn(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) halt { return c.inTime(ctx, cfg, wait) })
+			return c.waitInLine(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) decision { return c.checkTime(ctx, cfg, wait) })
 		}
 		c.tellWait(ctx, cfg, WaitBreaker, need)
 		if limit := cfg.MaxElapsed; limit > 0 {
@@ -238,6 +238,9 @@ func (c *call) waitFor(ctx context.Context, cfg *Config, b *CircuitBreaker) halt
 }
 
 func (c *call) sleep(ctx context.Context, cfg *Config, wait time.Duration) {
+	if wait <= 0 {
+		return
+	}
 	select {
 	case <-c.alarm.set(cfg.Clock, wait):
 	case <-ctx.Done():
@@ -262,69 +265,69 @@ func (c *call) tellWait(ctx context.Context, cfg *Config, why Why, wait time.Dur
 	}
 }
 
-// pays tells why a wait would be in vain: there is no time for it, or the gate or
-// the breaker will certainly still hold the attempt back when it is over.
-func (c *call) pays(ctx context.Context, cfg *Config, wait time.Duration) halt {
+// checkAhead tells why an attempt after a wait is certain not to come about:
+// there is no time for it, or the gate or the breaker will still hold it back.
+func (c *call) checkAhead(ctx context.Context, cfg *Config, wait time.Duration) decision {
 	need := wait
 	if cfg.Gate != nil {
 		left := cfg.Gate.left()
 		if left > cfg.maxRetryAfter() {
-			return halt{ErrRetryAfterTooLong, &PauseError{cfg.Name, left, cfg.Gate.cause()}}
+			return stopFor(ErrRetryAfterTooLong, &PauseError{cfg.Name, left, cfg.Gate.cause()})
 		}
 		need = max(wait, left)
 	}
 	if need > 0 || c.attempts > 0 || cfg.OnStart != nil { // else it comes at once
-		if stop := c.inTime(ctx, cfg, need); stop.reason != nil {
+		if next := c.checkTime(ctx, cfg, need); next.stop {
 			if need > wait {
-				stop = stop.dueTo(&PauseError{cfg.Name, need, cfg.Gate.cause()})
+				next = next.because(&PauseError{cfg.Name, need, cfg.Gate.cause()})
 			}
-			return stop
+			return next
 		}
 	}
 	if b := cfg.Breaker; b != nil {
-		return c.passable(ctx, cfg, b, need)
+		return c.checkBreaker(ctx, cfg, b, need)
 	}
-	return halt{}
+	return decision{}
 }
 
-// passable tells why the breaker will certainly reject an attempt after a wait.
-func (c *call) passable(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) halt {
+// checkBreaker tells why the breaker will certainly reject an attempt after a wait.
+func (c *call) checkBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) decision {
 	p, left := b.rejects(wait)
 	switch {
 	case p == nil:
-		return halt{}
+		return decision{}
 	case !cfg.WaitWhenOpen:
 		_, rejection := b.rejectOpen(p, left)
-		return halt{ErrCircuitOpen, rejection}
+		return stopFor(ErrCircuitOpen, rejection)
 	case p.open.forced: // nobody knows for how long
-		return halt{}
+		return decision{}
 	}
-	return c.inTime(ctx, cfg, left).dueTo(b.rejection(p.open, left))
+	return c.checkTime(ctx, cfg, left).because(b.rejection(p.open, left))
 }
 
-// fits tells why a wait that begins now cannot pay: ctx is done, or the wait does
-// not end in time.
-func (c *call) fits(ctx context.Context, cfg *Config, wait time.Duration) halt {
+// checkLimits tells why a wait that begins now would be in vain: ctx is done, or
+// the wait does not end in time.
+func (c *call) checkLimits(ctx context.Context, cfg *Config, wait time.Duration) decision {
 	if done(ctx) {
-		return haltOf(ctx)
+		return ended(ctx)
 	}
-	return c.inTime(ctx, cfg, wait)
+	return c.checkTime(ctx, cfg, wait)
 }
 
-// inTime tells whether a wait ends before the deadline and MaxElapsed.
-func (c *call) inTime(ctx context.Context, cfg *Config, wait time.Duration) halt {
+// checkTime tells whether a wait ends before the deadline and MaxElapsed.
+func (c *call) checkTime(ctx context.Context, cfg *Config, wait time.Duration) decision {
 	deadline, ok := ctx.Deadline()
 	if !ok && cfg.MaxElapsed == 0 {
-		return halt{}
+		return decision{}
 	}
 	now := cfg.now()
 	if ok && wait >= deadline.Sub(now) {
-		return halt{reason: ErrDeadline}
+		return stopFor(ErrDeadline, nil)
 	}
 	if limit := cfg.MaxElapsed; limit > 0 && wait >= limit-now.Sub(c.start) {
-		return halt{reason: ErrMaxElapsed}
+		return stopFor(ErrMaxElapsed, nil)
 	}
-	return halt{}
+	return decision{}
 }
 
 // Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
