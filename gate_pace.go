@@ -170,7 +170,8 @@ func (p *pace) learn() {
 		base, p.sure = floor, true
 		p.hold /= 2
 	}
-	if base > 1.05*e.base { // it has risen, and may be higher
+	rough := p.rounds <= firstRounds && !long && accepted-p.burst < fewCalls
+	if rough || base > 1.05*e.base { // it may well be higher
 		p.hold /= 8
 	}
 	p.base = base
