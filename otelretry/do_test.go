@@ -3,6 +3,8 @@ package otelretry_test
 import (
 	"context"
 	"errors"
+	"net"
+	"net/url"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -197,7 +199,7 @@ func TestCallIsChildOfCaller(t *testing.T) {
 		assert.NotContains(t, s.Status().Description, "attempt", "the text is the error's own")
 	}
 	parent.End()
-	assert.Equal(t, "caller Unset\n  x Error outcome=permanent attempts=1 type=permanent\n    attempt Error attempt=1 type=*url.Error\n", p.tree())
+	assert.Equal(t, "caller Unset\n  x Error outcome=permanent attempts=1 type=permanent\n    attempt Error attempt=1 type=*errors.errorString\n", p.tree())
 }
 
 // Time series are bounded: names beyond the thousandth share one.
@@ -226,7 +228,7 @@ func TestErrorTypes(t *testing.T) {
 		"timeout":              context.DeadlineExceeded,
 		"canceled":             errors.Join(context.Canceled),
 		"circuit_open":         &retry.OpenError{},
-		"*url.Error":           urlError(),
+		"*net.OpError":         &url.Error{Op: "Get", URL: "https://a.test/", Err: &net.OpError{Op: "dial", Err: errFault}},
 		"*errors.errorString":  retry.RetryAfter(errFault, 0),
 		"retry_after_too_long": &retry.Error{Reason: retry.ErrRetryAfterTooLong},
 	} {

@@ -160,7 +160,7 @@ func Options(opts ...Option) []retry.Option {
 		otel.Handle(err)
 		return nil
 	}
-	options := []retry.Option{retry.OnHost(func(host string, cfg retry.Config) {
+	options := []retry.Option{retry.PerHost(markRequests), retry.OnHost(func(host string, cfg retry.Config) {
 		clock := s.clock
 		if cfg.Clock != nil {
 			clock = cfg.Clock
