@@ -154,6 +154,45 @@ func TestWaitsAndSpans(t *testing.T) {
 	})
 }
 
+// The waits that are no backoff have their own reasons too: for a breaker, told
+// before the wait, and for a limiter, told afterwards and only if there was one.
+func TestWaitsForBreakerAndLimiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe(t)
+		breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "b"})
+		require.NoError(t, err)
+		breaker.Trip(7 * time.Second)
+		cfg := p.instrument(retry.Config{
+			Name: "x", InitialDelay: time.Second, Jitter: retry.NoJitter,
+			Breaker: breaker, WaitWhenOpen: true, Limiter: &waits{0, 2 * time.Second},
+		})
+		require.NoError(t, retry.Run(context.Background(), cfg, failing(1, retry.Neutral(errFault))))
+		got := p.metrics()
+		assert.Equal(t, 7.0, got["retry.wait.duration{x,breaker}"])
+		assert.Equal(t, 1.0, got["#retry.wait.duration{x,breaker}"])
+		assert.Equal(t, 2.0, got["retry.wait.duration{x,limiter}"])
+		assert.Equal(t, 1.0, got["#retry.wait.duration{x,limiter}"])
+		assert.Equal(t, 10.0, got["retry.call.duration{x,ok}"])
+		assert.Equal(t, 1.0, got["retry.breaker.state{b,closed}"])
+		assert.Equal(t, `x Unset outcome=ok attempts=2
+  - wait reason=breaker duration=7
+  - retry attempt=1 reason=backoff duration=1 type=*errors.errorString
+  - wait reason=limiter duration=2
+  attempt Error attempt=1 type=*errors.errorString
+  attempt Unset attempt=2
+`, p.tree())
+	})
+}
+
+// waits is a limiter that has each attempt wait for so long.
+type waits []time.Duration
+
+func (w *waits) Wait(context.Context) error {
+	time.Sleep((*w)[0])
+	*w = (*w)[1:]
+	return nil
+}
+
 // What the caller's hooks do is done as before, and once; a Config instrumented
 // twice reports once.
 func TestHooksAreAdded(t *testing.T) {
