@@ -29,12 +29,9 @@ func (e *StatusError) MarshalJSON() ([]byte, error) { return json.Marshal(e.Erro
 
 // LogValue is a group of the fields that are set, the error as its text.
 func (e Event) LogValue() slog.Value {
-	attrs := append(make([]slog.Attr, 0, 7), slog.Int("attempt", e.Attempt))
+	attrs := append(make([]slog.Attr, 0, 6), slog.Int("attempt", e.Attempt))
 	if e.Name != "" {
 		attrs = append(attrs, slog.String("name", e.Name))
-	}
-	if e.Method != "" {
-		attrs = append(attrs, slog.String("method", e.Method))
 	}
 	if e.Delay > 0 {
 		attrs = append(attrs, readable("delay", e.Delay))
@@ -49,7 +46,7 @@ func (e Event) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// MarshalJSON writes all fields by their names, Method if there is one, the error as its text, or null.
+// MarshalJSON writes all fields by their names, the error as its text, or null.
 func (e Event) MarshalJSON() ([]byte, error) {
 	type event Event // has no methods
 	return json.Marshal(struct {

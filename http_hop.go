@@ -52,7 +52,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx, unwatch := h.context()
 	defer unwatch()
-	h.call.start, h.call.method = h.cfg.now(), methodOf(req)
+	h.call.start = h.cfg.now()
 	if err := h.followed(ctx); err != nil {
 		return nil, err
 	}

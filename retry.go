@@ -101,7 +101,6 @@ func Wrap[A, T any](cfg Config, fn func(context.Context, A) (T, error)) func(con
 type call struct {
 	start    time.Time // zero until somebody may ask for it
 	attempts int
-	method   string        // of the request, if it is one
 	last     error         // what the last attempt returned
 	backoff  time.Duration // the last one, as the curve drew it
 	taken    bool          // from the budget, for a retry that has not begun yet

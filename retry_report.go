@@ -65,7 +65,7 @@ func (c *call) finish(ctx context.Context, cfg *Config, err error) error {
 		c.logEnd(ctx, cfg, err)
 	}
 	if cfg.OnDone != nil {
-		cfg.OnDone(ctx, Event{Name: cfg.Name, Method: c.method, Attempt: c.attempts, Elapsed: c.elapsed(cfg), Err: err})
+		cfg.OnDone(ctx, Event{Name: cfg.Name, Attempt: c.attempts, Elapsed: c.elapsed(cfg), Err: err})
 	}
 	return err
 }
@@ -141,7 +141,7 @@ func (c *call) log(ctx context.Context, cfg *Config, level slog.Level, text stri
 func readable(key string, d time.Duration) slog.Attr { return slog.String(key, roughly(d).String()) }
 
 func (c *call) event(cfg *Config, why Why, delay time.Duration) Event {
-	return Event{Name: cfg.Name, Method: c.method, Attempt: c.attempts, Delay: delay, Elapsed: c.elapsed(cfg), Why: why, Err: c.last}
+	return Event{Name: cfg.Name, Attempt: c.attempts, Delay: delay, Elapsed: c.elapsed(cfg), Why: why, Err: c.last}
 }
 
 func (c *call) elapsed(cfg *Config) time.Duration {
@@ -158,7 +158,6 @@ var errAbandoned = errors.New("call did not return")
 // Event is what the hooks of a [Config] are told.
 type Event struct {
 	Name    string
-	Method  string        `json:",omitempty"` // of the request; empty outside of HTTP
 	Attempt int           // attempts so far; 0 if none was made
 	Delay   time.Duration // the wait; 0 in OnDone
 	Elapsed time.Duration // since the call began

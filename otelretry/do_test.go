@@ -3,6 +3,8 @@ package otelretry_test
 import (
 	"context"
 	"errors"
+	"net"
+	"net/url"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -152,6 +154,45 @@ func TestWaitsAndSpans(t *testing.T) {
 	})
 }
 
+// The waits that are no backoff have their own reasons too: for a breaker, told
+// before the wait, and for a limiter, told afterwards and only if there was one.
+func TestWaitsForBreakerAndLimiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe(t)
+		breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "b"})
+		require.NoError(t, err)
+		breaker.Trip(7 * time.Second)
+		cfg := p.instrument(retry.Config{
+			Name: "x", InitialDelay: time.Second, Jitter: retry.NoJitter,
+			Breaker: breaker, WaitWhenOpen: true, Limiter: &waits{0, 2 * time.Second},
+		})
+		require.NoError(t, retry.Run(context.Background(), cfg, failing(1, retry.Neutral(errFault))))
+		got := p.metrics()
+		assert.Equal(t, 7.0, got["retry.wait.duration{x,breaker}"])
+		assert.Equal(t, 1.0, got["#retry.wait.duration{x,breaker}"])
+		assert.Equal(t, 2.0, got["retry.wait.duration{x,limiter}"])
+		assert.Equal(t, 1.0, got["#retry.wait.duration{x,limiter}"])
+		assert.Equal(t, 10.0, got["retry.call.duration{x,ok}"])
+		assert.Equal(t, 1.0, got["retry.breaker.state{b,closed}"])
+		assert.Equal(t, `x Unset outcome=ok attempts=2
+  - wait reason=breaker duration=7
+  - retry attempt=1 reason=backoff duration=1 type=*errors.errorString
+  - wait reason=limiter duration=2
+  attempt Error attempt=1 type=*errors.errorString
+  attempt Unset attempt=2
+`, p.tree())
+	})
+}
+
+// waits is a limiter that has each attempt wait for so long.
+type waits []time.Duration
+
+func (w *waits) Wait(context.Context) error {
+	time.Sleep((*w)[0])
+	*w = (*w)[1:]
+	return nil
+}
+
 // What the caller's hooks do is done as before, and once; a Config instrumented
 // twice reports once.
 func TestHooksAreAdded(t *testing.T) {
@@ -197,7 +238,7 @@ func TestCallIsChildOfCaller(t *testing.T) {
 		assert.NotContains(t, s.Status().Description, "attempt", "the text is the error's own")
 	}
 	parent.End()
-	assert.Equal(t, "caller Unset\n  x Error outcome=permanent attempts=1 type=permanent\n    attempt Error attempt=1 type=*url.Error\n", p.tree())
+	assert.Equal(t, "caller Unset\n  x Error outcome=permanent attempts=1 type=permanent\n    attempt Error attempt=1 type=*errors.errorString\n", p.tree())
 }
 
 // Time series are bounded: names beyond the thousandth share one.
@@ -226,7 +267,7 @@ func TestErrorTypes(t *testing.T) {
 		"timeout":              context.DeadlineExceeded,
 		"canceled":             errors.Join(context.Canceled),
 		"circuit_open":         &retry.OpenError{},
-		"*url.Error":           urlError(),
+		"*net.OpError":         &url.Error{Op: "Get", URL: "https://a.test/", Err: &net.OpError{Op: "dial", Err: errFault}},
 		"*errors.errorString":  retry.RetryAfter(errFault, 0),
 		"retry_after_too_long": &retry.Error{Reason: retry.ErrRetryAfterTooLong},
 	} {

@@ -38,6 +38,9 @@ func (h *hooks) series(name string) *names {
 // onStart begins the call's span within what hooks of the caller's put into the
 // context.
 func (h *hooks) onStart(ctx context.Context, e retry.Event) context.Context {
+	if isRequest(ctx) { // a call within a request is not that request
+		ctx = context.WithValue(ctx, requestKey{}, false)
+	}
 	if h.inner.OnStart != nil {
 		ctx = orElse(h.inner.OnStart(ctx, e), ctx)
 	}
@@ -108,24 +111,46 @@ func (h *hooks) onWait(ctx context.Context, e retry.Event) {
 	}
 }
 
+// requestKey is true in the context of a call that is a request of a client with
+// our Options.
+type requestKey struct{}
+
+func isRequest(ctx context.Context) bool {
+	is, _ := ctx.Value(requestKey{}).(bool)
+	return is
+}
+
+// markRequests has the calls of a host known as requests, whether the Config is
+// instrumented already or will be.
+func markRequests(_ string, cfg *retry.Config) error {
+	start := cfg.OnStart
+	cfg.OnStart = func(ctx context.Context, e retry.Event) context.Context {
+		if start != nil {
+			ctx = orElse(start(ctx, e), ctx)
+		}
+		return context.WithValue(ctx, requestKey{}, true)
+	}
+	return nil
+}
+
 // traced reports whether the attempt has a span here: that of a request is made
 // by the transport beneath.
-func (h *hooks) traced(ctx context.Context, e retry.Event) bool {
-	return e.Method == "" && !h.noAttempts && trace.SpanFromContext(ctx).IsRecording()
+func (h *hooks) traced(ctx context.Context) bool {
+	return !h.noAttempts && trace.SpanFromContext(ctx).IsRecording() && !isRequest(ctx)
 }
 
 func (h *hooks) onAttempt(ctx context.Context, e retry.Event) context.Context {
 	if h.inner.OnAttempt != nil {
 		ctx = orElse(h.inner.OnAttempt(ctx, e), ctx)
 	}
-	if h.traced(ctx, e) {
+	if h.traced(ctx) {
 		ctx, _ = h.tracer.Start(ctx, "attempt", trace.WithAttributes(keyAttempt.Int(e.Attempt)))
 	}
 	return ctx
 }
 
 func (h *hooks) onAttemptDone(ctx context.Context, e retry.Event) {
-	if h.traced(ctx, e) {
+	if h.traced(ctx) {
 		defer end(trace.SpanFromContext(ctx), e.Err, errorType(e.Err))
 	}
 	if h.inner.OnAttemptDone != nil {
@@ -165,8 +190,8 @@ func errorType(err error) string {
 	return fmt.Sprintf("%T", bare(err))
 }
 
-// bare takes off what only wraps an error: the marks of package retry, and those
-// of fmt and errors.
+// bare takes off what only wraps an error: the marks of package retry, those of
+// fmt and errors, and the URL.
 func bare(err error) error {
 	for {
 		inner := errors.Unwrap(err)
@@ -175,7 +200,7 @@ func bare(err error) error {
 			t = t.Elem()
 		}
 		switch t.PkgPath() {
-		case "github.com/retryutils/retry", "fmt", "errors":
+		case "github.com/retryutils/retry", "fmt", "errors", "net/url":
 			if inner == nil {
 				return err
 			}

@@ -44,6 +44,7 @@ type meters struct {
 	rejections metric.Int64ObservableCounter
 	paused     metric.Float64ObservableCounter
 	remaining  metric.Float64ObservableGauge
+	pace       metric.Float64ObservableGauge
 	balance    metric.Float64ObservableGauge
 	refusals   metric.Int64ObservableCounter
 
@@ -95,7 +96,7 @@ func newMeters(p metric.MeterProvider) (*meters, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = meter.RegisterCallback(m.watch, m.state, m.rejections, m.paused, m.remaining, m.balance, m.refusals)
+	_, err = meter.RegisterCallback(m.watch, m.state, m.rejections, m.paused, m.remaining, m.pace, m.balance, m.refusals)
 	return m, err
 }
 
@@ -123,7 +124,7 @@ func (m *meters) makeCallInstruments(meter metric.Meter) error {
 }
 
 func (m *meters) makeObservables(meter metric.Meter) error {
-	var errs [6]error
+	var errs [7]error
 	m.state, errs[0] = meter.Int64ObservableUpDownCounter("retry.breaker.state",
 		metric.WithUnit("{breaker}"), metric.WithDescription("Circuit breakers in each state: 1 for the one that it is in, 0 for the others."))
 	m.rejections, errs[1] = meter.Int64ObservableCounter("retry.breaker.rejections",
@@ -132,9 +133,11 @@ func (m *meters) makeObservables(meter metric.Meter) error {
 		metric.WithUnit("s"), metric.WithDescription("Time that a gate was paused."))
 	m.remaining, errs[3] = meter.Float64ObservableGauge("retry.gate.pause.remaining",
 		metric.WithUnit("s"), metric.WithDescription("What is left of a gate's pause; 0 if there is none."))
-	m.balance, errs[4] = meter.Float64ObservableGauge("retry.budget.balance",
+	m.pace, errs[4] = meter.Float64ObservableGauge("retry.gate.pace",
+		metric.WithUnit("{call}/s"), metric.WithDescription("Calls per second that a gate lets through, while it limits them."))
+	m.balance, errs[5] = meter.Float64ObservableGauge("retry.budget.balance",
 		metric.WithUnit("{retry}"), metric.WithDescription("Retries that a budget has left."))
-	m.refusals, errs[5] = meter.Int64ObservableCounter("retry.budget.refusals",
+	m.refusals, errs[6] = meter.Int64ObservableCounter("retry.budget.refusals",
 		metric.WithUnit("{refusal}"), metric.WithDescription("Retries that a budget refused."))
 	return errors.Join(errs[:]...)
 }

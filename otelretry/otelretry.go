@@ -23,6 +23,7 @@
 //	retry.gate.pauses            counter    {pause}     retry.gate.name
 //	retry.gate.pause.duration    counter    s           retry.gate.name
 //	retry.gate.pause.remaining   gauge      s           retry.gate.name
+//	retry.gate.pace              gauge      {call}/s    retry.gate.name
 //	retry.budget.balance         gauge      {retry}     retry.budget.name
 //	retry.budget.refusals        counter    {refusal}   retry.budget.name
 //	http.client.request.duration histogram  s           of each attempt, see [NewTransport]
@@ -32,9 +33,10 @@
 // is counts 1, the others 0; in retry.breaker.changes it is the new state. A wait
 // is recorded when it is announced, in its full length, though a context may cut
 // it short; one that becomes longer is announced again, with what is left of it.
-// A pause that is lengthened is still one pause. Breakers, gates and budgets with
-// the same name are added up: retry.breaker.state counts them, and of pauses that
-// remain the longest is shown.
+// A pause that is lengthened is still one pause. retry.gate.pace is there only
+// while a gate limits calls. Breakers, gates and budgets with the same name are
+// added up: retry.breaker.state counts them; but of pauses that remain the longest
+// is shown, and of paces the slowest.
 //
 // Names are those of the Config, or of the host in a client; beyond a thousand of
 // them the rest share the name "_OTHER".
@@ -160,7 +162,7 @@ func Options(opts ...Option) []retry.Option {
 		otel.Handle(err)
 		return nil
 	}
-	options := []retry.Option{retry.OnHost(func(host string, cfg retry.Config) {
+	options := []retry.Option{retry.PerHost(markRequests), retry.OnHost(func(host string, cfg retry.Config) {
 		clock := s.clock
 		if cfg.Clock != nil {
 			clock = cfg.Clock
@@ -182,7 +184,7 @@ func ObserveBreaker(b *retry.CircuitBreaker, opts ...Option) error {
 	return observeWith(opts, func(m *meters, _ clockwork.Clock) { m.observeBreaker(b, b.Name()) })
 }
 
-// ObserveGate reports the pauses of g. It is otherwise as [ObserveBreaker].
+// ObserveGate reports the pauses and the pace of g. It is otherwise as [ObserveBreaker].
 func ObserveGate(name string, g *retry.Gate, opts ...Option) error {
 	return observeWith(opts, func(m *meters, clock clockwork.Clock) { m.observeGate(g, name, clock) })
 }

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/trace"
+	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"github.com/retryutils/retry"
 	"github.com/retryutils/retry/otelretry"
@@ -118,6 +119,93 @@ func TestHostsAreObserved(t *testing.T) {
 		assert.Equal(t, 1.0, got["retry.breaker.state{http://a.test:80,closed}"])
 		assert.Equal(t, 7.0, got["retry.wait.duration{client,retry-after}"])
 		client.CloseIdleConnections()
+	})
+}
+
+// What a call is, its own context says, and not the one around it: a Do that a
+// request makes on its way (for a token, say) has spans for its attempts, and a
+// request within a Do has those of its transport.
+func TestCallsWithinCalls(t *testing.T) {
+	p := newProbe(t)
+	cfg := p.instrument(retry.Config{Name: "x", InitialDelay: time.Microsecond, Jitter: retry.NoJitter})
+	token := cfg
+	token.Name = "token"
+	signing := roundTrip(func(req *http.Request) (*http.Response, error) {
+		if err := retry.Run(req.Context(), token, failing(1, errFault)); err != nil {
+			return nil, err
+		}
+		return (&answers{statuses: []int{200}}).RoundTrip(req)
+	})
+	client, err := retry.NewRetryableClient(&http.Client{Transport: signing}, cfg, otelretry.Options(p.opts...)...)
+	require.NoError(t, err)
+	require.NoError(t, retry.Run(context.Background(), cfg, func(ctx context.Context) error {
+		resp, err := client.Get(ctx, "http://a.test/")
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	}))
+	assert.Equal(t, `x Unset outcome=ok attempts=1
+  attempt Unset attempt=1
+    x Unset outcome=ok attempts=1
+      GET Unset status_code=200
+        token Unset outcome=ok attempts=2
+          - retry attempt=1 reason=backoff duration=1e-06 type=*errors.errorString
+          attempt Error attempt=1 type=*errors.errorString
+          attempt Unset attempt=2
+`, p.tree())
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// An attempt has one span, in whatever order a client is put together, and
+// whatever spans the caller's own hooks make; also where there is no transport
+// of ours.
+func TestAttemptHasOneSpan(t *testing.T) {
+	for name, test := range map[string]struct {
+		build func(*probe) (retry.Config, []retry.Option)
+		want  string
+	}{
+		"hosts instrumented before Options": {func(p *probe) (retry.Config, []retry.Option) {
+			return retry.Config{}, append([]retry.Option{perHost(p)}, otelretry.Options(p.opts...)...)
+		}, "http://a.test:80 Unset outcome=ok attempts=1\n  GET Unset status_code=200\n"},
+		"hosts instrumented after Options": {func(p *probe) (retry.Config, []retry.Option) {
+			return retry.Config{}, append(otelretry.Options(p.opts...), perHost(p))
+		}, "http://a.test:80 Unset outcome=ok attempts=1\n  GET Unset status_code=200\n"},
+		"the caller's spans": {func(p *probe) (retry.Config, []retry.Option) {
+			own := func(name string) func(context.Context, retry.Event) context.Context {
+				return func(ctx context.Context, _ retry.Event) context.Context {
+					ctx, _ = p.tracer.Tracer("own").Start(ctx, name)
+					return ctx
+				}
+			}
+			end := func(ctx context.Context, _ retry.Event) { oteltrace.SpanFromContext(ctx).End() }
+			cfg := retry.Config{OnAttempt: own("own"), OnAttemptDone: end}
+			return p.instrument(cfg), otelretry.Options(p.opts...)
+		}, "http://a.test:80 Unset outcome=ok attempts=1\n  own Unset\n    GET Unset status_code=200\n"},
+		"no Options": {func(p *probe) (retry.Config, []retry.Option) {
+			return p.instrument(retry.Config{}), nil
+		}, "http://a.test:80 Unset outcome=ok attempts=1\n  attempt Unset attempt=1\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProbe(t)
+			cfg, opts := test.build(p)
+			client, err := retry.NewRetryableClient(&http.Client{Transport: &answers{statuses: []int{200}}}, cfg, opts...)
+			require.NoError(t, err)
+			resp, err := client.Get(context.Background(), "http://a.test/")
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			assert.Equal(t, test.want, p.tree())
+		})
+	}
+}
+
+func perHost(p *probe) retry.Option {
+	return retry.PerHost(func(_ string, cfg *retry.Config) (err error) {
+		*cfg, err = otelretry.Instrument(*cfg, p.opts...)
+		return err
 	})
 }
 

@@ -225,10 +225,13 @@ func (m *meters) watchBreakers(o metric.Observer) {
 }
 
 func (m *meters) watchGates(o metric.Observer) {
-	remaining := make(map[string]time.Duration)
-	paused := m.watched.gates.sums(func(_ *retry.Gate, e *entry[retry.Gate]) float64 {
+	remaining, slowest := make(map[string]time.Duration), make(map[string]float64)
+	paused := m.watched.gates.sums(func(g *retry.Gate, e *entry[retry.Gate]) float64 {
 		paused, left := e.pauses.sums()
 		remaining[e.name] = max(remaining[e.name], left)
+		if pace, paced := g.Pace(); paced && (slowest[e.name] == 0 || pace < slowest[e.name]) {
+			slowest[e.name] = pace
+		}
 		return paused.Seconds()
 	})
 	for name, seconds := range paused {
@@ -236,5 +239,8 @@ func (m *meters) watchGates(o metric.Observer) {
 	}
 	for name, left := range remaining {
 		o.ObserveFloat64(m.remaining, left.Seconds(), metric.WithAttributes(keyGateName.String(name)))
+	}
+	for name, pace := range slowest {
+		o.ObserveFloat64(m.pace, pace, metric.WithAttributes(keyGateName.String(name)))
 	}
 }

@@ -78,6 +78,28 @@ func TestGateIsObserved(t *testing.T) {
 	})
 }
 
+// A pace is there while a gate limits calls, and the slowest of its name is shown.
+func TestGatePaceIsObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe(t)
+		once, again := retry.NewGate(nil), retry.NewGate(nil)
+		require.NoError(t, otelretry.ObserveGate("g", once, p.opts...))
+		require.NoError(t, otelretry.ObserveGate("g", again, p.opts...))
+		assert.NotContains(t, p.metrics(), "retry.gate.pace{g}")
+		once.Pause(time.Second)
+		again.Pause(time.Second)
+		require.NoError(t, again.Wait(context.Background()))
+		again.Pause(time.Second)
+		fast, _ := once.Pace()
+		slow, paced := again.Pace()
+		require.True(t, paced)
+		require.Less(t, slow, fast)
+		assert.Equal(t, slow, p.metrics()["retry.gate.pace{g}"])
+		time.Sleep(time.Hour)
+		assert.NotContains(t, p.metrics(), "retry.gate.pace{g}", "nobody is held back any more")
+	})
+}
+
 func TestBudgetIsObserved(t *testing.T) {
 	p := newProbe(t)
 	b, err := retry.NewBudget(0.5, 2)

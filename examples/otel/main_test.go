@@ -97,6 +97,7 @@ func TestDocsUseReportedNames(t *testing.T) {
 		"retry_calls_total", "retry_active_calls", "retry_call_duration_seconds_bucket", "retry_call_attempts_sum", "retry_retries_total",
 		"retry_wait_duration_seconds_sum", "retry_breaker_state", "retry_breaker_changes_total", "retry_breaker_rejections_total",
 		"retry_gate_pauses_total", "retry_gate_pause_duration_seconds_total", "retry_gate_pause_remaining_seconds",
+		"retry_gate_pace_per_second",
 		"retry_budget_balance", "retry_budget_refusals_total", "http_client_request_duration_seconds_bucket",
 	} {
 		assert.True(t, used[name], "%s is shown nowhere", name)
