@@ -204,13 +204,28 @@ func (s *sharedBreaker) tell() error {
 		_, err := f.run(closeScript, []string{findings, current, f.store.key("seq")},
 			[]string{f.id, orDash(episode), s.name, f.store.channel()})
 		if err != nil {
+			s.again(found, true)
 			return err
 		}
 	}
 	if found == nil {
 		return nil
 	}
-	return s.tellFinding(*found, []string{findings, current, f.store.key("members"), f.store.key("seq")})
+	err := s.tellFinding(*found, []string{findings, current, f.store.key("members"), f.store.key("seq")})
+	if err != nil {
+		s.again(found, false)
+	}
+	return err
+}
+
+// again has told later what could not be told now, unless there is newer.
+func (s *sharedBreaker) again(found *finding, closing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = s.closing || closing
+	if s.finding == nil {
+		s.finding = found
+	}
 }
 
 func (s *sharedBreaker) tellFinding(found finding, keys []string) error {

@@ -183,7 +183,7 @@ func join(ctx context.Context, dial func() (rueidis.Client, error), cfg Config) 
 
 // Close leaves the fleet, and returns when nothing of it runs any more. Gates
 // and breakers keep the state that they are in, and are this process's own
-// again; a [Rate] goes on with this process's share. It never fails; the error
+// again; a [Rate] goes on at its equal share. It never fails; the error
 // is there for io.Closer.
 func (f *Fleet) Close() error {
 	f.cancel()

@@ -72,12 +72,13 @@ func (s *sharedGate) add(gate *retry.Gate) bool {
 	return true
 }
 
-// prune forgets the gates that are gone, and reports whether none is left.
+// prune forgets the gates that are gone, and reports whether none is left, and
+// no pause that the fleet may have to be told of again.
 func (s *sharedGate) prune() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gates = slices.DeleteFunc(s.gates, func(p weak.Pointer[retry.Gate]) bool { return p.Value() == nil })
-	return len(s.gates) == 0
+	return len(s.gates) == 0 && !s.mine.After(time.Now())
 }
 
 // ask has the fleet's pause asked for.
@@ -135,6 +136,9 @@ func (s *sharedGate) tell() error {
 	answer, err := f.run(pauseScript, []string{f.store.key("pause", s.name), f.store.key("seq")},
 		[]string{amount, ms(slack(left)), f.id, s.name, f.store.channel()})
 	if err != nil || len(answer) != 1 {
+		s.mu.Lock()
+		s.due = true
+		s.mu.Unlock()
 		return err
 	}
 	if there, err := answer[0].AsInt64(); err == nil && there > 0 {

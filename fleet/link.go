@@ -119,21 +119,40 @@ func (f *Fleet) receive(raw rueidis.PubSubMessage) {
 	}
 }
 
-// announce tells what is due to be told. Nothing is tried twice here: what is
-// not told is told when the connection is back.
+// announce tells what is due to be told. What could not be told is tried again
+// a little later, in the state that it then has.
 func (f *Fleet) announce() {
-	for f.sleep(time.Hour, f.newsDue) {
-		for _, s := range f.allGates() {
-			if s.tell() != nil {
-				break
-			}
-		}
-		for _, s := range f.allBreakers() {
-			if s.tell() != nil {
-				break
-			}
+	for wait := time.Hour; f.sleep(wait, f.newsDue); {
+		wait = time.Hour
+		if !f.announceAll() {
+			wait = beatLost
 		}
 	}
+}
+
+// announceAll reports whether everything that was due was told. An answer that
+// is about one key does not hold up the others.
+func (f *Fleet) announceAll() bool {
+	var failed error
+	told := func(err error) bool {
+		if err == nil {
+			return true
+		}
+		failed = err
+		_, answered := rueidis.IsRedisErr(err)
+		return answered && f.link.lost() == 0
+	}
+	for _, s := range f.allGates() {
+		if !told(s.tell()) {
+			return false
+		}
+	}
+	for _, s := range f.allBreakers() {
+		if !told(s.tell()) {
+			return false
+		}
+	}
+	return failed == nil
 }
 
 func (f *Fleet) allGates() []*sharedGate {

@@ -260,16 +260,13 @@ func (r *Rate) renew() time.Time {
 // expected. r.mu must be held.
 func (r *Rate) wanted(now time.Time) int {
 	per := float64(r.calls) / max(now.Sub(r.asked), askAgain).Seconds()
-	expected := 0.0
-	if r.calls > 1 { // a single call says nothing about the next
-		expected = min(per, r.perSecond) * ahead.Seconds()
-	}
+	expected := math.Floor(min(per, r.perSecond) * ahead.Seconds())
 	have := 0
 	for _, t := range r.turns {
 		have += t.n
 	}
 	most := r.perSecond*ahead.Seconds() + 1
-	return int(min(float64(len(r.waiting))+math.Ceil(expected)-float64(have), most))
+	return int(min(float64(len(r.waiting))+expected-float64(have), most))
 }
 
 // ask leases turns.
@@ -294,6 +291,9 @@ func (r *Rate) ask(want int) {
 	given := int(min(max(number[0], 0), int64(want)))
 	first := now.Add(time.Duration(min(max(number[1], 0), maxTime.Microseconds())) * time.Microsecond)
 	r.more = now.Add(time.Duration(min(max(number[2], 0), 500)) * time.Millisecond)
+	if given < want { // not always in the same order as the others
+		r.more = r.more.Add(askAgain + rand.N(askAgain))
+	}
 	r.measure(now, given)
 	if given > 0 {
 		gap := time.Duration(float64(time.Second) / per)
@@ -341,7 +341,7 @@ func (r *Rate) ownTurn(now time.Time) time.Time {
 	equal := r.perSecond * margin / float64(r.fleet.link.members())
 	per := max(min(r.share, r.perSecond*margin), equal/10)
 	lost := r.fleet.link.lost()
-	if lost > shareHolds {
+	if lost > shareHolds || r.fleet.ctx.Err() != nil {
 		per = equal
 	}
 	gap := time.Duration(min(float64(time.Second)/per, float64(24*time.Hour)))

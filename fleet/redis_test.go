@@ -21,7 +21,7 @@ import (
 
 // server is a real redis-server of the test's own.
 type server struct {
-	t    *testing.T
+	t    testing.TB
 	port int
 	dir  string
 	cmd  *exec.Cmd
@@ -29,7 +29,7 @@ type server struct {
 
 // realRedis starts one. Without redis-server the test is skipped, but not where
 // everything must be tested.
-func realRedis(t *testing.T) *server {
+func realRedis(t testing.TB) *server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -43,7 +43,7 @@ func realRedis(t *testing.T) *server {
 	return s
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()

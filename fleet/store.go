@@ -61,7 +61,7 @@ func (s *store) close(f *Fleet) {
 	if s.client == nil {
 		return
 	}
-	if f.link.up() {
+	if f.link.lost() == 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), f.cfg.Timeout)
 		defer cancel()
 		s.client.Do(ctx, s.client.B().Zrem().Key(s.key("members")).Member(f.id).Build())

@@ -1,0 +1,112 @@
+package fleet
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// Calls that pass cost Redis nothing, however many they are.
+func TestNoCommandPerCall(t *testing.T) {
+	s := realRedis(t)
+	f := joined(t, s.addr(), Config{})
+	cfg := retry.Config{Gate: retry.NewGate(nil), Breaker: breaker(t, retry.BreakerConfig{})}
+	require.NoError(t, f.Gate("host", cfg.Gate))
+	require.NoError(t, f.Breaker("host", cfg.Breaker))
+	start, before := time.Now(), f.Snapshot().Commands
+	for range 100_000 {
+		require.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error { return nil }))
+	}
+	asked := f.Snapshot().Commands - before
+	assert.LessOrEqual(t, float64(asked), 4+2*time.Since(start).Seconds(), "signs of life only")
+}
+
+// HTTP clients of two members: what one is told by the server, the other keeps
+// to, host by host.
+func TestHost(t *testing.T) {
+	s := realRedis(t)
+	var busy atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if busy.Load() {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+		io.WriteString(w, "ok")
+	}))
+	defer server.Close()
+	client := func() *retry.RetryableClient {
+		f := joined(t, s.addr(), Config{})
+		c, err := retry.NewRetryableClient(nil, retry.Config{MaxRetries: retry.NoRetries, MaxRetryAfter: time.Second},
+			retry.PerHost(func(host string, cfg *retry.Config) {
+				cfg.Breaker = breaker(t, retry.BreakerConfig{})
+				assert.NoError(t, f.Host(host, cfg))
+			}))
+		require.NoError(t, err)
+		return c
+	}
+	get := func(c *retry.RetryableClient) error {
+		resp, err := c.Get(t.Context(), server.URL)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	one, other := client(), client()
+	require.NoError(t, get(one))
+	require.NoError(t, get(other))
+	busy.Store(true)
+	require.Error(t, get(one))
+	busy.Store(false)
+	eventually(t, func() bool { return get(other) != nil }, "the other is paused")
+}
+
+func TestJoinInvalid(t *testing.T) {
+	f, err := Dial(t.Context(), options("127.0.0.1:1"), Config{Name: "test", Timeout: 10 * time.Millisecond})
+	require.NoError(t, err)
+	defer f.Close()
+	for _, err := range []error{
+		f.Gate("host", nil), f.Gate("", retry.NewGate(nil)), f.Gate("a b", retry.NewGate(nil)),
+		f.Breaker("host", nil), f.Breaker("a\nb", breaker(t, retry.BreakerConfig{})),
+		f.Host("", &retry.Config{}),
+	} {
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	}
+}
+
+// What a call that passes costs, with and without the fleet.
+func BenchmarkCall(b *testing.B) {
+	for _, with := range []bool{false, true} {
+		name := "alone"
+		if with {
+			name = "joined"
+		}
+		b.Run(name, func(b *testing.B) {
+			breaker, _ := retry.NewCircuitBreaker(retry.BreakerConfig{})
+			cfg := retry.Config{Gate: retry.NewGate(nil), Breaker: breaker}
+			if with {
+				f, err := Dial(b.Context(), options(realRedis(b).addr()), Config{Name: "bench"})
+				require.NoError(b, err)
+				defer f.Close()
+				require.NoError(b, f.Gate("host", cfg.Gate))
+				require.NoError(b, f.Breaker("host", cfg.Breaker))
+				defer func(before uint64) {
+					b.ReportMetric(float64(f.Snapshot().Commands-before)/float64(b.N), "commands/op")
+				}(f.Snapshot().Commands)
+			}
+			fn := func(context.Context) error { return nil }
+			b.ReportAllocs()
+			for b.Loop() {
+				retry.Run(b.Context(), cfg, fn)
+			}
+		})
+	}
+}
