@@ -52,6 +52,7 @@ func in(b *retry.CircuitBreaker, state retry.State) func() bool {
 // Two that find it dead are a quorum: the third opens without a failure of its
 // own. A probe of one closes all.
 func TestBreakerQuorum(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	b, f := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 500 * time.Millisecond})
 	call(b[0], 5, errDown)
@@ -71,6 +72,7 @@ func TestBreakerQuorum(t *testing.T) {
 
 // A bad node fails and fails. Nobody else is held up, whatever it says.
 func TestBreakerOneBadNode(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 30 * time.Millisecond})
 	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -86,6 +88,7 @@ func TestBreakerOneBadNode(t *testing.T) {
 // After an outage, a bad node's failed probe prolongs the episode once, and not
 // for ever: the next to prolong it must be somebody else.
 func TestBreakerBadNodeDoesNotProlong(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 300 * time.Millisecond})
 	call(b[0], 5, errDown)
@@ -104,6 +107,7 @@ func TestBreakerBadNodeDoesNotProlong(t *testing.T) {
 // Failures in a row of several processes are enough together, though none has
 // reached its own threshold: 1,000 processes need not pay it 1,000 times.
 func TestBreakerSuspicion(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	b, _ := three(t, s.addr(), Config{OpenTime: 700 * time.Millisecond}, retry.BreakerConfig{FailureThreshold: 100})
 	call(b[0], 4, errDown)
@@ -126,6 +130,7 @@ func TestBreakerSuspicion(t *testing.T) {
 
 // Failures among successes are no finding.
 func TestBreakerSuspicionTakenBack(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{FailureThreshold: 100})
 	call(b[0], 9, errDown)
@@ -139,6 +144,7 @@ func TestBreakerSuspicionTakenBack(t *testing.T) {
 
 // Whose own calls succeed does not believe the others, until one fails.
 func TestBreakerOwnSuccessesSpeakAgainst(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	b, f := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 10 * time.Second})
 	call(b[2], 10, nil)
@@ -152,6 +158,7 @@ func TestBreakerOwnSuccessesSpeakAgainst(t *testing.T) {
 
 // A late comer is told; one that was forced open stays so.
 func TestBreakerLateComerAndForced(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: time.Second})
 	b[2].ForceOpen()
@@ -172,6 +179,7 @@ func TestBreakerLateComerAndForced(t *testing.T) {
 // The whole of it with real processes: an outage, few attempts, and all well
 // soon after.
 func TestBreakerOfManyProcesses(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	all := startProcesses(t, 20, s.addr())
 	for _, p := range all {

@@ -64,6 +64,7 @@ func TestRedisAway(t *testing.T) {
 
 // Data and scripts that are flushed are there again: the next pause is told.
 func TestFlushed(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
 	gate, far := retry.NewGate(nil), retry.NewGate(nil)
@@ -85,6 +86,7 @@ func TestFlushed(t *testing.T) {
 // Without Redis from the start, a member is a member all the same, and joins
 // when it comes.
 func TestStartWithoutRedis(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	s.stop()
 	f, err := Dial(t.Context(), options(s.addr()), Config{Name: "test"})
@@ -102,6 +104,7 @@ func TestStartWithoutRedis(t *testing.T) {
 // Half of the fleet is cut off: it goes on alone, and learns what it missed when
 // the network is whole again.
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	net := newProxy(t, s.addr())
 	near := startProcesses(t, 10, s.addr())
@@ -141,6 +144,7 @@ func paused(p *process, atLeast time.Duration) bool {
 
 // A member that missed a message asks when the next sign of life shows it.
 func TestMissedMessage(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	f := joined(t, s.addr(), Config{})
 	gate := retry.NewGate(nil)
@@ -153,6 +157,7 @@ func TestMissedMessage(t *testing.T) {
 
 // Close leaves nothing behind, and the others know at once.
 func TestClose(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
 	gate := retry.NewGate(nil)

@@ -54,6 +54,7 @@ func pausedAt(t *testing.T, p *process, n int) []int64 {
 
 // Who comes later is told when it joins, and who was away when it is back.
 func TestGateLateComer(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	first := joined(t, s.addr(), Config{})
 	gate := retry.NewGate(nil)
@@ -82,6 +83,7 @@ func left(g *retry.Gate) time.Duration {
 // The longest wins, a little longer is not worth a message, and never more than
 // an hour is told.
 func TestGateMerge(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	a, b := retry.NewGate(nil), retry.NewGate(nil)
 	fa, fb := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})

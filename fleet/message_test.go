@@ -57,6 +57,7 @@ func TestHostileMessages(t *testing.T) {
 
 // What is kept in Redis may be hostile too.
 func TestHostileData(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	f := joined(t, s.addr(), Config{})
 	s.do("SET", "{retry:test}:pause:host", "x") // without an end

@@ -43,6 +43,7 @@ func most(at []time.Duration, window time.Duration) (largest int) {
 // The sum stays below the rate, whoever has the work; when one of 16 has it all,
 // it gets nearly all of it.
 func TestRateOfManyProcesses(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	const perSecond = 50
 	all := startProcesses(t, 16, s.addr(), "FLEET_RATE="+strconv.Itoa(perSecond))
@@ -74,6 +75,7 @@ func TestRateOfManyProcesses(t *testing.T) {
 
 // A low rate is kept to the letter, and an idle member asks nothing.
 func TestRateLow(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	f := joined(t, s.addr(), Config{})
 	r := f.Rate("ncbi", 3)
@@ -95,6 +97,7 @@ func TestRateLow(t *testing.T) {
 
 // A busy rate costs a lease now and then, and not a command per call.
 func TestRateCommands(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	f := joined(t, s.addr(), Config{})
 	r := f.Rate("busy", 5000)
@@ -115,6 +118,7 @@ func TestRateCommands(t *testing.T) {
 }
 
 func TestRateWaitEnds(t *testing.T) {
+	t.Parallel()
 	s := realRedis(t)
 	f := joined(t, s.addr(), Config{})
 	r := f.Rate("slow", 0.01)

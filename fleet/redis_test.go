@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -191,7 +192,7 @@ type process struct {
 
 func startProcess(t *testing.T, addr string, env ...string) *process {
 	p := &process{t: t, cmd: exec.Command(os.Args[0], "-test.run=^$")}
-	p.cmd.Env = append(append(os.Environ(), "FLEET_MEMBER="+addr), env...)
+	p.cmd.Env = append(append(os.Environ(), "FLEET_MEMBER="+addr, "GORACE=atexit_sleep_ms=0"), env...)
 	p.cmd.Stderr = os.Stderr
 	var err error
 	p.in, err = p.cmd.StdinPipe()
@@ -253,13 +254,12 @@ func (p *process) await(word string) string {
 	return found[len(found)-1]
 }
 
-var asked int64
+var asked atomic.Int64
 
 // ask sends a command and returns the answer to it.
 func (p *process) ask(command string) string {
 	p.t.Helper()
-	asked++
-	tag := fmt.Sprintf("answer%d", asked)
+	tag := fmt.Sprintf("answer%d", asked.Add(1))
 	p.tell(tag + " " + command)
 	return p.await(tag)
 }
