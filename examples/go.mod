@@ -5,11 +5,15 @@ go 1.25.0
 replace (
 	github.com/retryutils/retry => ../
 	github.com/retryutils/retry/otelretry => ../otelretry
+	github.com/retryutils/retry/fleet => ../fleet
 )
 
 require (
+	github.com/alicebob/miniredis/v2 v2.40.0
+	github.com/redis/rueidis v1.0.79
 	github.com/retryutils/retry v0.0.0-00010101000000-000000000000
 	github.com/schollz/progressbar/v3 v3.18.0
+	github.com/retryutils/retry/fleet v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.71.0
 	golang.org/x/term v0.36.0
@@ -46,4 +50,7 @@ require (
 	go.opentelemetry.io/otel/sdk v1.46.0
 	go.opentelemetry.io/otel/sdk/metric v1.46.0
 	go.opentelemetry.io/otel/trace v1.46.0
+	github.com/yuin/gopher-lua v1.1.1 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.47.0 // indirect
 )

@@ -1,3 +1,116 @@
+// Package fleet makes what one process learns known to all: it joins the gates,
+// breakers and rates of package retry in many processes over Redis or Valkey, at
+// no cost per call.
+//
+//	f, err := fleet.Dial(ctx, rueidis.ClientOption{InitAddress: []string{"redis:6379"}}, fleet.Config{Name: "annotator"})
+//	defer f.Close()
+//	f.Gate("ensembl", gate)         // one 429 pauses everybody
+//	f.Breaker("gnomad", breaker)    // what some found dead, nobody else has to
+//	cfg.Limiter = f.Rate("ncbi", 3) // 3 a second for the whole fleet, shared out
+//
+// and for an HTTP client, host by host:
+//
+//	retry.PerHost(func(host string, cfg *retry.Config) { f.Host(host, cfg) })
+//
+// # What is shared
+//
+// State stays where it is: each process counts, opens and waits for itself, and
+// only conclusions are told. A pause is told when it is really longer than what
+// the fleet knows (by 5ms to 100ms, a tenth of it), with the time that is left
+// and never a time of day, so that clocks need not agree. It is kept in Redis
+// until it ends, for those who join later. Each process adds a little (up to 5ms
+// per member, 5s at most), so that they do not come back in the same moment.
+//
+// A breaker's finding counts once per process. When a quorum agrees ([Config]),
+// an episode begins: all open, and come to probe one after the other, at random
+// moments (100ms apart on average, spread over the open time at most). The first
+// successful probe closes all, again not at once. A failed one prolongs the
+// episode, but never two of the same process in a row: a bad node holds nobody
+// up. A process whose own calls succeeded within the last second does not follow.
+//
+// Where failures are a matter of luck, suspicion can agree by luck: with the
+// default of 2 in a row and one call in three failing, a tenth of 1,000 quiet
+// processes are suspicious at any time. Set Suspicion higher, or below 0, if a
+// dependency is like that.
+//
+// A rate is a row of turns, evenly spaced, of which each process leases some half
+// a second ahead.
+//
+// # Why no counters and no locks
+//
+// A breaker that keeps its counts in Redis, or holds a lock there while it calls,
+// makes every call wait for the network twice over, and fail when Redis does. Four
+// commands a call are common, and a lock serializes the whole fleet. Failures
+// counted together also let one bad node open the breaker of all. Nothing of that
+// is needed: a conclusion is news once a minute, not once a call. So calls read
+// what is in their own memory, and Redis is spoken to in the background.
+//
+// # Guaranteed
+//
+//   - A call never sends a command, waits for one, or fails because of one. The
+//     only wait is a [Rate]'s, for its turn.
+//   - No message, true or false, does more than pause or open for an hour, and the
+//     spread; malformed and absurd ones are dropped and counted.
+//   - A pause is never shortened, and nothing that comes in is sent out again.
+//   - Four goroutines per Fleet, which Close ends. Gates and breakers are not kept
+//     alive by the fleet.
+//
+// # Not guaranteed
+//
+//   - That a message arrives: Redis publishes at most once. One that was missed is
+//     asked for after the next sign of life but one, within about 2s.
+//   - That calls in flight are held back, or those of the few milliseconds until
+//     the others know.
+//   - That a rate is kept while Redis is away: the shares then add up to about the
+//     rate, but for members that come and go unseen.
+//   - Anything against a client that may write to Redis and means harm: it can
+//     renew its pause. Authentication and TLS are the client's business.
+//   - That a command which a hung server runs late has its time left corrected: a
+//     pause may last longer by as long as the server hung.
+//   - Order across clocks of Redis servers: after a failover to one whose clock is
+//     off, an open time may be off by as much, and an hour at most.
+//
+// # When things fail
+//
+//	what fails                  what a process does                          back
+//	Redis refuses, is full,     goes on with its own gates and breakers; a   at the next sign of life,
+//	read-only, failing over     Rate with its share, after 10s with rate/n   every 200ms meanwhile
+//	Redis hangs                 the same, after Timeout (500ms)              the same
+//	data or scripts flushed     tells again what it still holds              at the next sign of life
+//	a part is cut off           both parts go on; nobody is a quorum alone   both sides tell, longest wins
+//	a message is lost           not paused, or opened, until it asks         2s
+//	a process dies              its finding holds for its time; its turns    5s, until it is not counted
+//	                            are lost, half a second of its share
+//	one bad node                opens for itself                             —
+//	no Redis at the start       [Dial] joins later; rueidis.NewClient fails  when it is there
+//
+// # Sizing
+//
+// Each process keeps two to six connections (rueidis has one per slot group and
+// one for each kind of work), and sends one command a second as a sign of life,
+// plus 2 to 10 a second for each Rate that is in use. All else is news: a pause
+// costs one command in each process that is told of it by the server, and one
+// message to each member; an outage as many commands as processes notice before
+// the quorum is full, one message to each member when it is, and one or two per
+// open time.
+//
+//	processes  signs of life    one pause          an outage of 60s, open time 5s
+//	10         10 a second      10 messages        about 13 episodes' news × 10 messages
+//	100        100 a second     100 messages       about 13 × 100
+//	1,000      1,000 a second   1,000 messages     about 13 × 1,000
+//
+// A small Redis does 100,000 a second. Memory is below 200 bytes per name and
+// member. Names are kept until they have been quiet for a minute, at most an hour.
+//
+// # What to watch
+//
+// [Fleet.Snapshot] has it all. Connected false for more than some seconds: the
+// processes are on their own. Members lower than the number of processes: some
+// do not reach Redis, or have another Name. Dropped above 0: another version, or
+// somebody else writes there. Errors and Losses growing: Redis is slow, or the
+// Timeout too short. Contradicted growing: this process is well where others are
+// not. The Logger tells joins and losses, and every pause, opening and closing
+// that came from others.
 package fleet
 
 import (
@@ -33,9 +146,10 @@ type Config struct {
 	// many calls in a row have failed. 0 means 2; negative: when it is open only.
 	Suspicion int
 
-	// OpenTime is for how long a breaker opens when processes agreed before
-	// their own was open, and so had no time of its own yet. 0 means 5s; the
-	// least is 100ms, the most an hour.
+	// OpenTime is for how long breakers open when processes agree before their
+	// own is open, and so has a time of its own. It should be the
+	// RecoveryTimeout of the breakers. 0 means 5s; the least is 100ms, the most
+	// an hour.
 	OpenTime time.Duration
 
 	// Lease is how often a [Rate] that is in use asks for its share, 100ms to
