@@ -1,11 +1,10 @@
-// Command fleet shows what a fleet of processes makes of a server that throttles,
+// Command fleet shows what a fleet of processes makes of a server that throttles
 // and then goes down, with and without package fleet:
 //
 //	go run ./examples/fleet
 //
 // It starts a redis-server if there is one in PATH, or else an embedded one, 20
-// processes (this program, run again), and a server that takes 100 calls a
-// second. Line by line it prints who paused or opened its breaker when. What
+// processes (this program, run again), and a server. Line by line it prints who paused or opened its breaker when. What
 // there is to learn about package fleet is in this file.
 package main
 
@@ -27,11 +26,13 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	run := show
+	var err error
 	if os.Getenv(roleVariable) != "" {
-		run = work
+		err = work(ctx, os.Stdout)
+	} else {
+		err = show(ctx, os.Stdout, startRedis)
 	}
-	if err := run(ctx, os.Stdout); err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
 		os.Exit(1)
 	}

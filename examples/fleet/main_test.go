@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"regexp"
 	"strconv"
@@ -23,14 +22,16 @@ func TestMain(m *testing.M) {
 // The example shows what it says: without the fleet one process is held back,
 // with it all are, and fewer calls go to a dead server.
 func TestShow(t *testing.T) {
-	for _, path := range []string{os.Getenv("PATH"), ""} { // with the Redis there is, and without one
-		t.Setenv("PATH", path)
-		var out bytes.Buffer
-		require.NoError(t, show(context.Background(), &out))
-		held := numbers(t, `= (\d+) of 20 processes held back`, out.String())
-		assert.Equal(t, []int{1, 20}, held, out.String())
-		sent := numbers(t, `= (\d+) calls sent to a dead server`, out.String())
-		assert.Less(t, sent[1], sent[0], out.String())
+	for name, start := range map[string]func() (string, string, func(), error){"found": startRedis, "embedded": startEmbedded} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			require.NoError(t, show(t.Context(), &out, start))
+			held := numbers(t, `= (\d+) of 20 processes held back`, out.String())
+			assert.Equal(t, []int{1, 20}, held, out.String())
+			sent := numbers(t, `= (\d+) calls sent to a dead server`, out.String())
+			assert.Less(t, sent[1], sent[0], out.String())
+		})
 	}
 }
 

@@ -28,8 +28,8 @@ func tell(out io.Writer, what string, d time.Duration) {
 }
 
 // show runs the processes without the fleet and with it.
-func show(ctx context.Context, out io.Writer) error {
-	redis, name, stop, err := startRedis()
+func show(ctx context.Context, out io.Writer, start func() (address, name string, stop func(), err error)) error {
+	redis, name, stop, err := start()
 	if err != nil {
 		return err
 	}
@@ -52,11 +52,7 @@ func show(ctx context.Context, out io.Writer) error {
 func startRedis() (address, name string, stop func(), err error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
-		m := miniredis.NewMiniRedis()
-		if err := m.Start(); err != nil {
-			return "", "", nil, err
-		}
-		return m.Addr(), "none in PATH, so an embedded one (miniredis)", m.Close, nil
+		return startEmbedded()
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -70,6 +66,14 @@ func startRedis() (address, name string, stop func(), err error) {
 		return "", "", nil, err
 	}
 	return address, path, func() { cmd.Process.Kill(); cmd.Wait() }, nil
+}
+
+func startEmbedded() (address, name string, stop func(), err error) {
+	m := miniredis.NewMiniRedis()
+	if err := m.Start(); err != nil {
+		return "", "", nil, err
+	}
+	return m.Addr(), "none in PATH, so an embedded one (miniredis)", m.Close, nil
 }
 
 // scene is: all is well; the server answers 429 to one call; all is well; the
