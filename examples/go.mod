@@ -4,6 +4,7 @@ go 1.25.0
 
 replace (
 	github.com/retryutils/retry => ../
+	github.com/retryutils/retry/fleet => ../fleet
 	github.com/retryutils/retry/otelretry => ../otelretry
 )
 
@@ -52,5 +53,3 @@ require (
 	go.opentelemetry.io/otel/sdk/metric v1.46.0
 	go.opentelemetry.io/otel/trace v1.46.0
 )
-
-replace github.com/retryutils/retry/fleet => ../fleet

@@ -55,11 +55,14 @@ func (f *Fleet) set(change func(*link), cause error) {
 	if up && !was {
 		l.syncDue = time.Time{}
 	}
+	first := false
 	if l.beats || cause != nil {
-		defer l.once.Do(func() { close(l.first) })
+		l.once.Do(func() { close(l.first); first = !l.beats })
 	}
 	l.mu.Unlock()
 	switch {
+	case first && f.ctx.Err() == nil:
+		f.log.Warn("fleet not reached, on our own", "error", cause)
 	case up && !was:
 		f.log.Info("fleet joined", "members", l.members(), "alone_for", lasted.Round(time.Millisecond).String())
 		f.choresDue.give()

@@ -51,7 +51,10 @@ func work(ctx context.Context, out io.Writer) error {
 
 	// All that makes a process a member of a fleet:
 	if redis := os.Getenv(redisVariable); redis != "" {
-		f, err := fleet.Dial(ctx, rueidis.ClientOption{InitAddress: []string{redis}}, fleet.Config{
+		f, err := fleet.Dial(ctx, rueidis.ClientOption{
+			InitAddress: []string{redis},
+			AlwaysRESP2: true, // for miniredis; a Redis needs no such thing
+		}, fleet.Config{
 			Name:     "example",
 			OpenTime: time.Second, // as the breakers have it
 		})
