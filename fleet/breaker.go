@@ -68,22 +68,16 @@ type sharedBreaker struct {
 	tripped   time.Time // the end of the open time that the fleet gave the breaker
 	resetAt   time.Time // when the fleet closes it; zero: not
 	closedAt  time.Time // when the fleet last did
+	failures  int       // in a row, as last seen
 	successes int       // as last seen
 	lastGood  time.Time // when there was another one
 }
 
-// finding is what this process thinks of the dependency.
-type finding struct {
-	weight int // failures in a row, openWeight if open; 0: nothing is wrong
-	open   bool
-	until  time.Time
-}
-
 const (
-	openWeight   = 5
-	probeSpread  = 100 * time.Millisecond // between the processes that come to probe
-	freshSuccess = time.Second            // a success as recent as that speaks against others
-	sameTime     = 20 * time.Millisecond  // two readings of the same moment
+	openWeight  = 5
+	probeSpread = 100 * time.Millisecond // between the processes that come to probe
+	fresh       = time.Second            // a success as recent speaks against others, a failure with them
+	sameTime    = 20 * time.Millisecond  // two readings of the same moment
 )
 
 // ask has the fleet's view asked for, and the own one told again.
@@ -145,124 +139,6 @@ func (s *sharedBreaker) look(now time.Time) time.Time {
 	return next
 }
 
-// judge decides what to tell of the breaker's state, and whether it should open
-// because it is open for the fleet. s.mu must be held.
-func (s *sharedBreaker) judge(b retry.Snapshot, now time.Time) (adopt bool) {
-	if b.Successes > s.successes && b.State == retry.StateClosed {
-		s.lastGood = now
-	}
-	s.successes = b.Successes
-	if s.recovered.Swap(false) {
-		s.told, s.finding, s.closing = finding{}, nil, true
-		s.openUntil = time.Time{}
-	}
-	found := finding{}
-	switch {
-	case b.State == retry.StateOpen && !b.OpenUntil.IsZero():
-		if apart := b.OpenUntil.Sub(s.tripped); apart < sameTime && apart > -sameTime {
-			return false // it is the fleet's own doing
-		}
-		found = finding{openWeight, true, b.OpenUntil}
-		if until := now.Add(maxTime); found.until.After(until) {
-			found.until = until
-		}
-	case b.State != retry.StateClosed:
-		return false
-	case b.ConsecutiveFailures > 0 && now.Before(s.openUntil):
-		return true
-	case s.fleet.cfg.Suspicion > 0 && b.ConsecutiveFailures >= s.fleet.cfg.Suspicion:
-		found = finding{min(b.ConsecutiveFailures, openWeight), false, now.Add(s.fleet.cfg.OpenTime)}
-	}
-	if s.worthTelling(found, now) {
-		s.told, s.at, s.finding = found, now, &found
-	}
-	return false
-}
-
-func (s *sharedBreaker) worthTelling(found finding, now time.Time) bool {
-	switch {
-	case found.weight == 0:
-		return s.told.weight > 0 // it was, and is not any more
-	case found.weight > s.told.weight || found.open != s.told.open:
-		return true
-	case found.open:
-		return found.until.Sub(s.told.until) > slack(found.until.Sub(now))
-	}
-	return now.Sub(s.at) > s.fleet.cfg.OpenTime/2
-}
-
-// tell announces what is due.
-func (s *sharedBreaker) tell() error {
-	s.mu.Lock()
-	found, closing, episode := s.finding, s.closing, s.episode
-	s.finding, s.closing = nil, false
-	s.mu.Unlock()
-	f := s.fleet
-	findings, current := f.store.key("findings", s.name), f.store.key("episode", s.name)
-	if closing {
-		f.counts.sent.Add(1)
-		_, err := f.run(closeScript, []string{findings, current, f.store.key("seq")},
-			[]string{f.id, orDash(episode), s.name, f.store.channel()})
-		if err != nil {
-			s.again(found, true)
-			return err
-		}
-	}
-	if found == nil {
-		return nil
-	}
-	err := s.tellFinding(*found, []string{findings, current, f.store.key("members"), f.store.key("seq")})
-	if err != nil {
-		s.again(found, false)
-	}
-	return err
-}
-
-// again has told later what could not be told now, unless there is newer.
-func (s *sharedBreaker) again(found *finding, closing bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closing = s.closing || closing
-	if s.finding == nil {
-		s.finding = found
-	}
-}
-
-func (s *sharedBreaker) tellFinding(found finding, keys []string) error {
-	f, asked := s.fleet, time.Now()
-	left := max(0, min(found.until.Sub(asked), maxTime))
-	if left == 0 {
-		found = finding{}
-	}
-	own := "0"
-	if found.open {
-		own = "1"
-	}
-	if found.weight > 0 {
-		f.counts.sent.Add(1)
-	}
-	answer, err := f.run(findingScript, keys, []string{f.id, itoa(found.weight), ms(left), own,
-		itoa(f.cfg.Quorum), ftoa(f.cfg.QuorumShare), ms(slack(left)), s.name, f.store.channel()})
-	if err != nil || len(answer) != 2 {
-		return err
-	}
-	there, err := answer[0].AsInt64()
-	episode, err2 := answer[1].ToString()
-	if err != nil || err2 != nil || there <= 0 || !validID(episode) {
-		return nil
-	}
-	s.mu.Lock()
-	until := asked.Add(time.Duration(there) * time.Millisecond)
-	// A close that came in meanwhile is newer than this answer, and a message
-	// that came in meanwhile has said it already.
-	news := !s.closedAt.After(asked) && until.Sub(s.openUntil) > slack(time.Until(until))
-	s.mu.Unlock()
-	if news {
-		s.opened(time.Until(until), episode, f.id)
-	}
-	return nil
-}
-
 // opened is told that the breaker is open for the fleet.
 func (s *sharedBreaker) opened(left time.Duration, episode, by string) {
 	breaker := s.breaker.Value()
@@ -276,7 +152,7 @@ func (s *sharedBreaker) opened(left time.Duration, episode, by string) {
 	s.mu.Lock()
 	s.episode, s.resetAt = episode, time.Time{}
 	s.openUntil = now.Add(left)
-	good := snapshot.State == retry.StateClosed && snapshot.ConsecutiveFailures == 0 && now.Sub(s.lastGood) < freshSuccess
+	good := snapshot.State == retry.StateClosed && snapshot.ConsecutiveFailures == 0 && now.Sub(s.lastGood) < fresh
 	s.mu.Unlock()
 	if good {
 		s.fleet.counts.contradicted.Add(1)
@@ -340,11 +216,4 @@ func (s *sharedBreaker) reset(breaker *retry.CircuitBreaker) {
 	breaker.Reset()
 	s.resetting.Store(false)
 	s.fleet.log.Info("fleet: breaker closed, a probe of another process succeeded", "breaker", s.name)
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -3,7 +3,11 @@ package fleet
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"os"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,4 +221,57 @@ func attempts(all []*process) (sum int) {
 		sum += n
 	}
 	return sum
+}
+
+// A thousand members in one process, each with a client of its own, one call
+// every five seconds each, and an outage of 60s. It takes a minute and a half,
+// and so runs on demand only: FLEET_LARGE=1 go test -run Thousand -v .
+func TestBreakerOfAThousand(t *testing.T) {
+	if os.Getenv("FLEET_LARGE") == "" {
+		t.Skip("FLEET_LARGE is not set")
+	}
+	s := realRedis(t)
+	var down atomic.Bool
+	var calls, attempts atomic.Int64
+	breakers := make([]*retry.CircuitBreaker, 1000)
+	for i := range breakers {
+		breakers[i] = breaker(t, retry.BreakerConfig{RecoveryTimeout: 5 * time.Second})
+		option := options(s.addr())
+		option.PipelineMultiplex = -1
+		f, err := Dial(t.Context(), option, Config{Name: "test"})
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		require.NoError(t, f.Breaker("host", breakers[i]))
+		if i == len(breakers)-1 {
+			eventually(t, func() bool { return f.Snapshot().Members == 1000 }, "all know of all")
+		}
+	}
+	for _, b := range breakers {
+		go func() {
+			for t.Context().Err() == nil {
+				time.Sleep(time.Duration(rand.ExpFloat64() * float64(5*time.Second)))
+				calls.Add(1)
+				b.Do(t.Context(), func(context.Context) error {
+					attempts.Add(1)
+					time.Sleep(10 * time.Millisecond)
+					if down.Load() {
+						return errDown
+					}
+					return nil
+				})
+			}
+		}()
+	}
+	time.Sleep(5 * time.Second)
+	down.Store(true)
+	c, a := calls.Load(), attempts.Load()
+	time.Sleep(time.Minute)
+	c, a = calls.Load()-c, attempts.Load()-a
+	down.Store(false)
+	well := time.Now()
+	eventually(t, func() bool {
+		return !slices.ContainsFunc(breakers, func(b *retry.CircuitBreaker) bool { return b.State() != retry.StateClosed })
+	}, "all closed")
+	t.Logf("%d calls, %d attempts: %.3f per call; all well after %v", c, a, float64(a)/float64(c), time.Since(well))
+	assert.LessOrEqual(t, float64(a)/float64(c), 0.05)
 }

@@ -2,7 +2,8 @@
 -- KEYS: findings, episode, members, seq.
 -- ARGV: id, weight (failures in a row, 5 if open, 0 to take it back), ms that it
 -- holds, '1' if its own breaker is open, quorum, share, ms that do not matter,
--- name, channel.
+-- name, channel, the failures in a row that make a whole voice (fewer make a
+-- third of one), ms to open for.
 -- An episode begins when enough agree, for as long as they do. While it lasts,
 -- one failed probe prolongs it, but never two of the same process in a row.
 -- Returns the ms that are left of the episode, and its id.
@@ -15,19 +16,22 @@ if weight == 0 then
 	redis.call('HDEL', KEYS[1], id)
 	return {left, episode[1] or '-'}
 end
-redis.call('HSET', KEYS[1], id, string.format('%d:%.0f', weight, now + ms))
+local lasts = now + tonumber(ARGV[11])
+redis.call('HSET', KEYS[1], id, string.format('%d:%.0f:%.0f', weight, now + ms, lasts))
 
-local agreed, total = {}, 0
+local agreed, total, voices = {}, 0, 0
 local all = redis.call('HGETALL', KEYS[1])
 local longest = ms
 for i = 1, #all, 2 do
-	local w, ends = string.match(all[i + 1], '^(%d+):(%d+)$')
+	local w, ends, opens = string.match(all[i + 1], '^(%d+):(%d+):(%d+)$')
 	local holds = (tonumber(ends) or 0) - now
 	if holds <= 0 then
 		redis.call('HDEL', KEYS[1], all[i])
 	else
-		total = total + tonumber(w)
-		table.insert(agreed, holds)
+		w = tonumber(w)
+		total = total + w
+		if w >= tonumber(ARGV[10]) then voices = voices + 1 else voices = voices + 1 / 3 end
+		table.insert(agreed, tonumber(opens) - now)
 		longest = math.max(longest, holds)
 	end
 end
@@ -37,7 +41,7 @@ local quorum = tonumber(ARGV[5])
 local alive = redis.call('ZCOUNT', KEYS[3], now, '+inf')
 local needed = math.max(quorum, math.ceil(alive * tonumber(ARGV[6])))
 local open, by = 0, '-'
-if #agreed >= needed and total >= 5 * math.min(quorum, 2) then
+if voices >= needed and total >= 5 * math.min(quorum, 2) then
 	table.sort(agreed, function(a, b) return a > b end)
 	open = agreed[needed]
 end

@@ -29,9 +29,9 @@
 // up. A process whose own calls succeeded within the last second does not follow.
 //
 // Where failures are a matter of luck, suspicion can agree by luck: with the
-// default of 2 in a row and one call in three failing, a tenth of 1,000 quiet
-// processes are suspicious at any time. Set Suspicion higher, or below 0, if a
-// dependency is like that.
+// defaults, and a quarter of all calls failing, a tenth of 1,000 quiet processes
+// can be suspicious at a time. Set Suspicion higher, or below 0, if a dependency
+// is like that.
 //
 // A rate is a row of turns, evenly spaced, of which each process leases some half
 // a second ahead.
@@ -143,7 +143,8 @@ type Config struct {
 	QuorumShare float64
 
 	// A process agrees when its own breaker is open, or when it is closed and so
-	// many calls in a row have failed. 0 means 2; negative: when it is open only.
+	// many calls in a row have failed. Fewer, within the last second, make a
+	// third of a voice. 0 means 2; negative: when it is open only.
 	Suspicion int
 
 	// OpenTime is for how long breakers open when processes agree before their

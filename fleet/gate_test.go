@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,7 +18,11 @@ import (
 // go at a moment of its own.
 func TestGateOfManyProcesses(t *testing.T) {
 	s := realRedis(t)
-	all := startProcesses(t, 20, s.addr())
+	n := 20
+	if large := os.Getenv("FLEET_PROCESSES"); large != "" { // to measure, on a quiet machine
+		n, _ = strconv.Atoi(large)
+	}
+	all := startProcesses(t, n, s.addr())
 	var soon []time.Duration
 	for round := range 5 {
 		all[round].tell(fmt.Sprintf("pause %d", 1000*(round+1)))
@@ -28,7 +34,7 @@ func TestGateOfManyProcesses(t *testing.T) {
 		}
 	}
 	slices.Sort(soon)
-	t.Logf("19 others know after: median %v, 95 %% %v, last %v", soon[len(soon)/2], soon[len(soon)*95/100], soon[len(soon)-1])
+	t.Logf("the others know after: median %v, 95 %% %v, last %v", soon[len(soon)/2], soon[len(soon)*95/100], soon[len(soon)-1])
 	assert.Less(t, soon[len(soon)/2], 100*time.Millisecond, "far above the goal of 5ms: for machines that are busy")
 
 	var untils []int64
@@ -40,7 +46,7 @@ func TestGateOfManyProcesses(t *testing.T) {
 	slices.Sort(untils)
 	distinct := len(slices.CompactFunc(slices.Clone(untils), func(a, b int64) bool { return a/1e6 == b/1e6 }))
 	assert.Greater(t, distinct, 10, "they do not let their first call go at once")
-	assert.Less(t, time.Duration(untils[19]-untils[0]), 300*time.Millisecond)
+	assert.Less(t, time.Duration(untils[n-1]-untils[0]), time.Duration(n)*gateSpread+200*time.Millisecond)
 	assert.Equal(t, "5", s.do("GET", "{retry:test}:seq"), "five messages in all")
 }
 
