@@ -11,7 +11,6 @@ replace (
 require (
 	github.com/retryutils/retry v0.0.0-00010101000000-000000000000
 	github.com/schollz/progressbar/v3 v3.18.0
-	github.com/retryutils/retry/fleet v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.71.0
 	golang.org/x/term v0.36.0
@@ -39,8 +38,8 @@ require (
 )
 
 require (
-	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/alicebob/miniredis/v2 v2.40.0
+	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/prometheus/client_golang v1.24.1
 	github.com/prometheus/client_model v0.6.2
 	github.com/redis/rueidis v1.0.79

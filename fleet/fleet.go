@@ -10,7 +10,7 @@
 //
 // and for an HTTP client, host by host:
 //
-//	retry.PerHost(func(host string, cfg *retry.Config) { f.Host(host, cfg) })
+//	client, err := retry.NewRetryableClient(nil, cfg, retry.HostBreaker(retry.BreakerConfig{}), retry.PerHost(f.Host))
 //
 // # What is shared
 //
@@ -311,7 +311,7 @@ func (f *Fleet) Close() error {
 // gate, which it gets here if it has none, and its breaker, if it has one. It
 // is for [retry.PerHost]:
 //
-//	retry.PerHost(func(host string, cfg *retry.Config) { f.Host(host, cfg) })
+//	retry.NewRetryableClient(nil, cfg, retry.HostBreaker(breakerConfig), retry.PerHost(f.Host))
 func (f *Fleet) Host(host string, cfg *retry.Config) error {
 	if cfg.Gate == nil {
 		cfg.Gate = retry.NewGate(cfg.Clock)

@@ -46,11 +46,9 @@ func TestHost(t *testing.T) {
 	client := func() *retry.RetryableClient {
 		f := joined(t, s.addr(), Config{})
 		c, err := retry.NewRetryableClient(nil, retry.Config{MaxRetries: retry.NoRetries, MaxRetryAfter: time.Second},
-			retry.PerHost(func(host string, cfg *retry.Config) {
-				cfg.Breaker = breaker(t, retry.BreakerConfig{})
-				assert.NoError(t, f.Host(host, cfg))
-			}))
+			retry.HostBreaker(retry.BreakerConfig{}), retry.PerHost(f.Host))
 		require.NoError(t, err)
+		t.Cleanup(func() { assert.Equal(t, [2]int{1, 1}, [2]int{f.Snapshot().Gates, f.Snapshot().Breakers}) })
 		return c
 	}
 	get := func(c *retry.RetryableClient) error {
