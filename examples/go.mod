@@ -4,6 +4,7 @@ go 1.25.0
 
 replace (
 	github.com/retryutils/retry => ../
+	github.com/retryutils/retry/fleet => ../fleet
 	github.com/retryutils/retry/otelretry => ../otelretry
 )
 
@@ -28,6 +29,7 @@ require (
 	github.com/prometheus/common v0.70.1 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.21.1 // indirect
+	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel/metric v1.46.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
@@ -36,9 +38,12 @@ require (
 )
 
 require (
+	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/prometheus/client_golang v1.24.1
 	github.com/prometheus/client_model v0.6.2
+	github.com/redis/rueidis v1.0.79
+	github.com/retryutils/retry/fleet v0.0.0-00010101000000-000000000000
 	github.com/retryutils/retry/otelretry v0.0.0-00010101000000-000000000000
 	github.com/rivo/uniseg v0.4.7 // indirect
 	go.opentelemetry.io/otel v1.46.0

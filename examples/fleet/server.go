@@ -1,0 +1,34 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+)
+
+// server answers calls, and counts them. It can be told to refuse some, and to
+// fail.
+type server struct {
+	*httptest.Server
+	refuse atomic.Int64 // so many calls get a 429
+	down   atomic.Bool
+	calls  atomic.Int64
+}
+
+func newServer() *server {
+	s := new(server)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.calls.Add(1)
+		switch {
+		case s.down.Load():
+			w.WriteHeader(http.StatusInternalServerError)
+		case s.refuse.Load() > 0 && s.refuse.Add(-1) >= 0:
+			w.Header().Set("Retry-After", "2")
+			w.WriteHeader(http.StatusTooManyRequests)
+		default:
+			io.WriteString(w, "ok")
+		}
+	}))
+	return s
+}

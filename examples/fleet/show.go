@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+const (
+	processes     = 20
+	roleVariable  = "EXAMPLE_FLEET_SERVER" // the server's URL, in the processes
+	redisVariable = "EXAMPLE_FLEET_REDIS"
+)
+
+// tell prints a line that [watch] reads.
+func tell(out io.Writer, what string, d time.Duration) {
+	fmt.Fprintln(out, time.Now().UnixMicro(), what, d.Milliseconds())
+}
+
+// show runs the processes without the fleet and with it.
+func show(ctx context.Context, out io.Writer, start func() (address, name string, stop func(), err error)) error {
+	redis, name, stop, err := start()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	fmt.Fprintf(out, "Redis: %s\n", name)
+	for _, with := range []bool{false, true} {
+		title, address := "WITHOUT the fleet: each process learns for itself", ""
+		if with {
+			title, address = "WITH the fleet: what one learns, all know", redis
+		}
+		fmt.Fprintf(out, "\n%s\n", title)
+		if err := scene(ctx, out, address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startRedis starts the redis-server in PATH, or an embedded one.
+func startRedis() (address, name string, stop func(), err error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return startEmbedded()
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", nil, err
+	}
+	address = l.Addr().String()
+	l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	cmd := exec.Command(path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", os.TempDir())
+	if err := cmd.Start(); err != nil {
+		return "", "", nil, err
+	}
+	return address, path, func() { cmd.Process.Kill(); cmd.Wait() }, nil
+}
+
+func startEmbedded() (address, name string, stop func(), err error) {
+	m := miniredis.NewMiniRedis()
+	if err := m.Start(); err != nil {
+		return "", "", nil, err
+	}
+	return m.Addr(), "none in PATH, so an embedded one (miniredis)", m.Close, nil
+}
+
+// scene is: all is well; the server answers 429 to one call; all is well; the
+// server is down for three seconds; all is well.
+func scene(ctx context.Context, out io.Writer, redis string) error {
+	server := newServer()
+	defer server.Close()
+	log := &log{out: out}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i := range processes {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), roleVariable+"="+server.URL, redisVariable+"="+redis)
+		lines, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		wg.Go(func() { log.watch(i+1, lines); cmd.Wait() })
+	}
+	for log.count("ready") < processes && pause(ctx, 10*time.Millisecond) {
+	}
+	pause(ctx, 1500*time.Millisecond)
+
+	log.begin("the server asks one call to come back in 2s")
+	server.refuse.Store(1)
+	pause(ctx, 4*time.Second)
+	log.end(fmt.Sprintf("%d of %d processes held back", log.count("paused"), processes))
+
+	log.begin("the server is down for 3s")
+	before := server.calls.Load()
+	server.down.Store(true)
+	pause(ctx, 3*time.Second)
+	attempts := server.calls.Load() - before
+	server.down.Store(false)
+	pause(ctx, 3*time.Second)
+	log.end(fmt.Sprintf("%d calls sent to a dead server", attempts))
+	return ctx.Err()
+}
+
+// log prints what the processes tell, from the beginning of a part of the scene
+// on, as long as that is not too much.
+type log struct {
+	out io.Writer
+
+	mu      sync.Mutex
+	start   time.Time
+	counts  map[string]int
+	printed int
+}
+
+const mostLines = 24 // of a part
+
+func (l *log) begin(title string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start, l.counts, l.printed = time.Now(), make(map[string]int), 0
+	fmt.Fprintf(l.out, "  %s\n", title)
+}
+
+func (l *log) end(result string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if more := l.printed - mostLines; more > 0 {
+		fmt.Fprintf(l.out, "    … and %d lines more\n", more)
+	}
+	l.start = time.Time{}
+	fmt.Fprintf(l.out, "  = %s\n", result)
+}
+
+// count is how many lines told this since the part began.
+func (l *log) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts[what]
+}
+
+func (l *log) watch(process int, lines io.Reader) {
+	for scan := bufio.NewScanner(lines); scan.Scan(); {
+		field := strings.Fields(scan.Text())
+		if len(field) != 3 {
+			continue
+		}
+		us, _ := strconv.ParseInt(field[0], 10, 64)
+		l.line(process, time.UnixMicro(us), field[1], field[2])
+	}
+}
+
+func (l *log) line(process int, at time.Time, what, ms string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.counts == nil {
+		l.counts = make(map[string]int)
+	}
+	l.counts[what]++
+	if l.start.IsZero() {
+		return
+	}
+	if l.printed++; l.printed > mostLines {
+		return
+	}
+	switch what {
+	case "paused":
+		what = "pauses for " + ms + " ms"
+	case "open", "closed", "half-open":
+		what = "breaker " + what
+	}
+	after := float64(at.Sub(l.start).Microseconds()) / 1000
+	fmt.Fprintf(l.out, "    %9.1f ms  process %2d  %s\n", after, process, what)
+}

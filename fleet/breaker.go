@@ -1,0 +1,219 @@
+package fleet
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+
+	"github.com/retryutils/retry"
+)
+
+// Breaker joins a circuit breaker to those of the same name in all processes:
+// when enough of them find the dependency dead (see [Config]), all open, and when
+// a probe of one succeeds, all close. A process whose own calls still succeed does
+// not open on the word of others. One that was forced open stays so. The breaker
+// must be on the real clock. The fleet does not keep it alive. The error is that
+// of a wrong name or a nil breaker.
+func (f *Fleet) Breaker(name string, breaker *retry.CircuitBreaker) error {
+	if breaker == nil {
+		return invalid("Breaker %.80q is nil", name)
+	}
+	if err := checkName("breaker", name); err != nil {
+		return err
+	}
+	s := &sharedBreaker{fleet: f, name: name, breaker: weak.Make(breaker)}
+	f.mu.Lock()
+	known := slices.ContainsFunc(f.breakers[name], func(other *sharedBreaker) bool { return other.breaker == s.breaker })
+	if !known {
+		f.breakers[name] = append(slices.Clip(f.breakers[name]), s)
+	}
+	f.mu.Unlock()
+	if known {
+		return nil
+	}
+	breaker.OnStateChange(func(c retry.StateChange) {
+		if f.ctx.Err() != nil {
+			return
+		}
+		if c.From == retry.StateHalfOpen && c.To == retry.StateClosed && !s.resetting.Load() {
+			s.recovered.Store(true)
+		}
+		f.lookDue.give()
+	})
+	s.ask()
+	f.lookDue.give()
+	return nil
+}
+
+// sharedBreaker is a breaker of this process. The goroutine that watches takes
+// its state in; the one that announces tells it.
+type sharedBreaker struct {
+	fleet     *Fleet
+	name      string
+	breaker   weak.Pointer[retry.CircuitBreaker]
+	resetting atomic.Bool // the fleet closes it right now
+	recovered atomic.Bool // a probe of this process closed it
+
+	mu      sync.Mutex // guards the fields below
+	finding *finding   // to be told; nil if none is
+	closing bool       // to be told
+	told    finding    // the newest that was put up to be told
+	at      time.Time  // when it was
+
+	episode   string    // of the fleet, "" if none is known
+	openUntil time.Time // for the fleet
+	tripped   time.Time // the end of the open time that the fleet gave the breaker
+	resetAt   time.Time // when the fleet closes it; zero: not
+	closedAt  time.Time // when the fleet last did
+	failures  int       // in a row, as last seen
+	successes int       // as last seen
+	lastGood  time.Time // when there was another one
+}
+
+const (
+	openWeight  = 5
+	probeSpread = 100 * time.Millisecond // between the processes that come to probe
+	fresh       = time.Second            // a success as recent speaks against others, a failure with them
+	sameTime    = 20 * time.Millisecond  // two readings of the same moment
+)
+
+// ask has the fleet's view asked for, and the own one told again.
+func (s *sharedBreaker) ask() {
+	s.mu.Lock()
+	if s.finding == nil {
+		s.finding = &finding{}
+		if s.told.weight > 0 && time.Now().Before(s.told.until) {
+			again := s.told
+			s.finding = &again
+		}
+	}
+	s.mu.Unlock()
+	s.fleet.newsDue.give()
+}
+
+// watch looks at the breakers now and then, and whenever one changes.
+func (f *Fleet) watch() {
+	for wait := lookEvery; f.sleep(wait, f.lookDue); {
+		wait = lookEvery
+		now := time.Now()
+		for _, s := range f.allBreakers() {
+			if next := s.look(now); !next.IsZero() {
+				wait = min(wait, max(next.Sub(now), time.Millisecond))
+			}
+		}
+		f.fallBack()
+	}
+}
+
+// look takes the breaker's state in, and returns when it must look again, if
+// that is soon.
+func (s *sharedBreaker) look(now time.Time) time.Time {
+	breaker := s.breaker.Value()
+	if breaker == nil {
+		return time.Time{}
+	}
+	s.mu.Lock()
+	reset := !s.resetAt.IsZero() && !now.Before(s.resetAt)
+	if reset {
+		s.resetAt = time.Time{}
+	}
+	s.mu.Unlock()
+	if reset {
+		s.reset(breaker)
+	}
+	snapshot := breaker.Snapshot()
+	s.mu.Lock()
+	adopt := s.judge(snapshot, now)
+	tell := s.finding != nil || s.closing
+	next, left := s.resetAt, s.openUntil.Sub(now)
+	s.mu.Unlock()
+	if tell {
+		s.fleet.newsDue.give()
+	}
+	if adopt {
+		s.trip(breaker, left)
+	}
+	return next
+}
+
+// opened is told that the breaker is open for the fleet.
+func (s *sharedBreaker) opened(left time.Duration, episode, by string) {
+	breaker := s.breaker.Value()
+	if breaker == nil || left <= 0 {
+		return
+	}
+	left = min(left, maxTime)
+	now := time.Now()
+	s.look(now) // for its newest success
+	snapshot := breaker.Snapshot()
+	s.mu.Lock()
+	s.episode, s.resetAt = episode, time.Time{}
+	s.openUntil = now.Add(left)
+	good := snapshot.State == retry.StateClosed && snapshot.ConsecutiveFailures == 0 && now.Sub(s.lastGood) < fresh
+	s.mu.Unlock()
+	if good {
+		s.fleet.counts.contradicted.Add(1)
+		return
+	}
+	if by == s.fleet.id && snapshot.State == retry.StateOpen {
+		return
+	}
+	s.trip(breaker, left)
+}
+
+// trip opens the breaker for what is left, and a while longer, so that not all
+// processes come to probe at once.
+func (s *sharedBreaker) trip(breaker *retry.CircuitBreaker, left time.Duration) {
+	snapshot := breaker.Snapshot()
+	if left <= 0 || snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero() {
+		return // it was forced open
+	}
+	spread := min(time.Duration(s.fleet.link.members())*probeSpread, left)
+	d := left + rand.N(max(spread, 1))
+	if snapshot.State == retry.StateOpen && time.Until(snapshot.OpenUntil) >= d {
+		return
+	}
+	s.mu.Lock()
+	s.tripped = time.Now().Add(d) // a listener may look before Trip returns
+	s.told = finding{}
+	s.mu.Unlock()
+	breaker.Trip(d)
+	s.fleet.counts.trips.Add(1)
+	s.fleet.log.Warn("fleet: breaker opened, others agree", "breaker", s.name, "for", d.Round(time.Millisecond).String())
+	now := breaker.Snapshot()
+	s.mu.Lock()
+	if now.State == retry.StateOpen {
+		s.tripped = now.OpenUntil
+	}
+	s.mu.Unlock()
+}
+
+// closed is told that a probe of some process has succeeded. The crowd that
+// waited in all of them does not come at once.
+func (s *sharedBreaker) closed(by string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.episode, s.openUntil, s.closedAt = "", time.Time{}, time.Now()
+	s.told, s.finding = finding{}, nil
+	if by == s.fleet.id {
+		return
+	}
+	spread := min(time.Duration(s.fleet.link.members())*gateSpread, maxGateSpread)
+	s.resetAt = time.Now().Add(rand.N(max(spread, 1)))
+	s.fleet.lookDue.give()
+}
+
+func (s *sharedBreaker) reset(breaker *retry.CircuitBreaker) {
+	snapshot := breaker.Snapshot()
+	forced := snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero()
+	if forced || snapshot.State == retry.StateClosed {
+		return
+	}
+	s.resetting.Store(true)
+	breaker.Reset()
+	s.resetting.Store(false)
+	s.fleet.log.Info("fleet: breaker closed, a probe of another process succeeded", "breaker", s.name)
+}

@@ -1,0 +1,277 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+func breaker(t *testing.T, cfg retry.BreakerConfig) *retry.CircuitBreaker {
+	b, err := retry.NewCircuitBreaker(cfg)
+	require.NoError(t, err)
+	return b
+}
+
+// call makes n calls of one result.
+func call(b *retry.CircuitBreaker, n int, err error) {
+	for range n {
+		b.Do(context.Background(), func(context.Context) error { return err })
+	}
+}
+
+var errDown = errors.New("down")
+
+// three are the breakers of three members, who know of each other.
+func three(t *testing.T, addr string, cfg Config, bc retry.BreakerConfig) (breakers [3]*retry.CircuitBreaker, fleets [3]*Fleet) {
+	for i := range breakers {
+		breakers[i], fleets[i] = breaker(t, bc), joined(t, addr, cfg)
+		require.NoError(t, fleets[i].Breaker("host", breakers[i]))
+	}
+	eventually(t, func() bool {
+		for _, f := range fleets {
+			if f.Snapshot().Members != 3 {
+				return false
+			}
+		}
+		return true
+	}, "three members")
+	return breakers, fleets
+}
+
+func in(b *retry.CircuitBreaker, state retry.State) func() bool {
+	return func() bool { return b.State() == state }
+}
+
+// Two that find it dead are a quorum: the third opens without a failure of its
+// own. A probe of one closes all.
+func TestBreakerQuorum(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	b, f := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 500 * time.Millisecond})
+	call(b[0], 5, errDown)
+	eventually(t, func() bool { return s.do("EXISTS", "{retry:test}:findings:host") == "1" }, "found")
+	assert.Equal(t, retry.StateClosed, b[1].State(), "one alone poisons nobody")
+	call(b[1], 5, errDown)
+	eventually(t, in(b[2], retry.StateOpen), "the third is told")
+	assert.EqualValues(t, 1, f[2].Snapshot().Trips)
+
+	eventually(t, in(b[2], retry.StateHalfOpen), "its time is over")
+	call(b[2], 1, nil)
+	for i := range b {
+		eventually(t, in(b[i], retry.StateClosed), "all are closed by one probe: "+strconv.Itoa(i))
+	}
+	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:findings:host", "{retry:test}:episode:host"))
+}
+
+// A bad node fails and fails. Nobody else is held up, whatever it says.
+func TestBreakerOneBadNode(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 30 * time.Millisecond})
+	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		call(b[0], 1, errDown)
+		call(b[1], 1, nil)
+	}
+	assert.NotEqual(t, "<nil>", s.do("HGETALL", "{retry:test}:findings:host"))
+	for _, other := range b[1:] {
+		assert.Equal(t, retry.StateClosed, other.State())
+	}
+}
+
+// After an outage, a bad node's failed probe prolongs the episode once, and not
+// for ever: the next to prolong it must be somebody else.
+func TestBreakerBadNodeDoesNotProlong(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 300 * time.Millisecond})
+	call(b[0], 5, errDown)
+	call(b[1], 5, errDown)
+	eventually(t, in(b[2], retry.StateOpen), "open")
+	for range 4 {
+		eventually(t, in(b[0], retry.StateHalfOpen), "half-open")
+		call(b[0], 1, errDown)
+	}
+	eventually(t, func() bool { call(b[2], 1, nil); return b[2].State() == retry.StateClosed }, "the third comes to probe")
+	call(b[0], 1, errDown)
+	time.Sleep(50 * time.Millisecond)
+	assert.Equal(t, retry.StateClosed, b[2].State())
+}
+
+// Failures in a row of several processes are enough together, though none has
+// reached its own threshold: 1,000 processes need not pay it 1,000 times.
+func TestBreakerSuspicion(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	b, _ := three(t, s.addr(), Config{OpenTime: 700 * time.Millisecond}, retry.BreakerConfig{FailureThreshold: 100})
+	call(b[0], 4, errDown)
+	call(b[1], 5, errDown)
+	time.Sleep(250 * time.Millisecond)
+	assert.Equal(t, retry.StateClosed, b[2].State(), "nine failures are not enough")
+	call(b[0], 1, errDown)
+	for i := range b {
+		eventually(t, in(b[i], retry.StateOpen), "open: "+strconv.Itoa(i))
+	}
+
+	// Without suspicion, only open breakers count.
+	b, f := three(t, s.addr(), Config{Name: "careful", Suspicion: -1}, retry.BreakerConfig{FailureThreshold: 100})
+	call(b[0], 50, errDown)
+	call(b[1], 50, errDown)
+	time.Sleep(250 * time.Millisecond)
+	assert.Equal(t, retry.StateClosed, b[2].State())
+	assert.Zero(t, f[0].Snapshot().Sent)
+}
+
+// Failures among successes are no finding.
+func TestBreakerSuspicionTakenBack(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{FailureThreshold: 100})
+	call(b[0], 9, errDown)
+	eventually(t, func() bool { return s.do("HLEN", "{retry:test}:findings:host") == "1" }, "suspected")
+	call(b[0], 1, nil)
+	eventually(t, func() bool { return s.do("HLEN", "{retry:test}:findings:host") == "0" }, "taken back")
+	call(b[1], 9, errDown)
+	time.Sleep(250 * time.Millisecond)
+	assert.Equal(t, retry.StateClosed, b[2].State())
+}
+
+// Whose own calls succeed does not believe the others, until one fails.
+func TestBreakerOwnSuccessesSpeakAgainst(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	b, f := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 10 * time.Second})
+	call(b[2], 10, nil)
+	call(b[0], 5, errDown)
+	call(b[1], 5, errDown)
+	eventually(t, func() bool { return f[2].Snapshot().Contradicted > 0 }, "not believed")
+	assert.Equal(t, retry.StateClosed, b[2].State())
+	call(b[2], 1, errDown)
+	eventually(t, in(b[2], retry.StateOpen), "one failure is enough now")
+}
+
+// A late comer is told; one that was forced open stays so.
+func TestBreakerLateComerAndForced(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: time.Second})
+	b[2].ForceOpen()
+	call(b[0], 5, errDown)
+	call(b[1], 5, errDown)
+	eventually(t, func() bool { return s.do("EXISTS", "{retry:test}:episode:host") == "1" }, "agreed")
+	late := breaker(t, retry.BreakerConfig{})
+	require.NoError(t, joined(t, s.addr(), Config{}).Breaker("host", late))
+	eventually(t, in(late, retry.StateOpen), "told")
+
+	eventually(t, in(b[0], retry.StateHalfOpen), "half-open")
+	call(b[0], 1, nil)
+	eventually(t, in(late, retry.StateClosed), "closed")
+	assert.Equal(t, retry.StateOpen, b[2].State())
+	assert.True(t, b[2].Snapshot().OpenUntil.IsZero())
+}
+
+// The whole of it with real processes: an outage, few attempts, and all well
+// soon after.
+func TestBreakerOfManyProcesses(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	all := startProcesses(t, 20, s.addr())
+	for _, p := range all {
+		p.ask("calls 20")
+	}
+	time.Sleep(300 * time.Millisecond)
+	before := attempts(all)
+	for _, p := range all {
+		p.tell("down")
+	}
+	const outage = 6 * time.Second
+	time.Sleep(outage)
+	made := attempts(all) - before
+	for _, p := range all {
+		p.tell("well")
+	}
+	well := time.Now()
+	eventually(t, func() bool {
+		for _, p := range all {
+			if p.ask("state") != "closed" {
+				return false
+			}
+		}
+		return true
+	}, "closed again")
+	calls := 20 * int(outage/(20*time.Millisecond))
+	t.Logf("%d attempts, %.3f per call; well again after %v", made, float64(made)/float64(calls), time.Since(well))
+	assert.Less(t, made, calls/10)
+	assert.Less(t, time.Since(well), 10*time.Second)
+}
+
+func attempts(all []*process) (sum int) {
+	for _, p := range all {
+		n, _ := strconv.Atoi(p.ask("attempts"))
+		sum += n
+	}
+	return sum
+}
+
+// A thousand members in one process, each with a client of its own, one call
+// every five seconds each, and an outage of 60s. It takes a minute and a half,
+// and so runs on demand only: FLEET_LARGE=1 go test -run Thousand -v .
+func TestBreakerOfAThousand(t *testing.T) {
+	if os.Getenv("FLEET_LARGE") == "" {
+		t.Skip("FLEET_LARGE is not set")
+	}
+	s := realRedis(t)
+	var down atomic.Bool
+	var calls, attempts atomic.Int64
+	breakers := make([]*retry.CircuitBreaker, 1000)
+	for i := range breakers {
+		breakers[i] = breaker(t, retry.BreakerConfig{RecoveryTimeout: 5 * time.Second})
+		option := options(s.addr())
+		option.PipelineMultiplex = -1
+		f, err := Dial(t.Context(), option, Config{Name: "test"})
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		require.NoError(t, f.Breaker("host", breakers[i]))
+		if i == len(breakers)-1 {
+			eventually(t, func() bool { return f.Snapshot().Members == 1000 }, "all know of all")
+		}
+	}
+	for _, b := range breakers {
+		go func() {
+			for t.Context().Err() == nil {
+				time.Sleep(time.Duration(rand.ExpFloat64() * float64(5*time.Second)))
+				calls.Add(1)
+				b.Do(t.Context(), func(context.Context) error {
+					attempts.Add(1)
+					time.Sleep(10 * time.Millisecond)
+					if down.Load() {
+						return errDown
+					}
+					return nil
+				})
+			}
+		}()
+	}
+	time.Sleep(5 * time.Second)
+	down.Store(true)
+	c, a := calls.Load(), attempts.Load()
+	time.Sleep(time.Minute)
+	c, a = calls.Load()-c, attempts.Load()-a
+	down.Store(false)
+	well := time.Now()
+	eventually(t, func() bool {
+		return !slices.ContainsFunc(breakers, func(b *retry.CircuitBreaker) bool { return b.State() != retry.StateClosed })
+	}, "all closed")
+	t.Logf("%d calls, %d attempts: %.3f per call; all well after %v", c, a, float64(a)/float64(c), time.Since(well))
+	assert.LessOrEqual(t, float64(a)/float64(c), 0.05)
+}

@@ -1,0 +1,349 @@
+// Package fleet makes what one process learns known to all: it joins the gates,
+// breakers and rates of package retry in many processes over Redis or Valkey, at
+// no cost per call.
+//
+//	f, err := fleet.Dial(ctx, rueidis.ClientOption{InitAddress: []string{"redis:6379"}}, fleet.Config{Name: "annotator"})
+//	defer f.Close()
+//	f.Gate("ensembl", gate)         // one 429 pauses everybody
+//	f.Breaker("gnomad", breaker)    // what some found dead, nobody else has to
+//	cfg.Limiter = f.Rate("ncbi", 3) // 3 a second for the whole fleet, shared out
+//
+// and for an HTTP client, host by host:
+//
+//	client, err := retry.NewRetryableClient(nil, cfg, retry.HostBreaker(retry.BreakerConfig{}), retry.PerHost(f.Host))
+//
+// # What is shared
+//
+// State stays where it is: each process counts, opens and waits for itself, and
+// only conclusions are told. A pause is told when it is really longer than what
+// the fleet knows (by 5ms to 100ms, a tenth of it), with the time that is left
+// and never a time of day, so that clocks need not agree. It is kept in Redis
+// until it ends, for those who join later. Each process adds a little (up to 5ms
+// per member, 5s at most), so that they do not come back in the same moment.
+//
+// A breaker's finding counts once per process. When a quorum agrees ([Config]),
+// an episode begins: all open, and come to probe one after the other, at random
+// moments (100ms apart on average, spread over the open time at most). The first
+// successful probe closes all, again not at once. A failed one prolongs the
+// episode, but never two of the same process in a row: a bad node holds nobody
+// up. A process whose own calls succeeded within the last second does not follow.
+//
+// Where failures are a matter of luck, suspicion can agree by luck: with the
+// defaults, and a quarter of all calls failing, a tenth of 1,000 quiet processes
+// can be suspicious at a time. Set Suspicion higher, or below 0, if a dependency
+// is like that.
+//
+// A rate is a row of turns, evenly spaced, of which each process leases some half
+// a second ahead.
+//
+// # Why no counters and no locks
+//
+// A breaker that keeps its counts in Redis, or holds a lock there while it calls,
+// makes every call wait for the network twice over, and fail when Redis does. Four
+// commands a call are common, and a lock serializes the whole fleet. Failures
+// counted together also let one bad node open the breaker of all. Nothing of that
+// is needed: a conclusion is news once a minute, not once a call. So calls read
+// what is in their own memory, and Redis is spoken to in the background.
+//
+// # Guaranteed
+//
+//   - A call never sends a command, waits for one, or fails because of one. The
+//     only wait is a [Rate]'s, for its turn.
+//   - No message, true or false, does more than pause or open for an hour, and the
+//     spread; malformed and absurd ones are dropped and counted.
+//   - A pause is never shortened, and nothing that comes in is sent out again.
+//   - Four goroutines per Fleet, which Close ends. Gates and breakers are not kept
+//     alive by the fleet.
+//
+// # Not guaranteed
+//
+//   - That a message arrives: Redis publishes at most once. One that was missed is
+//     asked for after the next sign of life but one, within about 2s.
+//   - That calls in flight are held back, or those of the few milliseconds until
+//     the others know.
+//   - That a rate is kept while Redis is away: the shares then add up to about the
+//     rate, but for members that come and go unseen.
+//   - Anything against a client that may write to Redis and means harm: it can
+//     renew its pause. Authentication and TLS are the client's business.
+//   - That a command which a hung server runs late has its time left corrected: a
+//     pause may last longer by as long as the server hung.
+//   - Order across clocks of Redis servers: after a failover to one whose clock is
+//     off, an open time may be off by as much, and an hour at most.
+//
+// # When things fail
+//
+//	what fails                  what a process does                          back
+//	Redis refuses, is full,     goes on with its own gates and breakers; a   at the next sign of life,
+//	read-only, failing over     Rate with its share, after 10s with rate/n   every 200ms meanwhile
+//	Redis hangs                 the same, after Timeout (500ms)              the same
+//	data or scripts flushed     tells again what it still holds              at the next sign of life
+//	a part is cut off           both parts go on; nobody is a quorum alone   both sides tell, longest wins
+//	a message is lost           not paused, or opened, until it asks         2s
+//	a process dies              its finding holds for its time; its turns    5s, until it is not counted
+//	                            are lost, half a second of its share
+//	one bad node                opens for itself                             —
+//	no Redis at the start       [Dial] joins later; rueidis.NewClient fails  when it is there
+//
+// # Sizing
+//
+// Each process keeps two to six connections (rueidis has one per slot group and
+// one for each kind of work), and sends one command a second as a sign of life,
+// plus 2 to 10 a second for each Rate that is in use. All else is news: a pause
+// costs one command in each process that is told of it by the server, and one
+// message to each member; an outage as many commands as processes notice before
+// the quorum is full, one message to each member when it is, and one or two per
+// open time.
+//
+//	processes  signs of life    one pause          an outage of 60s, open time 5s
+//	10         10 a second      10 messages        about 13 episodes' news × 10 messages
+//	100        100 a second     100 messages       about 13 × 100
+//	1,000      1,000 a second   1,000 messages     about 13 × 1,000
+//
+// A small Redis does 100,000 a second. Memory is below 200 bytes per name and
+// member. Names are kept until they have been quiet for a minute, at most an hour.
+//
+// # What to watch
+//
+// [Fleet.Snapshot] has it all. Connected false for more than some seconds: the
+// processes are on their own. Members lower than the number of processes: some
+// do not reach Redis, or have another Name. Dropped above 0: another version, or
+// somebody else writes there. Errors and Losses growing: Redis is slow, or the
+// Timeout too short. Contradicted growing: this process is well where others are
+// not. The Logger tells joins and losses, and every pause, opening and closing
+// that came from others.
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/retryutils/retry"
+)
+
+// Config says which fleet a process joins, and how careful the fleet is. Only
+// Name is needed.
+type Config struct {
+	// Name is the fleet's: 1 to 64 letters, digits, dots, dashes and
+	// underscores. All keys and the channel in Redis begin with it.
+	Name string
+
+	// A breaker opens on the word of others when at least Quorum processes (0
+	// means 2), and at least this share of those alive (0 means 0.1), agree.
+	Quorum      int
+	QuorumShare float64
+
+	// A process agrees when its own breaker is open, or when it is closed and so
+	// many calls in a row have failed. Fewer, within the last second, make a
+	// third of a voice. 0 means 2; negative: when it is open only.
+	Suspicion int
+
+	// OpenTime is for how long breakers open when processes agree before their
+	// own is open, and so has a time of its own. It should be the
+	// RecoveryTimeout of the breakers. 0 means 5s; the least is 100ms, the most
+	// an hour.
+	OpenTime time.Duration
+
+	// Lease is how often a [Rate] that is in use asks for its share, 100ms to
+	// 500ms. 0 means 250ms.
+	Lease time.Duration
+
+	// Timeout is how long one answer of Redis is waited for, in the background.
+	// 0 means 500ms.
+	Timeout time.Duration
+
+	// Logger is told when the connection is lost and found, and what others
+	// reported. nil: silent.
+	Logger *slog.Logger
+}
+
+const (
+	maxTime = time.Hour // the longest pause and open time that is told or believed
+
+	beatEvery  = time.Second // a sign of life
+	beatLost   = 200 * time.Millisecond
+	memberTime = 5 * time.Second // without one, a process counts as gone
+	syncEvery  = 30 * time.Second
+	lookEvery  = 100 * time.Millisecond // at the breakers of this process
+)
+
+var fleetName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// Validate reports every field that cannot be used, one joined error each, all
+// matching [retry.ErrInvalidConfig].
+func (c Config) Validate() error {
+	var errs []error
+	require := func(ok bool, field string, value any, want string) {
+		if !ok {
+			errs = append(errs, invalid("Config.%s is %v, want %s", field, value, want))
+		}
+	}
+	within := func(d, least, most time.Duration) bool { return d == 0 || d >= least && d <= most }
+	require(fleetName.MatchString(c.Name), "Name", fmt.Sprintf("%.80q", c.Name), "1 to 64 letters, digits, dots, dashes and underscores")
+	require(c.Quorum >= 0 && c.Quorum <= 1e6, "Quorum", c.Quorum, "a count, or 0 for the default")
+	require(c.QuorumShare >= 0 && c.QuorumShare <= 1, "QuorumShare", c.QuorumShare, "a share in [0, 1]")
+	require(within(c.OpenTime, 100*time.Millisecond, maxTime), "OpenTime", c.OpenTime, "100ms to 1h, or 0 for the default")
+	require(within(c.Lease, 100*time.Millisecond, 500*time.Millisecond), "Lease", c.Lease, "100ms to 500ms, or 0 for the default")
+	require(within(c.Timeout, 10*time.Millisecond, time.Minute), "Timeout", c.Timeout, "10ms to 1m, or 0 for the default")
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	c.Quorum = cmp.Or(c.Quorum, 2)
+	c.QuorumShare = cmp.Or(c.QuorumShare, 0.1)
+	c.Suspicion = cmp.Or(c.Suspicion, 2)
+	c.OpenTime = cmp.Or(c.OpenTime, 5*time.Second)
+	c.Lease = cmp.Or(c.Lease, 250*time.Millisecond)
+	c.Timeout = cmp.Or(c.Timeout, 500*time.Millisecond)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler)).With("fleet", c.Name)
+	return c
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("fleet: "+format+": %w", append(args, retry.ErrInvalidConfig)...)
+}
+
+// Fleet is this process as a member of a fleet. It is safe for concurrent use.
+type Fleet struct {
+	id    string // of this member: random, new with every Join
+	cfg   Config
+	store *store
+	log   *slog.Logger
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	newsDue, choresDue, lookDue signal
+
+	link   link
+	counts counts
+
+	mu       sync.Mutex // guards the maps
+	gates    map[string]*sharedGate
+	breakers map[string][]*sharedBreaker
+	rates    map[string]*Rate
+}
+
+// Join makes this process a member of the fleet that cfg names. It waits for
+// Redis no longer than cfg.Timeout and ctx allow: whether it is there or not,
+// the process is a member, and is heard as soon as Redis can be reached. The
+// only error is that of a wrong cfg or a nil client. The client stays the
+// caller's, who closes it after the Fleet.
+func Join(ctx context.Context, client rueidis.Client, cfg Config) (*Fleet, error) {
+	if ctx == nil || client == nil {
+		return nil, invalid("Join: ctx or client is nil")
+	}
+	return join(ctx, func() (rueidis.Client, error) { return client, nil }, cfg)
+}
+
+// Dial is [Join] with a client of the Fleet's own, which [Fleet.Close] closes.
+// Where rueidis.NewClient fails without a server, Dial does not: it goes on
+// trying in the background.
+func Dial(ctx context.Context, option rueidis.ClientOption, cfg Config) (*Fleet, error) {
+	if ctx == nil || len(option.InitAddress) == 0 {
+		return nil, invalid("Dial: ctx is nil or option has no InitAddress")
+	}
+	if option.ConnWriteTimeout == 0 {
+		option.ConnWriteTimeout = 2 * time.Second // a hung connection is given up after that
+	}
+	option.DisableCache = true // nothing is cached, and not every server can
+	f, err := join(ctx, func() (rueidis.Client, error) { return rueidis.NewClient(option) }, cfg)
+	if err == nil {
+		f.store.owned = true
+	}
+	return f, err
+}
+
+func join(ctx context.Context, dial func() (rueidis.Client, error), cfg Config) (*Fleet, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	id := make([]byte, 8)
+	rand.Read(id)
+	f := &Fleet{
+		id:        hex.EncodeToString(id),
+		cfg:       cfg.withDefaults(),
+		store:     &store{dial: dial, prefix: "{retry:" + cfg.Name + "}:"},
+		newsDue:   make(signal, 1),
+		choresDue: make(signal, 1),
+		lookDue:   make(signal, 1),
+		gates:     make(map[string]*sharedGate),
+		breakers:  make(map[string][]*sharedBreaker),
+		rates:     make(map[string]*Rate),
+	}
+	f.log = f.cfg.Logger
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	f.link.start()
+	for _, task := range []func(){f.listen, f.announce, f.keep, f.watch} {
+		f.tasks.Go(task)
+	}
+	wait, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
+	defer cancel()
+	select {
+	case <-f.link.first:
+	case <-wait.Done():
+	}
+	return f, nil
+}
+
+// Close leaves the fleet, and returns when nothing of it runs any more. Gates
+// and breakers keep the state that they are in, and are this process's own
+// again; a [Rate] goes on at its equal share. It never fails; the error
+// is there for io.Closer.
+func (f *Fleet) Close() error {
+	f.cancel()
+	f.tasks.Wait()
+	f.store.close(f)
+	return nil
+}
+
+// Host joins what the requests to one host share, under the host's name: its
+// gate, which it gets here if it has none, and its breaker, if it has one. It
+// is for [retry.PerHost]:
+//
+//	retry.NewRetryableClient(nil, cfg, retry.HostBreaker(breakerConfig), retry.PerHost(f.Host))
+func (f *Fleet) Host(host string, cfg *retry.Config) error {
+	if cfg.Gate == nil {
+		cfg.Gate = retry.NewGate(cfg.Clock)
+	}
+	if err := f.Gate(host, cfg.Gate); err != nil {
+		return err
+	}
+	if cfg.Breaker == nil {
+		return nil
+	}
+	return f.Breaker(host, cfg.Breaker)
+}
+
+// signal wakes a goroutine, at least once after it was given.
+type signal chan struct{}
+
+func (s signal) give() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+}
+
+// sleep returns after d, or when the signal was given. It is false when the
+// Fleet is closed.
+func (f *Fleet) sleep(d time.Duration, wake signal) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-f.ctx.Done():
+	}
+	return f.ctx.Err() == nil
+}

@@ -1,0 +1,124 @@
+package fleet
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+)
+
+// What one process learns, all know, soon, once, and each lets its first call
+// go at a moment of its own.
+func TestGateOfManyProcesses(t *testing.T) {
+	s := realRedis(t)
+	n := 20
+	if large := os.Getenv("FLEET_PROCESSES"); large != "" { // to measure, on a quiet machine
+		n, _ = strconv.Atoi(large)
+	}
+	all := startProcesses(t, n, s.addr())
+	var soon []time.Duration
+	for round := range 5 {
+		all[round].tell(fmt.Sprintf("pause %d", 1000*(round+1)))
+		begin := pausedAt(t, all[round], round)
+		for i, p := range all {
+			if i != round {
+				soon = append(soon, time.Duration(pausedAt(t, p, round)[0]-begin[0]))
+			}
+		}
+	}
+	slices.Sort(soon)
+	t.Logf("the others know after: median %v, 95 %% %v, last %v", soon[len(soon)/2], soon[len(soon)*95/100], soon[len(soon)-1])
+	assert.Less(t, soon[len(soon)/2], 100*time.Millisecond, "far above the goal of 5ms: for machines that are busy")
+
+	var untils []int64
+	for _, p := range all {
+		lines := p.find("paused")
+		assert.LessOrEqual(t, len(lines), 6, "each pause is heard once, and nothing comes back")
+		untils = append(untils, pausedAt(t, p, 4)[1])
+	}
+	slices.Sort(untils)
+	distinct := len(slices.CompactFunc(slices.Clone(untils), func(a, b int64) bool { return a/1e6 == b/1e6 }))
+	assert.Greater(t, distinct, 10, "they do not let their first call go at once")
+	assert.Less(t, time.Duration(untils[n-1]-untils[0]), time.Duration(n)*gateSpread+200*time.Millisecond)
+	assert.Equal(t, "5", s.do("GET", "{retry:test}:seq"), "five messages in all")
+}
+
+// pausedAt is when the process was paused for the nth time, and until when.
+func pausedAt(t *testing.T, p *process, n int) []int64 {
+	var at [2]int64
+	require.Eventually(t, func() bool { return len(p.find("paused")) > n }, 10*time.Second, time.Millisecond)
+	fmt.Sscan(p.find("paused")[n], &at[0], &at[1])
+	return at[:]
+}
+
+// Who comes later is told when it joins, and who was away when it is back.
+func TestGateLateComer(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	first := joined(t, s.addr(), Config{})
+	gate := retry.NewGate(nil)
+	require.NoError(t, first.Gate("host", gate))
+	gate.Pause(time.Minute)
+	eventually(t, func() bool { return s.do("PTTL", "{retry:test}:pause:host") != "-2" }, "kept")
+
+	late := retry.NewGate(nil)
+	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
+	eventually(t, func() bool { return left(late) > 59*time.Second }, "told")
+	assert.Less(t, left(late), 61*time.Second)
+
+	other := retry.NewGate(nil)
+	require.NoError(t, first.Gate("other", other))
+	assert.Zero(t, left(other))
+}
+
+func left(g *retry.Gate) time.Duration {
+	until, paused := g.PausedUntil()
+	if !paused {
+		return 0
+	}
+	return time.Until(until)
+}
+
+// The longest wins, a little longer is not worth a message, and never more than
+// an hour is told.
+func TestGateMerge(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	a, b := retry.NewGate(nil), retry.NewGate(nil)
+	fa, fb := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+	require.NoError(t, fa.Gate("host", a))
+	require.NoError(t, fb.Gate("host", b))
+	eventually(t, func() bool { return fa.Snapshot().Members == 2 && fb.Snapshot().Members == 2 }, "two members")
+
+	a.Pause(10 * time.Second)
+	eventually(t, func() bool { return left(b) > 9*time.Second }, "told")
+	b.Pause(5 * time.Second)
+	b.Pause(10*time.Second + 20*time.Millisecond)
+	b.Pause(20 * time.Second)
+	eventually(t, func() bool { return left(a) > 19*time.Second }, "longer")
+	a.Pause(100 * time.Hour)
+	eventually(t, func() bool { return left(b) > 59*time.Minute }, "an hour")
+	assert.Less(t, left(b), time.Hour+time.Second)
+	assert.Equal(t, "3", s.do("GET", "{retry:test}:seq"))
+	assert.Greater(t, left(a), 99*time.Hour, "its own pause is its own")
+}
+
+// Gates of one name in one process need no Redis to know of each other.
+func TestGateWithinOneProcess(t *testing.T) {
+	f, err := Dial(t.Context(), options("127.0.0.1:1"), Config{Name: "test", Timeout: 10 * time.Millisecond})
+	require.NoError(t, err)
+	defer f.Close()
+	a, b := retry.NewGate(nil), retry.NewGate(nil)
+	require.NoError(t, f.Gate("host", a))
+	require.NoError(t, f.Gate("host", b))
+	require.NoError(t, f.Gate("host", b), "twice is once")
+	a.Pause(time.Minute)
+	assert.InDelta(t, left(a).Seconds(), left(b).Seconds(), 0.1)
+}

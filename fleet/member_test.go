@@ -1,0 +1,131 @@
+package fleet
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/retryutils/retry"
+)
+
+func TestMain(m *testing.M) {
+	if addr := os.Getenv("FLEET_MEMBER"); addr != "" {
+		runMember(addr)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// member is the other side of a process: it does what it is told on its standard
+// input, and ends with it.
+type member struct {
+	fleet    *Fleet
+	gate     *retry.Gate
+	breaker  *retry.CircuitBreaker
+	rate     *Rate
+	down     atomic.Bool // whether the breaker's calls fail
+	attempts atomic.Int64
+
+	mu    sync.Mutex
+	times []string // when calls passed the rate
+}
+
+func runMember(addr string) {
+	m := &member{gate: retry.NewGate(nil)}
+	m.breaker, _ = retry.NewCircuitBreaker(retry.BreakerConfig{RecoveryTimeout: time.Second})
+	var err error
+	m.fleet, err = Dial(context.Background(), options(addr), Config{Name: "test"})
+	if err != nil {
+		panic(err)
+	}
+	defer m.fleet.Close()
+	m.gate.OnPause(func(until time.Time) { fmt.Println("paused", time.Now().UnixNano(), until.UnixNano()) })
+	m.breaker.OnStateChange(func(c retry.StateChange) { fmt.Println("breaker", c.To, time.Now().UnixNano()) })
+	m.fleet.Gate("host", m.gate)
+	m.fleet.Breaker("host", m.breaker)
+	per, _ := strconv.ParseFloat(os.Getenv("FLEET_RATE"), 64)
+	m.rate = m.fleet.Rate("host", max(per, 1))
+	fmt.Println("ready", os.Getpid())
+	for scan := bufio.NewScanner(os.Stdin); scan.Scan(); {
+		words := strings.Fields(scan.Text())
+		if strings.HasPrefix(words[0], "answer") {
+			fmt.Println(words[0], m.do(words[1:]))
+		} else {
+			m.do(words)
+		}
+	}
+}
+
+func (m *member) do(words []string) string {
+	number := 0
+	if len(words) > 1 {
+		number, _ = strconv.Atoi(words[1])
+	}
+	switch words[0] {
+	case "members":
+		return itoa(m.fleet.Snapshot().Members)
+	case "snapshot":
+		return fmt.Sprintf("%+v", m.fleet.Snapshot())
+	case "connected":
+		return fmt.Sprint(m.fleet.Snapshot().Connected)
+	case "pause":
+		m.gate.Pause(time.Duration(number) * time.Millisecond)
+	case "left":
+		until, _ := m.gate.PausedUntil()
+		return itoa(int(max(0, time.Until(until).Milliseconds())))
+	case "state":
+		return m.breaker.State().String()
+	case "down":
+		m.down.Store(true)
+	case "well":
+		m.down.Store(false)
+	case "attempts":
+		return itoa(int(m.attempts.Load()))
+	case "call": // one through the breaker
+		m.call()
+	case "calls": // one every so many ms
+		go m.every(time.Duration(number)*time.Millisecond, m.call)
+	case "work": // as fast as the rate lets it, with so many workers
+		for range number {
+			go m.every(0, m.pass)
+		}
+	case "times":
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return strings.Join(append(m.times, "."), " ")
+	}
+	return "done"
+}
+
+func (m *member) every(d time.Duration, do func()) {
+	for {
+		time.Sleep(d)
+		do()
+	}
+}
+
+func (m *member) call() {
+	m.breaker.Do(context.Background(), func(context.Context) error {
+		m.attempts.Add(1)
+		if m.down.Load() {
+			return errors.New("down")
+		}
+		return nil
+	})
+}
+
+func (m *member) pass() {
+	if m.rate.Wait(context.Background()) == nil {
+		m.mu.Lock()
+		m.times = append(m.times, strconv.FormatInt(time.Now().UnixNano(), 10))
+		m.mu.Unlock()
+	}
+}

@@ -1,0 +1,265 @@
+package fleet
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+)
+
+// server is a real redis-server of the test's own.
+type server struct {
+	t    testing.TB
+	port int
+	dir  string
+	cmd  *exec.Cmd
+}
+
+// realRedis starts one. Without redis-server the test is skipped, but not where
+// everything must be tested.
+func realRedis(t testing.TB) *server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("redis-server is not in PATH")
+		}
+		t.Skip("redis-server is not in PATH: apt-get install redis-server")
+	}
+	s := &server{t: t, port: freePort(t), dir: t.TempDir()}
+	s.start()
+	t.Cleanup(s.stop)
+	return s
+}
+
+func freePort(t testing.TB) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+func (s *server) start() {
+	s.cmd = exec.Command("redis-server", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", s.dir+"/log")
+	require.NoError(s.t, s.cmd.Start())
+	require.Eventually(s.t, func() bool {
+		c, err := net.Dial("tcp", s.addr())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}, 10*time.Second, 10*time.Millisecond, "redis-server does not listen")
+}
+
+func (s *server) stop() {
+	if s.cmd == nil {
+		return
+	}
+	s.cmd.Process.Signal(syscall.SIGCONT)
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+func (s *server) signal(sig syscall.Signal) { require.NoError(s.t, s.cmd.Process.Signal(sig)) }
+
+// do runs one command on it.
+func (s *server) do(args ...string) string {
+	s.t.Helper()
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr()}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(s.t, err)
+	defer client.Close()
+	answer := client.Do(context.Background(), client.B().Arbitrary(args...).Build())
+	require.NoError(s.t, answer.Error())
+	text, _ := answer.ToAny()
+	return fmt.Sprint(text)
+}
+
+// client is a client of it, or of a proxy before it.
+func client(t *testing.T, addr string) rueidis.Client {
+	c, err := rueidis.NewClient(options(addr))
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func options(addr string) rueidis.ClientOption {
+	return rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, ForceSingleClient: true, ConnWriteTimeout: 2 * time.Second}
+}
+
+func joined(t *testing.T, addr string, cfg Config) *Fleet {
+	t.Helper()
+	if cfg.Name == "" {
+		cfg.Name = "test"
+	}
+	f, err := Join(t.Context(), client(t, addr), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	eventually(t, func() bool { return f.Snapshot().Connected }, "connected")
+	return f
+}
+
+// eventually is for what happens soon on an idle machine, and late on a busy one.
+func eventually(t *testing.T, what func() bool, text string) {
+	t.Helper()
+	require.Eventually(t, what, 15*time.Second, 2*time.Millisecond, text)
+}
+
+// proxy is a network between members and Redis that can be cut.
+type proxy struct {
+	listener net.Listener
+	target   string
+
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]bool
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{listener: l, target: target, conns: make(map[net.Conn]bool)}
+	t.Cleanup(func() { l.Close(); p.setCut(true) })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(c)
+		}
+	}()
+	return p
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+func (p *proxy) serve(c net.Conn) {
+	defer c.Close()
+	up, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	p.mu.Lock()
+	cut := p.cut
+	p.conns[c], p.conns[up] = true, true
+	p.mu.Unlock()
+	if cut {
+		return
+	}
+	go func() { io.Copy(up, c); up.Close() }()
+	io.Copy(c, up)
+}
+
+// setCut ends all connections and refuses new ones, or lets them through again.
+func (p *proxy) setCut(cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = cut
+	if cut {
+		for c := range p.conns {
+			c.Close()
+		}
+		p.conns = make(map[net.Conn]bool)
+	}
+}
+
+// process is a member in a process of its own: this test binary, run again.
+type process struct {
+	t   *testing.T
+	in  io.WriteCloser
+	cmd *exec.Cmd
+
+	mu    sync.Mutex
+	lines []string
+}
+
+func startProcess(t *testing.T, addr string, env ...string) *process {
+	p := &process{t: t, cmd: exec.Command(os.Args[0], "-test.run=^$")}
+	p.cmd.Env = append(append(os.Environ(), "FLEET_MEMBER="+addr, "GORACE=atexit_sleep_ms=0"), env...)
+	p.cmd.Stderr = os.Stderr
+	var err error
+	p.in, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	go func() {
+		for scan := bufio.NewScanner(out); scan.Scan(); {
+			p.mu.Lock()
+			p.lines = append(p.lines, scan.Text())
+			p.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		p.in.Close() // ends it
+		p.cmd.Wait()
+	})
+	return p
+}
+
+func startProcesses(t *testing.T, n int, addr string, env ...string) []*process {
+	all := make([]*process, n)
+	for i := range all {
+		all[i] = startProcess(t, addr, env...)
+	}
+	for _, p := range all {
+		p.await("ready")
+	}
+	eventually(t, func() bool {
+		for _, p := range all {
+			if p.ask("members") != strconv.Itoa(n) {
+				return false
+			}
+		}
+		return true
+	}, "all know of all")
+	return all
+}
+
+func (p *process) tell(command string) { fmt.Fprintln(p.in, command) }
+
+// find returns the lines that begin with a word, without it.
+func (p *process) find(word string) (found []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.lines {
+		if rest, ok := strings.CutPrefix(line, word+" "); ok {
+			found = append(found, rest)
+		}
+	}
+	return found
+}
+
+func (p *process) await(word string) string {
+	p.t.Helper()
+	var found []string
+	require.Eventually(p.t, func() bool { found = p.find(word); return len(found) > 0 }, 30*time.Second, time.Millisecond, word)
+	return found[len(found)-1]
+}
+
+var asked atomic.Int64
+
+// ask sends a command and returns the answer to it.
+func (p *process) ask(command string) string {
+	p.t.Helper()
+	tag := fmt.Sprintf("answer%d", asked.Add(1))
+	p.tell(tag + " " + command)
+	return p.await(tag)
+}
