@@ -13,15 +13,15 @@ func (b *CircuitBreaker) Allow() (Permit, error) {
 	if rejection != nil {
 		return Permit{}, rejection
 	}
-	t := tickets.Get().(*ticket)
-	t.breaker, t.pass = b, p
-	return Permit{t, t.turn.Load()}, nil
+	shared := permits.Get().(*pooledPermit)
+	shared.breaker, shared.pass = b, p
+	return Permit{shared, shared.uses.Load()}, nil
 }
 
 // Permit is the permit of one call that [CircuitBreaker.Allow] gave.
 type Permit struct {
-	ticket *ticket
-	turn   uint64
+	pooled *pooledPermit
+	use    uint64 // the pooled one's, that is this permit
 }
 
 // Done reports the call's result. Only the first report counts, whatever the
@@ -29,21 +29,22 @@ type Permit struct {
 // does not know the call's context here: mark an error that came of the caller's
 // own cancel, and does not say so, with [Neutral].
 func (p Permit) Done(err error) {
-	if p.ticket == nil || !p.ticket.turn.CompareAndSwap(p.turn, p.turn+1) {
+	if p.pooled == nil || !p.pooled.uses.CompareAndSwap(p.use, p.use+1) {
 		return
 	}
-	b, admitted := p.ticket.breaker, p.ticket.pass
-	p.ticket.breaker, p.ticket.pass = nil, pass{}
-	tickets.Put(p.ticket)
+	b, admitted := p.pooled.breaker, p.pooled.pass
+	p.pooled.breaker, p.pooled.pass = nil, pass{}
+	permits.Put(p.pooled)
 	b.report(context.Background(), nil, admitted, err)
 }
 
-// ticket makes a Permit count once without an allocation for each: it serves
-// one permit after the other, and its turn tells them apart.
-type ticket struct {
-	turn    atomic.Uint64
+// pooledPermit makes a Permit count once, whatever the number of its copies,
+// without an allocation of 48 bytes for each: it serves one after the other, and
+// tells them apart by the number of its uses.
+type pooledPermit struct {
+	uses    atomic.Uint64
 	breaker *CircuitBreaker
 	pass    pass
 }
 
-var tickets = sync.Pool{New: func() any { return new(ticket) }}
+var permits = sync.Pool{New: func() any { return new(pooledPermit) }}
