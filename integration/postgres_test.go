@@ -67,32 +67,7 @@ func asPostgres(t testing.TB, dir string) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 }
 
-// outage is what a breaker said during the test.
-type outage struct {
-	mu      sync.Mutex
-	changes []retry.StateChange
-}
-
-func (o *outage) note(c retry.StateChange) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.changes = append(o.changes, c)
-}
-
-func (o *outage) count(to retry.State) (n int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, c := range o.changes {
-		if c.To == to {
-			n++
-		}
-	}
-	return n
-}
-
-// Twenty goroutines count up in a table, with one breaker; the server is stopped
-// and started. Each increment is done once or reported, the breaker opens and
-// closes once, and no goroutine is lost.
+// Each row is there once, and no goroutine is lost: see outage.
 func TestPostgresOutage(t *testing.T) {
 	server, url := postgres(t)
 	pool, err := pgxpool.New(t.Context(), url)
@@ -102,60 +77,19 @@ func TestPostgresOutage(t *testing.T) {
 	require.NoError(t, err)
 	before := count(t)
 
-	var seen outage
-	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{
-		Name: "postgres", RecoveryTimeout: 200 * time.Millisecond, OnStateChange: seen.note, IsFailure: PostgresFailure,
-	})
-	require.NoError(t, err)
-	cfg := retry.Config{
-		Name: "postgres", Breaker: breaker, WaitWhenOpen: true, InitialDelay: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond,
-		MaxRetries: 1000, AttemptTimeout: 2 * time.Second, MaxElapsed: time.Minute, RetryIf: PostgresRetryable,
+	// The key makes it safe to repeat a commit whose fate is unknown.
+	through := outage{
+		server: server, stop: syscall.SIGINT, openTime: 200 * time.Millisecond, enough: 500,
+		breaker: retry.BreakerConfig{Name: "postgres", IsFailure: PostgresFailure}, retryIf: PostgresRetryable,
+		work: func(ctx context.Context, id int64) error {
+			_, err := pool.Exec(ctx, "insert into done values ($1) on conflict do nothing", id)
+			return err
+		},
 	}
-	var done, reported, next atomic.Int64
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			for !stop.Load() {
-				id := next.Add(1)
-				// The key makes it safe to repeat a commit whose fate is unknown.
-				err := retry.Run(t.Context(), cfg, func(ctx context.Context) error {
-					_, err := pool.Exec(ctx, "insert into done values ($1) on conflict do nothing", id)
-					return err
-				})
-				if err != nil {
-					reported.Add(1)
-					t.Logf("%d: %v", id, err)
-					continue
-				}
-				done.Add(1)
-			}
-		})
-	}
-	at := func(n int64) {
-		t.Helper()
-		goal := done.Load() + n
-		require.Eventually(t, func() bool { return done.Load() >= goal }, 30*time.Second, time.Millisecond)
-	}
-	at(500)
-	server.stop(syscall.SIGINT) // a fast shutdown
-	require.Eventually(t, func() bool { return seen.count(retry.StateOpen) > 0 }, 30*time.Second, time.Millisecond)
-	server.start()
-	up := time.Now()
-	at(20)
-	recovered := time.Since(up)
-	at(500)
-	stop.Store(true)
-	wg.Wait()
-
+	done := through.run(t)
 	var rows int64
 	require.NoError(t, pool.QueryRow(t.Context(), "select count(*) from done").Scan(&rows))
-	assert.Equal(t, next.Load(), done.Load()+reported.Load())
-	assert.Equal(t, done.Load(), rows)
-	assert.Zero(t, reported.Load())
-	assert.Equal(t, 1, seen.count(retry.StateClosed), "%v", seen.changes)
-	assert.Less(t, recovered, time.Second, "recovery")
-	t.Logf("%d done, recovered %v after the server", done.Load(), recovered.Round(time.Millisecond))
+	assert.Equal(t, done, rows)
 	pool.Reset()
 	settled(t, before, 4)
 }

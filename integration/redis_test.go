@@ -4,8 +4,6 @@ import (
 	"context"
 	"os/exec"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,8 +28,7 @@ func redisServer(t testing.TB, more ...string) (*process, string) {
 	return p, address(port)
 }
 
-// Twenty goroutines work through Do with one breaker, the server is stopped and
-// started: see TestPostgresOutage. go-redis, after as many failed dials as its
+// Each member is there once: see outage. go-redis, after as many failed dials as its
 // pool has places, answers with the last dial's error and tries again by itself
 // once a second: with a PoolSize below what the breaker lets through in an
 // outage, recovery takes up to a second more than the breaker's open time.
@@ -40,56 +37,15 @@ func TestRedisOutage(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, PoolSize: 100, DialTimeout: time.Second, ContextTimeoutEnabled: true})
 	defer client.Close()
 	before := count(t)
-	var seen outage
-	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{
-		Name: "redis", RecoveryTimeout: 500 * time.Millisecond, OnStateChange: seen.note, IsFailure: RedisFailure,
-	})
-	require.NoError(t, err)
-	cfg := retry.Config{
-		Name: "redis", Breaker: breaker, WaitWhenOpen: true, InitialDelay: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond,
-		MaxRetries: 1000, AttemptTimeout: 2 * time.Second, MaxElapsed: time.Minute, RetryIf: RedisRetryable,
+	through := outage{
+		server: server, stop: syscall.SIGTERM, openTime: 500 * time.Millisecond, enough: 2000,
+		breaker: retry.BreakerConfig{Name: "redis", IsFailure: RedisFailure}, retryIf: RedisRetryable,
+		work: func(ctx context.Context, id int64) error { return client.SAdd(ctx, "done", id).Err() },
 	}
-	var done, next, reported atomic.Int64
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			for !stop.Load() {
-				id := strconv.FormatInt(next.Add(1), 10)
-				err := retry.Run(t.Context(), cfg, func(ctx context.Context) error { return client.SAdd(ctx, "done", id).Err() })
-				if err != nil {
-					reported.Add(1)
-					t.Logf("%s: %v", id, err)
-					continue
-				}
-				done.Add(1)
-			}
-		})
-	}
-	at := func(n int64) {
-		t.Helper()
-		goal := done.Load() + n
-		require.Eventually(t, func() bool { return done.Load() >= goal }, 30*time.Second, time.Millisecond)
-	}
-	at(2000)
-	server.stop(syscall.SIGTERM)
-	require.Eventually(t, func() bool { return seen.count(retry.StateOpen) > 0 }, 30*time.Second, time.Millisecond)
-	server.start()
-	up := time.Now()
-	at(20)
-	recovered := time.Since(up)
-	at(2000)
-	stop.Store(true)
-	wg.Wait()
-
+	done := through.run(t)
 	n, err := client.SCard(t.Context(), "done").Result()
 	require.NoError(t, err)
-	assert.Equal(t, done.Load(), n)
-	assert.Equal(t, next.Load(), done.Load()+reported.Load())
-	assert.Zero(t, reported.Load())
-	assert.Equal(t, 1, seen.count(retry.StateClosed), "%v", seen.changes)
-	assert.Less(t, recovered, 800*time.Millisecond, "one open time, and a little")
-	t.Logf("%d done, recovered %v after the server", done.Load(), recovered.Round(time.Millisecond))
+	assert.Equal(t, done, n)
 	client.Close()
 	settled(t, before, 2)
 }
