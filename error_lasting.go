@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
-	"slices"
 	"strings"
 )
 
@@ -23,6 +22,9 @@ import (
 // database/sql and os/exec are here for their errors alone: the linker leaves
 // all the rest of them out.
 func lasting(err error) bool {
+	if reflect.TypeOf(err) == typeValue { // most errors: one look, and not thirty
+		return lastingValues[err]
+	}
 	switch e := err.(type) {
 	case *net.DNSError:
 		return e.IsNotFound
@@ -40,23 +42,34 @@ func lasting(err error) bool {
 	case *json.UnmarshalTypeError, *json.InvalidUnmarshalError, *json.UnsupportedTypeError, *json.UnsupportedValueError:
 		return true
 	}
-	return lastingValue(err) || lastingTLS(err)
+	return lastingByIs(err) || lastingTLS(err)
 }
 
-var lastingValues = []error{
-	ErrInvalidConfig, http.ErrSchemeMismatch, errors.ErrUnsupported, sql.ErrNoRows, exec.ErrNotFound, exec.ErrDot,
-	fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed,
+// lastingValues are all made by errors.New.
+var lastingValues = map[error]bool{
+	ErrInvalidConfig: true, http.ErrSchemeMismatch: true, errors.ErrUnsupported: true, sql.ErrNoRows: true,
+	exec.ErrNotFound: true, exec.ErrDot: true, fs.ErrNotExist: true, fs.ErrPermission: true, fs.ErrInvalid: true, fs.ErrClosed: true,
 }
 
-// lastingValue reports whether err is one of those values, or says so by an Is
-// method, as the errors of drivers and file systems do. An errno alone says only
+var typeValue = reflect.TypeOf(ErrInvalidConfig)
+
+// lastingByIs reports whether err says by an Is method that it is one of those
+// values, as the errors of drivers and file systems do. An errno alone says only
 // that the system cannot do it: what else it means depends on what it is about.
-func lastingValue(err error) bool {
+func lastingByIs(err error) bool {
+	matcher, ok := err.(interface{ Is(error) bool })
+	if !ok {
+		return false
+	}
 	if reflect.TypeOf(err).PkgPath() == "syscall" {
 		return errors.Is(err, errors.ErrUnsupported)
 	}
-	matcher, ok := err.(interface{ Is(error) bool })
-	return slices.ContainsFunc(lastingValues, func(value error) bool { return err == value || ok && matcher.Is(value) })
+	for value := range lastingValues {
+		if matcher.Is(value) {
+			return true
+		}
+	}
+	return false
 }
 
 // lastingFile judges what is inside an error about a file. The same errno in an

@@ -15,8 +15,12 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, decision) {
 		return pass{}, ended(ctx)
 	}
 	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
-	if gate || cfg.Breaker != nil || c.attempts > 0 || cfg.OnStart != nil {
+	if gate || cfg.Breaker != nil {
 		if next := c.checkAhead(ctx, cfg, 0); next.stop {
+			return pass{}, next
+		}
+	} else if c.attempts > 0 || cfg.OnStart != nil { // hooks and the wait took time
+		if next := c.checkTime(ctx, cfg, 0); next.stop {
 			return pass{}, next
 		}
 	}
