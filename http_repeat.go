@@ -14,7 +14,7 @@ func (h *hop) mayBeLast(err error) bool {
 	found := examine(err)
 	hint := found.hint()
 	return h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
-		hint > h.cfg.maxRetryAfter() || h.call.checkTime(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).stop
+		hint > h.cfg.maxRetryAfter() || h.call.stopIfLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay))
 }
 
 // ifRepeatable passes on an error that would be retried only if the request may
@@ -31,7 +31,7 @@ func (h *hop) ifRepeatable(err error) error {
 	if unsafe {
 		return Permanent(err)
 	}
-	return Permanent(h.call.error(h.cfg, stopFor(ErrBodyNotReplayable, nil), err))
+	return Permanent(h.call.error(h.cfg, ErrBodyNotReplayable, nil, err))
 }
 
 // idempotent reports whether the request may be repeated though it may have

@@ -120,7 +120,7 @@ func (h *hop) attachReplay(req *http.Request) error {
 
 // noBody ends the call because GetBody failed, by no fault of the host.
 func (h *hop) noBody(err error) error {
-	given := h.call.error(h.cfg, stopFor(&bodyError{err}, nil), h.call.last)
+	given := h.call.error(h.cfg, &bodyError{err}, nil, h.call.last)
 	given.Attempts-- // this one has not begun
 	return Permanent(given)
 }

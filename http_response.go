@@ -142,21 +142,21 @@ func (h *hop) followed(ctx context.Context) error {
 		return nil
 	}
 	cfg := h.cfg
-	next := stopFor(ErrRetryAfterTooLong, nil)
+	stop := h.call.stopFor(ErrRetryAfterTooLong, nil)
 	if before.wait <= cfg.maxRetryAfter() {
 		wait := before.wait - since(cfg.Clock, before.since)
-		next = h.call.checkLimits(ctx, cfg, max(0, wait))
-		if !next.stop && wait > 0 {
+		stop = h.call.stopIfOver(ctx, cfg, max(0, wait))
+		if !stop && wait > 0 {
 			h.call.tellWait(ctx, cfg, WaitRetryAfter, wait)
 			h.call.sleep(ctx, cfg, wait)
 			h.call.alarm.stop()
-			next = h.call.checkLimits(ctx, cfg, 0)
+			stop = h.call.stopIfOver(ctx, cfg, 0)
 		}
 	}
-	if !next.stop {
+	if !stop {
 		return nil
 	}
-	return h.call.giveUp(ctx, cfg, next)
+	return h.call.giveUp(ctx, cfg)
 }
 
 // relax gives what is left of the time limits to a response whose beginning is

@@ -105,6 +105,7 @@ type call struct {
 	backoff  time.Duration // the last one, as the curve drew it
 	taken    bool          // from the budget, for a retry that has not begun yet
 	ended    bool          // finish was there
+	ending   ending        // why it ended, or is about to
 	contexts retryContexts
 	alarm    alarm
 }
@@ -121,21 +122,21 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 	defer c.leave(ctx, cfg)
 	for {
 		if c.attempts > 0 {
-			wait, next := c.judge(ctx, cfg)
-			if next.stop {
-				return c.giveUp(ctx, cfg, next)
+			wait, stop := c.judge(ctx, cfg)
+			if stop {
+				return c.giveUp(ctx, cfg)
 			}
 			if discard != nil {
 				discard()
 			}
-			if next = c.announce(ctx, cfg, wait); next.stop {
-				return c.giveUp(ctx, cfg, next)
+			if c.announce(ctx, cfg, wait) {
+				return c.giveUp(ctx, cfg)
 			}
 			c.sleep(ctx, cfg, wait)
 		}
-		pass, next := c.enter(ctx, cfg)
-		if next.stop {
-			return c.giveUp(ctx, cfg, next)
+		pass, stop := c.enter(ctx, cfg)
+		if stop {
+			return c.giveUp(ctx, cfg)
 		}
 		if c.last = c.attempt(ctx, cfg, pass, fn); c.last == nil {
 			if cfg.Gate != nil {

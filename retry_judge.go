@@ -7,40 +7,41 @@ import (
 )
 
 // judge decides what follows a failed attempt: a retry after a wait, or why not.
-func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, decision) {
+func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, bool) {
 	if c.start.IsZero() {
 		c.start = cfg.now()
 	}
-	found := examine(c.last)
+	var found findings
+	found.add(c.last, false)
 	hint := found.hint()
 	if cfg.Gate != nil && hint > 0 && found.throttled() {
 		c.close(ctx, cfg, hint)
 	}
 	switch {
 	case !cfg.retryable(c.last, &found):
-		return 0, decision{stop: true, asIs: true}
+		return 0, c.keepError()
 	case done(ctx):
-		return 0, ended(ctx)
+		return 0, c.contextEnded(ctx)
 	case c.attempts > cfg.maxRetries():
-		return 0, stopFor(ErrMaxRetries, nil)
+		return 0, c.stopFor(ErrMaxRetries, nil)
 	case hint > cfg.maxRetryAfter():
-		return 0, stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
+		return 0, c.stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
 	}
 	c.backoff = cfg.delay(c.attempts, c.backoff)
 	wait := c.backoff
 	if hint > wait {
 		wait = cfg.lengthen(hint)
 	}
-	if next := c.checkAhead(ctx, cfg, wait); next.stop {
-		return 0, next
+	if c.stopIfVain(ctx, cfg, wait) {
+		return 0, true
 	}
 	if cfg.Budget != nil {
 		if !cfg.Budget.withdraw() {
-			return 0, stopFor(ErrBudgetExhausted, nil)
+			return 0, c.stopFor(ErrBudgetExhausted, nil)
 		}
 		c.taken = true
 	}
-	return wait, decision{}
+	return wait, false
 }
 
 // retryable judges an error by its marks, then by RetryIf.
@@ -51,32 +52,35 @@ func (c *Config) retryable(err error, found *findings) bool {
 	return c.RetryIf(err)
 }
 
-// decision says whether a call goes on, and what its Error tells if not. The
-// zero value is to go on.
-type decision struct {
-	stop   bool
+// ending is why a call makes no further attempt. The methods that may decide so
+// note it in the call and report true.
+type ending struct {
 	asIs   bool  // the last error comes back as it is: no retry could help
 	reason error // Error.Reason
 	dueTo  error // what the reason is due to: a rejection, a pause, the context's error
 }
 
-// stopFor ends a call for a reason.
-func stopFor(reason, dueTo error) decision {
-	return decision{stop: true, reason: reason, dueTo: dueTo}
+// stopFor ends the call for a reason.
+func (c *call) stopFor(reason, dueTo error) bool {
+	c.ending = ending{reason: reason, dueTo: dueTo}
+	return true
 }
+
+// keepError ends the call with the last error as it is.
+func (c *call) keepError() bool {
+	c.ending = ending{asIs: true}
+	return true
+}
+
+// contextEnded ends the call because ctx is done; it must be.
+func (c *call) contextEnded(ctx context.Context) bool { return c.stopFor(causeOf(ctx)) }
 
 // because adds what made time too short.
-func (d decision) because(cause error) decision {
-	if d.reason == ErrDeadline || d.reason == ErrMaxElapsed {
-		d.dueTo = cause
+func (c *call) because(cause error) bool {
+	if e := &c.ending; e.reason == ErrDeadline || e.reason == ErrMaxElapsed {
+		e.dueTo = cause
 	}
-	return d
-}
-
-// ended tells why ctx is done; it must be.
-func ended(ctx context.Context) decision {
-	cause, err := causeOf(ctx)
-	return stopFor(cause, err)
+	return true
 }
 
 // tooLongError tells how long a server asked a call to wait, and its limit.

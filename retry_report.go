@@ -9,9 +9,9 @@ import (
 
 // announce tells of the retry to come, and of the wait before it. What it calls
 // takes time, so it looks whether the wait still pays.
-func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) decision {
+func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bool {
 	if !cfg.observed() && cfg.OnRetry == nil {
-		return decision{}
+		return false
 	}
 	why := WaitBackoff
 	if wait > c.backoff {
@@ -26,7 +26,7 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) de
 	if wait > 0 {
 		c.tellWait(ctx, cfg, why, wait)
 	}
-	return c.checkLimits(ctx, cfg, wait)
+	return c.stopIfOver(ctx, cfg, wait)
 }
 
 // close pauses the gate, and tells of it.
@@ -37,24 +37,24 @@ func (c *call) close(ctx context.Context, cfg *Config, d time.Duration) {
 	}
 }
 
-// longestPause is how long a server may next everybody.
+// longestPause is how long a server may stop everybody.
 const longestPause = time.Hour
 
 // observed reports whether anybody wants to know of waits.
 func (c *Config) observed() bool { return c.OnWait != nil || c.Logger != nil }
 
 // giveUp returns the last error as it is, or in an Error that tells the reason.
-func (c *call) giveUp(ctx context.Context, cfg *Config, next decision) error {
-	if next.asIs {
+func (c *call) giveUp(ctx context.Context, cfg *Config) error {
+	if c.ending.asIs {
 		return c.finish(ctx, cfg, unmarked(c.last))
 	}
-	return c.finish(ctx, cfg, c.error(cfg, next, c.last))
+	return c.finish(ctx, cfg, c.error(cfg, c.ending.reason, c.ending.dueTo, c.last))
 }
 
-func (c *call) error(cfg *Config, next decision, last error) *Error {
+func (c *call) error(cfg *Config, reason, dueTo, last error) *Error {
 	return &Error{
-		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: next.reason, Err: last,
-		name: cfg.Name, detail: next.dueTo, partly: !cfg.timed(),
+		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
+		name: cfg.Name, detail: dueTo, partly: !cfg.timed(),
 	}
 }
 

@@ -10,113 +10,111 @@ import (
 // enter waits until an attempt may begin: for the gate, then for the limiter,
 // then, if WaitWhenOpen is set, for the breaker, whose pass it returns. No pass
 // is held while waiting, and what is certain to be refused does not wait.
-func (c *call) enter(ctx context.Context, cfg *Config) (pass, decision) {
+func (c *call) enter(ctx context.Context, cfg *Config) (pass, bool) {
 	if done(ctx) {
-		return pass{}, ended(ctx)
+		return pass{}, c.contextEnded(ctx)
 	}
 	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
 	if gate || cfg.Breaker != nil {
-		if next := c.checkAhead(ctx, cfg, 0); next.stop {
-			return pass{}, next
+		if c.stopIfVain(ctx, cfg, 0) {
+			return pass{}, true
 		}
 	} else if c.attempts > 0 || cfg.OnStart != nil { // hooks and the wait took time
-		if next := c.checkTime(ctx, cfg, 0); next.stop {
-			return pass{}, next
+		if c.stopIfLate(ctx, cfg, 0) {
+			return pass{}, true
 		}
 	}
 	if gate {
-		if next := c.waitGate(ctx, cfg, cfg.Gate); next.stop {
-			return pass{}, next
+		if c.waitGate(ctx, cfg, cfg.Gate) {
+			return pass{}, true
 		}
 	}
 	if cfg.Limiter != nil {
-		if next := c.limited(ctx, cfg); next.stop {
-			return pass{}, next
+		if c.limited(ctx, cfg) {
+			return pass{}, true
 		}
 	}
 	if cfg.Breaker != nil {
 		return c.admitted(ctx, cfg)
 	}
-	return pass{}, decision{}
+	return pass{}, false
 }
 
 // waitGate waits until the Config's gate lets the call through.
-func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) decision {
-	return c.waitInLine(ctx, cfg, g, WaitPause, func(wait time.Duration) decision {
-		next := c.checkAhead(ctx, cfg, wait)
-		if !next.stop {
-			next = c.checkTime(ctx, cfg, wait)
+func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) bool {
+	return c.waitInLine(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
+		stop := c.stopIfVain(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
+		if stop && c.ending.dueTo == nil && wait > 0 {
+			c.because(&PauseError{cfg.Name, wait, g.cause()})
 		}
-		if next.stop && next.dueTo == nil && wait > 0 {
-			next = next.because(&PauseError{cfg.Name, wait, g.cause()})
-		}
-		return next
+		return stop
 	})
 }
 
 // waitInLine waits in the line of a gate for as long as check lets it. It tells of
 // the wait once, and again if it became longer.
-func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, check func(time.Duration) decision) (next decision) {
+func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, check func(time.Duration) bool) (stop bool) {
 	var told time.Time // the end of the wait, as told
 	g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
 		if done(ctx) {
-			next = ended(ctx)
+			stop = c.contextEnded(ctx)
 		} else {
-			next = check(wait)
+			stop = check(wait)
 		}
-		if next.stop || wait <= 0 || !cfg.observed() {
-			return next.reason
+		if !stop && wait > 0 && cfg.observed() {
+			if until := cfg.now().Add(wait); until.After(told) {
+				told = until
+				c.tellWait(ctx, cfg, why, wait)
+				stop = c.stopIfOver(ctx, cfg, 0)
+			}
 		}
-		if until := cfg.now().Add(wait); until.After(told) {
-			told = until
-			c.tellWait(ctx, cfg, why, wait)
-			next = c.checkLimits(ctx, cfg, 0)
+		if stop {
+			return c.ending.reason
 		}
-		return next.reason
+		return nil
 	})
-	return next
+	return stop
 }
 
 // limited waits for the limiter. If the gate closes meanwhile it waits for that,
 // and for the limiter anew: what it had been granted was for an earlier time.
-func (c *call) limited(ctx context.Context, cfg *Config) decision {
+func (c *call) limited(ctx context.Context, cfg *Config) bool {
 	for {
-		if next := c.waitLimiter(ctx, cfg); next.stop {
-			return next
+		if c.waitLimiter(ctx, cfg) {
+			return true
 		}
 		if cfg.Gate == nil || cfg.Gate.left() == 0 {
-			return c.checkLimits(ctx, cfg, 0)
+			return c.stopIfOver(ctx, cfg, 0)
 		}
-		if next := c.checkAhead(ctx, cfg, 0); next.stop {
-			return next
+		if c.stopIfVain(ctx, cfg, 0) {
+			return true
 		}
-		if next := c.waitGate(ctx, cfg, cfg.Gate); next.stop {
-			return next
+		if c.waitGate(ctx, cfg, cfg.Gate) {
+			return true
 		}
 	}
 }
 
 // waitLimiter waits for the limiter, no longer than ctx and MaxElapsed allow.
-func (c *call) waitLimiter(ctx context.Context, cfg *Config) decision {
+func (c *call) waitLimiter(ctx context.Context, cfg *Config) bool {
 	began := time.Time{}
 	if cfg.observed() {
 		began = cfg.now()
 	}
-	next, err := c.askLimiter(ctx, cfg)
-	if err != nil && !done(ctx) {
-		return next
+	if c.askLimiter(ctx, cfg) && !done(ctx) {
+		return true
 	}
 	if took := elapsedSince(cfg, began); took >= time.Millisecond {
 		c.tellWait(ctx, cfg, WaitLimiter, took)
 	}
-	return c.checkLimits(ctx, cfg, 0)
+	return c.stopIfOver(ctx, cfg, 0)
 }
 
-func (c *call) askLimiter(ctx context.Context, cfg *Config) (decision, error) {
+func (c *call) askLimiter(ctx context.Context, cfg *Config) (refused bool) {
 	bound, release := c.limiterContext(ctx, cfg)
 	defer release()
 	err := cfg.Limiter.Wait(bound)
-	return bound.judge(err), err
+	return err != nil && c.stopFor(bound.judge(err))
 }
 
 func elapsedSince(cfg *Config, began time.Time) time.Duration {
@@ -145,16 +143,14 @@ func (l *limiterContext) Deadline() (time.Time, bool) {
 }
 
 // judge tells what a limiter's refusal is due to.
-func (l *limiterContext) judge(err error) decision {
+func (l *limiterContext) judge(err error) (reason, dueTo error) {
 	switch {
-	case err == nil:
-		return decision{}
 	case !l.asked.Load() && !done(l.Context):
-		return stopFor(err, &limiterError{err, true})
+		return err, &limiterError{err, true}
 	case l.tighter:
-		return stopFor(ErrMaxElapsed, &limiterError{err, false})
+		return ErrMaxElapsed, &limiterError{err, false}
 	}
-	return stopFor(ErrDeadline, &limiterError{err, false})
+	return ErrDeadline, &limiterError{err, false}
 }
 
 // limiterContext must be released.
@@ -176,21 +172,21 @@ func (c *call) limiterContext(ctx context.Context, cfg *Config) (*limiterContext
 }
 
 // admitted returns the breaker's pass.
-func (c *call) admitted(ctx context.Context, cfg *Config) (pass, decision) {
+func (c *call) admitted(ctx context.Context, cfg *Config) (pass, bool) {
 	for { //retrylint:ignore it waits for the breaker by its own clock, as the loop of Do is made of
 		pass, rejection := cfg.Breaker.enter(ctx, cfg)
 		if rejection == nil {
 			return c.recheck(ctx, cfg, pass)
 		}
 		if !cfg.WaitWhenOpen {
-			return pass, stopFor(ErrCircuitOpen, rejection)
+			return pass, c.stopFor(ErrCircuitOpen, rejection)
 		}
-		if next := c.waitBreaker(ctx, cfg, cfg.Breaker); next.stop {
-			return pass, next.because(rejection)
+		if c.waitBreaker(ctx, cfg, cfg.Breaker) {
+			return pass, c.because(rejection)
 		}
 		if cfg.Gate != nil && cfg.Gate.left() > 0 { // closed meanwhile
-			if next := c.waitGate(ctx, cfg, cfg.Gate); next.stop {
-				return pass, next
+			if c.waitGate(ctx, cfg, cfg.Gate) {
+				return pass, true
 			}
 		}
 	}
@@ -199,20 +195,20 @@ func (c *call) admitted(ctx context.Context, cfg *Config) (pass, decision) {
 // recheck gives a probe's place back if ctx is done or time is up by now: those
 // who listen to the breaker were told that it is half-open, and may have taken
 // their time.
-func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (pass, decision) {
+func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (pass, bool) {
 	if p.probe != nil {
-		if next := c.checkLimits(ctx, cfg, 0); next.stop {
+		if c.stopIfOver(ctx, cfg, 0) {
 			cfg.Breaker.leave(ctx, cfg, p, neutral, nil)
-			return pass{}, next
+			return pass{}, true
 		}
 	}
-	return p, decision{}
+	return p, false
 }
 
 // waitBreaker waits until the breaker may let an attempt pass: exactly until its
 // open time is over, or until the probe in flight has come back. Those who
 // waited together for it to close go on one by one.
-func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) decision {
+func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) bool {
 	changed := b.join()
 	defer b.quit(changed)
 	for {
@@ -221,11 +217,11 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		if known {
 			need = left
 		}
-		if next := c.checkLimits(ctx, cfg, need); next.stop {
-			return next
+		if c.stopIfOver(ctx, cfg, need) {
+			return true
 		}
 		if !blocked {
-			return c.waitInLine(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) decision { return c.checkTime(ctx, cfg, wait) })
+			return c.waitInLine(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) bool { return c.stopIfLate(ctx, cfg, wait) })
 		}
 		c.tellWait(ctx, cfg, WaitBreaker, need)
 		if limit := cfg.MaxElapsed; limit > 0 {
@@ -269,69 +265,69 @@ func (c *call) tellWait(ctx context.Context, cfg *Config, why Why, wait time.Dur
 	}
 }
 
-// checkAhead tells why an attempt after a wait is certain not to come about:
+// stopIfVain tells why an attempt after a wait is certain not to come about:
 // there is no time for it, or the gate or the breaker will still hold it back.
-func (c *call) checkAhead(ctx context.Context, cfg *Config, wait time.Duration) decision {
+func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) bool {
 	need := wait
 	if cfg.Gate != nil {
 		left := cfg.Gate.left()
 		if left > cfg.maxRetryAfter() {
-			return stopFor(ErrRetryAfterTooLong, &PauseError{cfg.Name, left, cfg.Gate.cause()})
+			return c.stopFor(ErrRetryAfterTooLong, &PauseError{cfg.Name, left, cfg.Gate.cause()})
 		}
 		need = max(wait, left)
 	}
 	if need > 0 || c.attempts > 0 || cfg.OnStart != nil { // else it comes at once
-		if next := c.checkTime(ctx, cfg, need); next.stop {
+		if c.stopIfLate(ctx, cfg, need) {
 			if need > wait {
-				next = next.because(&PauseError{cfg.Name, need, cfg.Gate.cause()})
+				c.because(&PauseError{cfg.Name, need, cfg.Gate.cause()})
 			}
-			return next
+			return true
 		}
 	}
 	if b := cfg.Breaker; b != nil {
-		return c.checkBreaker(ctx, cfg, b, need)
+		return c.stopIfOpen(ctx, cfg, b, need)
 	}
-	return decision{}
+	return false
 }
 
-// checkBreaker tells why the breaker will certainly reject an attempt after a wait.
-func (c *call) checkBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) decision {
+// stopIfOpen tells why the breaker will certainly reject an attempt after a wait.
+func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) bool {
 	p, left := b.rejects(wait)
 	switch {
 	case p == nil:
-		return decision{}
+		return false
 	case !cfg.WaitWhenOpen:
 		_, rejection := b.rejectOpen(p, left)
-		return stopFor(ErrCircuitOpen, rejection)
+		return c.stopFor(ErrCircuitOpen, rejection)
 	case p.open.forced: // nobody knows for how long
-		return decision{}
+		return false
 	}
-	return c.checkTime(ctx, cfg, left).because(b.rejection(p.open, left))
+	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p.open, left))
 }
 
-// checkLimits tells why a wait that begins now would be in vain: ctx is done, or
+// stopIfOver tells why a wait that begins now would be in vain: ctx is done, or
 // the wait does not end in time.
-func (c *call) checkLimits(ctx context.Context, cfg *Config, wait time.Duration) decision {
+func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) bool {
 	if done(ctx) {
-		return ended(ctx)
+		return c.contextEnded(ctx)
 	}
-	return c.checkTime(ctx, cfg, wait)
+	return c.stopIfLate(ctx, cfg, wait)
 }
 
-// checkTime tells whether a wait ends before the deadline and MaxElapsed.
-func (c *call) checkTime(ctx context.Context, cfg *Config, wait time.Duration) decision {
+// stopIfLate tells whether a wait ends before the deadline and MaxElapsed.
+func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) bool {
 	deadline, ok := ctx.Deadline()
 	if !ok && cfg.MaxElapsed == 0 {
-		return decision{}
+		return false
 	}
 	now := cfg.now()
 	if ok && wait >= deadline.Sub(now) {
-		return stopFor(ErrDeadline, nil)
+		return c.stopFor(ErrDeadline, nil)
 	}
 	if limit := cfg.MaxElapsed; limit > 0 && wait >= limit-now.Sub(c.start) {
-		return stopFor(ErrMaxElapsed, nil)
+		return c.stopFor(ErrMaxElapsed, nil)
 	}
-	return decision{}
+	return false
 }
 
 // Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
