@@ -151,7 +151,11 @@ type Config struct {
 
 	// Clock times everything: waits, attempt timeouts, Elapsed, and the
 	// distance to the context's deadline. Nil means the real clock. Where it is
-	// set, Breaker and Gate must be on the same one.
+	// set, Breaker and Gate must be on the same one. In tests package
+	// testing/synctest needs no Clock at all, and is the simpler way: who waits
+	// for a timer of a fake clock (BlockUntil) also sees that of AttemptTimeout.
+	// A real listener cannot live in a synctest bubble; package retrytest plays
+	// a server there.
 	Clock clockwork.Clock
 
 	// Rand draws from [0, 1) for the jitter. Nil means math/rand/v2. It must be
