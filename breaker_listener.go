@@ -111,7 +111,7 @@ func (b *CircuitBreaker) awaitReady(ctx context.Context, n *notification, ready 
 	}
 }
 
-// deliver tells a change, and sees to the next one.
+// deliver tells a change, and lets the next one be told.
 func (b *CircuitBreaker) deliver(n *notification) {
 	defer b.deliverNext()
 	notify(n)

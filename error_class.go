@@ -25,7 +25,7 @@ import (
 //
 // Retryable are, though they may not look it:
 //
-//   - errors of package context: Do itself sees to the caller's own, and the end
+//   - errors of package context: Do itself looks at the caller's own, and the end
 //     of another, say of whoever began a call that several share, need not meet
 //     the next attempt,
 //   - [fs.ErrExist], by which programs wait for a lock file,
