@@ -61,12 +61,8 @@ func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, ch
 		} else {
 			stop = check(wait)
 		}
-		if !stop && wait > 0 && cfg.observed() {
-			if until := cfg.now().Add(wait); until.After(told) {
-				told = until
-				c.tellWait(ctx, cfg, why, wait)
-				stop = c.stopIfOver(ctx, cfg, 0)
-			}
+		if !stop && wait > 0 && c.tellLonger(ctx, cfg, why, wait, &told) {
+			stop = c.stopIfOver(ctx, cfg, 0)
 		}
 		if stop {
 			return c.ending.reason
@@ -211,6 +207,7 @@ func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (pass, bool) {
 func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) bool {
 	changed := b.join()
 	defer b.quit(changed)
+	var told time.Time
 	for {
 		left, known, blocked := b.blocked(changed)
 		need := time.Duration(0)
@@ -223,7 +220,9 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		if !blocked {
 			return c.waitInLine(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) bool { return c.stopIfLate(ctx, cfg, wait) })
 		}
-		c.tellWait(ctx, cfg, WaitBreaker, need)
+		if c.tellLonger(ctx, cfg, WaitBreaker, need, &told) && c.stopIfOver(ctx, cfg, need) {
+			return true
+		}
 		if limit := cfg.MaxElapsed; limit > 0 {
 			left = min(left, limit-c.elapsed(cfg))
 		}
@@ -246,6 +245,21 @@ func (c *call) sleep(ctx context.Context, cfg *Config, wait time.Duration) {
 	case <-ctx.Done():
 		c.alarm.stop()
 	}
+}
+
+// tellLonger tells of a wait that lasts longer than it was told to, and reports
+// whether it did. One whose length is not known is 0, and told once.
+func (c *call) tellLonger(ctx context.Context, cfg *Config, why Why, wait time.Duration, told *time.Time) bool {
+	if !cfg.observed() || wait <= 0 && !told.IsZero() {
+		return false
+	}
+	until := cfg.now().Add(wait)
+	if !until.After(*told) {
+		return false
+	}
+	*told = until
+	c.tellWait(ctx, cfg, why, wait)
+	return true
 }
 
 // tellWait tells of a wait that begins, or, a limiter's, that is over.

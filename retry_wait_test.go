@@ -814,3 +814,29 @@ func TestLimiterThatDoesNotReturnLeavesNoTimer(t *testing.T) {
 type leaving struct{}
 
 func (leaving) Wait(context.Context) error { runtime.Goexit(); return nil }
+
+// Those who wait for a half-open breaker look again whenever a probe comes back.
+// Each look used to be told as a wait of its own.
+func TestWaitForABreakerIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Minute, SuccessThreshold: 20})
+		require.NoError(t, err)
+		b.Trip(time.Second)
+		var mu sync.Mutex
+		told := 0
+		cfg := retry.Config{Breaker: b, WaitWhenOpen: true, OnWait: func(_ context.Context, e retry.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			told++
+			assert.Equal(t, retry.WaitBreaker, e.Why)
+		}}
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				assert.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error { time.Sleep(time.Second); return nil }))
+			})
+		}
+		wg.Wait()
+		assert.LessOrEqual(t, told, 3*20, "for its open time, for its probes, and in line")
+	})
+}
