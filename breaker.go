@@ -124,7 +124,7 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	}
 }
 
-// Name returns the name that it was given.
+// Name returns the Name of its [BreakerConfig].
 func (b *CircuitBreaker) Name() string {
 	b.period() // a zero breaker is about to get its settings
 	return b.name

@@ -174,8 +174,9 @@ func (b *CircuitBreaker) transition(next *period, err error, now time.Time) *per
 	return next
 }
 
-// Rejections returns how many calls were rejected so far. Other than the count
-// in a [Snapshot] it goes on over all changes of state.
+// Rejections returns how many calls were rejected so far, or would have been, with
+// ObserveOnly. Unlike the count in a [Snapshot] it goes on over all changes of
+// state.
 func (b *CircuitBreaker) Rejections() int64 {
 	b.period()
 	b.mu.Lock()

@@ -30,9 +30,10 @@ type Transport struct {
 
 // core is what a client and its transports share.
 type core struct {
-	base http.RoundTripper
-	std  *http.Transport // base, if it is net/http's own
-	cfg  Config
+	base  http.RoundTripper
+	inner http.RoundTripper // base, without what WrapTransport puts around it
+	std   *http.Transport   // inner, if it is net/http's own
+	cfg   Config
 	options
 	hosts hosts
 }
@@ -50,24 +51,24 @@ func NewTransport(base http.RoundTripper, cfg Config, opts ...Option) (*Transpor
 
 // newCore also returns the time limit per attempt of a base of this package.
 func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Duration, error) {
-	c := &core{base: base, cfg: cfg}
+	c := &core{inner: base, cfg: cfg}
 	c.replayBuffer, c.decodeLimit = 1<<20, 64<<20
 	limit := time.Duration(0)
 	if inner, ok := base.(*Transport); ok && inner != nil { // attempts must not multiply
-		c.base, c.options, limit = inner.core.base, inner.core.options, inner.timeout
+		c.inner, c.options, limit = inner.core.inner, inner.core.options, inner.timeout
 	}
-	if c.base == nil {
-		c.base = http.DefaultTransport
+	if c.inner == nil {
+		c.inner = http.DefaultTransport
 	}
-	c.std, _ = c.base.(*http.Transport)
+	c.std, _ = c.inner.(*http.Transport)
 	for _, option := range opts {
 		if option != nil {
 			option(&c.options)
 		}
 	}
 	var p problems
-	if c.wrap != nil {
-		c.base = c.wrap(c.base)
+	if c.base = c.inner; c.wrap != nil {
+		c.base = c.wrap(c.inner)
 		p.require(c.base != nil, "WrapTransport", c.base, "a RoundTripper")
 	}
 	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
@@ -92,7 +93,12 @@ func shorter(a, b time.Duration) time.Duration {
 
 // CloseIdleConnections closes the base transport's idle connections.
 func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.core.base.(interface{ CloseIdleConnections() }); ok {
+	type closer interface{ CloseIdleConnections() }
+	base, ok := t.core.base.(closer)
+	if !ok { // a wrapper need not know of it
+		base, ok = t.core.inner.(closer)
+	}
+	if ok {
 		base.CloseIdleConnections()
 	}
 }

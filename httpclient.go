@@ -107,8 +107,10 @@ func PerHost(configure func(host string, cfg *Config) error) Option {
 }
 
 // OnHost adds a hook that is called once for each host, named scheme://host:port,
-// with the settings that it was given in the end: to observe its Breaker, Gate and Budget, or to share
-// their state. A host that was forgotten is told of again.
+// after every [PerHost], with the settings that it has in the end: to observe its
+// Breaker, Gate and Budget, or to share their state. Requests to the host that
+// begin meanwhile wait. A host that was forgotten is told of again. It is not
+// called for requests that share nothing, see [HostKey].
 func OnHost(fn func(host string, cfg Config)) Option {
 	return func(o *options) {
 		if before := o.onHost; before != nil && fn != nil {
@@ -120,9 +122,10 @@ func OnHost(fn func(host string, cfg Config)) Option {
 }
 
 // WrapTransport puts a RoundTripper of the caller's around the base transport, so
-// that it sees each attempt: to sign, trace or log it. What net/http's own
-// transport reports is judged as it is without. Of several, the first is the
-// innermost.
+// that it sees each attempt: to sign, trace or log it. It must send by base, with
+// the context of the request, and at most once. wrap is called by the constructor;
+// if it returns nil, that fails. What net/http's own transport reports is judged
+// as it is without. Of several, the first is the innermost.
 func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
 	return func(o *options) {
 		if before := o.wrap; before != nil && wrap != nil {

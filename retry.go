@@ -117,7 +117,7 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 		c.start = cfg.now()
 	}
 	if cfg.OnStart != nil {
-		ctx = orElse(cfg.OnStart(ctx, c.event(cfg, "", 0)), ctx)
+		ctx = orElse(cfg.OnStart(ctx, Event{Name: cfg.Name}), ctx)
 	}
 	defer c.leave(ctx, cfg)
 	for {

@@ -163,6 +163,47 @@ func TestWrapTransportKeepsJudgement(t *testing.T) {
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 }
 
+// A client over one that retries takes over its options: the base used to be
+// wrapped a second time by the wrapper that was around it already.
+func TestWrapTransportOnceOverBaseThatRetries(t *testing.T) {
+	var seen []string
+	note := func(name string) retry.Option {
+		return retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
+			return roundTrip(func(req *http.Request) (*http.Response, error) { seen = append(seen, name); return base.RoundTrip(req) })
+		})
+	}
+	base := roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+	})
+	first, err := retry.NewRetryableClient(&http.Client{Transport: base}, retry.Config{}, note("first"))
+	require.NoError(t, err)
+	second, err := retry.NewRetryableClient(first.StandardClient(), retry.Config{}, note("second"))
+	require.NoError(t, err)
+	resp, err := second.Get(context.Background(), "http://a.test/")
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Equal(t, []string{"second", "first"}, seen)
+}
+
+// A wrapper that is no more than a RoundTrip does not keep idle connections from
+// being closed, as after a 421.
+func TestWrapTransportLetsConnectionsBeClosed(t *testing.T) {
+	base := &closing{}
+	transport, err := retry.NewTransport(base, retry.Config{}, retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) { return base.RoundTrip(req) })
+	}))
+	require.NoError(t, err)
+	transport.CloseIdleConnections()
+	assert.Equal(t, 1, base.closed)
+}
+
+type closing struct {
+	http.RoundTripper
+	closed int
+}
+
+func (c *closing) CloseIdleConnections() { c.closed++ }
+
 // A hook of OnHost sees what PerHost set and the Gate that each host gets.
 func TestOnHostSeesWhatHostsShare(t *testing.T) {
 	breaker := new(retry.CircuitBreaker)

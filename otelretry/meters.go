@@ -50,8 +50,11 @@ type meters struct {
 
 	watched watched
 
-	mu     sync.Mutex                        // of those who add a name
-	byName atomic.Pointer[map[string]*names] // never changed, only replaced
+	servers sync.Map // of server, as far as they have time series of their own
+
+	mu          sync.Mutex                        // of those who add a name or a server
+	byName      atomic.Pointer[map[string]*names] // never changed, only replaced
+	serverCount int
 }
 
 // known has the instruments of each provider, so that one breaker in several

@@ -39,7 +39,7 @@
 // is shown, and of paces the slowest.
 //
 // Names are those of the Config, or of the host in a client; beyond a thousand of
-// them the rest share the name "_OTHER".
+// them the rest share the name "_OTHER", and so with server.address.
 //
 // # Traces
 //
@@ -152,7 +152,9 @@ func instrumented(cfg retry.Config) bool {
 // Options are for a client whose Config is instrumented: they observe the
 // Breaker, the Gate and the Budget of each host under the host's name, and put
 // [NewTransport] beneath the retries, unless [WithoutAttemptSpans] is given. Both
-// are options of package retry; others, such as PerHost, go beside them.
+// are options of package retry; others, such as PerHost, go beside them. To
+// requests that share nothing, by a [retry.HostKey] of "", they give a second
+// span for each attempt, named attempt, around that of the transport.
 //
 // What the meter refuses to make is told to the error handler of OpenTelemetry.
 func Options(opts ...Option) []retry.Option {

@@ -49,6 +49,9 @@ func newTransport(base http.RoundTripper, s settings, m *meters) *transport {
 	if base == nil {
 		base = http.DefaultTransport
 	}
+	if already, ok := base.(*transport); ok && already.m == m {
+		return already
+	}
 	return &transport{base: base, tracer: s.tracers.Tracer(scope), propagator: s.propagator, m: m}
 }
 
@@ -79,7 +82,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		setResult(span, resp, err)
 	}
 	attrs := append(make([]attribute.KeyValue, 0, 6), semconv.HTTPRequestMethodKey.String(method))
-	attrs = append(attrs, serverAttributes(req.URL)...)
+	attrs = append(attrs, serverAttributes(t.m.server(req.URL))...)
 	attrs = append(attrs, resultAttributes(resp, err)...)
 	t.m.requests.Record(ctx, took.Seconds(), metric.WithAttributeSet(attribute.NewSet(attrs...)))
 	return resp, err
@@ -113,19 +116,46 @@ func requestAttributes(req *http.Request, method, original string) []attribute.K
 		attrs = append(attrs, semconv.HTTPRequestMethodOriginal(original))
 	}
 	attrs = append(attrs, semconv.URLFull(safeURL(req.URL)))
-	attrs = append(attrs, serverAttributes(req.URL)...)
+	attrs = append(attrs, serverAttributes(serverOf(req.URL))...)
 	if n := retry.RetryCount(req.Context()); n > 0 {
 		attrs = append(attrs, semconv.HTTPRequestResendCount(n))
 	}
 	return attrs
 }
 
-func serverAttributes(u *url.URL) []attribute.KeyValue {
+// server is who a request goes to.
+type server struct {
+	address string
+	port    int
+}
+
+func serverOf(u *url.URL) server {
 	port, err := strconv.Atoi(u.Port())
 	if err != nil {
 		port = map[string]int{"http": 80, "https": 443}[u.Scheme]
 	}
-	return []attribute.KeyValue{semconv.ServerAddress(u.Hostname()), semconv.ServerPort(port)}
+	return server{u.Hostname(), port}
+}
+
+// server is serverOf for the attributes of metrics: of a bounded number.
+func (m *meters) server(u *url.URL) server {
+	s := serverOf(u)
+	if _, known := m.servers.Load(s); known {
+		return s
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.serverCount >= maxNames-1 {
+		return server{address: otherName}
+	}
+	if _, known := m.servers.LoadOrStore(s, nil); !known {
+		m.serverCount++
+	}
+	return s
+}
+
+func serverAttributes(s server) []attribute.KeyValue {
+	return []attribute.KeyValue{semconv.ServerAddress(s.address), semconv.ServerPort(s.port)}
 }
 
 func resultAttributes(resp *http.Response, err error) []attribute.KeyValue {

@@ -3,6 +3,7 @@ package otelretry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
@@ -258,6 +260,48 @@ func TestContextIsPropagated(t *testing.T) {
 			assert.Empty(t, p.spans.Ended())
 		}
 	}
+}
+
+// A crawler meets more servers than there should be time series.
+func TestServersAreBounded(t *testing.T) {
+	p := newProbe(t)
+	transport, err := otelretry.NewTransport(&answers{statuses: []int{200}}, p.opts...)
+	require.NoError(t, err)
+	for range 2 {
+		for i := range 1100 {
+			req, _ := http.NewRequest("GET", fmt.Sprintf("http://host%d.test/", i), nil)
+			_, err = transport.RoundTrip(req)
+			require.NoError(t, err)
+		}
+	}
+	var all metricdata.ResourceMetrics
+	require.NoError(t, p.reader.Collect(context.Background(), &all))
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		if m.Name == "http.client.request.duration" {
+			points := m.Data.(metricdata.Histogram[float64]).DataPoints
+			assert.Len(t, points, 1000)
+			for _, point := range points {
+				if address, _ := point.Attributes.Value("server.address"); address.AsString() == "_OTHER" {
+					assert.EqualValues(t, 2*101, point.Count)
+				}
+			}
+		}
+	}
+}
+
+// Options over a base that has our transport already do not report twice.
+func TestTransportIsThereOnce(t *testing.T) {
+	p := newProbe(t)
+	base, err := otelretry.NewTransport(&answers{statuses: []int{200}}, p.opts...)
+	require.NoError(t, err)
+	opts := append(otelretry.Options(p.opts...), otelretry.Options(p.opts...)...)
+	client, err := retry.NewRetryableClient(&http.Client{Transport: base}, p.instrument(retry.Config{Name: "x"}), opts...)
+	require.NoError(t, err)
+	resp, err := client.Get(context.Background(), "http://a.test/")
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Equal(t, "x Unset outcome=ok attempts=1\n  GET Unset status_code=200\n", p.tree())
+	assert.Equal(t, 1.0, p.metrics()["#http.client.request.duration{GET,200}"])
 }
 
 // A RoundTripper must not change its request.
