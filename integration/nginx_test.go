@@ -132,7 +132,7 @@ func work(ctx context.Context, t testing.TB, client *retry.RetryableClient, url 
 // done, none is lost or doubled, and with the shared pause they take little
 // longer than they must.
 func TestNginxLimit(t *testing.T) {
-	const n, rate, burst = 1500, 100, 20
+	const n, rate, burst = 2000, 100, 20
 	least := time.Duration(float64(n-burst)/rate*1000) * time.Millisecond
 	for name, c := range map[string]struct {
 		opts []retry.Option
