@@ -41,8 +41,9 @@ type Error struct {
 	// the Config has no MaxElapsed, AttemptTimeout, Clock, Logger or hook.
 
 	name   string
-	detail error // what the reason is due to: see reasonText; or the context's error beside its cause
-	partly bool  // Elapsed does not cover the first attempt
+	detail error         // what the reason is due to: see reasonText; or the context's error beside its cause
+	limit  time.Duration // MaxRetryAfter
+	partly bool          // Elapsed does not cover the first attempt
 }
 
 // Error starts with the reason. It has no secrets of URLs inside *url.Error.
@@ -55,7 +56,7 @@ func (e *Error) Error() string {
 	if e.name != "" {
 		b.WriteString(e.name + ": ")
 	}
-	if reason := reasonText(e.Reason, e.detail); reason != "" {
+	if reason := reasonText(e.Reason, e.detail, e.limit); reason != "" {
 		b.WriteString(reason + " ")
 	}
 	b.WriteString("after " + count(e.Attempts, "attempt"))
@@ -70,7 +71,7 @@ func (e *Error) Error() string {
 
 // reasonText names the reason and what it is due to: which breaker is open and
 // for how long, who paused, how long a server asked to wait.
-func reasonText(reason, detail error) string {
+func reasonText(reason, detail error, limit time.Duration) string {
 	if reason == nil {
 		return ""
 	}
@@ -87,6 +88,9 @@ func reasonText(reason, detail error) string {
 			return redacted(d)
 		}
 	case *PauseError:
+		if reason == ErrRetryAfterTooLong {
+			text += fmt.Sprintf(" of %v", limit)
+		}
 	default:
 		return text
 	}

@@ -36,6 +36,7 @@ type hop struct {
 
 	misdirected bool     // a 421 has been answered by another connection
 	stale       bool     // the connection may be dead
+	aside       *aside   // to read with what may hang
 	cookies     []string // what the jar had for the attempt that failed, and what it has now
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // DecodeJSON decodes a response into a T, for [Fetch]; [GetJSON] decodes with it.
-// A complete answer without a body (204, 205, or a length of 0) is a zero T. It
+// A complete answer with nothing in its body (as of 202 and 204) is a zero T. It
 // reads no further than the JSON reaches, since a server may leave the connection
 // open, and takes no notice of a byte order mark. It does not close the body.
 //
@@ -41,7 +41,7 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 	}
 	switch {
 	case body.err != nil: // the body was cut off
-	case err == io.EOF && body.empty() && resp.ContentLength == 0:
+	case err == io.EOF && body.complete(resp):
 		return zero, nil
 	case err == io.EOF, err == io.ErrUnexpectedEOF: // so was the JSON
 		body.err = io.ErrUnexpectedEOF
@@ -66,6 +66,7 @@ var errTrailing = errors.New("more than one value")
 // error of reading, to tell it from one of decoding, and how the body began.
 type jsonBody struct {
 	r     io.Reader
+	n     int64  // bytes read
 	mark  int    // bytes of it that were seen
 	begun bool   // the JSON, behind the mark
 	start []byte // its first bytes
@@ -84,11 +85,13 @@ func (b *jsonBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := b.r.Read(p)
+	b.n += int64(n)
 	for !b.begun && n > 0 {
 		if n = b.skipMark(p[:n]); n > 0 || err != nil {
 			break
 		}
 		n, err = b.r.Read(p)
+		b.n += int64(n)
 	}
 	if err != nil && err != io.EOF {
 		b.err = err
@@ -148,7 +151,10 @@ func (b *jsonBody) follow(p []byte) {
 	}
 }
 
-func (b *jsonBody) empty() bool { return len(b.start) == 0 }
+// complete reports whether a body that is at its end cannot have been cut off.
+func (b *jsonBody) complete(resp *http.Response) bool {
+	return resp.ContentLength == b.n || resp.ProtoMajor >= 2 || len(resp.TransferEncoding) > 0
+}
 
 // origin says what came in the place of JSON: the status, the content type, and
 // how it began, unless it was JSON after all.

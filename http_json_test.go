@@ -41,8 +41,15 @@ func TestJSONOfACompleteAndEmptyAnswer(t *testing.T) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(203)
 		},
-		"204": status(204),
-		"205": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(205) },
+		"204":     status(204),
+		"205":     func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(205) },
+		"chunked": sending(202, "", ""),
+		"gzip": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.(http.Flusher).Flush()
+		},
+		"a new line":          sending(202, "application/json", "\r\n"),
+		"a new line, counted": func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newStand(t, answer)
@@ -57,19 +64,27 @@ func TestJSONOfACompleteAndEmptyAnswer(t *testing.T) {
 		})
 	}
 	t.Run("of unknown length it may have been cut off", func(t *testing.T) {
-		server := newStand(t, sending(200, "", ""))
-		_, err := retry.GetJSON[int](t.Context(), outcomeClient(t, nil, soon), server.URL)
-		assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
-		assert.Equal(t, 4, server.hits())
+		for _, head := range []string{"HTTP/1.1 202 Accepted\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n \r\n"} {
+			server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
+				conn, _, _ := w.(http.Hijacker).Hijack()
+				io.WriteString(conn, head)
+				conn.Close()
+			})
+			_, err := retry.GetJSON[int](t.Context(), outcomeClient(t, nil, soon), server.URL)
+			assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			assert.Equal(t, 4, server.hits())
+		}
 	})
 	t.Run("HTTP/2", func(t *testing.T) {
-		server := unstarted(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(202) })
-		server.EnableHTTP2 = true
-		server.StartTLS()
-		got, err := retry.PostJSON[int](t.Context(), outcomeClient(t, server.Client(), soon), server.URL, 7)
-		assert.NoError(t, err)
-		assert.Zero(t, got)
-		assert.Equal(t, 1, server.hits())
+		for _, answer := range []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(202) }, sending(202, "", "")} {
+			server := unstarted(t, answer)
+			server.EnableHTTP2 = true
+			server.StartTLS()
+			got, err := retry.PostJSON[int](t.Context(), outcomeClient(t, server.Client(), soon), server.URL, 7)
+			assert.NoError(t, err)
+			assert.Zero(t, got)
+			assert.Equal(t, 1, server.hits())
+		}
 	})
 	t.Run("a response by hand", func(t *testing.T) { // its ContentLength of 0 says nothing
 		got, err := retry.DecodeJSON[int](&http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("7"))})

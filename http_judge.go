@@ -139,7 +139,7 @@ func (h *hop) refusedResponse(err error) error {
 		limit = errorBodyTime
 	}
 	if status != nil && (limit > drainTime || resp.ContentLength <= drainBytes) {
-		h.readSome(resp.Body, limit, &status.Body)
+		h.readSome(resp, limit, &status.Body)
 	} else {
 		h.closeResponse(resp)
 	}
@@ -211,13 +211,19 @@ func ofNetwork(err error) bool {
 
 // malformed reports whether nobody will ever send req.
 func malformed(req *http.Request) bool {
-	if overHTTP(req) && req.URL.Host == "" || !isToken(methodOf(req)) || hasControls(req.URL.Opaque) ||
-		req.Body == nil && req.ContentLength > 0 {
+	if overHTTP(req) && req.URL.Host == "" || !isToken(methodOf(req)) || req.Body == nil && req.ContentLength > 0 ||
+		hasControls(req.URL.Opaque) || hasControls(req.URL.RawQuery) {
 		return true
+	}
+	for name := range req.Trailer {
+		switch http.CanonicalHeaderKey(name) {
+		case "Transfer-Encoding", "Trailer", "Content-Length":
+			return true
+		}
 	}
 	for _, header := range []http.Header{req.Header, req.Trailer} {
 		for name, values := range header {
-			if !isToken(name) || slices.ContainsFunc(values, hasControls) {
+			if !isToken(name) || slices.ContainsFunc(values, notOfHeader) {
 				return true
 			}
 		}
@@ -235,8 +241,10 @@ func isToken(s string) bool {
 }
 
 func hasControls(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
+
+func notOfHeader(value string) bool { return hasControls(strings.ReplaceAll(value, "\t", "")) }
 
 // onTheWay hides a TLS alert, or a record that is none, from those who take it for
 // lasting: the peer has shown that it can be talked to.

@@ -9,11 +9,13 @@ import (
 )
 
 // mayBeLast reports whether it looks as if no retry follows, without asking those
-// who would take it for a decision.
+// who would take it for a decision: what a RetryIf will say is not known yet.
 func (h *hop) mayBeLast(err error) bool {
 	found := examine(err)
 	hint := found.hint()
-	return h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
+	budget := h.cfg.Budget
+	return h.cfg.RetryIf != nil || budget != nil && budget.Balance() < 1 ||
+		h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
 		hint > h.cfg.maxRetryAfter() || h.call.stopIfLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay))
 }
 

@@ -61,15 +61,17 @@ func (r *replayer) attach(req *http.Request) {
 }
 
 // declare sets the length of a file, without which net/http would send it in
-// chunks, which some servers refuse.
+// chunks, which some servers refuse. Only in chunks can a trailer be sent.
 func (r *replayer) declare(req *http.Request) {
-	if r.length > 0 && req.ContentLength <= 0 && len(req.TransferEncoding) == 0 {
+	if r.length > 0 && req.ContentLength <= 0 && len(req.TransferEncoding)+len(req.Trailer) == 0 {
 		req.ContentLength = r.length
 	}
 }
 
 // empty reports whether there is nothing to send.
-func (r *replayer) empty(req *http.Request) bool { return r.length == 0 && req.ContentLength <= 0 }
+func (r *replayer) empty(req *http.Request) bool {
+	return r.length == 0 && req.ContentLength <= 0 && len(req.Trailer) == 0
+}
 
 // open returns the body from its beginning, for an attempt, or for http.Client,
 // which may not use it. Those before it are at their end.

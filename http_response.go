@@ -23,7 +23,7 @@ const errorBodyTime = time.Second
 // may be left of it: only then can an HTTP/1 connection be used again.
 func (h *hop) closeResponse(resp *http.Response) {
 	if resp.Body != http.NoBody && resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
-		h.readSome(resp.Body, drainTime, nil)
+		h.readSome(resp, drainTime, nil)
 		return
 	}
 	resp.Body.Close()
@@ -32,57 +32,83 @@ func (h *hop) closeResponse(resp *http.Response) {
 // readSome reads up to 64 KiB of a body within a time, into text unless it is nil,
 // and closes it. The time is real, whatever the clock: a guard against a peer that
 // drips. Closing is what ends a Read that hangs; only of net/http's own bodies is
-// that certain, so that others are read beside.
-func (h *hop) readSome(body io.ReadCloser, limit time.Duration, text *[]byte) {
+// that certain, so that others are read aside.
+func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
+	body := resp.Body
 	if body == http.NoBody {
 		return
 	}
+	defer body.Close()
+	length := int64(-1) // to be thrown away
+	if text != nil {
+		length = max(0, resp.ContentLength)
+	}
 	if h.t.core.std != nil || memoryReader(body) != nil {
 		guard := time.AfterFunc(limit, func() { body.Close() })
-		if some := readUpTo(body, text != nil); text != nil {
+		defer guard.Stop()
+		some := readUpTo(&io.LimitedReader{R: body, N: drainBytes}, length)
+		if text != nil {
 			*text = some
 		}
-		guard.Stop()
-		body.Close()
 		return
 	}
-	readBeside(body, limit, text)
+	if h.aside == nil {
+		h.aside = &aside{done: make(chan struct{}, 1)}
+	}
+	a := h.aside
+	if !a.read(body, limit, length) {
+		h.aside = nil // it is reading still
+	} else if text != nil {
+		*text = a.text
+	}
 }
 
-// readBeside reads in a goroutine, which it leaves behind if neither the body's
-// end nor its Close ends the Read: a caller who waits for that waits for ever.
-func readBeside(body io.ReadCloser, limit time.Duration, text *[]byte) {
-	defer body.Close()
-	wanted := text != nil
-	read := make(chan []byte, 1)
-	go func() { read <- readUpTo(body, wanted) }()
+// aside reads in a goroutine, which it leaves behind if neither the body's end nor
+// its Close ends the Read: a caller who waits for that waits for ever.
+type aside struct {
+	some   io.LimitedReader
+	length int64
+	text   []byte
+	done   chan struct{}
+}
+
+// read reports whether it is done in time.
+func (a *aside) read(body io.Reader, limit time.Duration, length int64) bool {
+	a.some, a.length = io.LimitedReader{R: body, N: drainBytes}, length
+	go a.run()
 	runtime.Gosched() // most bodies are there already
 	select {
-	case some := <-read:
-		if wanted {
-			*text = some
-		}
-		return
+	case <-a.done:
+		return true
 	default:
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case some := <-read:
-		if wanted {
-			*text = some
-		}
+	case <-a.done:
+		return true
 	case <-timer.C:
+		return false
 	}
 }
 
-// readUpTo reads the beginning of a body, and returns what there is of it if that
-// is wanted.
-func readUpTo(body io.Reader, wanted bool) (text []byte) {
-	if wanted {
-		text, _ = io.ReadAll(io.LimitReader(body, drainBytes))
-	} else {
-		io.CopyN(io.Discard, body, drainBytes)
+func (a *aside) run() {
+	a.text = readUpTo(&a.some, a.length)
+	a.done <- struct{}{}
+}
+
+// readUpTo reads the beginning of a body of that length, 0 if it is not known. It
+// returns what there is of it, unless the length is negative.
+func readUpTo(some *io.LimitedReader, length int64) (text []byte) {
+	switch {
+	case length < 0:
+		io.Copy(io.Discard, some)
+	case length == 0 || length > drainBytes:
+		text, _ = io.ReadAll(some)
+	default:
+		text = make([]byte, length+1) // room to see the end
+		n, _ := io.ReadFull(some, text)
+		text = text[:n]
 	}
 	return text
 }
@@ -142,7 +168,7 @@ func (h *hop) followed(ctx context.Context) error {
 		return nil
 	}
 	cfg := h.cfg
-	stop := h.call.stopFor(ErrRetryAfterTooLong, nil)
+	stop := h.call.stopFor(ErrRetryAfterTooLong, &tooLongError{before.wait, cfg.maxRetryAfter()})
 	if before.wait <= cfg.maxRetryAfter() {
 		wait := before.wait - since(cfg.Clock, before.since)
 		stop = h.call.stopIfOver(ctx, cfg, max(0, wait))

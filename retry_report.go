@@ -54,7 +54,7 @@ func (c *call) giveUp(ctx context.Context, cfg *Config) error {
 func (c *call) error(cfg *Config, reason, dueTo, last error) *Error {
 	return &Error{
 		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
-		name: cfg.Name, detail: dueTo, partly: !cfg.timed(),
+		name: cfg.Name, detail: dueTo, limit: cfg.maxRetryAfter(), partly: !cfg.timed() && c.method == "",
 	}
 }
 
@@ -89,7 +89,7 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 	case gaveUp && e.Reason == ErrCircuitOpen:
 		level, reason = e.level(), ErrCircuitOpen.Error()
 	case gaveUp:
-		level, reason = e.level(), reasonText(e.Reason, e.detail)
+		level, reason = e.level(), reasonText(e.Reason, e.detail, e.limit)
 	case c.attempts <= 1: // nothing was said before
 		return
 	case err == nil:
