@@ -457,3 +457,102 @@ func TestHTTP_EarlyAnswerDuringUpload(t *testing.T) {
 type oneShot struct{ r io.Reader }
 
 func (o *oneShot) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1024)]) }
+
+// A file is no body in memory for being in an io.NopCloser with a GetBody: nothing
+// reads 64 MiB to find out how long they are.
+func TestHTTP_LargeBodyWithGetBody(t *testing.T) {
+	const size = 64 << 20
+	path := filepath.Join(t.TempDir(), "upload")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.NoError(t, os.Truncate(path, size))
+	attempts := 0
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		if attempts++; attempts == 1 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		n, err := io.Copy(io.Discard, req.Body)
+		assert.EqualValues(t, size, n)
+		return &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}, err
+	})
+	for name, do := range map[string]func(*http.Request) (*http.Response, error){
+		"client": outcomeClient(t, &http.Client{Transport: base}, soon).Do, "wrapped": outcomeClient(t, &http.Client{Transport: roundTrip(base.RoundTrip)}, soon).Do,
+	} {
+		var read atomic.Int64
+		opened := 0
+		open := func() (io.ReadCloser, error) {
+			opened++
+			file, err := os.Open(path)
+			t.Cleanup(func() { file.Close() })
+			return io.NopCloser(&counted{file, &read}), err
+		}
+		attempts = 0
+		req := newRequest(t, "PUT", "http://gene.example/", nil)
+		req.Body, _ = open()
+		req.GetBody, req.ContentLength = open, size
+		resp, err := do(req)
+		require.NoError(t, err, name)
+		resp.Body.Close()
+		assert.EqualValues(t, size, read.Load(), name)
+		assert.Equal(t, 2, opened, name)
+	}
+}
+
+type counted struct {
+	*os.File
+	n *atomic.Int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.File.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// What can never be sent again is not recorded, whatever the buffer allows: no
+// retries, or a length declared that does not fit.
+func TestHTTP_NothingRecordedInVain(t *testing.T) {
+	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	once := soon
+	once.MaxRetries = retry.NoRetries
+	for name, test := range map[string]struct {
+		do       func(*http.Request) (*http.Response, error)
+		declared int64
+		want     uint64
+	}{
+		"no retries":          {outcomeTransport(t, once, retry.ReplayBuffer(64<<20)).Do, -1, 0},
+		"too long, Transport": {outcomeTransport(t, soon).Do, 16 << 20, 0},
+		"too long, client":    {outcomeClient(t, nil, soon).Do, 16 << 20, 0},
+		"recorded":            {outcomeTransport(t, soon, retry.ReplayBuffer(64<<20)).Do, -1, 16 << 20},
+	} {
+		req := newRequest(t, "PUT", server.URL, io.LimitReader(endless{}, 16<<20))
+		req.ContentLength = test.declared
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		resp, err := test.do(req)
+		runtime.ReadMemStats(&after)
+		read(t, resp, err)
+		got := after.TotalAlloc - before.TotalAlloc
+		assert.True(t, test.want <= got && got < test.want+2<<20, "%s: %d KiB", name, got>>10)
+	}
+}
+
+// A body that can be read at any place lost its trailer: the length was declared,
+// and only what is sent in chunks has one.
+func TestHTTP_TrailerOfAFile(t *testing.T) {
+	for _, text := range []string{"genes", ""} {
+		server := newStand(t, status(503), status(200))
+		for name, do := range map[string]func(*http.Request) (*http.Response, error){
+			"client": outcomeClient(t, nil, soon).Do, "transport": outcomeTransport(t, soon).Do,
+		} {
+			req := newRequest(t, "PUT", server.URL, nil)
+			req.Body = io.NopCloser(strings.NewReader(text))
+			req.Trailer = http.Header{"X-Sum": {"42"}}
+			resp, err := do(req)
+			read(t, resp, err)
+			for _, r := range server.requests() {
+				assert.Equal(t, text, r.body, name)
+				assert.Equal(t, "42", r.trailer.Get("X-Sum"), name)
+			}
+		}
+	}
+}

@@ -104,6 +104,7 @@ func TestJSONFollowedBySilence(t *testing.T) {
 	for _, text := range []string{`{"a":[1,"}"]}`, `[]`, `"BRCA1"`, `"a\\\"b"`, "\"\u00e9\\u00e9\"", `true`, `false`, `null`, " \n{} ", "\xef\xbb\xbf{}", "\xef\xbb\xbf\"x\""} {
 		for _, head := range []string{"Content-Length: 1000\r\n\r\n" + text, fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(text), text)} {
 			t.Run(text, func(t *testing.T) {
+				t.Parallel()
 				release := make(chan struct{})
 				server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
 					conn, _, _ := w.(http.Hijacker).Hijack()

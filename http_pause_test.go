@@ -172,3 +172,46 @@ func TestHTTP_138_Budget(t *testing.T) {
 	assert.LessOrEqual(t, server.hits(), 231)
 	assert.Greater(t, exhausted, 150)
 }
+
+// A Gate in the client's Config couples all its hosts, as its field says: one that
+// asks for a rest gives it to all.
+func TestHTTP_OneGateCouplesHosts(t *testing.T) {
+	busy, free := newStand(t, status(429, "Retry-After", "60")), newStand(t, status(200))
+	for _, coupled := range []bool{true, false} {
+		cfg := soon
+		cfg.MaxRetries = retry.NoRetries
+		if coupled {
+			cfg.Gate = retry.NewGate(nil)
+		}
+		client := outcomeClient(t, nil, cfg)
+		_, err := client.Get(t.Context(), busy.URL)
+		require.Error(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		resp, err := client.Get(ctx, free.URL)
+		if !coupled {
+			read(t, resp, err)
+			continue
+		}
+		var pause *retry.PauseError
+		require.ErrorAs(t, err, &pause)
+		assert.ErrorContains(t, pause.Err, busy.URL)
+	}
+	assert.Equal(t, 1, free.hits())
+}
+
+// Who cannot wait for a pause is told how long it lasts, and what the limit is.
+func TestHTTP_PauseThatIsTooLong(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "1800"))
+	log, logger := newLog()
+	cfg := soon
+	cfg.Logger, cfg.MaxRetryAfter = logger, 10*time.Minute
+	client := outcomeClient(t, nil, cfg)
+	for _, want := range []string{"a wait of 30m0s, and MaxRetryAfter is 10m0s", "MaxRetryAfter of 10m0s (" + server.URL + " paused for another 30m0s"} {
+		_, err := client.Get(t.Context(), server.URL)
+		gaveUp(t, err, retry.ErrRetryAfterTooLong)
+		assert.ErrorContains(t, err, want)
+		assert.Contains(t, log.String(), want)
+	}
+	assert.Equal(t, 1, server.hits())
+}

@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -407,4 +408,32 @@ func TestHTTP_StandardClient(t *testing.T) {
 	assert.Equal(t, 1, posts.hits())
 	assert.Empty(t, posts.requests()[0].header.Get("Idempotency-Key"))
 	assert.Equal(t, 40*time.Millisecond, base.Timeout, "the base client is as it was")
+}
+
+// A Location that is no URL ends the request, once, and is not quoted.
+func TestHTTP_MalformedLocation(t *testing.T) {
+	for _, location := range []string{"http://user:SECRET/word@host/", "http://[::1?k=SECRET", "http://SECRET:SECRET@x:port/", "%zz?k=SECRET", "://SECRET", ":SECRET"} {
+		server := newStand(t, status(302, "Location", location))
+		log, logger := newLog()
+		cfg := soon
+		cfg.Logger = logger
+		client := outcomeClient(t, nil, cfg)
+		_, got := client.Get(t.Context(), server.URL)
+		_, decoded := retry.GetJSON[int](t.Context(), client, server.URL)
+		for _, err := range []error{got, decoded} {
+			assert.ErrorContains(t, err, "malformed Location")
+			assert.False(t, retry.Retryable(err), "by a Do around it")
+			assert.NotContains(t, fmt.Sprintf("%+v", err)+log.String(), "SECRET")
+		}
+		assert.Equal(t, 2, server.hits())
+	}
+}
+
+// A redirect that asks for too long a wait says how long, and what the limit is.
+func TestHTTP_RedirectThatAsksForTooLong(t *testing.T) {
+	server := routes(t, map[string][]http.HandlerFunc{"/a": {status(302, "Location", "/b", "Retry-After", "7200")}})
+	_, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL+"/a")
+	gaveUp(t, err, retry.ErrRetryAfterTooLong)
+	assert.ErrorContains(t, err, "wait of 2h0m0s, and MaxRetryAfter is 5m0s")
+	assert.Equal(t, []string{"/a"}, paths(server))
 }

@@ -38,15 +38,15 @@ func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 	if body == http.NoBody {
 		return
 	}
-	defer body.Close()
 	length := int64(-1) // to be thrown away
 	if text != nil {
 		length = max(0, resp.ContentLength)
 	}
 	if h.t.core.std != nil || memoryReader(body) != nil {
 		guard := time.AfterFunc(limit, func() { body.Close() })
-		defer guard.Stop()
 		some := readUpTo(&io.LimitedReader{R: body, N: drainBytes}, length)
+		guard.Stop()
+		body.Close()
 		if text != nil {
 			*text = some
 		}
@@ -63,6 +63,9 @@ func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 	}
 }
 
+// closeTime is how long a Read may take to notice that its body was closed.
+const closeTime = 10 * time.Millisecond
+
 // aside reads in a goroutine, which it leaves behind if neither the body's end nor
 // its Close ends the Read: a caller who waits for that waits for ever.
 type aside struct {
@@ -72,11 +75,18 @@ type aside struct {
 	done   chan struct{}
 }
 
-// read reports whether it is done in time.
-func (a *aside) read(body io.Reader, limit time.Duration, length int64) bool {
+// read closes the body when it is done, or the time is up, and reports whether it
+// is done then.
+func (a *aside) read(body io.ReadCloser, limit time.Duration, length int64) bool {
 	a.some, a.length = io.LimitedReader{R: body, N: drainBytes}, length
 	go a.run()
 	runtime.Gosched() // most bodies are there already
+	done := a.within(limit)
+	body.Close()
+	return done || a.within(closeTime)
+}
+
+func (a *aside) within(limit time.Duration) bool {
 	select {
 	case <-a.done:
 		return true

@@ -215,3 +215,29 @@ func TestHTTP_111_CopiesOnlyForOthers(t *testing.T) {
 	own, _ = seen(soon, func(std *http.Transport) http.RoundTripper { return struct{ http.RoundTripper }{std} })
 	assert.Equal(t, []bool{false, false}, own)
 }
+
+// A transport error in a log line names the URL, without its secrets, as a status
+// does; also that of a bare Transport, and of a base that net/http did not write.
+func TestHTTP_LogLinesNameTheURL(t *testing.T) {
+	server := newStand(t, reset)
+	address := strings.Replace(server.URL, "http://", "http://user:SECRET@", 1) + "/gene?key=SECRET#SECRET"
+	std := &http.Transport{}
+	t.Cleanup(std.CloseIdleConnections)
+	for _, base := range []http.RoundTripper{std, roundTrip(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })} {
+		log, logger := newLog()
+		cfg := soon
+		cfg.Logger = logger
+		transport, err := retry.NewTransport(base, cfg)
+		require.NoError(t, err)
+		for _, do := range []func(*http.Request) (*http.Response, error){outcomeClient(t, &http.Client{Transport: base}, cfg).Do, transport.RoundTrip} {
+			_, err := do(newRequest(t, "GET", address, nil))
+			require.Error(t, err)
+		}
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		assert.Len(t, lines, 8)
+		for _, line := range lines {
+			assert.Contains(t, line, "/gene?key=xxxxx")
+			assert.NotContains(t, line, "SECRET")
+		}
+	}
+}

@@ -247,7 +247,7 @@ func TestHTTP_091_NoHint(t *testing.T) {
 // A success with an empty quota is a success, and no pause; but the next call is
 // certain to be refused before the quota is restored, and waits for that.
 func TestHTTP_092_SuccessWithAnEmptyQuota(t *testing.T) {
-	server := newStand(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1"))
+	server := newStand(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "0.1"))
 	gate := retry.NewGate(nil)
 	cfg := soon
 	cfg.Gate = gate

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -359,6 +360,7 @@ func TestOutcome_Timeouts(t *testing.T) {
 
 // An error page that never ends costs a moment, not more.
 func TestOutcome_DrippingBody(t *testing.T) {
+	t.Parallel()
 	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(503)
 		for r.Context().Err() == nil {
@@ -438,4 +440,35 @@ func TestOutcome_GetJSON(t *testing.T) {
 	_, err = retry.GetJSON[string](t.Context(), outcomeClient(t, nil, soon, retry.DecodeLimit(4096)), server.URL)
 	var tooLong *http.MaxBytesError
 	assert.ErrorAs(t, err, &tooLong)
+}
+
+// A client over nothing had no time limit at all: an attempt that a server leaves
+// unanswered ends after 30 seconds, and is made again.
+func TestNilBaseHasATimeLimit(t *testing.T) {
+	release := make(chan struct{})
+	server := newStand(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	clock := clockwork.NewFakeClock()
+	cfg, tr := track(soon)
+	cfg.Clock, cfg.MaxRetries = clock, retry.NoRetries
+	client, err := retry.NewRetryableClient(nil, cfg)
+	require.NoError(t, err)
+	t.Cleanup(client.CloseIdleConnections)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := client.Get(t.Context(), server.URL)
+		failed <- err
+	}()
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+	clock.Advance(30*time.Second - 1)
+	select {
+	case err := <-failed:
+		t.Fatal("too early:", err)
+	default:
+	}
+	clock.Advance(1)
+	err = <-failed
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Equal(t, 30*time.Second, gaveUp(t, err, retry.ErrMaxRetries).Elapsed)
+	assert.Equal(t, 1, tr.last().Attempt)
 }
