@@ -177,9 +177,10 @@ func (h *hop) followed(ctx context.Context) error {
 	if before == nil || before.wait <= 0 {
 		return nil
 	}
-	cfg := h.cfg
-	stop := h.call.stopFor(ErrRetryAfterTooLong, &tooLongError{before.wait, cfg.maxRetryAfter()})
-	if before.wait <= cfg.maxRetryAfter() {
+	cfg, stop := h.cfg, false
+	if before.wait > cfg.maxRetryAfter() {
+		stop = h.call.stopFor(ErrRetryAfterTooLong, &tooLongError{before.wait, cfg.maxRetryAfter()})
+	} else {
 		wait := before.wait - since(cfg.Clock, before.since)
 		stop = h.call.stopIfOver(ctx, cfg, max(0, wait))
 		if !stop && wait > 0 {

@@ -100,6 +100,7 @@ func Wrap[A, T any](cfg Config, fn func(context.Context, A) (T, error)) func(con
 // and not kept here, so that it can stay on the caller's stack.
 type call struct {
 	start    time.Time // zero until somebody may ask for it
+	late     bool      // start is the end of the first attempt
 	attempts int
 	last     error         // what the last attempt returned
 	backoff  time.Duration // the last one, as the curve drew it
@@ -113,7 +114,7 @@ type call struct {
 // run is the loop; cfg must be valid. discard lets go of what a failed attempt
 // left open, before a wait; nil if there is nothing.
 func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) error, discard func()) error {
-	if cfg.timed() {
+	if cfg.timed() && c.start.IsZero() {
 		c.start = cfg.now()
 	}
 	if cfg.OnStart != nil {

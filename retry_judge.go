@@ -9,7 +9,7 @@ import (
 // judge decides what follows a failed attempt: a retry after a wait, or why not.
 func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, bool) {
 	if c.start.IsZero() {
-		c.start = cfg.now()
+		c.start, c.late = cfg.now(), true
 	}
 	var found findings
 	found.add(c.last, false)

@@ -54,7 +54,7 @@ func (c *call) giveUp(ctx context.Context, cfg *Config) error {
 func (c *call) error(cfg *Config, reason, dueTo, last error) *Error {
 	return &Error{
 		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
-		name: cfg.Name, detail: dueTo, limit: cfg.maxRetryAfter(), partly: !cfg.timed() && c.method == "",
+		name: cfg.Name, detail: dueTo, limit: cfg.maxRetryAfter(), partly: c.late,
 	}
 }
 
