@@ -38,7 +38,8 @@ type Error struct {
 
 	// Elapsed runs from the start of the call. To spare calls that succeed at
 	// once a look at the clock, it runs from the end of the first attempt if
-	// the Config has no MaxElapsed, AttemptTimeout, Clock, Logger or hook.
+	// the Config has no MaxElapsed, AttemptTimeout, Clock, Logger or hook. That
+	// of a request is always exact; with redirects, it is the last one's.
 
 	name   string
 	detail error         // what the reason is due to: see reasonText; or the context's error beside its cause
