@@ -24,8 +24,8 @@ import (
 // until nobody has to wait or the server refuses again. It ends when nobody had
 // to wait for a minute, and ten minutes after the last refusal. Without a second
 // refusal there is no pace: intervals of 5ms for those who waited for the end of
-// the pause, and for three seconds more, then ever shorter ones, last until the
-// line is empty.
+// the pause, and in any case for three seconds, then ever shorter ones, last until
+// the line is empty.
 //
 // Before the first refusal a Gate holds nobody back, except when the headers of a
 // response say that the server's quota is nearly used up: the rest is spread over
@@ -243,7 +243,9 @@ func (g *Gate) left() time.Duration {
 
 // OnPause adds a listener that is called after a pause was set or lengthened,
 // outside of any lock. It may pass the pause on to other processes; a pause that
-// comes back from there does not lengthen it, and so is not passed on again.
+// comes back from there does not lengthen it, and so is not passed on again. At
+// the end of a pause the first of each gate goes at that very moment: where there
+// are many, let each of the others end it a random part of its [Gate.Pace] later.
 func (g *Gate) OnPause(fn func(until time.Time)) {
 	if fn == nil {
 		return

@@ -29,6 +29,7 @@ type pace struct {
 	calls, spent float64       // accepted, and in how many seconds, pauses included
 	rounds       int           // how often the pace was set
 	soon         int           // how often in succession a refusal came soon after a pause
+	settled      bool          // a pace has held for a while
 	end          epoch         // the last one that is over
 }
 
@@ -67,13 +68,13 @@ func (p *pace) unit() time.Duration {
 func (p *pace) rate() float64 { return p.rateAt(p.held) }
 
 // rateAt is the pace after a time of more demand than that: after a first pause
-// it rises by two thirds a second, after a few; one that is a guess by a fifth in
+// it rises by two fifths a second, after a few; one that is a guess by a fifth in
 // each unit; and one that is known is held, and probed with growing steps.
 func (p *pace) rateAt(held time.Duration) float64 {
 	grown := 1.0
 	switch x := max(0, float64(held)) / float64(p.unit()); {
 	case !p.learned:
-		grown = math.Exp2(0.7 * max(0, held.Seconds()-gateRamp))
+		grown = math.Sqrt(math.Exp2(max(0, held.Seconds()-gateRamp)))
 	case !p.sure:
 		grown = math.Pow(1.2, x)
 	default:
@@ -92,14 +93,17 @@ func (p *pace) begin(at time.Time) {
 	p.count, p.before, p.spell, p.held = 0, 0, 0, 0
 }
 
-// passed counts a call. waited tells whether it had to wait, and pressed whether
-// that speaks for a faster pace.
-func (p *pace) passed(now time.Time, waited, pressed bool) {
+// passed counts a call. waited tells whether it had to wait, and crowd whether it
+// did so for the end of the pause: that many speak for a faster pace, but only once
+// they are through.
+func (p *pace) passed(now time.Time, waited, crowd bool) {
 	if waited {
 		p.wanted = now
-	}
-	if pressed {
-		p.held += max(0, min(now.Sub(p.last), 2*p.step()))
+		held := p.held + max(0, min(now.Sub(p.last), 2*p.step()))
+		if crowd && !p.learned {
+			held = min(held, gateRamp*time.Second)
+		}
+		p.held = max(p.held, held)
 	}
 	p.last = now
 	p.count++
@@ -129,8 +133,9 @@ func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, b
 	p.pause = d
 	p.rounds++
 	p.soon++
-	if now.Sub(until) > 4*p.unit() {
+	if now.Sub(until) > 3*p.unit() {
 		p.soon = 1
+		p.settled = p.learned
 	}
 	p.end = epoch{count: p.count + p.before, lasted: max(1, now.Sub(p.since)+p.spell), base: p.base, rate: p.rate(), calls: p.calls, spent: p.spent}
 	p.end.borne = p.borne(p.end.count, p.end.lasted)
@@ -143,8 +148,9 @@ func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, b
 // learn sets the pace by the last epoch. The server bore at least what passed in
 // it, spread over the pause before it as well. It bears what passed less the
 // burst that it takes at once; and if the pace rose slowly, what it was a little
-// before. After a handful of calls that is not known, and the pace is halved, or
-// when that has not helped, set to a little more than the least.
+// before. After a handful of calls that is not known: the pace is halved, then
+// quartered and so on for as long as refusals come soon after pauses, down to the
+// least; or, when the burst is known, set to a little more than the least.
 func (p *pace) learn() {
 	e := &p.end
 	accepted := max(0.5, e.count-e.refused)
@@ -156,17 +162,20 @@ func (p *pace) learn() {
 	}
 	long := e.lasted > 2*p.unit()
 	p.learned, p.sure = true, false
-	steady := e.rate / 2
+	steady := e.rate * math.Exp2(-float64(p.soon))
 	switch {
 	case p.burst > 0 && accepted < fewCalls && p.rounds > 2:
 		steady = min(steady, 2*least)
 	case long || p.burst > 0 && accepted >= fewCalls:
 		steady = gateMargin * min(e.borne, e.rate)
+		if !long { // many of those that passed were refused afterwards
+			steady = min(steady, gateMargin*(e.count-max(0, e.refused-1)-p.burst)/e.lasted.Seconds())
+		}
 		p.sure = steady > least
 	}
 	base := max(gateSlowest, least, steady)
 	p.hold = max(gateHold*p.pause, gateMinHold)
-	if floor := p.floor(); p.rounds > firstRounds && base < floor { // it was about right before
+	if floor := p.floor(); p.settled && base < floor { // it was about right before
 		base, p.sure = floor, true
 		p.hold /= 2
 	}
@@ -177,10 +186,10 @@ func (p *pace) learn() {
 	p.base = base
 }
 
-// floor is how far a refusal lowers a pace that has been set several times: the
+// floor is how far a refusal lowers a pace that has held for a while: the
 // farther, the more often it was refused soon after a pause.
 func (p *pace) floor() float64 {
-	return math.Pow(0.93, float64(p.soon)) * min(p.end.rate, p.end.base)
+	return math.Pow(0.95, float64(p.soon)) * min(p.end.rate, p.end.base)
 }
 
 const firstRounds = 4

@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -74,5 +75,61 @@ func TestGatePace_Slowest(t *testing.T) {
 		defer cancel()
 		gate.Pause(time.Second)
 		assert.ErrorIs(t, gate.Wait(ctx), retry.ErrDeadline)
+	})
+}
+
+// Whatever the pace is, the first waiter goes at the very end of a pause, also of
+// one that comes from another process, and the others one turn after the other.
+func TestGatePauseEndsForTheFirstAtOnce(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 11))
+			gate := retry.NewGate(nil)
+			cfg := retry.Config{Gate: gate, MaxRetries: retry.NoRetries}
+			for range 15 {
+				d := time.Duration(1 + random.Int64N(int64(3*time.Second)))
+				if random.IntN(2) == 0 {
+					gate.Pause(d)
+				} else {
+					_ = retry.Run(t.Context(), cfg, func(context.Context) error { return retry.RetryAfter(errDown, d) })
+				}
+				until, paused := gate.PausedUntil()
+				require.True(t, paused)
+				left := time.Until(until)
+				passed := crowd(t, gate, 1+random.IntN(5))
+				require.Equal(t, left, passed[0])
+				for i, at := range passed[1:] {
+					require.GreaterOrEqual(t, at-passed[i], 5*time.Millisecond)
+				}
+				if random.IntN(3) == 0 {
+					time.Sleep(time.Duration(random.Int64N(int64(5 * time.Second))))
+				}
+			}
+		})
+	}
+}
+
+// A crowd that waited for the end of a pause, and those who come back meanwhile:
+// once the crowd is through without a refusal, the others go faster at once.
+func TestGateGoesFasterWhenTheCrowdIsThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := retry.NewGate(nil)
+		gate.Pause(time.Second)
+		c := queueing{gate: gate}
+		for who := range 800 {
+			c.join(t, who, t.Context())
+		}
+		time.Sleep(1500 * time.Millisecond)
+		for who := range 400 {
+			c.join(t, 800+who, t.Context())
+		}
+		time.Sleep(time.Minute)
+		passed := c.result()
+		require.Len(t, passed, 1200)
+		for i, p := range passed {
+			require.Equal(t, i, p.who, "nobody overtakes")
+		}
+		assert.Equal(t, 799*5*time.Millisecond, passed[799].at.Sub(passed[0].at))
+		assert.Less(t, passed[1199].at.Sub(passed[800].at), 1600*time.Millisecond, "400 at 5ms took 2s")
 	})
 }

@@ -38,17 +38,11 @@ const (
 
 func newQueue() *queue { return &queue{pace: newPace()} }
 
-// hold moves the first turn, and with it all others. A pace goes on through a
-// pause, so that processes whose pauses are joined do not all come back at the
-// same moment.
+// hold moves the first turn to the end of a pause, and all others after it.
 func (q *queue) hold(until time.Time) {
-	step := q.step()
 	q.until, q.next = until, until
-	if q.pace.learned && !q.went.IsZero() {
-		q.next = later(until, q.went.Add(step))
-	}
 	q.pace.begin(until)
-	at := q.next
+	at, step := until, q.step()
 	for w := q.head; w != nil; w = w.next {
 		w.at, w.exact = at, true
 		at = at.Add(step)
@@ -150,7 +144,7 @@ func (q *queue) advance(w *waiter) {
 	if late := q.seen.Sub(q.next); late > gateLate || q.pace.learned && q.pace.burst < fewCalls {
 		q.next = q.seen
 	}
-	q.pace.passed(q.seen, w != nil, w != nil && (q.pace.learned || w.seq > q.crowd))
+	q.pace.passed(q.seen, w != nil, w != nil && w.seq <= q.crowd)
 	q.went = q.seen
 	q.next = q.next.Add(q.step())
 }

@@ -142,7 +142,7 @@ func (f *findings) verdicts(p func(string, ...any)) {
 	p("- **RecoveryJitter**: the breakers of a fleet that opened together probe together. With 20 of them and 0 jitter, %d calls come within 100 ms and the server sheds %d; with a fifth, %d and %d. Set it where there is more than one process.",
 		exact.per100ms, exact.shed, jittered.per100ms, jittered.shed)
 	single := f.throttled[len(f.throttled)-1][2]
-	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s bears without a 503. After a second refusal the gate keeps just below what the server has borne; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate.",
+	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s bears without a 503. After a second refusal the gate keeps just below what the server has borne; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate. Joined gates end a pause that came from another at a random moment within a turn of their own pace.",
 		single.makespan, single.refused)
 }
 

@@ -76,6 +76,7 @@ func TestWaitingWorkers(t *testing.T) {
 		assert.LessOrEqual(t, float64(o.perSecond), 1.25*capacity, o.policy)
 		assert.Zero(t, o.shed, o.policy)
 	}
+	assert.LessOrEqual(t, gate.quantile(1, 1000), 6.7, "it was 7.4 when newcomers first had to wait in line")
 }
 
 func TestThrottled(t *testing.T) {
@@ -87,7 +88,7 @@ func TestThrottled(t *testing.T) {
 		own, joined, known := outcomes[0], outcomes[3], outcomes[4]
 		assert.Less(t, joined.refused, own.refused, s.name)
 		switch s.name {
-		case "NCBI, 16 x 8", "gnomAD, 4 x 8": // a process's share is slower than the slowest gate
+		case "NCBI, 16 x 8", "gnomAD, 4 x 8": // the first rounds alone are a tenth of the jobs
 		default:
 			assert.LessOrEqual(t, joined.refused, 100.0, s.name)
 		}

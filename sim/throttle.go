@@ -65,7 +65,7 @@ func throttledPolicies() []throttledPolicy {
 		{"a Gate in each process", gates},
 		{"Gates joined by OnPause", func(e *env, t throttled) []retry.Config {
 			cfgs := gates(e, t)
-			join(e.world, cfgs)
+			join(e, cfgs)
 			return cfgs
 		}},
 		{"a Limiter at the known rate", func(e *env, t throttled) (cfgs []retry.Config) {
@@ -77,14 +77,26 @@ func throttledPolicies() []throttledPolicy {
 	}
 }
 
-// join passes the pauses of each gate on to the others, 5ms later.
-func join(w *world, cfgs []retry.Config) {
+// join passes the pauses of each gate on to the others, 5ms later. Who is paused by
+// another goes on at a moment of its own, within a turn of its pace: all who did
+// at the same moment would be too many again.
+func join(e *env, cfgs []retry.Config) {
+	passing := false
 	for i := range cfgs {
 		cfgs[i].Gate.OnPause(func(until time.Time) {
-			w.after(oneWay, func() {
-				for j := range cfgs {
+			if passing {
+				return
+			}
+			e.world.after(oneWay, func() {
+				passing = true
+				defer func() { passing = false }()
+				for j, other := range cfgs {
 					if j != i {
-						cfgs[j].Gate.Pause(until.Sub(w.now))
+						turn := float64(len(cfgs)) * oneWay.Seconds()
+						if perSecond, paced := other.Gate.Pace(); paced {
+							turn = max(turn, min(1/perSecond, 5))
+						}
+						other.Gate.Pause(until.Add(seconds(turn * e.random.Float64())).Sub(e.world.now))
 					}
 				}
 			})
