@@ -161,8 +161,25 @@ func (s *sharedGate) learn(left time.Duration) {
 		s.known = until
 	}
 	s.mu.Unlock()
-	spread := min(time.Duration(s.fleet.link.members())*gateSpread, maxGateSpread)
-	s.pause(until.Add(rand.N(max(spread, 1))))
+	spread := max(time.Duration(s.fleet.link.members())*gateSpread, s.turn())
+	s.pause(until.Add(rand.N(max(min(spread, maxGateSpread), 1))))
+}
+
+// turn is the time between two calls of this process, where its gates keep a
+// pace: those who come back from a pause together within it would be refused
+// together.
+func (s *sharedGate) turn() (longest time.Duration) {
+	s.mu.Lock()
+	gates := slices.Clone(s.gates)
+	s.mu.Unlock()
+	for _, p := range gates {
+		if gate := p.Value(); gate != nil {
+			if rate, paced := gate.Pace(); paced && rate > 0 {
+				longest = max(longest, time.Duration(min(1/rate, maxGateSpread.Seconds())*float64(time.Second)))
+			}
+		}
+	}
+	return longest
 }
 
 // pause pauses the gates of this process.
