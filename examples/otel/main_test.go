@@ -46,7 +46,7 @@ func reported(t *testing.T) map[string]bool {
 	})
 	require.NoError(t, err)
 	_ = retry.Run(context.Background(), cfg, func(context.Context) error { return errors.New("fault") })
-	cfg.Gate.Pause(time.Millisecond)
+	cfg.Gate.Pause(time.Minute) // holds back while the metrics are gathered
 	breaker.ForceOpen()
 
 	service := newService(time.Hour)
