@@ -31,15 +31,17 @@ var ErrInvalidConfig = errors.New("retry: invalid")
 // context ended the call, whatever its cause, and the [*OpenError] of a breaker
 // or the [*PauseError] of a gate that did.
 type Error struct {
-	Attempts int           // calls of the function; 0 if it was never called
-	Elapsed  time.Duration // see below
-	Reason   error         // one of the Err… variables, the context's cause, or what a Limiter returned
-	Err      error         // what the last attempt returned; nil if there was none
+	// Attempts is how often the function was called; 0 if it never was.
+	Attempts int
 
 	// Elapsed runs from the start of the call. To spare calls that succeed at
 	// once a look at the clock, it runs from the end of the first attempt if
 	// the Config has no MaxElapsed, AttemptTimeout, Clock, Logger or hook. That
 	// of a request is always exact; with redirects, it is the last one's.
+	Elapsed time.Duration
+
+	Reason error // one of the Err… variables, the context's cause, or what a Limiter returned
+	Err    error // what the last attempt returned; nil if there was none
 
 	name   string
 	detail error         // what the reason is due to: see reasonText; or the context's error beside its cause

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"encoding/hex"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -31,6 +32,10 @@ func (h *hop) ifRepeatable(err error) error {
 		return err
 	}
 	if unsafe {
+		if h.cfg.Logger != nil {
+			h.call.log(h.ctx, h.cfg, slog.LevelDebug, "not repeated", err, slog.String("method", methodOf(h.req)),
+				slog.String("reason", "the server may have acted, and the request is not idempotent"))
+		}
 		return Permanent(err)
 	}
 	return Permanent(h.call.error(h.cfg, ErrBodyNotReplayable, nil, err))

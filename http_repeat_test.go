@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -214,4 +215,21 @@ func TestHTTP_WithIdempotent(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A POST that is not repeated gave a bare error and not one line in the log: those
+// who wonder why find it there now.
+func TestHTTP_WhyAPostIsNotRepeated(t *testing.T) {
+	server := newStand(t, status(500))
+	var out strings.Builder
+	cfg := soon
+	cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	client := outcomeClient(t, nil, cfg, retry.IdempotentOnly())
+	_, err := client.Post(t.Context(), server.URL+"/?key=secret", "text/plain", strings.NewReader("x"))
+	assert.Error(t, err)
+	assert.Equal(t, 1, server.hits())
+	assert.Contains(t, out.String(), "level=DEBUG")
+	assert.Contains(t, out.String(), "not repeated")
+	assert.Contains(t, out.String(), "not idempotent")
+	assert.NotContains(t, out.String(), "secret")
 }

@@ -105,7 +105,7 @@ type call struct {
 	last     error         // what the last attempt returned
 	backoff  time.Duration // the last one, as the curve drew it
 	taken    bool          // from the budget, for a retry that has not begun yet
-	ended    bool          // finish was there
+	ended    bool          // finish has run
 	ending   ending        // why it ended, or is about to
 	contexts retryContexts
 	alarm    alarm

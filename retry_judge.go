@@ -15,7 +15,7 @@ func (c *call) judge(ctx context.Context, cfg *Config) (time.Duration, bool) {
 	found.add(c.last, false)
 	hint := found.hint()
 	if cfg.Gate != nil && hint > 0 && found.throttled() {
-		c.close(ctx, cfg, hint)
+		c.pauseGate(ctx, cfg, hint)
 	}
 	switch {
 	case !cfg.retryable(c.last, &found):
@@ -75,7 +75,8 @@ func (c *call) keepError() bool {
 // contextEnded ends the call because ctx is done; it must be.
 func (c *call) contextEnded(ctx context.Context) bool { return c.stopFor(causeOf(ctx)) }
 
-// because adds what made time too short.
+// because notes what made the time too short, if the call ends for lack of time. It
+// reports true, to be returned.
 func (c *call) because(cause error) bool {
 	if e := &c.ending; e.reason == ErrDeadline || e.reason == ErrMaxElapsed {
 		e.dueTo = cause

@@ -8,7 +8,7 @@ import (
 )
 
 // announce tells of the retry to come, and of the wait before it. What it calls
-// takes time, so it looks whether the wait still pays.
+// takes time, so it looks whether there is still time for the wait.
 func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bool {
 	if !cfg.observed() && cfg.OnRetry == nil {
 		return false
@@ -29,15 +29,16 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 	return c.stopIfOver(ctx, cfg, wait)
 }
 
-// close pauses the gate, and tells of it.
-func (c *call) close(ctx context.Context, cfg *Config, d time.Duration) {
+// pauseGate pauses the gate, and tells of it.
+func (c *call) pauseGate(ctx context.Context, cfg *Config, d time.Duration) {
 	d = min(d, longestPause)
 	if until, longer := cfg.Gate.pause(d, c.last); longer && cfg.Logger != nil {
 		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", d), slog.Time("until", until))
 	}
 }
 
-// longestPause is how long a server may stop everybody.
+// longestPause caps a pause of the Gate. Calls that may not wait for so long
+// (MaxRetryAfter) end instead.
 const longestPause = time.Hour
 
 // observed reports whether anybody wants to know of waits.
@@ -85,7 +86,8 @@ func (c *call) leave(ctx context.Context, cfg *Config) {
 func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 	level, text, reason := slog.LevelError, "giving up", ""
 	e, gaveUp := err.(*Error)
-	switch gaveUp = gaveUp && err != c.last; {
+	gaveUp = gaveUp && err != c.last
+	switch {
 	case gaveUp && e.Reason == ErrCircuitOpen:
 		level, reason = e.level(), ErrCircuitOpen.Error()
 	case gaveUp:

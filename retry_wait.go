@@ -10,7 +10,7 @@ import (
 // enter waits until an attempt may begin: for the gate, then for the limiter,
 // then, if WaitWhenOpen is set, for the breaker, whose pass it returns. No pass
 // is held while waiting, and what is certain to be refused does not wait.
-func (c *call) enter(ctx context.Context, cfg *Config) (pass, bool) {
+func (c *call) enter(ctx context.Context, cfg *Config) (admitted pass, stop bool) {
 	if done(ctx) {
 		return pass{}, c.contextEnded(ctx)
 	}
@@ -30,18 +30,18 @@ func (c *call) enter(ctx context.Context, cfg *Config) (pass, bool) {
 		}
 	}
 	if cfg.Limiter != nil {
-		if c.limited(ctx, cfg) {
+		if c.waitLimiterAndGate(ctx, cfg) {
 			return pass{}, true
 		}
 	}
 	if cfg.Breaker != nil {
-		return c.admitted(ctx, cfg)
+		return c.waitForPass(ctx, cfg)
 	}
 	return pass{}, false
 }
 
 // waitGate waits until the Config's gate lets the call through.
-func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) bool {
+func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) (stop bool) {
 	return c.waitInLine(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
 		stop := c.stopIfVain(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
 		if stop && c.ending.dueTo == nil && wait > 0 {
@@ -72,9 +72,9 @@ func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, ch
 	return stop
 }
 
-// limited waits for the limiter. If the gate closes meanwhile it waits for that,
+// waitLimiterAndGate waits for the limiter. If the gate closes meanwhile it waits for that,
 // and for the limiter anew: what it had been granted was for an earlier time.
-func (c *call) limited(ctx context.Context, cfg *Config) bool {
+func (c *call) waitLimiterAndGate(ctx context.Context, cfg *Config) (stop bool) {
 	for {
 		if c.waitLimiter(ctx, cfg) {
 			return true
@@ -92,7 +92,7 @@ func (c *call) limited(ctx context.Context, cfg *Config) bool {
 }
 
 // waitLimiter waits for the limiter, no longer than ctx and MaxElapsed allow.
-func (c *call) waitLimiter(ctx context.Context, cfg *Config) bool {
+func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	began := time.Time{}
 	if cfg.observed() {
 		began = cfg.now()
@@ -107,10 +107,10 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) bool {
 }
 
 func (c *call) askLimiter(ctx context.Context, cfg *Config) (refused bool) {
-	bound, release := c.limiterContext(ctx, cfg)
+	bound, release := c.boundLimiter(ctx, cfg)
 	defer release()
 	err := cfg.Limiter.Wait(bound)
-	return err != nil && c.stopFor(bound.judge(err))
+	return err != nil && c.stopFor(bound.whyRefused(err))
 }
 
 func elapsedSince(cfg *Config, began time.Time) time.Duration {
@@ -138,8 +138,8 @@ func (l *limiterContext) Deadline() (time.Time, bool) {
 	return l.deadline, true
 }
 
-// judge tells what a limiter's refusal is due to.
-func (l *limiterContext) judge(err error) (reason, dueTo error) {
+// whyRefused tells what a limiter's refusal is due to.
+func (l *limiterContext) whyRefused(err error) (reason, dueTo error) {
 	switch {
 	case !l.asked.Load() && !done(l.Context):
 		return err, &limiterError{err, true}
@@ -149,8 +149,8 @@ func (l *limiterContext) judge(err error) (reason, dueTo error) {
 	return ErrDeadline, &limiterError{err, false}
 }
 
-// limiterContext must be released.
-func (c *call) limiterContext(ctx context.Context, cfg *Config) (*limiterContext, func()) {
+// boundLimiter returns the context for a limiter; the function ends it.
+func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, func()) {
 	l := &limiterContext{Context: ctx}
 	deadline, limited := ctx.Deadline()
 	l.deadline = deadline
@@ -167,9 +167,9 @@ func (c *call) limiterContext(ctx context.Context, cfg *Config) (*limiterContext
 	return l, timeout.cancel
 }
 
-// admitted returns the breaker's pass.
-func (c *call) admitted(ctx context.Context, cfg *Config) (pass, bool) {
-	for { //retrylint:ignore it waits for the breaker by its own clock, as the loop of Do is made of
+// waitForPass returns the breaker's pass.
+func (c *call) waitForPass(ctx context.Context, cfg *Config) (admitted pass, stop bool) {
+	for { //retrylint:ignore not a retry loop: it waits for the breaker
 		pass, rejection := cfg.Breaker.enter(ctx, cfg)
 		if rejection == nil {
 			return c.recheck(ctx, cfg, pass)
@@ -191,7 +191,7 @@ func (c *call) admitted(ctx context.Context, cfg *Config) (pass, bool) {
 // recheck gives a probe's place back if ctx is done or time is up by now: those
 // who listen to the breaker were told that it is half-open, and may have taken
 // their time.
-func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (pass, bool) {
+func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (admitted pass, stop bool) {
 	if p.probe != nil {
 		if c.stopIfOver(ctx, cfg, 0) {
 			cfg.Breaker.leave(ctx, cfg, p, neutral, nil)
@@ -204,7 +204,7 @@ func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (pass, bool) {
 // waitBreaker waits until the breaker may let an attempt pass: exactly until its
 // open time is over, or until the probe in flight has come back. Those who
 // waited together for it to close go on one by one.
-func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) bool {
+func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) (stop bool) {
 	changed := b.join()
 	defer b.quit(changed)
 	var told time.Time
@@ -279,9 +279,10 @@ func (c *call) tellWait(ctx context.Context, cfg *Config, why Why, wait time.Dur
 	}
 }
 
-// stopIfVain tells why an attempt after a wait is certain not to come about:
-// there is no time for it, or the gate or the breaker will still hold it back.
-func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) bool {
+// stopIfVain ends the call, and reports true, if an attempt after a wait is certain
+// not to come about: there is no time for it, or the gate or the breaker will still
+// hold it back.
+func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
 	need := wait
 	if cfg.Gate != nil {
 		left := cfg.Gate.left()
@@ -304,8 +305,9 @@ func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) 
 	return false
 }
 
-// stopIfOpen tells why the breaker will certainly reject an attempt after a wait.
-func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) bool {
+// stopIfOpen ends the call, and reports true, if the breaker is certain to reject
+// an attempt after a wait.
+func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) (stop bool) {
 	p, left := b.rejects(wait)
 	switch {
 	case p == nil:
@@ -319,17 +321,18 @@ func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, w
 	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p.open, left))
 }
 
-// stopIfOver tells why a wait that begins now would be in vain: ctx is done, or
-// the wait does not end in time.
-func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) bool {
+// stopIfOver ends the call, and reports true, if ctx is done or a wait that begins
+// now does not end in time.
+func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
 	if done(ctx) {
 		return c.contextEnded(ctx)
 	}
 	return c.stopIfLate(ctx, cfg, wait)
 }
 
-// stopIfLate tells whether a wait ends before the deadline and MaxElapsed.
-func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) bool {
+// stopIfLate ends the call, and reports true, if a wait does not end before the
+// deadline and MaxElapsed.
+func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
 	deadline, ok := ctx.Deadline()
 	if !ok && cfg.MaxElapsed == 0 {
 		return false

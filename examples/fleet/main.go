@@ -24,6 +24,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		fmt.Fprintf(os.Stderr, "fleet: takes no arguments, and got %q: go run ./examples/fleet\n", os.Args[1])
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
@@ -32,7 +36,12 @@ func main() {
 	} else {
 		err = show(ctx, os.Stdout, startRedis)
 	}
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil && os.Getenv(roleVariable) != "": // one of the 20: the first process tells
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "fleet: interrupted; the figures are those of a part")
+		os.Exit(130)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "fleet:", err)
 		os.Exit(1)
 	}

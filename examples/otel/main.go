@@ -39,10 +39,14 @@ func main() {
 	duration := flag.Duration("for", 30*time.Second, "how long to run")
 	listen := flag.String("listen", "127.0.0.1:0", "where to serve the metrics")
 	flag.Parse()
+	if *duration < time.Second || flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "otel: -for is %v, want 1s or more, and no arguments beside\n", *duration)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, os.Stdout, *duration, *listen, prometheus.NewRegistry()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "otel:", err)
 		os.Exit(1)
 	}
 }
