@@ -134,3 +134,67 @@ func inUnit(draw float64) float64 {
 }
 
 func randomFloat() float64 { return rand.Float64() }
+
+var defaultJitter = Jitter{0.8, 1.2}
+
+// Delay returns the wait before the given retry, 1 for the first: what a call
+// waits if no server asks for more. It is for looking at a schedule, and draws
+// from Rand as a call does. A retry below 1 has no wait.
+func (c Config) Delay(retry int) time.Duration {
+	if retry < 1 {
+		return 0
+	}
+	var d time.Duration
+	if c.Backoff != nil {
+		// A curve may build on the wait before. A few dozen steps settle any
+		// that does, so the work is bounded however large retry is.
+		for n := max(1, retry-64); n < retry; n++ {
+			d = c.delay(n, d)
+		}
+	}
+	return c.delay(retry, d)
+}
+
+// delay is the wait before the given retry, when the one before took previous.
+func (c *Config) delay(retry int, previous time.Duration) time.Duration {
+	random := c.Rand
+	if random == nil {
+		random = randomFloat
+	}
+	var d time.Duration
+	if c.Backoff != nil {
+		d = c.Backoff(retry, previous, random)
+	} else {
+		initial, multiplier := c.InitialDelay, c.Multiplier
+		if initial == 0 {
+			initial = DefaultInitialDelay
+		}
+		if multiplier == 0 {
+			multiplier = DefaultMultiplier
+		}
+		d = exponential(initial, multiplier, retry)
+	}
+	return c.jitter().apply(d, c.maxDelay(), random)
+}
+
+func (c *Config) lengthen(hint time.Duration) time.Duration {
+	random := c.Rand
+	if random == nil {
+		random = randomFloat
+	}
+	return c.jitter().lengthen(hint, random)
+}
+
+func (c *Config) jitter() Jitter {
+	if c.Jitter == (Jitter{}) {
+		return defaultJitter
+	}
+	return c.Jitter
+}
+
+func (c *Config) maxDelay() time.Duration {
+	if c.MaxDelay == 0 {
+		return DefaultMaxDelay
+	}
+	return c.MaxDelay
+}
