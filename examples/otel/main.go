@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"time"
 
@@ -78,7 +79,9 @@ func run(ctx context.Context, w io.Writer, duration time.Duration, listen string
 		callers.Go(func() { call(ctx, client, service.URL) })
 	}
 	callers.Wait()
-	if err := printMetrics(w, registry); err != nil {
+	err = printMetrics(w, registry)
+	runtime.KeepAlive(client) // what is observed is not kept by those who observe it
+	if err != nil {
 		return err
 	}
 	sample.print(w)
