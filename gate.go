@@ -12,20 +12,17 @@ import (
 
 // Gate pauses everybody who shares it when a server asks to be left alone: one
 // 429 with a Retry-After holds back all calls, first attempts too. When the
-// pause ends they are let through one by one, in the order in which they came:
-// the first at that very moment, the others at intervals, which count from when
-// a caller really passed. Nobody overtakes those in line.
+// pause ends they are let through in the order in which they came: the first at
+// that very moment, the others 5ms apart or, after three seconds of it, ever
+// faster, until nobody is left in line.
 //
-// A second refusal soon after a pause shows that this was too fast, and sets a
-// pace: a little less than what the server has borne, which is what passed
-// between the two, less the burst that it took at first. The pace holds for as
-// long as there is more demand, and long enough for the pause of a failed probe
-// to be a small part of the time; then it rises, at first hardly, then faster,
-// until nobody has to wait or the server refuses again. It ends when nobody had
-// to wait for a minute, and ten minutes after the last refusal. Without a second
-// refusal there is no pace: intervals of 5ms for those who waited for the end of
-// the pause, and in any case for three seconds, then ever shorter ones, last until
-// the line is empty.
+// If the server refuses again within ten pauses, or a minute if that is less, the
+// gate learns a pace: a little less than what the server has borne, which is what
+// passed between the two refusals, less the burst that it takes at once. While
+// calls have to wait for it the pace is held, for 24 pauses or at least 12s, then
+// raised by growing steps until nobody waits or the server refuses again. It is
+// forgotten when nobody had to wait for a minute, and ten minutes after the last
+// refusal.
 //
 // Before the first refusal a Gate holds nobody back, except when the headers of a
 // response say that the server's quota is nearly used up: the rest is spread over
@@ -38,6 +35,8 @@ type Gate struct {
 	clock clockwork.Clock
 	busy  atomic.Bool // false: open, and nobody need look further
 	burst burst       // what was accepted before the first refusal
+	// beyond are those who passed and now wait for a Limiter.
+	beyond atomic.Int64
 
 	mu        sync.Mutex // guards the fields below
 	queue     *queue     // nil until the first pause
@@ -71,7 +70,7 @@ func (g *Gate) pause(d time.Duration, cause error) (until time.Time, longer bool
 	q := g.line()
 	until = addTime(q.seen, d)
 	longer = until.After(q.until)
-	q.refused(d, cause != nil, g.burst.take(q.seen, d))
+	q.refused(d, cause != nil, g.beyond.Load())
 	if longer {
 		q.hold(until)
 		g.by = cause
@@ -103,10 +102,11 @@ func (g *Gate) accepted() {
 // line returns the queue, which is in use from now on. g.mu must be held, also
 // so that one look at the clock is never later than the next.
 func (g *Gate) line() *queue {
-	if g.queue == nil {
-		g.queue = newQueue()
+	if at := now(g.clock); g.queue == nil {
+		g.queue = newQueue(&g.burst, at)
+	} else {
+		g.queue.adjust(at)
 	}
-	g.queue.adjust(now(g.clock))
 	g.busy.Store(true)
 	return g.queue
 }
@@ -150,7 +150,7 @@ func (g *Gate) wait(ctx context.Context, fits func(context.Context, time.Duratio
 	}
 	g.mu.Lock()
 	w := g.line().join()
-	if w == nil && g.queue.open() {
+	if w == nil && g.queue.forgotten() {
 		g.busy.Store(false)
 	}
 	g.mu.Unlock()
@@ -198,7 +198,7 @@ func (g *Gate) pass(w *waiter) bool {
 		return false
 	}
 	q.remove(w)
-	q.advance(w)
+	q.advance(w, g.beyond.Load() > 1)
 	q.wakeHead()
 	return true
 }

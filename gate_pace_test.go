@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,5 +132,52 @@ func TestGateGoesFasterWhenTheCrowdIsThrough(t *testing.T) {
 		}
 		assert.Equal(t, 799*5*time.Millisecond, passed[799].at.Sub(passed[0].at))
 		assert.Less(t, passed[1199].at.Sub(passed[800].at), 1600*time.Millisecond, "400 at 5ms took 2s")
+	})
+}
+
+// A bucket of 20 that fills at 100 a second, whose refusals come at once, and whose
+// answers to those it accepts take 50ms, but for the first three. The second refusal tells its rate: those
+// who were accepted and had no answer yet when the first came are of the burst too.
+// They were left out, and it took eight pauses.
+func TestGatePaceCountsLateAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		level, at := 20.0, time.Now()
+		var accepted atomic.Int64
+		accepts := func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			level, at = min(20, level+100*time.Since(at).Seconds()), time.Now()
+			if level < 1 {
+				return false
+			}
+			level--
+			return true
+		}
+		cfg := retry.Config{Gate: retry.NewGate(nil), MaxRetries: retry.Unlimited, MaxElapsed: time.Minute}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					_ = retry.Run(ctx, cfg, func(context.Context) error {
+						if !accepts() {
+							time.Sleep(time.Millisecond)
+							return retry.RetryAfter(errDown, time.Second)
+						}
+						if accepted.Add(1) > 3 {
+							time.Sleep(50 * time.Millisecond)
+						}
+						return nil
+					})
+				}
+			})
+		}
+		time.Sleep(4 * time.Second)
+		perSecond, paced := cfg.Gate.Pace()
+		assert.True(t, paced)
+		assert.InDelta(t, 96, perSecond, 4)
+		cancel()
+		wg.Wait()
 	})
 }

@@ -31,12 +31,14 @@ type waiter struct {
 
 const (
 	gateCalm = time.Second // after a pause, until the gate stands open again
+	// gateRecall is how many pauses later a refusal is held against the last.
+	gateRecall = 10
 	// gateLate is how late a timer may be without moving the turns behind it.
 	// More is a stall of the process: a crowd must not make up for that.
 	gateLate = 2 * time.Millisecond
 )
 
-func newQueue() *queue { return &queue{pace: newPace()} }
+func newQueue(first *burst, at time.Time) *queue { return &queue{seen: at, pace: newPace(first, at)} }
 
 // hold moves the first turn to the end of a pause, and all others after it.
 func (q *queue) hold(until time.Time) {
@@ -69,10 +71,11 @@ func (q *queue) wakeHead() {
 // join returns nil if a newcomer may pass right now, or else its place.
 func (q *queue) join() *waiter {
 	if q.open() {
+		q.pace.passed(q.seen, false, false)
 		return nil
 	}
 	if q.head == nil && !q.next.After(q.seen) {
-		q.advance(nil)
+		q.advance(nil, false)
 		return nil
 	}
 	q.seq++
@@ -139,26 +142,32 @@ func (q *queue) look(w *waiter) (left, sleep time.Duration) {
 }
 
 // advance uses up a turn: that of w, or, if it is nil, of somebody who did not
-// have to wait.
-func (q *queue) advance(w *waiter) {
+// have to wait. held tells that it will be held back for longer elsewhere.
+func (q *queue) advance(w *waiter, held bool) {
 	if late := q.seen.Sub(q.next); late > gateLate || q.pace.learned && q.pace.burst < fewCalls {
 		q.next = q.seen
 	}
-	q.pace.passed(q.seen, w != nil, w != nil && w.seq <= q.crowd)
+	q.pace.passed(q.seen, w != nil && !held, w != nil && w.seq <= q.crowd)
 	q.went = q.seen
 	q.next = q.next.Add(q.step())
 }
 
 // refused notes a refusal that asks for a pause of d. A pause that begins when
 // the last one is forgotten says nothing of the pace.
-func (q *queue) refused(d time.Duration, own bool, burst float64) {
-	again := !q.until.IsZero() && !q.open()
-	q.pace.refused(q.seen, q.until, d, own, again, burst)
+func (q *queue) refused(d time.Duration, own bool, beyond int64) {
+	again := !q.until.IsZero() && !q.forgotten()
+	q.pace.refused(q.seen, q.until, d, own, again, float64(beyond))
 }
 
 // open reports whether the pause, its crowd and the pace are over.
 func (q *queue) open() bool {
 	return q.length == 0 && q.seen.Sub(q.until) >= gateCalm && !q.pace.learned && !q.seen.Before(q.ends)
+}
+
+// forgotten reports whether the last pause is so long ago that it does not matter
+// for the next. Until then calls are counted.
+func (q *queue) forgotten() bool {
+	return q.open() && q.seen.Sub(q.until) >= min(gateRecall*q.pace.pause, gateIdle)
 }
 
 // adjust keeps the pause in place when a clock without monotonic time is set

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"golang.org/x/time/rate"
 )
 
 // tenSeeds runs a world with ten seeds, and returns the outcomes in order.
@@ -68,5 +69,89 @@ func TestPaceIsFair(t *testing.T) {
 			return max(x, y)/(x+y) - 0.5
 		})
 		t.Logf("burst %v: off by %.0f %% of half, worst %.0f %%", burst, 200*median, 200*worst)
+	}
+}
+
+// Refusals are quicker than the answers to those who were accepted: those come
+// through nginx, from the server behind it. They were not counted when the pause
+// had begun, the burst was taken for next to nothing, and 8 pauses were needed to
+// find the rate: 27s for work of 19.8s at a real nginx.
+func TestPaceWhenRefusalsAreQuicker(t *testing.T) {
+	for _, behind := range []time.Duration{0, 2 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond} {
+		median, worst := tenSeeds(t, func(seed uint64) float64 {
+			w := newWorld()
+			s := &bucketServer{world: w, rate: 100, burst: 20, retryAfter: time.Second, behind: behind}
+			drive(w, s, []*group{newGroup(w, 50, 0)}, 2000, 0, seed)
+			return w.since() / 19.79
+		})
+		t.Logf("answers %v after refusals: %.3f, worst %.3f", behind, median, worst)
+		assert.LessOrEqual(t, worst, 1.2)
+	}
+}
+
+// A process that has made 30 calls a second for long has more work all of a
+// sudden: nobody knows what its server takes at once. The first two pauses tell.
+func TestPaceAfterARise(t *testing.T) {
+	for _, c := range []struct {
+		burst  float64
+		after  time.Duration
+		atMost float64
+	}{{20, 100 * time.Millisecond, 1.05}, {20, time.Second, 1.25}, {5, time.Second, 1.3}, {100, time.Second, 1.1}} {
+		var refused []float64
+		median, worst := tenSeeds(t, func(seed uint64) float64 {
+			w := newWorld()
+			s := &bucketServer{world: w, rate: 100, burst: c.burst, retryAfter: c.after}
+			few, many := newGroup(w, 3, 0), newGroup(w, 50, 30)
+			few.end, few.rest, many.cfg.Gate = 30, 0.1, few.cfg.Gate
+			drive(w, s, []*group{few, many}, 0, 50, seed)
+			refused = append(refused, 1000*float64(s.refused)/float64(len(many.done)))
+			return 100 / many.rateIn(interval{30, 50})
+		})
+		slices.Sort(refused)
+		t.Logf("burst %v, Retry-After %v: %.2f, worst %.2f; %.0f of 1,000 refused, worst %.0f", c.burst, c.after, median, worst, refused[5], refused[9])
+		assert.LessOrEqual(t, worst, c.atMost)
+	}
+}
+
+// A demand a little above the limit: a burst that fills slowly lets refusals come
+// seconds apart, and each pause was forgotten after one, so that nothing was learned
+// and a third of the time was spent in pauses.
+func TestPaceOfADemandJustAboveTheLimit(t *testing.T) {
+	for _, demand := range []float64{105, 110, 130, 200} {
+		median, worst := tenSeeds(t, func(seed uint64) float64 {
+			w := newWorld()
+			s := &bucketServer{world: w, rate: 100, burst: 20, retryAfter: time.Second}
+			g := newGroup(w, 50, 0)
+			g.rest = 50/demand - 0.002
+			drive(w, s, []*group{g}, 0, 70, seed)
+			return 1 - g.rateIn(interval{10, 70})/100
+		})
+		t.Logf("demand %v: %.1f %% of the limit lost, worst %.1f %%", demand, 100*median, 100*worst)
+		assert.LessOrEqual(t, worst, 0.15)
+	}
+}
+
+// A Limiter and the pace do not add up: with one a tenth too high it is the pace
+// that holds the calls back (it took 1.37 times the least when the gate counted
+// those who waited for the limiter as sent), and with one that is right there is
+// no refusal.
+func TestPaceBesideALimiter(t *testing.T) {
+	for perSecond, atMost := range map[rate.Limit]float64{110: 1.25, 98: 1.04, 50: 2.03} {
+		var refused []float64
+		median, worst := tenSeeds(t, func(seed uint64) float64 {
+			w := newWorld()
+			s := &bucketServer{world: w, rate: 100, burst: 20, retryAfter: time.Second}
+			g := newGroup(w, 50, 0)
+			g.cfg.Limiter = &pace{w, rate.NewLimiter(perSecond, 1)}
+			drive(w, s, []*group{g}, 2000, 0, seed)
+			refused = append(refused, float64(s.refused)/2)
+			return w.since() / 19.79
+		})
+		slices.Sort(refused)
+		t.Logf("limiter %v: %.2f, worst %.2f; %.1f of 1,000 refused", perSecond, median, worst, refused[9])
+		assert.LessOrEqual(t, worst, atMost)
+		if perSecond < 100 {
+			assert.Zero(t, refused[9])
+		}
 	}
 }

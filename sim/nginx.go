@@ -17,6 +17,7 @@ type bucketServer struct {
 	burst      float64
 	retryAfter time.Duration
 	latency    time.Duration // of a call, on average; 0: 2ms
+	behind     time.Duration // what a call that is accepted takes longer
 	stray      float64       // the second in which one call is refused without a reason; 0: none
 
 	excess  float64
@@ -38,6 +39,7 @@ func (s *bucketServer) answer() error {
 		return s.refuse()
 	}
 	s.excess, s.last = excess, now
+	s.world.sleep(s.behind)
 	return nil
 }
 
@@ -48,10 +50,11 @@ func (s *bucketServer) refuse() error {
 
 // group is a process of some workers that call one after the other.
 type group struct {
-	workers int
-	start   float64 // seconds
-	cfg     retry.Config
-	done    []float64 // when each of its calls succeeded
+	workers    int
+	start, end float64 // seconds; an end of 0: when the work is done
+	rest       float64 // seconds between the calls of a worker
+	cfg        retry.Config
+	done       []float64 // when each of its calls succeeded
 }
 
 // drive has the groups work off jobs (0: until end) at a server, whose answers
@@ -65,9 +68,10 @@ func drive(w *world, s *bucketServer, groups []*group, jobs int, end float64, se
 		for range g.workers {
 			w.after(seconds(g.start+0.005*random.Float64()), func() {
 				go func() {
-					for (jobs == 0 || left > 0) && (end == 0 || w.since() < end) {
+					for until := cmp.Or(g.end, end); (jobs == 0 || left > 0) && (until == 0 || w.since() < until); {
 						left--
 						g.work(w, s, random)
+						w.sleep(seconds(g.rest))
 					}
 				}()
 			})
