@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/retryutils/retry"
 )
 
 const (
@@ -48,7 +50,8 @@ func show(ctx context.Context, out io.Writer, start func() (address, name string
 	return nil
 }
 
-// startRedis starts the redis-server in PATH, or an embedded one.
+// startRedis starts the redis-server in PATH, or an embedded one, and waits until
+// it can be reached.
 func startRedis() (address, name string, stop func(), err error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -61,11 +64,24 @@ func startRedis() (address, name string, stop func(), err error) {
 	address = l.Addr().String()
 	l.Close()
 	port := l.Addr().(*net.TCPAddr).Port
-	cmd := exec.Command(path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", os.TempDir())
+	cmd := exec.Command(path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	if err := cmd.Start(); err != nil {
 		return "", "", nil, err
 	}
-	return address, path, func() { cmd.Process.Kill(); cmd.Wait() }, nil
+	stop = func() { cmd.Process.Kill(); cmd.Wait() }
+	cfg := retry.Config{MaxRetries: retry.Unlimited, Backoff: retry.ConstantBackoff(20 * time.Millisecond), MaxElapsed: 5 * time.Second}
+	err = retry.Run(context.Background(), cfg, func(context.Context) error {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err != nil {
+		stop()
+		return "", "", nil, fmt.Errorf("%s does not start: %w", path, err)
+	}
+	return address, path, stop, nil
 }
 
 func startEmbedded() (address, name string, stop func(), err error) {
