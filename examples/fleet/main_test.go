@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -67,6 +69,19 @@ func TestRedisDoesNotStart(t *testing.T) {
 	t.Setenv("PATH", dir)
 	_, _, _, err := startRedis()
 	assert.ErrorContains(t, err, "redis-server does not start: ")
+}
+
+// A process that pauses twice is one that was held back: a busy machine showed 22
+// of 20.
+func TestCount(t *testing.T) {
+	l := &log{out: io.Discard}
+	l.begin("a refusal")
+	for _, process := range []int{1, 2, 1} {
+		l.line(process, time.Now(), "paused", "2000")
+	}
+	assert.Equal(t, 2, l.count("paused"))
+	l.begin("the next part")
+	assert.Zero(t, l.count("paused"))
 }
 
 func numbers(t *testing.T, pattern, text string) (found []int) {

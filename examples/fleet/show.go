@@ -141,7 +141,7 @@ type log struct {
 
 	mu      sync.Mutex
 	start   time.Time
-	counts  map[string]int
+	told    map[string]map[int]bool // what, by process
 	printed int
 }
 
@@ -150,7 +150,7 @@ const mostLines = 24 // of a part
 func (l *log) begin(title string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.start, l.counts, l.printed = time.Now(), make(map[string]int), 0
+	l.start, l.told, l.printed = time.Now(), nil, 0
 	fmt.Fprintf(l.out, "  %s\n", title)
 }
 
@@ -164,11 +164,12 @@ func (l *log) end(result string) {
 	fmt.Fprintf(l.out, "  = %s\n", result)
 }
 
-// count is how many lines told this since the part began.
+// count is how many processes told this since the part began: one that pauses for
+// longer tells it again.
 func (l *log) count(what string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.counts[what]
+	return len(l.told[what])
 }
 
 func (l *log) watch(process int, lines io.Reader) {
@@ -185,10 +186,13 @@ func (l *log) watch(process int, lines io.Reader) {
 func (l *log) line(process int, at time.Time, what, ms string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.counts == nil {
-		l.counts = make(map[string]int)
+	if l.told == nil {
+		l.told = make(map[string]map[int]bool)
 	}
-	l.counts[what]++
+	if l.told[what] == nil {
+		l.told[what] = make(map[int]bool)
+	}
+	l.told[what][process] = true
 	if l.start.IsZero() {
 		return
 	}
