@@ -68,7 +68,7 @@ func TestRedisDoesNotStart(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "redis-server"), []byte("#!/bin/sh\nexit 1\n"), 0o700))
 	t.Setenv("PATH", dir)
 	_, _, _, err := startRedis()
-	assert.ErrorContains(t, err, "redis-server does not start: ")
+	assert.ErrorContains(t, err, "redis-server does not start: it ended at once")
 }
 
 // A process that pauses twice is one that was held back: a busy machine showed 22

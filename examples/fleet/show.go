@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,8 +51,7 @@ func show(ctx context.Context, out io.Writer, start func() (address, name string
 	return nil
 }
 
-// startRedis starts the redis-server in PATH, or an embedded one, and waits until
-// it can be reached.
+// startRedis starts the redis-server in PATH, or an embedded one.
 func startRedis() (address, name string, stop func(), err error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -63,25 +63,36 @@ func startRedis() (address, name string, stop func(), err error) {
 	}
 	address = l.Addr().String()
 	l.Close()
-	port := l.Addr().(*net.TCPAddr).Port
-	cmd := exec.Command(path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	if err := cmd.Start(); err != nil {
 		return "", "", nil, err
 	}
-	stop = func() { cmd.Process.Kill(); cmd.Wait() }
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	stop = func() { cmd.Process.Kill(); <-ended }
+	if err := reach(address, ended); err != nil {
+		stop()
+		return "", "", nil, fmt.Errorf("%s does not start: %w", path, err)
+	}
+	return address, path, stop, nil
+}
+
+// reach waits until a server accepts connections, unless it ended.
+func reach(address string, ended <-chan struct{}) error {
 	cfg := retry.Config{MaxRetries: retry.Unlimited, Backoff: retry.ConstantBackoff(20 * time.Millisecond), MaxElapsed: 5 * time.Second}
-	err = retry.Run(context.Background(), cfg, func(context.Context) error {
+	return retry.Run(context.Background(), cfg, func(context.Context) error {
+		select {
+		case <-ended:
+			return retry.Permanent(errors.New("it ended at once"))
+		default:
+		}
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return err
 		}
 		return conn.Close()
 	})
-	if err != nil {
-		stop()
-		return "", "", nil, fmt.Errorf("%s does not start: %w", path, err)
-	}
-	return address, path, stop, nil
 }
 
 func startEmbedded() (address, name string, stop func(), err error) {
