@@ -29,15 +29,10 @@ type Gene struct{ Symbol, Location string }
 func Example() {
 	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch requests++; requests {
-		case 1:
-			w.Header().Set("Retry-After", "0.2")
-			w.WriteHeader(http.StatusTooManyRequests)
-		case 2:
-			w.WriteHeader(http.StatusServiceUnavailable)
-		default:
-			fmt.Fprint(w, `{"symbol": "BRCA1", "location": "17q21.31"}`)
-		}
+		requests++
+		w.Header().Set("Retry-After", "0.2")
+		w.WriteHeader([]int{429, 503, 200}[requests-1])
+		fmt.Fprint(w, `{"symbol": "BRCA1", "location": "17q21.31"}`)
 	}))
 	defer server.Close()
 

@@ -246,6 +246,19 @@ func compareBreakers(t *testing.T, does func(func(context.Context, func() error)
 	}
 }
 
+// caseLink is where the README links to, for a row.
+func caseLink(t *testing.T, row string) string {
+	source, err := os.ReadFile("compare_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, ok := strings.Cut(string(source), fmt.Sprintf("\n\t%q: func", row))
+	if !ok {
+		t.Fatalf("no case %q", row)
+	}
+	return fmt.Sprintf("bench/compare_test.go#L%d", strings.Count(before, "\n")+2)
+}
+
 // The README's table says of each library what its case shows.
 func TestComparison(t *testing.T) {
 	page, err := os.ReadFile("../README.md")
@@ -266,6 +279,11 @@ func TestComparison(t *testing.T) {
 			columns = cells
 		case len(cells) > 2 && comparisons[row] != nil:
 			seen[row] = true
+			for _, link := range regexp.MustCompile(`\]\(([^)]*)\)`).FindAllStringSubmatch(line, -1) {
+				if want := caseLink(t, row); link[1] != want {
+					t.Errorf("%s: the README links to %s, the case is at %s", row, link[1], want)
+				}
+			}
 			does := comparisons[row](t)
 			for i, cell := range cells[1:] {
 				want := "–"

@@ -2,10 +2,21 @@
 // and without a network.
 //
 // A [Script] plays a server: it gives the answers that it is told to, also those
-// that a real one gives only on a bad day, and remembers what it was asked. [Run]
-// and [Bubble] make a call on a clock that does not keep anybody waiting, and
-// return its waits. [Never] is a function that must not be called, and [NoLeaks]
-// sees to it that nothing is left behind.
+// that a real one gives only on a bad day, and remembers what it was asked. [Never]
+// is a function that must not be called, and [NoLeaks] sees to it that nothing is
+// left behind.
+//
+// For the time, take the first of these that fits:
+//
+//   - [Run], where the code under test is given its Config: it makes one call on a
+//     fake clock, and returns its waits.
+//   - [Bubble], where calls are made side by side, or time comes from elsewhere too,
+//     such as a time.Sleep, the deadline of a context or a rate.Limiter: the same in
+//     a bubble of testing/synctest. No real network there: ask a Script.
+//   - [Record], where a test has a bubble or clock of its own: it notes the waits, and
+//     leaves the time alone.
+//   - [Clock], where neither will do: a fake clock that moves on by itself whenever
+//     somebody waits for it.
 //
 // Wrong use fails the test: a request that the script has no answer for, and an
 // answer that nobody asked for.

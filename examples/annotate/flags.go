@@ -23,8 +23,12 @@ RETRY_BREAKER_RECOVERY_TIMEOUT for the breakers.
 `
 
 const exitCodes = `
+Ctrl-C gives the lookups under way 2s to end, begins no others, and shows what
+there is; a second one ends it at once.
+
 Exit codes: 0 each gene has an answer from at least one service; 1 one has none,
-or something else failed; 2 wrong usage; 130 interrupted.
+or something else failed; 2 wrong usage; 130 interrupted, with lookups not done.
+("go run" prints the code, and itself exits with 1.)
 `
 
 var defaultSymbols = []string{"BRCA1", "PKD1", "TTN", "UMOD", "HNF1B", "WT1"}

@@ -86,32 +86,33 @@ func (r *report) rows(api string) (rows []row) {
 		for _, a := range l.attempts {
 			rows = append(rows, r.attempt(l, a))
 		}
-		if len(l.attempts) == 0 {
-			rows = append(rows, row{At: r.since(l.ended), Who: l.Symbol, Number: "–", Result: l.outcome(), Kind: "refused"})
+		if l.notSent() {
+			waited, bars := r.waits(l.waits)
+			rows = append(rows, row{r.since(l.ended), l.Symbol, "–", waited, l.outcome(), "refused", false, bars})
 		}
 	}
 	return rows
 }
 
 func (r *report) attempt(l *lookup, a *attempt) row {
-	var waited []string
-	var bars []bar
-	for _, w := range a.Waits {
-		text := fmt.Sprintf("%.2fs %s", w.For.Seconds(), w.Why)
-		waited = append(waited, text)
-		end := w.At.Add(w.For)
-		if end.After(a.At) {
-			end = a.At
-		}
-		bars = append(bars, bar{r.left(w.At), r.width(w.At, end), "wait " + string(w.Why), text})
-	}
+	waited, bars := r.waits(a.Waits)
 	good := a.Err == nil && a.Status < 400
 	class := "good"
 	if !good {
 		class = "bad"
 	}
 	bars = append(bars, bar{r.left(a.At), r.width(a.At, a.At.Add(a.Took)), class, a.result()})
-	return row{r.since(a.At), l.Symbol, fmt.Sprint(a.Number), strings.Join(waited, ", "), a.result(), "attempt", good, bars}
+	return row{r.since(a.At), l.Symbol, fmt.Sprint(a.Number), waited, a.result(), "attempt", good, bars}
+}
+
+func (r *report) waits(waits []wait) (text string, bars []bar) {
+	var all []string
+	for _, w := range waits {
+		text := fmt.Sprintf("%.2fs %s", w.For.Seconds(), w.Why)
+		all = append(all, text)
+		bars = append(bars, bar{r.left(w.At), r.width(w.At, w.At.Add(w.For)), "wait " + string(w.Why), text})
+	}
+	return strings.Join(all, ", "), bars
 }
 
 func (r *report) since(t time.Time) string {

@@ -35,6 +35,8 @@ func (m *metrics) add(n float64, name string, labels ...string) {
 	m.values[name+"{"+strings.Join(all, ",")+"}"] += n
 }
 
+// onWait counts what is announced. What it really took is in the timeline: a wait
+// may end early, and one that becomes longer is announced again.
 func (m *metrics) onWait(_ context.Context, e retry.Event) {
 	m.add(e.Delay.Seconds(), "retry_wait_seconds_total", "api", e.Name, "why", string(e.Why))
 }

@@ -71,12 +71,24 @@ func (l *lookup) outcome() string {
 		return "unknown"
 	case errors.Is(l.err, errNotBegun):
 		return "not begun"
-	}
-	if errors.Is(l.err, retry.ErrCircuitOpen) || errors.Is(l.err, context.Canceled) {
+	case errors.Is(l.err, retry.ErrCircuitOpen):
 		return brief(l.err)
+	case errors.Is(l.err, context.Canceled):
+		return "stopped"
 	}
 	return strings.ReplaceAll(retry.Outcome(l.err), "_", " ") + ": " + brief(l.err)
 }
+
+// allWaits are those before each attempt, and those that no attempt followed.
+func (l *lookup) allWaits() (all []wait) {
+	for _, a := range l.attempts {
+		all = append(all, a.Waits...)
+	}
+	return append(all, l.waits...)
+}
+
+// notSent reports whether it ended before an attempt that was due.
+func (l *lookup) notSent() bool { return len(l.attempts) == 0 || len(l.waits) > 0 }
 
 // text writes a table per gene, and what happened at each API.
 func (r *report) text(w io.Writer) error {
@@ -106,10 +118,8 @@ func (r *report) summary() string {
 	took := r.End.Sub(r.Timeline.start).Seconds()
 	waited := make(map[retry.Why]time.Duration)
 	for _, l := range r.Lookups {
-		for _, a := range l.attempts {
-			for _, w := range a.Waits {
-				waited[w.Why] += w.For
-			}
+		for _, w := range l.allWaits() {
+			waited[w.Why] += w.For
 		}
 	}
 	text := fmt.Sprintf("%d of %d lookups answered, with %d attempts in %.1fs", r.answered(), len(r.Lookups), r.attempts(), took)
@@ -136,14 +146,18 @@ func (r *report) lines(api string) (all []line) {
 		if l.API != api {
 			continue
 		}
-		if len(l.attempts) == 0 {
-			all = append(all, line{l.ended, fmt.Sprintf("%-7s not sent: %s", l.Symbol, l.outcome())})
-		}
-		for _, a := range l.attempts {
-			for _, w := range a.Waits {
+		waits := func(waits []wait) {
+			for _, w := range waits {
 				all = append(all, line{w.At, fmt.Sprintf("%-7s waits %.2fs: %s", l.Symbol, w.For.Seconds(), w.Why)})
 			}
-			all = append(all, line{a.At, fmt.Sprintf("%-7s attempt %d: %s in %.2fs", l.Symbol, a.Number, a.result(), a.Took.Seconds())})
+		}
+		for _, a := range l.attempts {
+			waits(a.Waits)
+			all = append(all, line{a.At, fmt.Sprintf("%-7s attempt %d, %.2fs: %s", l.Symbol, a.Number, a.Took.Seconds(), a.result())})
+		}
+		waits(l.waits)
+		if l.notSent() {
+			all = append(all, line{l.ended, fmt.Sprintf("%-7s not sent: %s", l.Symbol, l.outcome())})
 		}
 	}
 	for _, e := range r.Timeline.of(api) {

@@ -38,6 +38,7 @@ type annotator struct {
 	apis     []*api
 	breakers map[string]*retry.CircuitBreaker
 	timeline *timeline
+	network  *network
 }
 
 type dependencies struct {
@@ -51,7 +52,7 @@ type dependencies struct {
 }
 
 func newAnnotator(d dependencies) (*annotator, error) {
-	s := &annotator{apis: d.apis, breakers: make(map[string]*retry.CircuitBreaker), timeline: d.timeline}
+	s := &annotator{apis: d.apis, breakers: make(map[string]*retry.CircuitBreaker), timeline: d.timeline, network: &network{apis: len(d.apis)}}
 	d.cfg.Logger = d.logger
 	d.cfg.OnWait = func(ctx context.Context, e retry.Event) { d.timeline.onWait(ctx, e); d.metrics.onWait(ctx, e) }
 	d.cfg.OnRetry = d.timeline.onRetry
@@ -74,7 +75,7 @@ func newAnnotator(d dependencies) (*annotator, error) {
 		}
 		return "" // a redirect to somebody else
 	}
-	base := &http.Client{Transport: &watched{d.transport, d.timeline, name}}
+	base := &http.Client{Transport: &watched{d.transport, d.timeline, s.network, name}}
 	var err error
 	s.client, err = retry.NewRetryableClient(base, d.cfg,
 		retry.HostKey(name),
@@ -119,14 +120,16 @@ func (s *annotator) configure(a *api, d dependencies) (retry.Config, error) {
 var errNotBegun = errors.New("not begun")
 
 // annotate looks up all genes at all APIs. When ctx is done it begins no lookup
-// any more, but gives those under way the grace time to end.
+// any more, but gives those under way the grace time to end. When no API can be
+// reached it ends at once.
 func (s *annotator) annotate(ctx context.Context, symbols []string, grace time.Duration, progress func()) []*lookup {
-	work, abort := context.WithCancel(context.WithoutCancel(ctx))
-	defer abort()
+	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abort(nil)
+	s.network.abort = abort
 	defer context.AfterFunc(ctx, func() {
 		select {
 		case <-time.After(grace):
-			abort()
+			abort(nil)
 		case <-work.Done():
 		}
 	})()
@@ -162,8 +165,13 @@ const parallel = 3
 func (s *annotator) lookUp(ctx context.Context, a *api, l *lookup) {
 	s.timeline.begin(l)
 	l.Answer, l.err = a.ask(withLookup(ctx, l), s.client, a.url, l.Symbol)
-	if l.ended = time.Now(); l.err != nil {
-		l.Answer = ""
+	s.timeline.end(l)
+	if l.err == nil {
+		return
+	}
+	l.Answer = ""
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) { // nobody can be reached
+		l.err = cause
 	}
 }
 

@@ -39,10 +39,8 @@ func annotateIn(t *testing.T, symbols []string, scripts map[string][]retrytest.A
 		var waits retrytest.Waits
 		asked := make(map[string][]retrytest.Request)
 		for _, l := range lookups {
-			for _, a := range l.attempts {
-				for _, w := range a.Waits {
-					waits = append(waits, retry.Event{Why: w.Why, Delay: w.For})
-				}
+			for _, w := range l.allWaits() {
+				waits = append(waits, retry.Event{Why: w.Why, Delay: w.For})
 			}
 		}
 		for _, a := range d.apis {
@@ -113,6 +111,57 @@ func TestLockedOut(t *testing.T) {
 			assert.ErrorIs(t, l.err, retry.ErrRetryAfterTooLong)
 		}
 	})
+}
+
+// A wait is shown as long as it was. Those who line up behind a pause are told of
+// more than it takes when the line moves up, and the sums were too high by that.
+func TestWaitsAsTheyEnded(t *testing.T) {
+	_, err := retrytest.Bubble(t, retry.Config{}, func(t *testing.T, _ retry.Config) error {
+		line, l := newTimeline(), new(lookup)
+		ctx := withLookup(t.Context(), l)
+		told := func(why retry.Why, d time.Duration) { line.onWait(ctx, retry.Event{Why: why, Delay: d}) }
+		told(retry.WaitPause, time.Second)
+		time.Sleep(time.Second)
+		told(retry.WaitPause, time.Minute) // it becomes longer, but by less
+		time.Sleep(time.Second)
+		told(retry.WaitBreaker, 0) // until nobody knows when
+		time.Sleep(3*time.Second + 100*time.Millisecond)
+		told(retry.WaitLimiter, 100*time.Millisecond) // told afterwards
+		told(retry.WaitPause, time.Hour)              // and ended at once
+		line.end(l)
+		assert.Equal(t, []wait{
+			{retry.WaitPause, line.start, 2 * time.Second},
+			{retry.WaitBreaker, line.start.Add(2 * time.Second), 3 * time.Second},
+			{retry.WaitLimiter, line.start.Add(5 * time.Second), 100 * time.Millisecond},
+		}, l.allWaits())
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+// A wait that an interrupt ends counts up to there, and is shown although no
+// attempt followed it.
+func TestWaitInterrupted(t *testing.T) {
+	_, err := retrytest.Bubble(t, retry.Config{}, func(t *testing.T, _ retry.Config) error {
+		ctx, interrupt := context.WithCancel(t.Context())
+		d := dependencies{metrics: newMetrics(), timeline: newTimeline(), apis: apis()[:1]}
+		d.cfg, d.breaker = settings()
+		d.transport = retrytest.NewScript(t, retrytest.TooManyRequests(time.Minute))
+		s, err := newAnnotator(d)
+		require.NoError(t, err)
+		time.AfterFunc(time.Second, interrupt)
+		lookups := s.annotate(ctx, []string{"BRCA1"}, grace, func() {})
+		r := &report{[]string{"BRCA1"}, d.apis, lookups, s.breakers, d.timeline, time.Now()}
+		var text, page strings.Builder
+		require.NoError(t, r.text(&text))
+		assert.Contains(t, text.String(), "BRCA1   waits 3.00s: retry-after")
+		assert.Contains(t, text.String(), "3.00s  BRCA1   not sent: stopped")
+		assert.Contains(t, r.summary(), "waits, side by side: retry-after 3.0s")
+		require.NoError(t, r.html(&page))
+		assert.Contains(t, page.String(), "3.00s retry-after")
+		return nil
+	})
+	require.NoError(t, err)
 }
 
 // What is down is left alone after five failures, and the others do not notice.

@@ -42,7 +42,7 @@ type lookup struct {
 	err         error
 	ended       time.Time
 	attempts    []*attempt
-	waits       []wait // since the last attempt
+	waits       []wait // since the last attempt; in the end, those that no attempt followed
 }
 
 type attempt struct {
@@ -80,6 +80,31 @@ func (t *timeline) begin(l *lookup) {
 	l.err = nil
 }
 
+func (t *timeline) end(l *lookup) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l.ended = time.Now()
+	l.endWait(l.ended)
+}
+
+// endWait ends the wait under way, if there is one: what comes next began at the
+// given time. A wait may end before the time that was announced (a line moved up,
+// a breaker closed, the caller left) or after it. One that nobody could see is
+// forgotten.
+func (l *lookup) endWait(at time.Time) {
+	n := len(l.waits) - 1
+	if n < 0 {
+		return
+	}
+	last := &l.waits[n]
+	if last.Why != retry.WaitLimiter {
+		last.For = at.Sub(last.At)
+	}
+	if last.For < 5*time.Millisecond {
+		l.waits = l.waits[:n]
+	}
+}
+
 // onWait is told before a wait, and of a limiter's after it.
 func (t *timeline) onWait(ctx context.Context, e retry.Event) {
 	l := lookupOf(ctx)
@@ -88,18 +113,13 @@ func (t *timeline) onWait(ctx context.Context, e retry.Event) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.Delay < 5*time.Millisecond { // nothing that one could see
-		return
-	}
 	w := wait{e.Why, time.Now(), e.Delay}
 	if e.Why == retry.WaitLimiter {
 		w.At = w.At.Add(-e.Delay)
+	} else if n := len(l.waits); n > 0 && l.waits[n-1].Why == e.Why {
+		return // it became longer, and is told again
 	}
-	if n := len(l.waits); n > 0 && l.waits[n-1].Why == e.Why && e.Why != retry.WaitLimiter {
-		// A wait that became longer is told again.
-		l.waits[n-1].For = w.At.Add(w.For).Sub(l.waits[n-1].At)
-		return
-	}
+	l.endWait(w.At)
 	l.waits = append(l.waits, w)
 }
 
@@ -151,6 +171,7 @@ func (t *timeline) of(api string) (found []event) {
 type watched struct {
 	base     http.RoundTripper
 	timeline *timeline
+	network  *network
 	api      func(*http.Request) string
 }
 
@@ -160,10 +181,13 @@ func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
 		return w.base.RoundTrip(req)
 	}
 	w.timeline.mu.Lock()
-	a := &attempt{Number: retry.RetryCount(req.Context()) + 1, At: time.Now(), Waits: l.waits}
+	now := time.Now()
+	l.endWait(now)
+	a := &attempt{Number: retry.RetryCount(req.Context()) + 1, At: now, Waits: l.waits}
 	l.attempts, l.waits = append(l.attempts, a), nil
 	w.timeline.mu.Unlock()
 	resp, err := w.base.RoundTrip(req)
+	w.network.tried(l.API, err)
 	if err == nil {
 		w.timeline.mu.Lock()
 		a.Status = resp.StatusCode

@@ -4,17 +4,21 @@
 //	go run ./examples/fleet
 //
 // It starts a redis-server if there is one in PATH, or else an embedded one, 20
-// processes (this program, run again), and a server. Line by line it prints who paused or opened its breaker when. What
-// there is to learn about package fleet is in this file.
+// processes (this program, run again), and a server. Line by line it prints who
+// paused or opened its breaker when. What there is to learn about package fleet is
+// in join.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -24,27 +28,40 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 {
-		fmt.Fprintf(os.Stderr, "fleet: takes no arguments, and got %q: go run ./examples/fleet\n", os.Args[1])
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	// Also "| head" is no reason to leave a Redis behind.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	code := start(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// start returns the exit code.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	process := os.Getenv(roleVariable) != "" // one of the 20
 	var err error
-	if os.Getenv(roleVariable) != "" {
-		err = work(ctx, os.Stdout)
-	} else {
-		err = show(ctx, os.Stdout, startRedis)
+	switch {
+	case process:
+		err = work(ctx, stdout)
+	case len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]):
+		fmt.Fprint(stdout, "Shows what a fleet of processes makes of a bad server, with and without package fleet.\n\nUsage: fleet\n")
+		return 0
+	case len(args) > 0:
+		fmt.Fprintf(stderr, "fleet: takes no arguments, and got %q (-h explains)\n", args[0])
+		return 2
+	default:
+		err = show(ctx, stdout, startRedis)
 	}
 	switch {
-	case ctx.Err() != nil && os.Getenv(roleVariable) != "": // one of the 20: the first process tells
 	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "fleet: interrupted; the figures are those of a part")
-		os.Exit(130)
+		if !process { // those leave the telling to the first one
+			fmt.Fprintln(stderr, "fleet: interrupted; the figures are those of a part")
+		}
+		return 130
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "fleet:", err)
-		os.Exit(1)
+		fmt.Fprintln(stderr, "fleet:", err)
+		return 1
 	}
+	return 0
 }
 
 // work is one of the 20 processes: it calls the server all the time, and tells
@@ -57,28 +74,13 @@ func work(ctx context.Context, out io.Writer) error {
 	}
 	gate.OnPause(func(until time.Time) { tell(out, "paused", time.Until(until)) })
 	breaker.OnStateChange(func(c retry.StateChange) { tell(out, c.To.String(), 0) })
-
-	// All that makes a process a member of a fleet:
 	if redis := os.Getenv(redisVariable); redis != "" {
-		f, err := fleet.Dial(ctx, rueidis.ClientOption{
-			InitAddress: []string{redis},
-			AlwaysRESP2: true, // for miniredis; a Redis needs no such thing
-		}, fleet.Config{
-			Name:     "example",
-			OpenTime: time.Second, // as the breakers have it
-		})
+		leave, err := join(ctx, redis, gate, breaker)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		if err := f.Gate("server", gate); err != nil {
-			return err
-		}
-		if err := f.Breaker("server", breaker); err != nil {
-			return err
-		}
+		defer leave()
 	}
-
 	client, err := retry.NewRetryableClient(&http.Client{Timeout: time.Second}, retry.Config{
 		MaxRetries:   retry.NoRetries,
 		Gate:         gate,
@@ -96,6 +98,25 @@ func work(ctx context.Context, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// join is all that makes a process a member of a fleet.
+func join(ctx context.Context, redis string, gate *retry.Gate, breaker *retry.CircuitBreaker) (leave func(), err error) {
+	f, err := fleet.Dial(ctx, rueidis.ClientOption{
+		InitAddress: []string{redis},
+		AlwaysRESP2: true, // for miniredis; a Redis needs no such thing
+	}, fleet.Config{
+		Name:     "example",
+		OpenTime: time.Second, // as the breakers have it
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Gate("server", gate), f.Breaker("server", breaker)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
 }
 
 // pause waits, unless ctx is done.

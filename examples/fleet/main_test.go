@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,6 +37,51 @@ func TestShow(t *testing.T) {
 			assert.Less(t, sent[1], sent[0], out.String())
 		})
 	}
+}
+
+// What cannot work is told in one line, before anything is started; and so is an
+// interrupt.
+func TestStart(t *testing.T) {
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for _, c := range []struct {
+		ctx            context.Context
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{t.Context(), []string{"-frob"}, 2, "", "fleet: takes no arguments, and got \"-frob\" (-h explains)\n"},
+		{t.Context(), []string{"-h"}, 0, "Usage: fleet\n", ""},
+		{interrupted, nil, 130, "", "fleet: interrupted; the figures are those of a part\n"},
+	} {
+		var out, errs bytes.Buffer
+		assert.Equal(t, c.code, start(c.ctx, c.args, &out, &errs))
+		assert.Contains(t, out.String(), c.stdout)
+		assert.Equal(t, c.stderr, errs.String())
+	}
+}
+
+// A Redis that is there, and does not start, is said to be so: the example went
+// on without, and showed a fleet that is none.
+func TestRedisDoesNotStart(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "redis-server"), []byte("#!/bin/sh\nexit 1\n"), 0o700))
+	t.Setenv("PATH", dir)
+	_, _, _, err := startRedis()
+	assert.ErrorContains(t, err, "redis-server does not start: it ended at once")
+}
+
+// A process that pauses twice is one that was held back: a busy machine showed 22
+// of 20.
+func TestCount(t *testing.T) {
+	l := &log{out: io.Discard}
+	l.begin("a refusal")
+	for _, process := range []int{1, 2, 1} {
+		l.line(process, time.Now(), "paused", "2000")
+	}
+	assert.Equal(t, 2, l.count("paused"))
+	l.begin("the next part")
+	assert.Zero(t, l.count("paused"))
 }
 
 func numbers(t *testing.T, pattern, text string) (found []int) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/retryutils/retry"
 )
 
 const (
@@ -60,12 +63,36 @@ func startRedis() (address, name string, stop func(), err error) {
 	}
 	address = l.Addr().String()
 	l.Close()
-	port := l.Addr().(*net.TCPAddr).Port
-	cmd := exec.Command(path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", os.TempDir())
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	if err := cmd.Start(); err != nil {
 		return "", "", nil, err
 	}
-	return address, path, func() { cmd.Process.Kill(); cmd.Wait() }, nil
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	stop = func() { cmd.Process.Kill(); <-ended }
+	if err := reach(address, ended); err != nil {
+		stop()
+		return "", "", nil, fmt.Errorf("%s does not start: %w", path, err)
+	}
+	return address, path, stop, nil
+}
+
+// reach waits until a server accepts connections, unless it ended.
+func reach(address string, ended <-chan struct{}) error {
+	cfg := retry.Config{MaxRetries: retry.Unlimited, Backoff: retry.ConstantBackoff(20 * time.Millisecond), MaxElapsed: 5 * time.Second}
+	return retry.Run(context.Background(), cfg, func(context.Context) error {
+		select {
+		case <-ended:
+			return retry.Permanent(errors.New("it ended at once"))
+		default:
+		}
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
 }
 
 func startEmbedded() (address, name string, stop func(), err error) {
@@ -125,7 +152,7 @@ type log struct {
 
 	mu      sync.Mutex
 	start   time.Time
-	counts  map[string]int
+	told    map[string]map[int]bool // what, by process
 	printed int
 }
 
@@ -134,7 +161,7 @@ const mostLines = 24 // of a part
 func (l *log) begin(title string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.start, l.counts, l.printed = time.Now(), make(map[string]int), 0
+	l.start, l.told, l.printed = time.Now(), nil, 0
 	fmt.Fprintf(l.out, "  %s\n", title)
 }
 
@@ -148,11 +175,12 @@ func (l *log) end(result string) {
 	fmt.Fprintf(l.out, "  = %s\n", result)
 }
 
-// count is how many lines told this since the part began.
+// count is how many processes told this since the part began: one that pauses for
+// longer tells it again.
 func (l *log) count(what string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.counts[what]
+	return len(l.told[what])
 }
 
 func (l *log) watch(process int, lines io.Reader) {
@@ -169,10 +197,13 @@ func (l *log) watch(process int, lines io.Reader) {
 func (l *log) line(process int, at time.Time, what, ms string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.counts == nil {
-		l.counts = make(map[string]int)
+	if l.told == nil {
+		l.told = make(map[string]map[int]bool)
 	}
-	l.counts[what]++
+	if l.told[what] == nil {
+		l.told[what] = make(map[int]bool)
+	}
+	l.told[what][process] = true
 	if l.start.IsZero() {
 		return
 	}

@@ -23,7 +23,7 @@ connections, cuts answers short, or takes too long.
 
 const exitCodes = `
 Exit codes: 0 all was answered, be it that a gene is unknown; 1 a lookup failed;
-2 wrong usage; 130 interrupted.
+2 wrong usage; 130 interrupted. ("go run" prints the code, and itself exits with 1.)
 `
 
 // defaultSeed has BRCA1, PKD1 and TTN meet each of the faults.

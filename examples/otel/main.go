@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -36,20 +37,67 @@ import (
 
 const parallel = 4 // callers at a time
 
+const usage = `Calls a service of its own, on loopback, that misbehaves on purpose, serves the
+metrics of that to Prometheus, and prints them in the end.
+
+Usage: otel [-for duration] [-listen address]
+
+`
+
+type options struct {
+	duration time.Duration
+	listen   string
+}
+
+// parse reads the arguments.
+func parse(args []string, help io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("otel", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	flags.DurationVar(&o.duration, "for", 30*time.Second, "how long to run, at least 1s")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "`address` to serve the metrics at")
+	err = flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(help, usage)
+		flags.SetOutput(help)
+		flags.PrintDefaults()
+	case err != nil:
+	case flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.duration < time.Second:
+		err = fmt.Errorf("-for is %v, want 1s or more", o.duration)
+	}
+	return o, err
+}
+
 func main() {
-	duration := flag.Duration("for", 30*time.Second, "how long to run")
-	listen := flag.String("listen", "127.0.0.1:0", "where to serve the metrics")
-	flag.Parse()
-	if *duration < time.Second || flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "otel: -for is %v, want 1s or more, and no arguments beside\n", *duration)
-		os.Exit(2)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Stdout, *duration, *listen, prometheus.NewRegistry()); err != nil {
-		fmt.Fprintln(os.Stderr, "otel:", err)
-		os.Exit(1)
+	code := start(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// start returns the exit code.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fail := func(code int, format string, args ...any) int {
+		fmt.Fprintf(stderr, "otel: "+format+"\n", args...)
+		return code
 	}
+	opts, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return fail(2, "%v (-h explains)", err)
+	}
+	if err := run(ctx, stdout, opts.duration, opts.listen, prometheus.NewRegistry()); err != nil {
+		return fail(1, "%v", err)
+	}
+	if ctx.Err() != nil {
+		return fail(130, "interrupted; the figures are those of a part")
+	}
+	return 0
 }
 
 func run(ctx context.Context, w io.Writer, duration time.Duration, listen string, registry *prometheus.Registry) error {

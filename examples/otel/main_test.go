@@ -32,6 +32,39 @@ func TestRun(t *testing.T) {
 	assert.NotContains(t, out.String(), "secret")
 }
 
+// What cannot work is told in one line, before anything is asked.
+func TestBadInput(t *testing.T) {
+	for want, c := range map[string]struct {
+		code int
+		args []string
+	}{
+		"flag provided but not defined: -frob (-h explains)": {2, []string{"-frob"}},
+		`unexpected argument "10m" (-h explains)`:            {2, []string{"10m"}},
+		"-for is 0s, want 1s or more (-h explains)":          {2, []string{"-for", "0"}},
+		"listen tcp: address nowhere: missing port":          {1, []string{"-listen", "nowhere"}},
+	} {
+		var out, errs bytes.Buffer
+		assert.Equal(t, c.code, start(t.Context(), c.args, &out, &errs), want)
+		assert.Empty(t, out.String())
+		assert.True(t, strings.HasPrefix(errs.String(), "otel: "+want), errs.String())
+		assert.Equal(t, 1, strings.Count(errs.String(), "\n"), errs.String())
+	}
+	var out, errs bytes.Buffer
+	assert.Zero(t, start(t.Context(), []string{"-h"}, &out, &errs))
+	assert.Contains(t, out.String(), "Usage: otel")
+	assert.Empty(t, errs.String())
+}
+
+// Ctrl-C: what there is is shown, and the exit code tells.
+func TestInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer interrupt()
+	var out, errs bytes.Buffer
+	assert.Equal(t, 130, start(ctx, []string{"-for", "1h"}, &out, &errs))
+	assert.Contains(t, out.String(), "retry_calls_total\n")
+	assert.Equal(t, "otel: interrupted; the figures are those of a part\n", errs.String())
+}
+
 // reported makes something of every kind happen, and returns the names of the
 // metrics and labels that Prometheus is served.
 func reported(t *testing.T) map[string]bool {
