@@ -68,8 +68,8 @@ type CircuitBreaker struct {
 	threshold    int64 // consecutive failures; 0: not by count
 	probes       int32
 	successes    int32
-	observe      bool
-	reopened     int32 // failed probes since it was last closed, or enough of them; mu guards it
+	observeOnly  bool
+	reopened     int32 // failed probes since it was last closed, up to maxDoublings; mu guards it
 	recovery     time.Duration
 	maxRecovery  time.Duration
 	probeTimeout time.Duration
@@ -108,7 +108,7 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	}
 	b.probes = int32(cmp.Or(cfg.HalfOpenProbes, 1))
 	b.successes = int32(cmp.Or(cfg.SuccessThreshold, 1))
-	b.observe = cfg.ObserveOnly
+	b.observeOnly = cfg.ObserveOnly
 	b.recovery = cmp.Or(cfg.RecoveryTimeout, defaultRecovery)
 	b.maxRecovery = cmp.Or(cfg.MaxRecoveryTimeout, b.recovery)
 	b.probeTimeout = cmp.Or(cfg.ProbeTimeout, b.recovery)

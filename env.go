@@ -51,7 +51,7 @@ func configFrom(c Config, prefix string, getenv func(string) string) (Config, er
 		{"RETRY_STATUS_CODES", "RetryStatusCodes", into(&changed.RetryStatusCodes, parseStatusCodes)},
 		{"WAIT_WHEN_OPEN", "WaitWhenOpen", into(&changed.WaitWhenOpen, parseBool)},
 	})
-	if err := env.judge("Config", changed.problems()); err != nil {
+	if err := env.errors("Config", changed.problems()); err != nil {
 		return c, err
 	}
 	return changed, nil
@@ -88,7 +88,7 @@ func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) strin
 		{"PROBE_TIMEOUT", "ProbeTimeout", into(&changed.ProbeTimeout, positive(parseDuration, duration))},
 		{"OBSERVE_ONLY", "ObserveOnly", into(&changed.ObserveOnly, parseBool)},
 	})
-	if err := env.judge("BreakerConfig", changed.problems()); err != nil {
+	if err := env.errors("BreakerConfig", changed.problems()); err != nil {
 		return c, err
 	}
 	return changed, nil
@@ -132,8 +132,8 @@ func (e *environment) read(code any, variables []variable) {
 	}
 }
 
-// judge joins what could not be read with what cannot be used.
-func (e *environment) judge(kind string, p problems) error {
+// errors joins what could not be read with what cannot be used.
+func (e *environment) errors(kind string, p problems) error {
 	p = slices.DeleteFunc(p, func(p problem) bool { return e.unread[p.field] })
 	for i := range p {
 		p[i].want = strings.TrimSuffix(p[i].want, orDefault) // 0 is refused here

@@ -2,16 +2,17 @@ package retry
 
 import "context"
 
-// observed is guarded for an attempt that hooks are told of. They are called
-// with the breaker's pass in hand, so that a panic of theirs gives it back.
-func (c *call) observed(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
+// withHooks calls fn as guarded does, and OnAttempt and OnAttemptDone around it.
+// The hooks are called inside of guarded, so that the breaker's pass is given back
+// if one panics.
+func (c *call) withHooks(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
 	return guarded(ctx, cfg, p, func(ctx context.Context) (err error) {
 		event := c.event(cfg, "", 0)
 		if cfg.OnAttempt != nil {
 			ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
 		}
 		if cfg.OnAttemptDone != nil {
-			err = errAbandoned
+			err = errAbandoned // until fn has returned
 			defer func() {
 				event.Elapsed, event.Err = c.elapsed(cfg), unmarked(err)
 				cfg.OnAttemptDone(ctx, event)
