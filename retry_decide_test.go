@@ -172,3 +172,188 @@ func TestR34_HintKeepsTheBackoffsPosition(t *testing.T) {
 	})
 	assert.Equal(t, []time.Duration{time.Second, time.Minute, 4 * time.Second}, delays)
 }
+
+// After a 429 with Retry-After: 3600 the call that met it ended at once, and the
+// next one hung for five minutes without a word: the pause had been cut to
+// MaxRetryAfter, and was waited for whatever it was.
+func TestNobodyWaitsForAPauseThatIsTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Name: "hgnc", Gate: retry.NewGate(nil)}
+		fn, calls := script(askFor(time.Hour))
+		e := gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrRetryAfterTooLong)
+		assert.Equal(t, 1, e.Attempts)
+		assert.ErrorContains(t, e, "1h0m0s")
+		assert.ErrorContains(t, e, "5m0s")
+
+		start := time.Now()
+		time.Sleep(10 * time.Minute)
+		err := retry.Run(t.Context(), cfg, fn)
+		e = gaveUp(t, err, retry.ErrRetryAfterTooLong)
+		assert.Zero(t, e.Attempts)
+		assert.Equal(t, 1, *calls)
+		assert.Equal(t, 10*time.Minute, time.Since(start))
+		var pause *retry.PauseError
+		require.ErrorAs(t, err, &pause)
+		assert.Equal(t, 50*time.Minute, pause.RetryAfter)
+		assert.Equal(t, "hgnc", pause.Name)
+		assert.ErrorContains(t, pause.Err, "429")
+		var status *retry.StatusError
+		assert.False(t, errors.As(err, &status), "the 429 was another call's")
+		assert.ErrorContains(t, err, "hgnc paused for another 50m0s")
+		assert.ErrorContains(t, err, "429 Too Many Requests")
+
+		until, _ := cfg.Gate.PausedUntil()
+		time.Sleep(time.Until(until) - 5*time.Minute) // short enough now
+		fn, _ = script(nil)
+		assert.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, time.Hour, time.Since(start))
+	})
+}
+
+// Ten calls behind a limiter of one a second used to take nine seconds, and ten
+// tokens, to hear that the breaker is open; behind a pause of five minutes, five
+// minutes.
+func TestOpenBreakerRefusesBeforeAnyWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{RecoveryTimeout: time.Hour})
+		require.NoError(t, err)
+		b.Trip(time.Hour)
+		limiter := &countingLimiter{wait: time.Second}
+		for _, cfg := range []retry.Config{
+			{Breaker: b, Limiter: limiter},
+			{Breaker: b, Gate: pausedFor(5 * time.Minute)},
+			{Breaker: b, Limiter: limiter, Gate: pausedFor(time.Minute)},
+			{Breaker: b, Limiter: limiter, WaitWhenOpen: true, MaxElapsed: time.Minute},
+		} {
+			start := time.Now()
+			for range 10 {
+				fn, calls := script(nil)
+				err := retry.Run(t.Context(), cfg, fn)
+				assert.ErrorIs(t, err, retry.ErrCircuitOpen)
+				assert.Zero(t, *calls)
+			}
+			assert.Zero(t, time.Since(start))
+		}
+		assert.Zero(t, limiter.calls, "no token is spent")
+	})
+}
+
+// The open time is over before the pause is: then the pause is waited for.
+func TestBreakerThatIsReadyWhenThePauseEndsIsNoReasonToRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(retry.CircuitBreaker)
+		b.Trip(30 * time.Second)
+		fn, _ := script(nil)
+		start := time.Now()
+		require.NoError(t, retry.Run(t.Context(), retry.Config{Breaker: b, Gate: pausedFor(time.Minute)}, fn))
+		assert.Equal(t, time.Minute, time.Since(start))
+	})
+}
+
+// A hook that takes 10s let a retry begin at 11s, with a MaxElapsed of 5s.
+func TestMaxElapsedIsLookedAtBeforeEveryAttempt(t *testing.T) {
+	slow := func(context.Context, retry.Event) { time.Sleep(10 * time.Second) }
+	for name, change := range map[string]func(*retry.Config){
+		"OnRetry":          func(c *retry.Config) { c.OnRetry = slow },
+		"OnWait":           func(c *retry.Config) { c.OnWait = slow },
+		"OnRetry, no wait": func(c *retry.Config) { c.OnRetry, c.Backoff = slow, retry.ConstantBackoff(0) },
+		"OnWait of a gate": func(c *retry.Config) { c.OnWait, c.Gate = slow, pausedFor(time.Second) },
+		"RetryIf":          func(c *retry.Config) { c.RetryIf = func(error) bool { time.Sleep(10 * time.Second); return true } },
+		"a pause's hook":   func(c *retry.Config) { c.Gate = pausedFor(time.Second); c.OnWait = slow },
+		"a backoff's curve": func(c *retry.Config) {
+			c.Backoff = func(int, time.Duration, func() float64) time.Duration { time.Sleep(10 * time.Second); return 0 }
+		},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cfg := exact
+			cfg.MaxElapsed = 5 * time.Second
+			change(&cfg)
+			start := time.Now()
+			err := retry.Run(t.Context(), cfg, func(context.Context) error {
+				assert.Less(t, time.Since(start), 5*time.Second)
+				return errDown
+			})
+			gaveUp(t, err, retry.ErrMaxElapsed)
+			assert.LessOrEqual(t, time.Since(start), 10*time.Second, "nor is a wait begun")
+		})
+	}
+}
+
+func TestR36_BudgetIsAskedBeforeTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := exact
+		cfg.Budget = budget(t, 0, 1)
+		fn, calls := script(errDown)
+		start := time.Now()
+		e := gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrBudgetExhausted)
+		assert.ErrorIs(t, e, errDown)
+		assert.Equal(t, 2, *calls)
+		assert.Equal(t, time.Second, time.Since(start), "no wait after the one that was paid for")
+	})
+}
+
+// A pause of the gate that is longer than the time left ends the call before
+// the wait: the attempt after it could never be made.
+func TestNoWaitForAGateThatStaysClosedTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		cfg := exact
+		cfg.Gate = retry.NewGate(nil)
+		start := time.Now()
+		e := gaveUp(t, retry.Run(ctx, cfg, func(context.Context) error {
+			cfg.Gate.Pause(time.Minute) // somebody else was told so
+			return errDown
+		}), retry.ErrDeadline)
+		assert.Equal(t, 1, e.Attempts)
+		assert.Zero(t, time.Since(start))
+	})
+}
+
+// An open time that is over before the wait is does not end the call.
+func TestR42_ShortOpenTimeIsNoReasonToStop(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Second})
+			require.NoError(t, err)
+			cfg := exact
+			cfg.Breaker, cfg.WaitWhenOpen = b, wait
+			fn, calls := script(errDown, nil)
+			start := time.Now()
+			require.NoError(t, retry.Run(t.Context(), cfg, fn))
+			assert.Equal(t, 2, *calls)
+			assert.Equal(t, time.Second, time.Since(start))
+		})
+	}
+}
+
+// A MaxElapsed of next to nothing is no reason not to try: the first attempt comes
+// at once, whatever the time is that a look at the clock takes.
+func TestFirstAttemptComesAtOnceWhateverMaxElapsed(t *testing.T) {
+	for _, cfg := range []retry.Config{{}, {Breaker: new(retry.CircuitBreaker)}, {Gate: retry.NewGate(nil)}, {AttemptTimeout: time.Hour}} {
+		cfg.MaxElapsed = 1
+		fn, calls := script(nil)
+		assert.NoError(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, 1, *calls)
+		fn, calls = script(errDown)
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Equal(t, 1, *calls)
+	}
+}
+
+// A first attempt heeds MaxElapsed where something came before it: a hook, or a
+// wait, whose hook may have taken all that was left.
+func TestFirstAttemptHeedsMaxElapsedAfterAWaitOrAHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Gate: retry.NewGate(nil), MaxElapsed: 5 * time.Second}
+		cfg.OnWait = func(context.Context, retry.Event) { time.Sleep(10 * time.Second) }
+		cfg.Gate.Pause(2 * time.Second)
+		fn, calls := script(nil)
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Zero(t, *calls)
+		cfg = retry.Config{MaxElapsed: 5 * time.Second}
+		cfg.OnStart = func(ctx context.Context, _ retry.Event) context.Context { time.Sleep(10 * time.Second); return ctx }
+		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		assert.Zero(t, *calls)
+	})
+}
