@@ -628,7 +628,7 @@ func TestHTTP_036_RefusedForEver(t *testing.T) {
 	server, base := newFrames(t, rst(7))
 	cfg, tr := track(soon)
 	cfg.MaxRetries = 1
-	cfg.AttemptTimeout = 100 * time.Millisecond
+	cfg.AttemptTimeout = 50 * time.Millisecond
 	begin := time.Now()
 	_, err := outcomeClient(t, base, cfg).Get(t.Context(), server.url)
 	assert.ErrorIs(t, err, retry.ErrMaxRetries)

@@ -56,12 +56,14 @@ func TestHTTP_061_062_DrainedForTheNextAttempt(t *testing.T) {
 	assert.Equal(t, 3, server.hits())
 }
 
-// tallied counts what is read through a client's connections.
-func tallied(total *atomic.Int64) *http.Transport {
-	return &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+// tally counts what is read through a client's connections.
+func tally(client *http.Client, total *atomic.Int64) {
+	base := client.Transport.(*http.Transport)
+	dial := base.DialContext
+	base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
 		return talliedConn{conn, total}, err
-	}}
+	}
 }
 
 type talliedConn struct {
@@ -102,12 +104,13 @@ func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
 			<-r.Context().Done()
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			server := newStand(t, answer, answer, status(200))
+		bubble(t, name, func(t *testing.T) {
+			server, base := newPiped(t, answer, answer, status(200))
 			var wire atomic.Int64
+			tally(base, &wire)
 			cfg, tr := track(soon)
 			begin := time.Now()
-			resp, err := outcomeClient(t, &http.Client{Transport: tallied(&wire)}, cfg).Get(t.Context(), server.URL)
+			resp, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
 			read(t, resp, err)
 			assert.Less(t, time.Since(begin), 2*time.Second)
 			limit := int64(64<<10 + 16<<10)
@@ -118,11 +121,11 @@ func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
 			assert.Equal(t, 3, tr.last().Attempt)
 
 			// The last one's beginning is kept.
-			forGood := newStand(t, answer)
+			forGood, base := newPiped(t, answer)
 			cfg.MaxRetries = retry.NoRetries
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err = outcomeClient(t, &http.Client{Transport: tallied(&wire)}, cfg).Get(t.Context(), forGood.URL)
+			_, err = outcomeClient(t, base, cfg).Get(t.Context(), forGood.URL)
 			runtime.ReadMemStats(&after)
 			var found *retry.StatusError
 			require.ErrorAs(t, err, &found)
@@ -231,7 +234,7 @@ func TestHTTP_069_NothingIsLeft(t *testing.T) {
 	cfg.AttemptTimeout = time.Minute
 	client := outcomeClient(t, &http.Client{Transport: counting{base}}, cfg)
 	run := func() {
-		for range 20 {
+		for range 8 {
 			resp, err := client.Get(t.Context(), server.URL)
 			read(t, resp, err)
 			_, err = client.Get(t.Context(), server.URL+"/down")
