@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -496,27 +497,30 @@ func TestHTTP_122_NoBodyAllowed(t *testing.T) {
 
 // An upgraded connection is the caller's: no time limit of the attempt's ends it.
 func TestHTTP_122_SwitchingProtocols(t *testing.T) {
-	server := newStand(t, status(503), func(w http.ResponseWriter, r *http.Request) {
-		conn, buf, _ := w.(http.Hijacker).Hijack()
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, status(503), func(w http.ResponseWriter, r *http.Request) {
+			conn, buf, _ := w.(http.Hijacker).Hijack()
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			io.CopyN(conn, buf, 4)
+		})
+		cfg := soon
+		cfg.AttemptTimeout = 50 * time.Millisecond
+		req := newRequest(t, "GET", server.URL, nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "echo")
+		base.Timeout = 60 * time.Millisecond
+		resp, err := outcomeClient(t, base, cfg).Do(req)
+		require.NoError(t, err)
+		assert.Equal(t, 101, resp.StatusCode)
+		conn, ok := resp.Body.(io.ReadWriteCloser)
+		require.True(t, ok)
 		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-		io.CopyN(conn, buf, 4)
+		time.AfterFunc(2*cfg.AttemptTimeout, func() { io.WriteString(conn, "ping") })
+		echo, err := io.ReadAll(conn)
+		assert.NoError(t, err)
+		assert.Equal(t, "ping", string(echo))
 	})
-	cfg := soon
-	cfg.AttemptTimeout = 50 * time.Millisecond
-	req := newRequest(t, "GET", server.URL, nil)
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", "echo")
-	resp, err := outcomeClient(t, &http.Client{Transport: &http.Transport{}, Timeout: 60 * time.Millisecond}, cfg).Do(req)
-	require.NoError(t, err)
-	assert.Equal(t, 101, resp.StatusCode)
-	conn, ok := resp.Body.(io.ReadWriteCloser)
-	require.True(t, ok)
-	defer conn.Close()
-	time.AfterFunc(2*cfg.AttemptTimeout, func() { io.WriteString(conn, "ping") })
-	echo, err := io.ReadAll(conn)
-	assert.NoError(t, err)
-	assert.Equal(t, "ping", string(echo))
 }
 
 func TestHTTP_124_TransparentGzip(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -247,15 +248,17 @@ func TestHTTP_091_NoHint(t *testing.T) {
 // A success with an empty quota is a success, and no pause; but the next call is
 // certain to be refused before the quota is restored, and waits for that.
 func TestHTTP_092_SuccessWithAnEmptyQuota(t *testing.T) {
-	server := newStand(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "0.1"))
-	gate := retry.NewGate(nil)
-	cfg := soon
-	cfg.Gate = gate
-	client := outcomeClient(t, nil, cfg)
-	for range 2 {
-		resp, err := client.Get(t.Context(), server.URL)
-		read(t, resp, err)
-	}
-	_, paused := gate.PausedUntil()
-	assert.False(t, paused)
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "0.1"))
+		gate := retry.NewGate(nil)
+		cfg := soon
+		cfg.Gate = gate
+		client := outcomeClient(t, base, cfg)
+		for range 2 {
+			resp, err := client.Get(t.Context(), server.URL)
+			read(t, resp, err)
+		}
+		_, paused := gate.PausedUntil()
+		assert.False(t, paused)
+	})
 }
