@@ -160,9 +160,9 @@ func (b *CircuitBreaker) time() clockwork.Clock {
 // deadline of ctx that passes. An error that fn returns after a cancel of ctx
 // counts as neither, unless it is a [*StatusError].
 //
-// A Do inside of fn, with the context that fn was given, passes uncounted if fn
-// is a probe. While the breaker is closed, it is a call of its own, so that one
-// failure counts twice.
+// fn may call Do of the same breaker again, with the context that it was given.
+// Inside of a probe that call passes uncounted. While the breaker is closed it counts
+// as a call of its own, so that one failure counts twice.
 func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error) (err error) {
 	if ctx == nil || fn == nil {
 		return invalid("CircuitBreaker.Do: ctx or fn is nil")

@@ -30,9 +30,9 @@ func orElse(ctx, otherwise context.Context) context.Context {
 	return ctx
 }
 
-// RetryCount returns how many attempts went before the one that ctx was given
-// to: 0 in the first attempt of a [Do] or a request, and outside of any; 1 in
-// the first retry. It is what OpenTelemetry calls http.request.resend_count.
+// RetryCount returns the number of the retry that ctx was given to: 0 in the first
+// attempt of a [Do] or a request, 1 in the first retry. Outside of any it is 0. It is
+// what OpenTelemetry calls http.request.resend_count.
 func RetryCount(ctx context.Context) int {
 	if ctx == nil {
 		return 0
