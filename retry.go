@@ -104,7 +104,7 @@ type call struct {
 	late     bool      // start is the end of the first attempt
 	attempts int
 	last     error         // what the last attempt returned
-	backoff  time.Duration // the last one, as the curve drew it
+	backoff  time.Duration // the last one, jitter included; a server's wait may have been longer
 	taken    bool          // from the budget, for a retry that has not begun yet
 	ended    bool          // finish has run
 	ending   ending        // why it ended, or is about to
@@ -162,8 +162,8 @@ func (c *Config) check(ctx context.Context) error {
 
 // plain reports whether a first attempt is no more than a call of the function
 // with ctx: cfg is valid, and wants nothing done before or after it. A Config with
-// RetryStatusCodes may be just as plain, but is left to check, which looks at
-// each of them.
+// RetryStatusCodes may be just as plain, but is left to check, which looks at each
+// of them; and inside an attempt of another Do, RetryCount must begin anew.
 func (c *Config) plain(ctx context.Context) bool {
 	if ctx == nil || c.Gate != nil || c.Limiter != nil || c.Breaker != nil || c.RetryStatusCodes != nil ||
 		c.timed() || !c.validNumbers() {
