@@ -4,13 +4,13 @@ import (
 	"math"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 func draw(f float64) func() float64 { return func() float64 { return f } }
@@ -159,12 +159,9 @@ func TestRandOutOfRangeStaysInTheJittersRange(t *testing.T) {
 			assert.GreaterOrEqual(t, cfg.Delay(1), low, "%s %v", name, random)
 			assert.LessOrEqual(t, cfg.Delay(1), high, "%s %v", name, random)
 		}
-		synctest.Test(t, func(t *testing.T) {
-			var w waits
-			fn, _ := script(retry.RetryAfter(errDown, 100*time.Second), nil)
-			require.NoError(t, retry.Run(t.Context(), retry.Config{Rand: draw(random), OnWait: w.note}, fn))
-			assert.GreaterOrEqual(t, w[0].Delay, 100*time.Second)
-			assert.LessOrEqual(t, w[0].Delay, 110*time.Second)
-		})
+		waits, err := retrytest.Run(t, retry.Config{Rand: draw(random)}, calling(t, retry.RetryAfter(errDown, 100*time.Second), nil))
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, waits.Total(), 100*time.Second)
+		assert.LessOrEqual(t, waits.Total(), 110*time.Second)
 	}
 }

@@ -13,19 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
-
-// waits keeps what OnWait is told.
-type waits []retry.Event
-
-func (w *waits) note(_ context.Context, e retry.Event) { *w = append(*w, e) }
-
-func (w waits) reasons() (whys []retry.Why) {
-	for _, e := range w {
-		whys = append(whys, e.Why)
-	}
-	return whys
-}
 
 // askFor is a rejection that asks for a wait, as a server's 429 is.
 func askFor(d time.Duration) error { return &retry.StatusError{StatusCode: 429, RetryAfter: d} }
@@ -78,54 +67,51 @@ func pausedFor(d time.Duration) *retry.Gate {
 
 // Every wait is told with its reason, and its length where that is known.
 func TestOnWaitTellsEveryWait(t *testing.T) {
-	bubble(t, "loop", func(t *testing.T) {
-		var w waits
+	t.Run("loop", func(t *testing.T) {
 		cfg := exact
-		cfg.Name, cfg.OnWait = "x", w.note
-		fn, _ := script(errDown, retry.RetryAfter(errDown, 10*time.Second), nil)
-		require.NoError(t, retry.Run(t.Context(), cfg, fn))
-		assert.Equal(t, waits{
+		cfg.Name = "x"
+		waits, err := retrytest.Run(t, cfg, calling(t, errDown, retry.RetryAfter(errDown, 10*time.Second), nil))
+		require.NoError(t, err)
+		require.Len(t, waits, 2)
+		assert.Equal(t, retrytest.Waits{
 			{Name: "x", Attempt: 1, Delay: time.Second, Why: retry.WaitBackoff, Err: errDown},
-			{Name: "x", Attempt: 2, Delay: 10 * time.Second, Elapsed: time.Second, Why: retry.WaitRetryAfter, Err: w[1].Err},
-		}, w)
+			{Name: "x", Attempt: 2, Delay: 10 * time.Second, Elapsed: time.Second, Why: retry.WaitRetryAfter, Err: waits[1].Err},
+		}, waits)
 	})
-	bubble(t, "no wait", func(t *testing.T) {
-		var w waits
-		fn, _ := script(errDown, nil)
-		require.NoError(t, retry.Run(t.Context(), retry.Config{Backoff: retry.ConstantBackoff(0), OnWait: w.note}, fn))
-		assert.Empty(t, w)
+	t.Run("no wait", func(t *testing.T) {
+		waits, err := retrytest.Run(t, retry.Config{Backoff: retry.ConstantBackoff(0)}, calling(t, errDown, nil))
+		require.NoError(t, err)
+		assert.Empty(t, waits)
 	})
-	bubble(t, "gate", func(t *testing.T) {
-		var w waits
-		cfg := retry.Config{Gate: pausedFor(time.Minute), OnWait: w.note}
-		time.AfterFunc(30*time.Second, func() { cfg.Gate.Pause(2 * time.Minute) })
-		fn, _ := script(nil)
-		start := time.Now()
-		require.NoError(t, retry.Run(t.Context(), cfg, fn))
-		require.Len(t, w, 2, "a wait that became longer is told again")
-		assert.Equal(t, time.Minute, w[0].Delay)
-		assert.Equal(t, 2*time.Minute, w[1].Delay)
-		assert.Equal(t, []retry.Why{retry.WaitPause, retry.WaitPause}, w.reasons())
-		assert.Equal(t, 150*time.Second, time.Since(start))
+	t.Run("gate", func(t *testing.T) {
+		gate := new(retry.Gate)
+		waits, err := retrytest.Bubble(t, retry.Config{Gate: gate}, func(t *testing.T, cfg retry.Config) error {
+			gate.Pause(time.Minute)
+			time.AfterFunc(30*time.Second, func() { gate.Pause(2 * time.Minute) })
+			start := time.Now()
+			err := retry.Run(t.Context(), cfg, none)
+			assert.Equal(t, 150*time.Second, time.Since(start))
+			return err
+		})
+		require.NoError(t, err)
+		assert.Equal(t, "1m0s pause, 2m0s pause", waits.String(), "a wait that became longer is told again")
 	})
-	bubble(t, "breaker", func(t *testing.T) {
-		var w waits
-		b := new(retry.CircuitBreaker)
+	t.Run("breaker", func(t *testing.T) {
+		clock := retrytest.NewClock(t)
+		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
 		b.Trip(time.Minute)
-		fn, _ := script(nil)
-		require.NoError(t, retry.Run(t.Context(), retry.Config{Breaker: b, WaitWhenOpen: true, OnWait: w.note}, fn))
-		require.NotEmpty(t, w)
-		assert.Equal(t, retry.Event{Delay: time.Minute, Why: retry.WaitBreaker}, w[0])
+		waits, err := retrytest.Run(t, retry.Config{Clock: clock, Breaker: b, WaitWhenOpen: true}, calling(t, nil))
+		require.NoError(t, err)
+		assert.Equal(t, retry.Event{Delay: time.Minute, Why: retry.WaitBreaker}, waits[0])
 	})
-	bubble(t, "limiter", func(t *testing.T) {
-		var w waits
-		for _, wait := range []time.Duration{999 * time.Microsecond, time.Millisecond, time.Second} {
-			fn, _ := script(nil)
-			require.NoError(t, retry.Run(t.Context(), retry.Config{Limiter: &countingLimiter{wait: wait}, OnWait: w.note}, fn))
+	t.Run("limiter", func(t *testing.T) {
+		for wait, want := range map[time.Duration]string{999 * time.Microsecond: "no waits", time.Millisecond: "1ms limiter", time.Second: "1s limiter"} {
+			waits, err := retrytest.Bubble(t, retry.Config{Limiter: &countingLimiter{wait: wait}}, func(t *testing.T, cfg retry.Config) error {
+				return retry.Run(t.Context(), cfg, none)
+			})
+			require.NoError(t, err)
+			assert.Equal(t, want, waits.String(), "a wait of less than 1ms is none")
 		}
-		require.Len(t, w, 2, "a wait of less than 1ms is none")
-		assert.Equal(t, retry.Event{Delay: time.Millisecond, Elapsed: time.Millisecond, Why: retry.WaitLimiter}, w[0])
-		assert.Equal(t, time.Second, w[1].Delay)
 	})
 	bubble(t, "cancelled by the hook", func(t *testing.T) {
 		for _, cfg := range []retry.Config{{}, {Gate: pausedFor(time.Minute)}} {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 func TestR08_CancelOfAnInnerContextIsRetried(t *testing.T) {
@@ -108,16 +109,13 @@ func TestR30_RetryAfterIsOnlyLengthened(t *testing.T) {
 		{retry.FullJitter, 0.5, 63 * time.Second},
 		{retry.Jitter{Min: 1, Max: 1.02}, 0.5, 60600 * time.Millisecond},
 	} {
-		var delay time.Duration
-		synctest.Test(t, func(t *testing.T) {
-			cfg := retry.Config{Jitter: c.jitter, Rand: func() float64 { return c.draw },
-				OnRetry: func(_ context.Context, e retry.Event) { delay = e.Delay }}
-			fn, _ := script(retry.RetryAfter(errDown, time.Minute), nil)
-			start := time.Now()
-			require.NoError(t, retry.Run(t.Context(), cfg, fn))
-			assert.Equal(t, delay, time.Since(start))
-			assert.InDelta(t, c.want, delay, 10)
-		})
+		clock := retrytest.NewClock(t)
+		start := clock.Now()
+		cfg := retry.Config{Jitter: c.jitter, Rand: draw(c.draw), Clock: clock}
+		waits, err := retrytest.Run(t, cfg, calling(t, retry.RetryAfter(errDown, time.Minute), nil))
+		require.NoError(t, err)
+		assert.Equal(t, waits.Total(), clock.Since(start))
+		assert.InDelta(t, c.want, waits.Total(), 10)
 	}
 }
 
@@ -163,14 +161,9 @@ func TestR33_CauseOfARetryAfterIsReachable(t *testing.T) {
 // A hint keeps the place on the curve: the wait after it is what it would have
 // been without.
 func TestR34_HintKeepsTheBackoffsPosition(t *testing.T) {
-	var delays []time.Duration
-	synctest.Test(t, func(t *testing.T) {
-		cfg := exact
-		cfg.OnRetry = func(_ context.Context, e retry.Event) { delays = append(delays, e.Delay) }
-		fn, _ := script(errDown, retry.RetryAfter(errDown, time.Minute), errDown, nil)
-		require.NoError(t, retry.Run(t.Context(), cfg, fn))
-	})
-	assert.Equal(t, []time.Duration{time.Second, time.Minute, 4 * time.Second}, delays)
+	waits, err := retrytest.Run(t, exact, calling(t, errDown, retry.RetryAfter(errDown, time.Minute), errDown, nil))
+	require.NoError(t, err)
+	assert.Equal(t, "1s backoff, 1m0s retry-after, 4s backoff", waits.String())
 }
 
 // After a 429 with Retry-After: 3600 the call that met it ended at once, and the
