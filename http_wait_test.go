@@ -61,7 +61,12 @@ func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
 			cfg := soon
 			cfg.Clock = &retrytest.Clock{FakeClock: clockwork.NewFakeClockAt(noon)}
 			cfg.MaxRetryAfter = 10 * time.Minute
-			waits, err := retrytest.Run(t, cfg, getting(t, nil, server.URL))
+			waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error {
+				resp, err := outcomeTransport(t, cfg).Get(server.URL)
+				got, _ := read(t, resp, err)
+				assert.Equal(t, 200, got)
+				return err
+			})
 			require.NoError(t, err)
 			assert.Equal(t, test.want, waits.Total())
 		})
