@@ -3,7 +3,6 @@ package retry_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -281,36 +280,6 @@ func TestHTTP_CheckResponseIsBounded(t *testing.T) {
 		n, err := io.Copy(io.Discard, resp.Body)
 		require.NoError(t, err)
 		assert.EqualValues(t, 8<<20, n)
-	})
-}
-
-// The body of an error is there before anybody is given the error, and does not
-// change any more; though it came late.
-func TestHTTP_ErrorsAreWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(400)
-			w.(http.Flusher).Flush()
-			time.Sleep(400 * time.Millisecond)
-			io.WriteString(w, "what is wrong")
-		})
-		cfg := soon
-		bodies := []string{}
-		note := func(err error) {
-			var status *retry.StatusError
-			if errors.As(err, &status) {
-				bodies = append(bodies, string(status.Body))
-				status.Header.Get("Date")
-			}
-		}
-		cfg.OnDone = func(_ context.Context, e retry.Event) { note(e.Err) }
-		cfg.RetryIf = func(err error) bool { note(err); return false }
-		_, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
-		note(err)
-		for _, body := range bodies {
-			assert.Equal(t, "what is wrong", body)
-		}
-		assert.GreaterOrEqual(t, len(bodies), 3)
 	})
 }
 

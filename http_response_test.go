@@ -547,3 +547,33 @@ func TestHTTP_124_TransparentGzip(t *testing.T) {
 	require.ErrorAs(t, err, &found)
 	assert.Equal(t, "text", string(found.Body))
 }
+
+// The body of an error is there before anybody is given the error, and does not
+// change any more; though it came late.
+func TestHTTP_ErrorsAreWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(400)
+			w.(http.Flusher).Flush()
+			time.Sleep(400 * time.Millisecond)
+			io.WriteString(w, "what is wrong")
+		})
+		cfg := soon
+		bodies := []string{}
+		note := func(err error) {
+			var status *retry.StatusError
+			if errors.As(err, &status) {
+				bodies = append(bodies, string(status.Body))
+				status.Header.Get("Date")
+			}
+		}
+		cfg.OnDone = func(_ context.Context, e retry.Event) { note(e.Err) }
+		cfg.RetryIf = func(err error) bool { note(err); return false }
+		_, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
+		note(err)
+		for _, body := range bodies {
+			assert.Equal(t, "what is wrong", body)
+		}
+		assert.GreaterOrEqual(t, len(bodies), 3)
+	})
+}
