@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// Backoff is a curve of waits: how long before the given retry, 1 for the
-// first. previous is the wait before the retry before, 0 for the first, for
-// curves that build on it; random draws from [0, 1). It must not keep state,
-// because one [Config] serves many calls at once. [Config.Jitter] and
-// [Config.MaxDelay] are applied to what it returns; a negative result counts
-// as 0.
+// Backoff is a curve of waits: it returns how long to wait before the given retry,
+// 1 for the first. previous is the last backoff, jitter included, for curves that
+// build on it, and 0 at the first retry; random draws from [0, 1). [Config.Jitter]
+// and [Config.MaxDelay] are applied to what it returns; a negative result counts
+// as 0. It must not keep state, because one [Config] serves many calls at once.
 type Backoff func(retry int, previous time.Duration, random func() float64) time.Duration
 
 // ExponentialBackoff waits initial, initial·multiplier, initial·multiplier², …

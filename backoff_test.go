@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 func draw(f float64) func() float64 { return func() float64 { return f } }
@@ -137,4 +139,29 @@ func TestCurveGetsTheWaitBefore(t *testing.T) {
 
 func TestJitterText(t *testing.T) {
 	assert.Equal(t, "0.5,1", retry.EqualJitter.String())
+}
+
+// A source of random numbers outside of [0, 1) made waits longer than the
+// jitter allows, up to the ceiling.
+func TestRandOutOfRangeStaysInTheJittersRange(t *testing.T) {
+	for _, random := range []float64{-1, -0.1, 1, 1.5, 100, math.Inf(1), math.Inf(-1), math.NaN()} {
+		for name, cfg := range map[string]retry.Config{
+			"default":      {},
+			"full":         {Jitter: retry.FullJitter},
+			"at ceiling":   {InitialDelay: time.Minute},
+			"decorrelated": {Backoff: retry.DecorrelatedBackoff(time.Second), Jitter: retry.NoJitter},
+		} {
+			cfg.Rand = draw(0)
+			low := cfg.Delay(1)
+			cfg.Rand = draw(math.Nextafter(1, 0))
+			high := cfg.Delay(1)
+			cfg.Rand = draw(random)
+			assert.GreaterOrEqual(t, cfg.Delay(1), low, "%s %v", name, random)
+			assert.LessOrEqual(t, cfg.Delay(1), high, "%s %v", name, random)
+		}
+		waits, err := retrytest.Run(t, retry.Config{Rand: draw(random)}, calling(t, retry.RetryAfter(errDown, 100*time.Second), nil))
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, waits.Total(), 100*time.Second)
+		assert.LessOrEqual(t, waits.Total(), 110*time.Second)
+	}
 }

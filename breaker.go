@@ -68,8 +68,8 @@ type CircuitBreaker struct {
 	threshold    int64 // consecutive failures; 0: not by count
 	probes       int32
 	successes    int32
-	observe      bool
-	reopened     int32 // failed probes since it was last closed, or enough of them; mu guards it
+	observeOnly  bool
+	reopened     int32 // failed probes since it was last closed, up to maxDoublings; mu guards it
 	recovery     time.Duration
 	maxRecovery  time.Duration
 	probeTimeout time.Duration
@@ -108,7 +108,7 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	}
 	b.probes = int32(cmp.Or(cfg.HalfOpenProbes, 1))
 	b.successes = int32(cmp.Or(cfg.SuccessThreshold, 1))
-	b.observe = cfg.ObserveOnly
+	b.observeOnly = cfg.ObserveOnly
 	b.recovery = cmp.Or(cfg.RecoveryTimeout, defaultRecovery)
 	b.maxRecovery = cmp.Or(cfg.MaxRecoveryTimeout, b.recovery)
 	b.probeTimeout = cmp.Or(cfg.ProbeTimeout, b.recovery)
@@ -160,9 +160,9 @@ func (b *CircuitBreaker) time() clockwork.Clock {
 // deadline of ctx that passes. An error that fn returns after a cancel of ctx
 // counts as neither, unless it is a [*StatusError].
 //
-// A Do inside of fn, with the context that fn was given, passes uncounted if fn
-// is a probe. While the breaker is closed, it is a call of its own, so that one
-// failure counts twice.
+// fn may call Do of the same breaker again, with the context that it was given.
+// Inside of a probe that call passes uncounted. While the breaker is closed it counts
+// as a call of its own, so that one failure counts twice.
 func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error) (err error) {
 	if ctx == nil || fn == nil {
 		return invalid("CircuitBreaker.Do: ctx or fn is nil")

@@ -7,14 +7,14 @@ func (b *CircuitBreaker) closed() *period {
 
 // admitWatched lets a call pass that counts as slow after a while. b.mu must be
 // held.
-func (b *CircuitBreaker) admitWatched(p *period, longer float64) (pass, error) {
+func (b *CircuitBreaker) admitWatched(p *period, stretch float64) (pass, error) {
 	if p.entersUnlocked {
 		p.tally.request()
 		return pass{period: p}, nil
 	}
 	b.window.advance(b.clock)
 	if b.window.becameSlow() && b.window.tooSlow() { // those in flight are enough to open it
-		b.trip(result{longer: longer})
+		b.trip(result{stretch: stretch})
 		p = b.current.Load()
 		return b.rejectOpen(p, p.open.left(b.clock))
 	}

@@ -16,12 +16,12 @@ type BreakerConfig struct {
 	Name string
 
 	// FailureThreshold is how many consecutive failures open the breaker. 0
-	// means 5, or, where one of the rates below is set, that only they do;
-	// negative means the latter.
+	// means 5; where FailureRate or SlowCallRate is set, it means that only the
+	// rates open it. A negative number always means that, and needs a rate.
 	FailureThreshold int
 
 	// FailureRate opens the breaker when this share of the calls of the last
-	// Window failed, in (0, 1]. 0 means off. It is judged at failures.
+	// Window failed, in (0, 1]. 0 means off. Only a failure can open it so.
 	FailureRate float64
 
 	// A call of SlowCallDuration or longer is slow, and counts as such from
@@ -56,8 +56,8 @@ type BreakerConfig struct {
 	HalfOpenProbes int
 
 	// SuccessThreshold is how many probes must succeed for the breaker to
-	// close. 0 means 1. One failed probe opens it again, and one that took
-	// SlowCallDuration, where that is set.
+	// close. 0 means 1. One probe that fails opens it again, and so does one that
+	// takes SlowCallDuration, where that is set.
 	SuccessThreshold int
 
 	// ProbeTimeout is how long a probe may keep its place. One that has not
@@ -65,10 +65,10 @@ type BreakerConfig struct {
 	// the breaker is still half-open, that counts. 0 means RecoveryTimeout.
 	ProbeTimeout time.Duration
 
-	// IsFailure tells failures from successes among a call's errors; nil means
-	// the package's [IsFailure]. It is not asked about a caller's cancel, about
-	// rejections and about what is marked [Neutral], which count as neither,
-	// nor about panics, which fail.
+	// IsFailure reports whether a call's error counts as a failure; if not, it
+	// counts as a success. Nil means the package's [IsFailure]. It is not asked
+	// about panics, which are failures, nor about what counts as neither: a
+	// caller's cancel, a rejection, and what is marked [Neutral].
 	IsFailure func(error) bool
 
 	// ObserveOnly lets every call pass, while the breaker changes state, counts
@@ -76,17 +76,18 @@ type BreakerConfig struct {
 	ObserveOnly bool
 
 	// OnStateChange is called after each change of state, in order, once each,
-	// outside of any lock, by the goroutine that made the change; it may call
-	// any method. One slow to return delays the call that made the change, and
-	// those that make the next ones, until it is their turn. A call whose
-	// context ends, or one that waits for 5s for the same change to be told,
-	// leaves its own to the goroutine that is at it.
+	// outside of any lock, by the goroutine that made the change. It may call
+	// any method. It should return soon: the call that made the change waits for
+	// it, and so do calls that make further changes. Those wait for 5s at most
+	// for any one change to be told, and not beyond the end of their contexts.
+	// Then they go on, and the goroutine that is telling tells their changes too.
 	OnStateChange func(StateChange)
 
 	// Clock times everything; nil means the real clock.
 	Clock clockwork.Clock
 
-	// Rand draws from [0, 1) for RecoveryJitter; nil means math/rand/v2.
+	// Rand draws from [0, 1) for RecoveryJitter; nil means math/rand/v2. It must
+	// be safe for concurrent use.
 	Rand func() float64
 }
 

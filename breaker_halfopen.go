@@ -54,7 +54,7 @@ func (b *CircuitBreaker) admitProbe(p *period, now time.Time) (pass, error) {
 		return pass{period: p, probe: probe}, nil
 	}
 	h.rejections++
-	if b.observe {
+	if b.observeOnly {
 		return pass{}, nil
 	}
 	if h.rejection == nil {
@@ -82,7 +82,7 @@ func (b *CircuitBreaker) settleProbe(probe *probe, r result) {
 		if r.verdict == failure {
 			b.last = r.err
 		}
-		b.reopened = min(b.reopened+1, 62)
+		b.reopened = min(b.reopened+1, maxDoublings)
 		b.trip(r)
 		return
 	case r.verdict == success:

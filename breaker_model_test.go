@@ -348,7 +348,7 @@ func runScript(script tape) error {
 // TestBreakerLikeTheModel plays random scripts. A failure names the seed that
 // repeats it.
 func TestBreakerLikeTheModel(t *testing.T) {
-	const sequences = 10_000
+	const sequences = 3_000
 	first := rand.Uint64()
 	for seed := first; seed < first+sequences; seed++ {
 		random := rand.New(rand.NewPCG(seed, 0))

@@ -41,7 +41,7 @@ func (o *openPeriod) left(clock clockwork.Clock) time.Duration {
 // lets the call pass instead.
 func (b *CircuitBreaker) rejectOpen(p *period, left time.Duration) (pass, error) {
 	p.tally.request()
-	if b.observe {
+	if b.observeOnly {
 		return pass{}, nil
 	}
 	return pass{}, b.rejection(p.open, left)
@@ -65,7 +65,7 @@ func (b *CircuitBreaker) rejection(o *openPeriod, left time.Duration) error {
 // into, and what is left of it; nil if there is none.
 func (b *CircuitBreaker) rejects(wait time.Duration) (p *period, left time.Duration) {
 	p = b.period()
-	if p.open == nil || b.observe {
+	if p.open == nil || b.observeOnly {
 		return nil, 0
 	}
 	if left = p.open.left(b.clock); left > wait {
@@ -74,9 +74,9 @@ func (b *CircuitBreaker) rejects(wait time.Duration) (p *period, left time.Durat
 	return nil, 0
 }
 
-// drawLonger draws the factor by which an open time that may begin is lengthened.
+// drawStretch draws the factor by which an open time that may begin is lengthened.
 // It calls the user's Rand, and so must not be called with b.mu held.
-func (b *CircuitBreaker) drawLonger() float64 {
+func (b *CircuitBreaker) drawStretch() float64 {
 	if b.jitter == 0 {
 		return 1
 	}
@@ -86,6 +86,9 @@ func (b *CircuitBreaker) drawLonger() float64 {
 	}
 	return 1 + b.jitter*random()
 }
+
+// maxDoublings bring the shortest open time, 1ns, to about the longest.
+const maxDoublings = 62
 
 // trip opens the breaker because of a result, for as long as it is due. b.mu
 // must be held.
@@ -98,8 +101,8 @@ func (b *CircuitBreaker) trip(r result) {
 		}
 		lasts *= 2
 	}
-	if most := 1 + b.jitter; r.longer > 1 { // whatever Rand returned
-		lasts = max(lasts, saturate(float64(lasts)*min(r.longer, most)))
+	if most := 1 + b.jitter; r.stretch > 1 { // whatever Rand returned
+		lasts = max(lasts, saturate(float64(lasts)*min(r.stretch, most)))
 	}
 	b.transitionToOpen(&openPeriod{since: now(b.clock), lasts: lasts, err: b.last}, r.err)
 }

@@ -31,7 +31,8 @@ func (p *period) state() State {
 	return StateClosed
 }
 
-// pass is a permit as the breaker itself knows it. A zero one has no result.
+// pass is a permit as the breaker itself knows it. A call with a zero pass is let
+// through uncounted.
 type pass struct {
 	period  *period
 	probe   *probe // nil unless half-open
@@ -42,7 +43,7 @@ type pass struct {
 type result struct {
 	verdict verdict
 	err     error   // a failure's, as it may be kept
-	longer  float64 // by which factor an open time that it begins is lengthened
+	stretch float64 // if it opens the breaker: the factor of the open time that RecoveryJitter drew
 }
 
 // passing returns the period under way if calls pass it without the lock and a
@@ -74,29 +75,29 @@ func (b *CircuitBreaker) enter(ctx context.Context, cfg *Config) (pass, error) {
 }
 
 func (b *CircuitBreaker) enterLocked(ctx context.Context, cfg *Config) (admitted pass, rejection error) {
-	longer := 1.0
+	stretch := 1.0
 	if b.window != nil && b.window.slow != nil { // it may open right here
-		longer = b.drawLonger()
+		stretch = b.drawStretch()
 	}
 	told := false
 	defer func() {
 		if !told { // a listener panicked: nobody will make this call
-			b.leave(ctx, cfg, admitted, neutral, nil)
+			b.record(ctx, cfg, admitted, neutral, nil)
 		}
 	}()
 	b.mu.Lock()
-	admitted, rejection = b.admit(longer)
+	admitted, rejection = b.admit(stretch)
 	b.unlock(ctx, cfg)
 	told = true
 	return admitted, rejection
 }
 
 // admit is enter with b.mu held.
-func (b *CircuitBreaker) admit(longer float64) (pass, error) {
+func (b *CircuitBreaker) admit(stretch float64) (pass, error) {
 	p, now := b.current.Load(), now(b.clock)
 	switch p.state() {
 	case StateClosed:
-		return b.admitWatched(p, longer)
+		return b.admitWatched(p, stretch)
 	case StateOpen:
 		if left := p.open.left(b.clock); left > 0 {
 			return b.rejectOpen(p, left)
@@ -106,20 +107,20 @@ func (b *CircuitBreaker) admit(longer float64) (pass, error) {
 	return b.admitProbe(p, now)
 }
 
-// report judges the result of a call and counts it. err is what the call
-// returned, or errAbandoned. If the judge panics it counts as neutral.
+// report judges the result of a call, and records it. err is what the call returned,
+// or errAbandoned. If IsFailure panics the result is neutral.
 func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, from pass, err error) {
 	if err == nil {
-		b.leave(ctx, cfg, from, success, nil)
+		b.record(ctx, cfg, from, success, nil)
 		return
 	}
 	v := neutral
-	defer func() { b.leave(ctx, cfg, from, v, err) }()
+	defer func() { b.record(ctx, cfg, from, v, err) }()
 	v = b.judgeCall(ctx, err)
 }
 
-// leave counts the result of a call, if its period is still under way.
-func (b *CircuitBreaker) leave(ctx context.Context, cfg *Config, from pass, v verdict, err error) {
+// record counts the result of a call, if its period is still under way.
+func (b *CircuitBreaker) record(ctx context.Context, cfg *Config, from pass, v verdict, err error) {
 	if from.probe != nil {
 		from.probe.over.Store(true)
 	}
@@ -131,13 +132,13 @@ func (b *CircuitBreaker) leave(ctx context.Context, cfg *Config, from pass, v ve
 		b.succeed(p)
 		return
 	}
-	r := result{verdict: v, longer: 1}
+	r := result{verdict: v, stretch: 1}
 	defer func() { b.settle(ctx, cfg, from, r) }() // also if the user's code panics
 	if v == failure {
 		r.err = kept(err)
 	}
 	if v == failure || b.window != nil && b.window.slow != nil { // it may open
-		r.longer = b.drawLonger()
+		r.stretch = b.drawStretch()
 	}
 }
 

@@ -6,8 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// Allow asks for a permit for one call, whose result must be reported with
-// [Permit.Done]. It returns an [*OpenError] if there is none.
+// Allow asks for a permit for one call, and returns an [*OpenError] if there is
+// none. With a permit, the result of the call must be reported by [Permit.Done],
+// also if the call panics. Where a function can be passed, [CircuitBreaker.Do] sees
+// to all of that.
 func (b *CircuitBreaker) Allow() (Permit, error) {
 	p, rejection := b.enter(context.Background(), nil)
 	if rejection != nil {
@@ -18,16 +20,22 @@ func (b *CircuitBreaker) Allow() (Permit, error) {
 	return Permit{shared, shared.uses.Load()}, nil
 }
 
-// Permit is the permit of one call that [CircuitBreaker.Allow] gave.
+// Permit is the permit of one call, as [CircuitBreaker.Allow] gives it. Call Done
+// exactly once, when the call is over. Until then the breaker takes the call to be in
+// flight: a probe keeps its place until ProbeTimeout, and a call that is watched for
+// being slow counts as slow in the end.
+//
+// The zero value is the permit of no call, and its Done does nothing. A Permit may be
+// copied, and is safe for concurrent use.
 type Permit struct {
 	pooled *pooledPermit
 	use    uint64 // the pooled one's, that is this permit
 }
 
-// Done reports the call's result. Only the first report counts, whatever the
-// number of copies of the Permit. On a zero Permit it does nothing. The breaker
-// does not know the call's context here: mark an error that came of the caller's
-// own cancel, and does not say so, with [Neutral].
+// Done reports the call's result, nil for a success. The first report of a permit
+// counts, and any further one, of a copy too, does nothing. The breaker does not know
+// the call's context here: an error that came of the caller's own cancel, but is no
+// [context.Canceled], is to be marked with [Neutral].
 func (p Permit) Done(err error) {
 	if p.pooled == nil || !p.pooled.uses.CompareAndSwap(p.use, p.use+1) {
 		return

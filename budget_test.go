@@ -80,7 +80,7 @@ func TestR39_OnlyCallsDeposit(t *testing.T) {
 // 0.5: what a call deposited above the limit was lost.
 func TestBudgetLosesNoFraction(t *testing.T) {
 	assert.InDelta(t, 17_500, attempts(t, budget(t, 0.75, 1), 10_000), 1)
-	const calls = 1000
+	const calls = 300
 	for _, burst := range []int{0, 1, 2, 10} {
 		for ratio := 0.01; ratio <= 5; ratio += 0.0837 {
 			got := float64(attempts(t, budget(t, ratio, burst), calls) - calls - burst)

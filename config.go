@@ -29,7 +29,8 @@ const (
 //
 // The zero value is ready to use: five retries after waits of about 1, 2, 4, 8
 // and 16 seconds. A Config is a plain value without state: copy it, change the
-// copy, use one from any number of goroutines at once.
+// copy, use one from any number of goroutines at once. Its functions must then be
+// safe for concurrent use.
 type Config struct {
 	// Name stands in errors, log lines and events.
 	Name string
@@ -77,11 +78,13 @@ type Config struct {
 	RetryIf func(error) bool
 
 	// RetryStatusCodes are the statuses of a [*StatusError] that are worth
-	// another attempt. Nil means 408, 425, 429, 500, 502, 503 and 504, and
-	// further a 403, by which some servers mark their rate limit, and a 413, if
-	// they say when to come back. Listed here, a status below 400 is an error
-	// as well, such as a 202 to wait for; but redirects are followed, and a 101
-	// is a connection handed over. It is not consulted when RetryIf is set.
+	// another attempt. Nil means 408, 425, 429, 500, 502, 503 and 504, and also
+	// 403 and 413 if the response says when to come back: some servers mark
+	// their rate limit with a 403. It is not consulted when RetryIf is set.
+	//
+	// A status below 400 that is listed here is an error as well: a 202, say, to
+	// wait for a result. Redirects are followed all the same, and a 101 is a
+	// connection handed over.
 	RetryStatusCodes []int
 
 	// Breaker is passed by every attempt. While it is open the call ends at
@@ -96,11 +99,11 @@ type Config struct {
 	// Budget is asked for every retry; first attempts are free.
 	Budget *Budget
 
-	// Gate is waited at by every attempt, and closed by an error that carries
-	// a server's wish to be left alone for a while. All who share it are held
-	// back together: in the Config of a [RetryableClient], which gives each
-	// host a Gate of its own, it couples all hosts; use [PerHost] for one with
-	// hooks.
+	// Gate is waited at by every attempt, and paused by an error that says how
+	// long the server wants to be left alone: one marked [RetryAfter], or a 429,
+	// 503 or 403 with such a wait. All who share the Gate are held back together.
+	// A [RetryableClient] gives each host a Gate of its own; one that is set here
+	// couples all hosts. For listeners on the hosts' own, see [PerHost].
 	Gate *Gate
 
 	// Limiter is waited for by every attempt: a *rate.Limiter, for example.
@@ -135,29 +138,42 @@ type Config struct {
 	OnDone func(context.Context, Event)
 
 	// OnWait is called before every wait of a call: Event.Why says what for,
-	// Event.Delay how long, or 0 if that is not known. How long a Limiter waits
-	// is known afterwards only: it is called then, if that was 1ms or more. A
-	// wait that becomes longer is told again. It may cancel the context.
+	// Event.Delay how long, or 0 if that is not known. A wait that becomes longer
+	// is told again. How long a Limiter waits is known afterwards only, so that
+	// OnWait is called after that wait, if it took 1ms or more. It may cancel the
+	// context.
 	OnWait func(context.Context, Event)
 
-	// Logger gets a warning for each retry; the end of each call that retried or
-	// gave up, as an error, or for debugging if the caller cancelled it or no
-	// attempt was made because of a pause or an open breaker; what else a call
-	// waits for, and each change of Breaker and each pause of Gate that it
-	// brought about. Nil means silence.
+	// Logger is told what becomes of a call; nil means silence. A call
+	// whose only attempt succeeds, or fails with an error that is not retryable,
+	// is not mentioned. Each line has the keys attempt, name and error, as far as
+	// there are such. The others are
+	//
+	//	message        level   keys             when
+	//	retrying       WARN    delay, why       a retry follows after a wait
+	//	waiting        INFO    delay, why       for Breaker, or for a pause of Gate
+	//	               DEBUG                    for Limiter, or for a turn at Gate
+	//	pausing        INFO    delay, until     an error paused Gate
+	//	succeeded      INFO    elapsed          after retries
+	//	giving up      ERROR   reason, elapsed  after retries, or because of a limit
+	//	               DEBUG                    cancelled; or paused, or rejected by
+	//	                                        Breaker, before any attempt
+	//	not repeated   DEBUG   method, reason   a request that may have had effects
+	//	circuit breaker changed state
+	//	               WARN    from, to         this call opened Breaker
+	//	               INFO                     it changed Breaker otherwise
 	Logger *slog.Logger
 
 	// Clock times everything: waits, attempt timeouts, Elapsed, and the
 	// distance to the context's deadline. Nil means the real clock. Where it is
-	// set, Breaker and Gate must be on the same one. In tests package
-	// testing/synctest needs no Clock at all, and is the simpler way: who waits
-	// for a timer of a fake clock (BlockUntil) also sees that of AttemptTimeout.
-	// A real listener cannot live in a synctest bubble; package retrytest plays
-	// a server there.
+	// set, Breaker and Gate must be on the same one.
+	//
+	// Tests are simpler in a bubble of testing/synctest, which needs no Clock.
+	// A real listener does not work there; package retrytest plays a server. With
+	// a fake clock, mind that its BlockUntil counts AttemptTimeout's timers too.
 	Clock clockwork.Clock
 
-	// Rand draws from [0, 1) for the jitter. Nil means math/rand/v2. It must be
-	// safe for concurrent use if the Config is used concurrently.
+	// Rand draws from [0, 1) for the jitter. Nil means math/rand/v2.
 	Rand func() float64
 }
 

@@ -66,3 +66,23 @@ func TestAttemptContextFollowsTheCallers(t *testing.T) {
 		})
 	}
 }
+
+// stuck is done, and has no error: a context written by hand, between two lines.
+type stuck struct{ context.Context }
+
+func (stuck) Done() <-chan struct{} { ch := make(chan struct{}); close(ch); return ch }
+
+func (stuck) Err() error { return nil }
+
+// Run used to loop a million times on such a context, because no reason to stop
+// was found.
+func TestContextThatIsDoneWithoutAnErrorCountsAsCancelled(t *testing.T) {
+	ctx := stuck{context.Background()}
+	for _, cfg := range []retry.Config{{}, {Gate: retry.NewGate(nil)}, {Breaker: new(retry.CircuitBreaker)}, {OnDone: func(context.Context, retry.Event) {}}} {
+		fn, calls := script(errDown)
+		gaveUp(t, retry.Run(ctx, cfg, fn), context.Canceled)
+		assert.Zero(t, *calls)
+	}
+	assert.ErrorIs(t, retry.NewGate(nil).Wait(ctx), context.Canceled)
+	assert.ErrorIs(t, new(retry.CircuitBreaker).Do(ctx, func(context.Context) error { t.Error("called"); return nil }), context.Canceled)
+}

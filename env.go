@@ -21,16 +21,16 @@ import (
 // Durations are Go's ("1.5s", "2m") or plain seconds ("1.5"). MAX_RETRIES also
 // takes "unlimited", and 0 there means no retries. JITTER is "0.8,1.2", "full",
 // "equal" or "none"; RETRY_STATUS_CODES is "429,503", or "none". A variable that
-// is unset or blank leaves its field at the default. A 0 where a Config's 0
-// means something else is refused. What cannot be read or used is reported for
-// each variable and matches [ErrInvalidConfig].
+// is unset or blank leaves its field at the default. A 0 is refused where it
+// would mean a default in the Config. What cannot be read or used is reported for each
+// variable and matches [ErrInvalidConfig].
 func ConfigFromEnv(prefix string) (Config, error) {
 	return Config{}.WithEnv(prefix)
 }
 
-// WithEnv returns c with what the environment sets laid over it, in the
-// variables of [ConfigFromEnv]; what the environment does not set stays. With an
-// error it returns c as it was.
+// WithEnv returns c with the fields changed that the environment sets, in the
+// variables of [ConfigFromEnv]; the other fields stay. With an error it returns c as
+// it was.
 func (c Config) WithEnv(prefix string) (Config, error) {
 	return configFrom(c, prefix, os.Getenv)
 }
@@ -51,19 +51,19 @@ func configFrom(c Config, prefix string, getenv func(string) string) (Config, er
 		{"RETRY_STATUS_CODES", "RetryStatusCodes", into(&changed.RetryStatusCodes, parseStatusCodes)},
 		{"WAIT_WHEN_OPEN", "WaitWhenOpen", into(&changed.WaitWhenOpen, parseBool)},
 	})
-	if err := env.judge("Config", changed.problems()); err != nil {
+	if err := env.errors("Config", changed.problems()); err != nil {
 		return c, err
 	}
 	return changed, nil
 }
 
-// WithEnv returns c with what the environment sets laid over it: with the prefix
+// WithEnv returns c with the fields changed that the environment sets: with the prefix
 // "HGNC_BREAKER", from HGNC_BREAKER_NAME, …_FAILURE_THRESHOLD, …_FAILURE_RATE,
 // …_SLOW_CALL_DURATION, …_SLOW_CALL_RATE, …_WINDOW, …_MIN_CALLS,
 // …_RECOVERY_TIMEOUT, …_MAX_RECOVERY_TIMEOUT, …_RECOVERY_JITTER,
 // …_HALF_OPEN_PROBES, …_SUCCESS_THRESHOLD, …_PROBE_TIMEOUT and …_OBSERVE_ONLY,
-// in the forms of [ConfigFromEnv]. What the environment does not set stays. With
-// an error it returns c as it was.
+// in the forms of [ConfigFromEnv]. The other fields stay. With an error it returns c
+// as it was.
 func (c BreakerConfig) WithEnv(prefix string) (BreakerConfig, error) {
 	return breakerConfigFrom(c, prefix, os.Getenv)
 }
@@ -88,7 +88,7 @@ func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) strin
 		{"PROBE_TIMEOUT", "ProbeTimeout", into(&changed.ProbeTimeout, positive(parseDuration, duration))},
 		{"OBSERVE_ONLY", "ObserveOnly", into(&changed.ObserveOnly, parseBool)},
 	})
-	if err := env.judge("BreakerConfig", changed.problems()); err != nil {
+	if err := env.errors("BreakerConfig", changed.problems()); err != nil {
 		return c, err
 	}
 	return changed, nil
@@ -132,8 +132,8 @@ func (e *environment) read(code any, variables []variable) {
 	}
 }
 
-// judge joins what could not be read with what cannot be used.
-func (e *environment) judge(kind string, p problems) error {
+// errors joins what could not be read with what cannot be used.
+func (e *environment) errors(kind string, p problems) error {
 	p = slices.DeleteFunc(p, func(p problem) bool { return e.unread[p.field] })
 	for i := range p {
 		p[i].want = strings.TrimSuffix(p[i].want, orDefault) // 0 is refused here

@@ -10,7 +10,8 @@ import (
 )
 
 // Reasons for giving up, as found in [Error.Reason]. ErrDeadline also matches
-// [context.DeadlineExceeded]: the deadline would have passed during the wait.
+// [context.DeadlineExceeded]: the context's deadline would pass before the next
+// attempt.
 var (
 	ErrMaxRetries        = errors.New("no retries left")
 	ErrMaxElapsed        = errors.New("MaxElapsed would pass first")
@@ -34,10 +35,10 @@ type Error struct {
 	// Attempts is how often the function was called; 0 if it never was.
 	Attempts int
 
-	// Elapsed runs from the start of the call. To spare calls that succeed at
-	// once a look at the clock, it runs from the end of the first attempt if
-	// the Config has no MaxElapsed, AttemptTimeout, Clock, Logger or hook. That
-	// of a request is always exact; with redirects, it is the last one's.
+	// Elapsed is the time since the start of the call. If the Config has no
+	// MaxElapsed, AttemptTimeout, Clock, Logger or hook, it does not include the
+	// first attempt, to spare calls that succeed at once a look at the clock. For
+	// a request it always does; after redirects, it is the last request's alone.
 	Elapsed time.Duration
 
 	Reason error // one of the Err… variables, the context's cause, or what a Limiter returned
@@ -121,7 +122,7 @@ func (e *Error) Timeout() bool {
 }
 
 // PauseError says that a call could not wait for the pause of a [Gate] to end. It
-// is found inside the [*Error] that names the limit which stood against it.
+// is found inside of an [*Error], whose Reason is the limit that was in the way.
 type PauseError struct {
 	Name       string        // Config.Name: a host, in a [RetryableClient]
 	RetryAfter time.Duration // until the gate lets the call through

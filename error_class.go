@@ -25,9 +25,9 @@ import (
 //
 // Retryable are, though they may not look it:
 //
-//   - errors of package context: Do itself looks at the caller's own, and the end
-//     of another, say of whoever began a call that several share, need not meet
-//     the next attempt,
+//   - errors of package context: they may come from another context than the
+//     caller's, such as that of whoever began a call that several share. Do itself
+//     sees when the caller's own is done,
 //   - [fs.ErrExist], by which programs wait for a lock file,
 //   - a socket that is not there, while the server that makes it starts,
 //   - [sql.ErrTxDone] and [sql.ErrConnDone]: the next attempt begins its own,

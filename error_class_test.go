@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 func failedWith(code int) error { return &retry.StatusError{StatusCode: code} }
@@ -77,11 +78,10 @@ func TestLongestHintOfJoinedErrors(t *testing.T) {
 		"stale, in an OpenError": {retry.RetryAfter(&retry.OpenError{Err: retry.RetryAfter(errDown, 10*time.Second)}, time.Second), time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var waits []time.Duration
-			cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Jitter: retry.NoJitter, MaxRetries: 1, Clock: driven(t),
-				OnRetry: func(_ context.Context, e retry.Event) { waits = append(waits, e.Delay) }}
-			assert.Error(t, retry.Run(t.Context(), cfg, func(context.Context) error { return test.err }))
-			assert.Equal(t, []time.Duration{test.want}, waits)
+			cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Jitter: retry.NoJitter, MaxRetries: 1}
+			waits, err := retrytest.Run(t, cfg, calling(t, test.err))
+			assert.Error(t, err)
+			assert.Equal(t, test.want, waits.Total())
 		})
 	}
 }

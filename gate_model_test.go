@@ -111,23 +111,24 @@ func TestGateKeepsBelowTheLimit(t *testing.T) {
 
 // Waiters that come, leave and are paused from everywhere.
 func TestGateStress(t *testing.T) {
-	g := retry.NewGate(nil)
-	var wg sync.WaitGroup
-	end := time.Now().Add(300 * time.Millisecond)
-	for i := range 32 {
-		wg.Go(func() {
-			for time.Now().Before(end) {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond)
-				_ = g.Wait(ctx)
-				cancel()
-				if i%8 == 0 {
-					g.Pause(time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		g := retry.NewGate(nil)
+		var wg sync.WaitGroup
+		for i := range 32 {
+			wg.Go(func() {
+				for range 200 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond)
+					_ = g.Wait(ctx)
+					cancel()
+					if i%8 == 0 {
+						g.Pause(time.Millisecond)
+					}
+					g.Pace()
+					g.PausedUntil()
 				}
-				g.Pace()
-				g.PausedUntil()
-			}
-		})
-	}
-	wg.Wait()
-	assert.NoError(t, g.Wait(t.Context()))
+			})
+		}
+		wg.Wait()
+		assert.NoError(t, g.Wait(t.Context()))
+	})
 }

@@ -173,7 +173,7 @@ func (stubborn) Wait(context.Context) error { return errors.New("no") }
 func TestHTTP_053_LongOneShot(t *testing.T) {
 	var wrong atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n, _ := io.Copy(io.Discard, r.Body); n != 50<<20 {
+		if n, _ := io.Copy(io.Discard, r.Body); n != 16<<20 {
 			wrong.Store(true)
 		}
 		w.WriteHeader(503)
@@ -182,13 +182,13 @@ func TestHTTP_053_LongOneShot(t *testing.T) {
 	defer server.Close()
 	cfg, tr := track(soon)
 	client := outcomeTransport(t, cfg)
-	read(t, must(client.Post(server.URL, "", io.LimitReader(endless{}, 50<<20))), nil) // warm up
+	read(t, must(client.Post(server.URL, "", io.LimitReader(endless{}, 16<<20))), nil) // warm up
 
 	var peak uint64
 	var before runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	body := &watchedHeap{Reader: io.LimitReader(endless{}, 50<<20), base: before.HeapAlloc, peak: &peak}
+	body := &watchedHeap{Reader: io.LimitReader(endless{}, 16<<20), base: before.HeapAlloc, peak: &peak}
 	got, text := read(t, must(client.Post(server.URL, "", body)), nil)
 	assert.Equal(t, 503, got)
 	assert.Equal(t, "down", text)
@@ -432,6 +432,7 @@ func TestHTTP_060_Multipart(t *testing.T) {
 // A server that answers while the upload still runs, over and over, under the race
 // detector: whoever still reads for an old attempt must not take from the new one.
 func TestHTTP_EarlyAnswerDuringUpload(t *testing.T) {
+	t.Parallel() // net/http's server waits for half a second before it closes such a connection
 	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<15)
 	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -461,7 +462,7 @@ func (o *oneShot) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1
 // A file is no body in memory for being in an io.NopCloser with a GetBody: nothing
 // reads 64 MiB to find out how long they are.
 func TestHTTP_LargeBodyWithGetBody(t *testing.T) {
-	const size = 64 << 20
+	const size = 16 << 20
 	path := filepath.Join(t.TempDir(), "upload")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.NoError(t, os.Truncate(path, size))

@@ -8,12 +8,12 @@ import (
 	"net/http"
 )
 
-// Fetch sends req and decodes the response. Decoding is part of the attempt: if
-// it fails because the body was cut off, or with any other error that [Do]
-// would retry, the request is sent again, and decode is called anew: it must
-// begin from the start, say with an empty file. Mark errors that no retry can
-// help with [Permanent]. Only responses below 400 are decoded. The body is
-// closed for decode.
+// Fetch sends req and decodes the response. Decoding is part of the attempt: if it
+// fails with an error that [Do] would retry, such as that of a body that was cut
+// off, the request is sent again and decode is called anew. So decode must begin
+// from the start each time, say with an empty file. An error of decode that no retry
+// can help is to be marked [Permanent]. Only responses below 400 are decoded. Fetch
+// closes the body.
 func Fetch[T any](c *RetryableClient, req *http.Request, decode func(*http.Response) (T, error)) (T, error) {
 	var value, zero T
 	if c == nil || req == nil || decode == nil {
@@ -51,8 +51,8 @@ func GetJSON[T any](ctx context.Context, c *RetryableClient, url string) (T, err
 	return fetchJSON[T](c)(NewJSONRequest(ctx, http.MethodGet, url, nil))
 }
 
-// PostJSON sends in as JSON, nil as null, and decodes the response as [GetJSON]
-// does.
+// PostJSON sends a POST request with the value in as JSON, nil as null, and decodes
+// the response as [GetJSON] does.
 func PostJSON[T any](ctx context.Context, c *RetryableClient, url string, in any) (T, error) {
 	if in == nil {
 		in = json.RawMessage("null")
@@ -70,10 +70,10 @@ func fetchJSON[T any](c *RetryableClient) func(*http.Request, error) (T, error) 
 	}
 }
 
-// NewJSONRequest returns a request that sends in as JSON, or has no body if in is
-// nil, and that accepts JSON: to add headers to, for [Fetch] with [DecodeJSON]. An
-// in that is no JSON, and a malformed method or URL, are errors that match
-// [ErrInvalidConfig].
+// NewJSONRequest returns a request that accepts JSON, and whose body is the value in
+// as JSON; it has none if in is nil. Add headers to it, and send it by [Fetch] with
+// [DecodeJSON]. If in cannot be written as JSON, or method or URL are malformed, the
+// error matches [ErrInvalidConfig].
 func NewJSONRequest(ctx context.Context, method, url string, in any) (*http.Request, error) {
 	var body io.Reader
 	if in != nil {

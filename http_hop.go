@@ -11,19 +11,19 @@ import (
 // hop is one request on its way through a Transport, with all its attempts.
 // With redirects, one request of a client's user is several hops.
 type hop struct {
-	t       *Transport
-	host    *host
-	cfg     *Config
-	req     *http.Request
-	key     string    // Idempotency-Key that is ours; "" if none is
-	body    *replayer // of a body without GetBody
-	memory  bool      // the body is one in memory
-	owner   bool      // of body
-	decided bool      // by WithIdempotent …
-	allowed bool      // … to be idempotent
-	call    call
-	cancel  context.CancelFunc // of a context that ends by the request's Cancel channel
-	url     string             // without its secrets, once it is needed
+	t           *Transport
+	host        *host
+	cfg         *Config
+	req         *http.Request
+	hasOverride bool      // WithIdempotent was called for the request …
+	override    bool      // … and says whether it may be repeated
+	key         string    // Idempotency-Key that is ours; "" if none is
+	body        *replayer // of a body without GetBody
+	memory      bool      // the body is one in memory
+	owner       bool      // of body
+	call        call
+	cancel      context.CancelFunc // of a context that ends by the request's Cancel channel
+	url         string             // without its secrets, once it is needed
 
 	// Of the attempt under way.
 	ctx      context.Context
@@ -32,7 +32,7 @@ type hop struct {
 	timeout  *timeoutContext // its time limits, if there are any
 	sent     *upload         // its body, if it is watched
 	out      *outgoing       // nil if it is the caller's own request
-	under    bool            // the base has it
+	inBase   bool            // the base transport was called, and has not returned
 
 	misdirected bool     // a 421 has been answered by another connection
 	stale       bool     // the connection may be dead
@@ -47,7 +47,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, invalid("request URL is nil")
 	}
 	h := hop{t: t, req: req}
-	defer h.leave()
+	defer h.close()
 	if err := h.prepare(); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (h *hop) prepare() (err error) {
 	if !h.t.client && caredFor(req) {
 		h.cfg = withoutRetries(h.cfg)
 	}
-	h.allowed, h.decided = req.Context().Value(idempotentKey{}).(bool)
+	h.override, h.hasOverride = req.Context().Value(idempotentKey{}).(bool)
 	if h.t.client {
 		h.key = h.ownKey()
 	} else if h.body != nil && h.cfg.maxRetries() == 0 {
@@ -99,7 +99,7 @@ func withoutRetries(cfg *Config) *Config {
 // The returned function must be called.
 func (h *hop) context() (context.Context, func()) {
 	ctx := h.req.Context()
-	if h.decided {
+	if h.hasOverride {
 		ctx = undecided{ctx}
 	}
 	//lint:ignore SA1019 callers may still use it, and a wait must end with it
@@ -147,9 +147,9 @@ func (h *hop) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.under = true
+	h.inBase = true
 	resp, err := h.t.core.base.RoundTrip(req)
-	h.under = false
+	h.inBase = false
 	switch {
 	case err != nil:
 		if resp != nil && resp.Body != nil {
@@ -261,9 +261,9 @@ func (h *hop) release() {
 // limit is the time an attempt has until its headers arrive.
 func (h *hop) limit() time.Duration { return shorter(h.t.timeout, h.host.attemptTimeout) }
 
-// leave lets go of what is still held, whatever way RoundTrip is left: by its
+// close lets go of what is still held, whatever way RoundTrip is left: by its
 // end, by a panic of one of the user's functions, or by runtime.Goexit.
-func (h *hop) leave() {
+func (h *hop) close() {
 	if h.resp != nil {
 		h.resp.Body.Close()
 	}
@@ -271,7 +271,7 @@ func (h *hop) leave() {
 	if h.cancel != nil {
 		h.cancel()
 	}
-	if h.under && h.sent != nil {
+	if h.inBase && h.sent != nil {
 		h.sent.Close()
 	}
 	if h.host != nil {

@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// DecodeJSON decodes a response into a T, for [Fetch]; [GetJSON] decodes with it.
-// A complete answer with nothing in its body (as of 202 and 204) is a zero T. It
-// reads no further than the JSON reaches, since a server may leave the connection
-// open, and takes no notice of a byte order mark. It does not close the body.
+// DecodeJSON decodes a response into a T. It is meant for [Fetch], and [GetJSON]
+// uses it. A complete answer with an empty body, as of a 202 or 204, gives a zero T.
+// It reads no further than the JSON goes, since a server may leave the connection
+// open, and skips a byte order mark. It does not close the body.
 //
-// A status of 300 or above, of which there is nothing to decode, is a
-// [*StatusError]. A body that was cut off is [io.ErrUnexpectedEOF], or the error
-// of reading it, and retried. What is no JSON, or does not fit T, is marked
-// [Permanent]; the error says what came in its place.
+// A response of 300 or above is not decoded, and its error is a [*StatusError]. A
+// body that was cut off gives [io.ErrUnexpectedEOF] or the error of reading it, and
+// is retried. For what is no JSON, or does not fit T, the error is marked
+// [Permanent], and says what came instead.
 func DecodeJSON[T any](resp *http.Response) (T, error) {
 	var value, zero T
 	switch {

@@ -103,7 +103,7 @@ func (h *hop) judgeResponse() error {
 
 // decoded has the response decoded, as part of the attempt.
 func (h *hop) decoded(resp *http.Response) error {
-	if h.decided { // requests that decode sends are not meant
+	if h.hasOverride { // requests that decode sends are not meant
 		resp.Request = h.req.WithContext(undecided{h.req.Context()})
 	}
 	err := h.t.decode(resp)

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 // both runs a test with a client of either form.
@@ -628,7 +629,7 @@ func TestHTTP_036_RefusedForEver(t *testing.T) {
 	server, base := newFrames(t, rst(7))
 	cfg, tr := track(soon)
 	cfg.MaxRetries = 1
-	cfg.AttemptTimeout = 100 * time.Millisecond
+	cfg.AttemptTimeout = 50 * time.Millisecond
 	begin := time.Now()
 	_, err := outcomeClient(t, base, cfg).Get(t.Context(), server.url)
 	assert.ErrorIs(t, err, retry.ErrMaxRetries)
@@ -640,11 +641,9 @@ func TestHTTP_036_RefusedForEver(t *testing.T) {
 // ENHANCE_YOUR_CALM is HTTP/2's 429.
 func TestHTTP_039_EnhanceYourCalm(t *testing.T) {
 	server, base := newFrames(t, rst(11), ok200)
-	cfg, tr := track(soon)
-	cfg.Clock = driven(t)
-	resp, err := outcomeClient(t, base, cfg).Get(t.Context(), server.url)
-	read(t, resp, err)
-	assert.Equal(t, []time.Duration{time.Second}, tr.delays)
+	waits, err := retrytest.Run(t, soon, getting(t, base, server.url))
+	require.NoError(t, err)
+	assert.Equal(t, "1s retry-after", waits.String())
 }
 
 // quiet is for servers whose clients are meant to fail.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -18,46 +19,42 @@ import (
 // After the first 429 nobody reaches the host before the pause ends, except who is
 // on the way already. Then one by one.
 func TestHTTP_134_137_SharedPause(t *testing.T) {
-	const pause = 300 * time.Millisecond
-	var mu sync.Mutex
-	var first time.Time
-	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		if first.IsZero() {
-			first = time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		const pause = 300 * time.Millisecond
+		var mu sync.Mutex
+		var first time.Time
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if first.IsZero() {
+				first = time.Now()
+			}
+			if time.Since(first) < pause {
+				status(429, "Retry-After-Ms", "300")(w, r)
+			}
+		})
+		client := outcomeClient(t, base, soon)
+		var all sync.WaitGroup
+		request := func() {
+			resp, err := client.Get(t.Context(), server.URL)
+			if assert.NoError(t, err) {
+				resp.Body.Close()
+			}
 		}
-		if time.Since(first) < pause {
-			status(429, "Retry-After-Ms", "300")(w, r)
-		}
-	})
-	client := outcomeClient(t, nil, soon)
-	var all sync.WaitGroup
-	request := func() {
-		resp, err := client.Get(t.Context(), server.URL)
-		if assert.NoError(t, err) {
-			resp.Body.Close()
-		}
-	}
-	// The first is answered before the others begin: none of them is in flight.
-	paused := make(chan struct{})
-	cfgSeen := sync.OnceFunc(func() { close(paused) })
-	first429 := soon
-	first429.OnRetry = func(context.Context, retry.Event) { cfgSeen() }
-	client = outcomeClient(t, nil, first429)
-	all.Go(request)
-	<-paused
-	for range 19 {
 		all.Go(request)
-	}
-	all.Wait()
+		synctest.Wait() // the first is answered before the others begin: none of them is in flight
+		for range 19 {
+			all.Go(request)
+		}
+		all.Wait()
 
-	seen := server.requests()
-	require.Len(t, seen, 21, "one was refused")
-	for _, r := range seen[1:] {
-		assert.GreaterOrEqual(t, r.at.Sub(first), pause)
-	}
-	assert.GreaterOrEqual(t, seen[20].at.Sub(seen[1].at), 50*time.Millisecond, "staggered")
+		seen := server.requests()
+		require.Len(t, seen, 21, "one was refused")
+		for _, r := range seen[1:] {
+			assert.GreaterOrEqual(t, r.at.Sub(first), pause)
+		}
+		assert.GreaterOrEqual(t, seen[20].at.Sub(seen[1].at), 50*time.Millisecond, "staggered")
+	})
 }
 
 func TestHTTP_135_OtherHostsAreFree(t *testing.T) {

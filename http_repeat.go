@@ -9,15 +9,16 @@ import (
 	"strings"
 )
 
-// mayBeLast reports whether it looks as if no retry follows, without asking those
-// who would take it for a decision: what a RetryIf will say is not known yet.
+// mayBeLast reports whether it looks as if no retry follows. It changes nothing,
+// and asks nobody who would take it for the decision: what RetryIf will say is not
+// known, and counts as a no.
 func (h *hop) mayBeLast(err error) bool {
 	found := examine(err)
 	hint := found.hint()
 	budget := h.cfg.Budget
 	return h.cfg.RetryIf != nil || budget != nil && budget.Balance() < 1 ||
 		h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
-		hint > h.cfg.maxRetryAfter() || h.call.stopIfLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay))
+		hint > h.cfg.maxRetryAfter() || h.call.tooLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)) != nil
 }
 
 // ifRepeatable passes on an error that would be retried only if the request may
@@ -44,8 +45,8 @@ func (h *hop) ifRepeatable(err error) error {
 // idempotent reports whether the request may be repeated though it may have
 // been carried out (RFC 9110, section 9.2.2; RFC 10008 for QUERY).
 func (h *hop) idempotent() bool {
-	if h.decided {
-		return h.allowed
+	if h.hasOverride {
+		return h.override
 	}
 	switch h.req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "QUERY", http.MethodPut, http.MethodDelete:
@@ -123,7 +124,7 @@ func newKey() string {
 func (h *hop) ownKey() string {
 	req := h.req
 	if h.t.core.idempotentOnly || req.Method != http.MethodPost && req.Method != http.MethodPatch ||
-		h.decided || hasKey(req.Header) {
+		h.hasOverride || hasKey(req.Header) {
 		return ""
 	}
 	if before := redirectedBy(req); before != nil && before.key != "" {

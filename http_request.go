@@ -80,7 +80,7 @@ func (h *hop) asItIs() bool {
 		return false
 	}
 	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && RetryCount(req.Context()) == 0 &&
-		req.Header != nil && !h.decided && !h.adds() && (h.memory || req.Body == nil || req.Body == http.NoBody)
+		req.Header != nil && !h.hasOverride && !h.adds() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 
 // attachBody gives the attempt a fresh reader.

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -56,12 +57,14 @@ func TestHTTP_061_062_DrainedForTheNextAttempt(t *testing.T) {
 	assert.Equal(t, 3, server.hits())
 }
 
-// tallied counts what is read through a client's connections.
-func tallied(total *atomic.Int64) *http.Transport {
-	return &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+// tally counts what is read through a client's connections.
+func tally(client *http.Client, total *atomic.Int64) {
+	base := client.Transport.(*http.Transport)
+	dial := base.DialContext
+	base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
 		return talliedConn{conn, total}, err
-	}}
+	}
 }
 
 type talliedConn struct {
@@ -102,12 +105,13 @@ func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
 			<-r.Context().Done()
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			server := newStand(t, answer, answer, status(200))
+		bubble(t, name, func(t *testing.T) {
+			server, base := newPiped(t, answer, answer, status(200))
 			var wire atomic.Int64
+			tally(base, &wire)
 			cfg, tr := track(soon)
 			begin := time.Now()
-			resp, err := outcomeClient(t, &http.Client{Transport: tallied(&wire)}, cfg).Get(t.Context(), server.URL)
+			resp, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
 			read(t, resp, err)
 			assert.Less(t, time.Since(begin), 2*time.Second)
 			limit := int64(64<<10 + 16<<10)
@@ -118,11 +122,11 @@ func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
 			assert.Equal(t, 3, tr.last().Attempt)
 
 			// The last one's beginning is kept.
-			forGood := newStand(t, answer)
+			forGood, base := newPiped(t, answer)
 			cfg.MaxRetries = retry.NoRetries
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err = outcomeClient(t, &http.Client{Transport: tallied(&wire)}, cfg).Get(t.Context(), forGood.URL)
+			_, err = outcomeClient(t, base, cfg).Get(t.Context(), forGood.URL)
 			runtime.ReadMemStats(&after)
 			var found *retry.StatusError
 			require.ErrorAs(t, err, &found)
@@ -231,7 +235,7 @@ func TestHTTP_069_NothingIsLeft(t *testing.T) {
 	cfg.AttemptTimeout = time.Minute
 	client := outcomeClient(t, &http.Client{Transport: counting{base}}, cfg)
 	run := func() {
-		for range 20 {
+		for range 8 {
 			resp, err := client.Get(t.Context(), server.URL)
 			read(t, resp, err)
 			_, err = client.Get(t.Context(), server.URL+"/down")
@@ -493,27 +497,30 @@ func TestHTTP_122_NoBodyAllowed(t *testing.T) {
 
 // An upgraded connection is the caller's: no time limit of the attempt's ends it.
 func TestHTTP_122_SwitchingProtocols(t *testing.T) {
-	server := newStand(t, status(503), func(w http.ResponseWriter, r *http.Request) {
-		conn, buf, _ := w.(http.Hijacker).Hijack()
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, status(503), func(w http.ResponseWriter, r *http.Request) {
+			conn, buf, _ := w.(http.Hijacker).Hijack()
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			io.CopyN(conn, buf, 4)
+		})
+		cfg := soon
+		cfg.AttemptTimeout = 50 * time.Millisecond
+		req := newRequest(t, "GET", server.URL, nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "echo")
+		base.Timeout = 60 * time.Millisecond
+		resp, err := outcomeClient(t, base, cfg).Do(req)
+		require.NoError(t, err)
+		assert.Equal(t, 101, resp.StatusCode)
+		conn, ok := resp.Body.(io.ReadWriteCloser)
+		require.True(t, ok)
 		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-		io.CopyN(conn, buf, 4)
+		time.AfterFunc(2*cfg.AttemptTimeout, func() { io.WriteString(conn, "ping") })
+		echo, err := io.ReadAll(conn)
+		assert.NoError(t, err)
+		assert.Equal(t, "ping", string(echo))
 	})
-	cfg := soon
-	cfg.AttemptTimeout = 50 * time.Millisecond
-	req := newRequest(t, "GET", server.URL, nil)
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", "echo")
-	resp, err := outcomeClient(t, &http.Client{Transport: &http.Transport{}, Timeout: 60 * time.Millisecond}, cfg).Do(req)
-	require.NoError(t, err)
-	assert.Equal(t, 101, resp.StatusCode)
-	conn, ok := resp.Body.(io.ReadWriteCloser)
-	require.True(t, ok)
-	defer conn.Close()
-	time.AfterFunc(2*cfg.AttemptTimeout, func() { io.WriteString(conn, "ping") })
-	echo, err := io.ReadAll(conn)
-	assert.NoError(t, err)
-	assert.Equal(t, "ping", string(echo))
 }
 
 func TestHTTP_124_TransparentGzip(t *testing.T) {
@@ -539,4 +546,34 @@ func TestHTTP_124_TransparentGzip(t *testing.T) {
 	var found *retry.StatusError
 	require.ErrorAs(t, err, &found)
 	assert.Equal(t, "text", string(found.Body))
+}
+
+// The body of an error is there before anybody is given the error, and does not
+// change any more; though it came late.
+func TestHTTP_ErrorsAreWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(400)
+			w.(http.Flusher).Flush()
+			time.Sleep(400 * time.Millisecond)
+			io.WriteString(w, "what is wrong")
+		})
+		cfg := soon
+		bodies := []string{}
+		note := func(err error) {
+			var status *retry.StatusError
+			if errors.As(err, &status) {
+				bodies = append(bodies, string(status.Body))
+				status.Header.Get("Date")
+			}
+		}
+		cfg.OnDone = func(_ context.Context, e retry.Event) { note(e.Err) }
+		cfg.RetryIf = func(err error) bool { note(err); return false }
+		_, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
+		note(err)
+		for _, body := range bodies {
+			assert.Equal(t, "what is wrong", body)
+		}
+		assert.GreaterOrEqual(t, len(bodies), 3)
+	})
 }

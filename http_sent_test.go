@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -23,13 +24,17 @@ import (
 // newH2 is a server that speaks HTTP/2, and a base client for it.
 func newH2(t testing.TB, handler http.HandlerFunc) (*httptest.Server, *http.Transport) {
 	server := httptest.NewUnstartedServer(handler)
+	return server, startH2(t, server)
+}
+
+func startH2(t testing.TB, server *httptest.Server) *http.Transport {
 	server.EnableHTTP2 = true
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	base := server.Client().Transport.(*http.Transport).Clone()
 	t.Cleanup(base.CloseIdleConnections)
-	return server, base
+	return base
 }
 
 // A timeout of HTTP/2 has no type that tells it from one of the handshake. The
@@ -106,6 +111,7 @@ func TestHTTP_Sent_BaseThatDoesNotTell(t *testing.T) {
 // With Expect: 100-continue the header is out before anybody touches the body: a
 // body that was not read proves nothing.
 func TestHTTP_Sent_ExpectContinue(t *testing.T) {
+	t.Parallel()
 	address, requests := countedConversation(t, "")
 	base := &http.Transport{ExpectContinueTimeout: 200 * time.Millisecond}
 	t.Cleanup(base.CloseIdleConnections)
@@ -345,24 +351,28 @@ func TestHTTP_Refused_ByNetHTTP(t *testing.T) {
 
 // An HTTP/2 connection that went dead takes no second attempt with it.
 func TestHTTP_DeadHTTP2Connection(t *testing.T) {
-	var dead atomic.Bool
-	server, base := newH2(t, func(w http.ResponseWriter, r *http.Request) {})
-	base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
-		if err == nil && !dead.Load() {
-			conn = &deadConn{conn, &dead}
+	synctest.Test(t, func(t *testing.T) {
+		var dead atomic.Bool
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		dial := piped(server)
+		base := startH2(t, server)
+		base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err == nil && !dead.Load() {
+				conn = &deadConn{conn, &dead}
+			}
+			return conn, err
 		}
-		return conn, err
-	}
-	cfg, tr := track(soon)
-	cfg.AttemptTimeout = 300 * time.Millisecond
-	client := outcomeClient(t, &http.Client{Transport: base}, cfg)
-	resp, err := client.Get(t.Context(), server.URL)
-	read(t, resp, err)
-	dead.Store(true)
-	resp, err = client.Get(t.Context(), server.URL)
-	read(t, resp, err)
-	assert.Equal(t, 2, tr.last().Attempt)
+		cfg, tr := track(soon)
+		cfg.AttemptTimeout = 300 * time.Millisecond
+		client := outcomeClient(t, &http.Client{Transport: base}, cfg)
+		resp, err := client.Get(t.Context(), server.URL)
+		read(t, resp, err)
+		dead.Store(true)
+		resp, err = client.Get(t.Context(), server.URL)
+		read(t, resp, err)
+		assert.Equal(t, 2, tr.last().Attempt)
+	})
 }
 
 // deadConn swallows what is written, once it is dead.

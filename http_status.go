@@ -101,7 +101,7 @@ func (c *Config) lists(resp *http.Response) bool {
 }
 
 // What follows a 429: its wait is read in http_retryafter.go, pauses the gate and
-// is judged in retry_judge.go, and whether the request is sent again in http_repeat.go.
+// ends the call or not in retry_decide.go, and whether the request is sent again in http_repeat.go.
 
 // throttled reports whether the server's wish to wait is addressed to the
 // client, and not about this request.

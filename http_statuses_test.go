@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 // The tests of the cases are named by their numbers. This file holds what they
@@ -133,19 +133,15 @@ func (tr *tracked) last() retry.Event {
 	return tr.done[len(tr.done)-1]
 }
 
-// driven is a fake clock that goes on by an hour whenever somebody waits for it.
-func driven(t testing.TB) *clockwork.FakeClock {
-	clock := clockwork.NewFakeClockAt(noon)
-	ctx, cancel := context.WithCancel(context.Background())
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for clock.BlockUntilContext(ctx, 1) == nil {
-			clock.Advance(time.Hour)
+// getting is a call for package retrytest: a GET of an address.
+func getting(t *testing.T, base *http.Client, address string) func(retry.Config) error {
+	return func(cfg retry.Config) error {
+		resp, err := outcomeClient(t, base, cfg).Get(t.Context(), address)
+		if err == nil {
+			read(t, resp, err)
 		}
-	}()
-	t.Cleanup(func() { cancel(); <-stopped })
-	return clock
+		return err
+	}
 }
 
 // doubling waits 1ms, 2ms, 4ms.
@@ -366,17 +362,14 @@ func TestHTTP_010_ForbiddenForAWhile(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := newStand(t, status(403, test.headers...), status(200))
-			cfg, tr := track(soon)
-			cfg.Clock = driven(t)
-			resp, err := outcomeTransport(t, cfg).Get(server.URL)
-			got, _ := read(t, resp, err)
-			if test.delay == 0 {
-				assert.Equal(t, 403, got)
-				assert.Equal(t, 1, server.hits())
-				return
-			}
-			assert.Equal(t, 200, got)
-			assert.Equal(t, []time.Duration{test.delay}, tr.delays)
+			waits, err := retrytest.Run(t, soon, func(cfg retry.Config) error {
+				resp, err := outcomeTransport(t, cfg).Get(server.URL)
+				got, _ := read(t, resp, err)
+				assert.Equal(t, test.delay == 0, got == 403)
+				return err
+			})
+			require.NoError(t, err)
+			assert.Equal(t, test.delay, waits.Total())
 		})
 	}
 }

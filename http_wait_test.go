@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 // The headers themselves are TestParseRetryAfter's; here it is what a client makes
@@ -56,13 +58,17 @@ func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
 				headers = append(headers, "Date", date)
 			}
 			server := newStand(t, status(429, headers...), status(200))
-			cfg, tr := track(soon)
-			cfg.Clock = driven(t)
+			cfg := soon
+			cfg.Clock = &retrytest.Clock{FakeClock: clockwork.NewFakeClockAt(noon)}
 			cfg.MaxRetryAfter = 10 * time.Minute
-			resp, err := outcomeTransport(t, cfg).Get(server.URL)
-			got, _ := read(t, resp, err)
-			assert.Equal(t, 200, got)
-			assert.Equal(t, []time.Duration{test.want}, tr.delays)
+			waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error {
+				resp, err := outcomeTransport(t, cfg).Get(server.URL)
+				got, _ := read(t, resp, err)
+				assert.Equal(t, 200, got)
+				return err
+			})
+			require.NoError(t, err)
+			assert.Equal(t, test.want, waits.Total())
 		})
 	}
 }
@@ -120,38 +126,35 @@ func TestHTTP_079_WaitBeyondTheDeadline(t *testing.T) {
 func TestHTTP_080_JitterOnlyLengthens(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "10"))
 	seen := map[time.Duration]bool{}
-	cfg, tr := track(retry.Config{MaxRetries: 30, InitialDelay: time.Millisecond, MaxDelay: time.Millisecond})
-	cfg.Clock = driven(t)
-	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	cfg := retry.Config{MaxRetries: 30, InitialDelay: time.Millisecond, MaxDelay: time.Millisecond}
+	waits, err := retrytest.Run(t, cfg, getting(t, nil, server.URL))
 	assert.Error(t, err)
-	for _, delay := range tr.delays {
-		seen[delay] = true
-		assert.GreaterOrEqual(t, delay, 10*time.Second)
-		assert.LessOrEqual(t, delay, 13*time.Second)
+	for _, wait := range waits {
+		seen[wait.Delay] = true
+		assert.GreaterOrEqual(t, wait.Delay, 10*time.Second)
+		assert.LessOrEqual(t, wait.Delay, 13*time.Second)
 	}
 	assert.Greater(t, len(seen), 20, "spread")
 }
 
 func TestHTTP_081_TheLongerOfTheTwo(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "1"))
-	cfg, tr := track(retry.Config{MaxRetries: 4, Jitter: retry.NoJitter})
-	cfg.Clock = driven(t)
-	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	cfg := retry.Config{MaxRetries: 4, InitialDelay: 600 * time.Millisecond, Jitter: retry.NoJitter}
+	waits, err := retrytest.Run(t, cfg, getting(t, nil, server.URL))
 	assert.Error(t, err)
-	assert.Equal(t, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}, tr.delays)
+	assert.Equal(t, "1s retry-after, 1.2s backoff, 2.4s backoff, 4.8s backoff", waits.String())
 }
 
 func TestHTTP_082_EveryRetriedStatus(t *testing.T) {
 	for _, code := range []int{503, 500, 502, 504, 408, 425, 429, 403, 413, 409} {
 		server := newStand(t, status(code, "Retry-After", "30"), status(200))
-		cfg, tr := track(soon)
-		cfg.Clock = driven(t)
+		cfg := soon
 		if code == 413 || code == 409 { // retried where they are listed
 			cfg.RetryStatusCodes = []int{413, 409}
 		}
-		resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-		read(t, resp, err)
-		assert.Equal(t, []time.Duration{30 * time.Second}, tr.delays, "%d", code)
+		waits, err := retrytest.Run(t, cfg, getting(t, nil, server.URL))
+		require.NoError(t, err)
+		assert.Equal(t, "30s retry-after", waits.String(), "%d", code)
 	}
 }
 
@@ -236,26 +239,26 @@ func TestHTTP_087_117_NoWaitInVain(t *testing.T) {
 // backoff of a second all get their turn.
 func TestHTTP_091_NoHint(t *testing.T) {
 	server := newStand(t, status(429), status(429), status(429), status(200))
-	cfg, tr := track(retry.Config{})
-	cfg.Clock = driven(t)
-	resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-	read(t, resp, err)
-	require.Len(t, tr.delays, 3)
-	assert.GreaterOrEqual(t, tr.delays[0], 800*time.Millisecond)
+	waits, err := retrytest.Run(t, retry.Config{}, getting(t, nil, server.URL))
+	require.NoError(t, err)
+	require.Len(t, waits, 3)
+	assert.GreaterOrEqual(t, waits[0].Delay, 800*time.Millisecond)
 }
 
 // A success with an empty quota is a success, and no pause; but the next call is
 // certain to be refused before the quota is restored, and waits for that.
 func TestHTTP_092_SuccessWithAnEmptyQuota(t *testing.T) {
-	server := newStand(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "0.1"))
-	gate := retry.NewGate(nil)
-	cfg := soon
-	cfg.Gate = gate
-	client := outcomeClient(t, nil, cfg)
-	for range 2 {
-		resp, err := client.Get(t.Context(), server.URL)
-		read(t, resp, err)
-	}
-	_, paused := gate.PausedUntil()
-	assert.False(t, paused)
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "0.1"))
+		gate := retry.NewGate(nil)
+		cfg := soon
+		cfg.Gate = gate
+		client := outcomeClient(t, base, cfg)
+		for range 2 {
+			resp, err := client.Get(t.Context(), server.URL)
+			read(t, resp, err)
+		}
+		_, paused := gate.PausedUntil()
+		assert.False(t, paused)
+	})
 }

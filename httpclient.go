@@ -25,8 +25,8 @@ import (
 // have one. A server that does not know that header may carry out a POST twice
 // if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it.
 //
-// A body that can be had anew (GetBody, as http.NewRequest sets it for the usual
-// readers), or is a file, is sent anew. Others are remembered while they are
+// The body of a request with GetBody, which http.NewRequest sets for the usual
+// readers, is sent anew, and so is a file. Others are remembered while they are
 // sent, up to 1 MiB ([ReplayBuffer]); a longer one is not sent again, and the
 // reason is [ErrBodyNotReplayable]. Nothing is read ahead of being sent.
 //
@@ -47,9 +47,10 @@ import (
 // [GetJSON] and [PostJSON], until the response is decoded. To bound the whole
 // call, use its context or Config.MaxElapsed.
 //
-// What a proxy answers to CONNECT is not retried, because net/http reports it
-// without a type, a wrong password like an overload. An OnProxyConnectResponse
-// that returns [CheckStatus] of it makes the difference.
+// What a proxy answers to CONNECT is not retried: net/http reports it without a
+// type, so that an overload looks like a wrong password. To have it judged by its
+// status, set an OnProxyConnectResponse in the base transport that returns
+// [CheckStatus] of the response.
 //
 // URLs in its errors and log lines have neither user information nor the values
 // of the query. The client is safe for concurrent use.
@@ -87,7 +88,7 @@ type options struct {
 // A thousand hosts are remembered; of more, those unused for longest are
 // forgotten, but never one whose breaker is open or whose gate is paused.
 //
-// Of several, each goes on with what the one before has made.
+// Of several PerHost, each is given the Config as the one before has left it.
 func PerHost(configure func(host string, cfg *Config) error) Option {
 	return func(o *options) {
 		before := o.perHost
@@ -124,8 +125,8 @@ func OnHost(fn func(host string, cfg Config)) Option {
 // WrapTransport puts a RoundTripper of the caller's around the base transport, so
 // that it sees each attempt: to sign, trace or log it. It must send by base, with
 // the context of the request, and at most once. wrap is called by the constructor;
-// if it returns nil, that fails. What net/http's own transport reports is judged
-// as it is without. Of several, the first is the innermost.
+// if it returns nil, that fails. Errors of net/http's own transport are judged as
+// they are without the wrapper. Of several, the first is the innermost.
 func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
 	return func(o *options) {
 		if before := o.wrap; before != nil && wrap != nil {
@@ -176,10 +177,10 @@ func NoSharedPause() Option { return func(o *options) { o.noPause = true } }
 // this, with an [*http.MaxBytesError]. The default is 64 MiB; 0 means no limit.
 func DecodeLimit(bytes int64) Option { return func(o *options) { o.decodeLimit = bytes } }
 
-// WithIdempotent says for the requests made with the returned context whether
-// they may be repeated after they may have been carried out: the caller knows
-// better than the method tells. It does not reach requests that are made on the
-// way, by the base transport or a hook, with the contexts that those are given.
+// WithIdempotent returns a context for requests of which the caller knows better
+// than the method tells whether they may be repeated when the server may have carried
+// them out already. It does not reach requests that the base transport or a hook makes
+// on the way, with the context that it is given.
 func WithIdempotent(ctx context.Context, idempotent bool) context.Context {
 	return context.WithValue(ctx, idempotentKey{}, idempotent)
 }

@@ -39,7 +39,7 @@ func Do[T any](ctx context.Context, cfg Config, fn func(context.Context) (T, err
 		return zero, invalid("Do: fn is nil")
 	}
 	if cfg.plain(ctx) {
-		// Nothing to wait for, to count or to time: most calls end right here.
+		// The first attempt is made right here: most calls need no other.
 		if cfg.Budget != nil {
 			cfg.Budget.deposit()
 		}
@@ -56,7 +56,8 @@ func Do[T any](ctx context.Context, cfg Config, fn func(context.Context) (T, err
 	return do(ctx, &cfg, fn, call{}, zero)
 }
 
-// do goes on with a call, whose last attempt returned value.
+// do runs the loop for a call that may have made its first attempt already: value
+// is what that returned.
 func do[T any](ctx context.Context, cfg *Config, fn func(context.Context) (T, error), c call, value T) (T, error) {
 	err := c.run(ctx, cfg, func(ctx context.Context) (err error) {
 		value, err = fn(ctx)
@@ -103,7 +104,7 @@ type call struct {
 	late     bool      // start is the end of the first attempt
 	attempts int
 	last     error         // what the last attempt returned
-	backoff  time.Duration // the last one, as the curve drew it
+	backoff  time.Duration // the last one, jitter included; a server's wait may have been longer
 	taken    bool          // from the budget, for a retry that has not begun yet
 	ended    bool          // finish has run
 	ending   ending        // why it ended, or is about to
@@ -120,10 +121,10 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 	if cfg.OnStart != nil {
 		ctx = orElse(cfg.OnStart(ctx, Event{Name: cfg.Name}), ctx)
 	}
-	defer c.leave(ctx, cfg)
+	defer c.close(ctx, cfg)
 	for {
 		if c.attempts > 0 {
-			wait, stop := c.judge(ctx, cfg)
+			wait, stop := c.decide(ctx, cfg)
 			if stop {
 				return c.giveUp(ctx, cfg)
 			}
@@ -135,7 +136,7 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 			}
 			c.sleep(ctx, cfg, wait)
 		}
-		pass, stop := c.enter(ctx, cfg)
+		pass, stop := c.awaitTurn(ctx, cfg)
 		if stop {
 			return c.giveUp(ctx, cfg)
 		}
@@ -160,7 +161,9 @@ func (c *Config) check(ctx context.Context) error {
 }
 
 // plain reports whether a first attempt is no more than a call of the function
-// with ctx: cfg is valid, and wants nothing done before or after it.
+// with ctx: cfg is valid, and wants nothing done before or after it. A Config with
+// RetryStatusCodes may be just as plain, but is left to check, which looks at each
+// of them; and inside an attempt of another Do, RetryCount must begin anew.
 func (c *Config) plain(ctx context.Context) bool {
 	if ctx == nil || c.Gate != nil || c.Limiter != nil || c.Breaker != nil || c.RetryStatusCodes != nil ||
 		c.timed() || !c.validNumbers() {
@@ -171,7 +174,7 @@ func (c *Config) plain(ctx context.Context) bool {
 
 // timed reports whether Elapsed must count from the very start.
 func (c *Config) timed() bool {
-	return c.MaxElapsed|c.AttemptTimeout > 0 || c.Clock != nil ||
+	return c.MaxElapsed > 0 || c.AttemptTimeout > 0 || c.Clock != nil ||
 		c.OnRetry != nil || c.OnDone != nil || c.OnWait != nil || c.Logger != nil ||
 		c.OnStart != nil || c.OnAttempt != nil || c.OnAttemptDone != nil
 }
@@ -192,7 +195,7 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context
 		}
 	}
 	if cfg.OnAttempt != nil || cfg.OnAttemptDone != nil {
-		return c.observed(ctx, cfg, p, fn)
+		return c.withHooks(ctx, cfg, p, fn)
 	}
 	if cfg.Breaker == nil && cfg.AttemptTimeout == 0 {
 		return fn(ctx)
@@ -200,10 +203,13 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context
 	return guarded(ctx, cfg, p, fn)
 }
 
+// guarded calls fn under the attempt's timeout, and reports to the breaker what
+// came of it, also if fn panics or calls runtime.Goexit.
 func guarded(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) (err error) {
 	if b := cfg.Breaker; b != nil {
 		caller := ctx
-		ctx, err = p.context(ctx, b), errAbandoned // what the breaker sees of a panic or Goexit
+		ctx = p.context(ctx, b)
+		err = errAbandoned // until fn has returned
 		defer func() { b.report(caller, cfg, p, err) }()
 	}
 	if cfg.AttemptTimeout > 0 {

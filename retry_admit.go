@@ -3,14 +3,13 @@ package retry
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
 	"time"
 )
 
-// enter waits until an attempt may begin: for the gate, then for the limiter,
+// awaitTurn waits until an attempt may begin: for the gate, then for the limiter,
 // then, if WaitWhenOpen is set, for the breaker, whose pass it returns. No pass
 // is held while waiting, and what is certain to be refused does not wait.
-func (c *call) enter(ctx context.Context, cfg *Config) (admitted pass, stop bool) {
+func (c *call) awaitTurn(ctx context.Context, cfg *Config) (admitted pass, stop bool) {
 	if done(ctx) {
 		return pass{}, c.contextEnded(ctx)
 	}
@@ -72,105 +71,6 @@ func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, ch
 	return stop
 }
 
-// waitLimiterAndGate waits for the limiter. If the gate closes meanwhile it waits for that,
-// and for the limiter anew: what it had been granted was for an earlier time.
-func (c *call) waitLimiterAndGate(ctx context.Context, cfg *Config) (stop bool) {
-	for {
-		if c.waitLimiter(ctx, cfg) {
-			return true
-		}
-		if cfg.Gate == nil || cfg.Gate.left() == 0 {
-			return c.stopIfOver(ctx, cfg, 0)
-		}
-		if c.stopIfVain(ctx, cfg, 0) {
-			return true
-		}
-		if c.waitGate(ctx, cfg, cfg.Gate) {
-			return true
-		}
-	}
-}
-
-// waitLimiter waits for the limiter, no longer than ctx and MaxElapsed allow.
-func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
-	began := time.Time{}
-	if cfg.observed() {
-		began = cfg.now()
-	}
-	if c.askLimiter(ctx, cfg) && !done(ctx) {
-		return true
-	}
-	if took := elapsedSince(cfg, began); took >= time.Millisecond {
-		c.tellWait(ctx, cfg, WaitLimiter, took)
-	}
-	return c.stopIfOver(ctx, cfg, 0)
-}
-
-func (c *call) askLimiter(ctx context.Context, cfg *Config) (refused bool) {
-	if cfg.Gate != nil {
-		cfg.Gate.beyond.Add(1)
-		defer cfg.Gate.beyond.Add(-1)
-	}
-	bound, release := c.boundLimiter(ctx, cfg)
-	defer release()
-	err := cfg.Limiter.Wait(bound)
-	return err != nil && c.stopFor(bound.whyRefused(err))
-}
-
-func elapsedSince(cfg *Config, began time.Time) time.Duration {
-	if began.IsZero() {
-		return 0
-	}
-	return since(cfg.Clock, began)
-}
-
-// limiterContext bounds a limiter's wait. It notes whether the limiter looked
-// at the deadline: one that did, and then refuses, refuses because of it. There
-// is no type to tell by: the error of a *rate.Limiter has none.
-type limiterContext struct {
-	context.Context
-	deadline time.Time
-	tighter  bool // it is MaxElapsed that ends the wait
-	asked    atomic.Bool
-}
-
-func (l *limiterContext) Deadline() (time.Time, bool) {
-	if l.deadline.IsZero() {
-		return time.Time{}, false
-	}
-	l.asked.Store(true)
-	return l.deadline, true
-}
-
-// whyRefused tells what a limiter's refusal is due to.
-func (l *limiterContext) whyRefused(err error) (reason, dueTo error) {
-	switch {
-	case !l.asked.Load() && !done(l.Context):
-		return err, &limiterError{err, true}
-	case l.tighter:
-		return ErrMaxElapsed, &limiterError{err, false}
-	}
-	return ErrDeadline, &limiterError{err, false}
-}
-
-// boundLimiter returns the context for a limiter; the function ends it.
-func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, func()) {
-	l := &limiterContext{Context: ctx}
-	deadline, limited := ctx.Deadline()
-	l.deadline = deadline
-	if cfg.MaxElapsed == 0 {
-		return l, func() {}
-	}
-	left := cfg.MaxElapsed - c.elapsed(cfg)
-	l.tighter = !limited || left < deadline.Sub(cfg.now())
-	timeout := withTimeout(ctx, cfg.Clock, max(1, left))
-	l.Context = timeout
-	if cfg.Clock == nil && l.tighter { // a limiter knows no clock but the real one
-		l.deadline, _ = timeout.Deadline()
-	}
-	return l, timeout.cancel
-}
-
 // waitForPass returns the breaker's pass.
 func (c *call) waitForPass(ctx context.Context, cfg *Config) (admitted pass, stop bool) {
 	for { //retrylint:ignore not a retry loop: it waits for the breaker
@@ -198,7 +98,7 @@ func (c *call) waitForPass(ctx context.Context, cfg *Config) (admitted pass, sto
 func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (admitted pass, stop bool) {
 	if p.probe != nil {
 		if c.stopIfOver(ctx, cfg, 0) {
-			cfg.Breaker.leave(ctx, cfg, p, neutral, nil)
+			cfg.Breaker.record(ctx, cfg, p, neutral, nil)
 			return pass{}, true
 		}
 	}
@@ -254,7 +154,7 @@ func (c *call) sleep(ctx context.Context, cfg *Config, wait time.Duration) {
 // tellLonger tells of a wait that lasts longer than it was told to, and reports
 // whether it did. One whose length is not known is 0, and told once.
 func (c *call) tellLonger(ctx context.Context, cfg *Config, why Why, wait time.Duration, told *time.Time) bool {
-	if !cfg.observed() || wait <= 0 && !told.IsZero() {
+	if !cfg.tellsWaits() || wait <= 0 && !told.IsZero() {
 		return false
 	}
 	until := cfg.now().Add(wait)
@@ -281,79 +181,4 @@ func (c *call) tellWait(ctx context.Context, cfg *Config, why Why, wait time.Dur
 	if cfg.OnWait != nil {
 		cfg.OnWait(ctx, c.event(cfg, why, wait))
 	}
-}
-
-// stopIfVain ends the call, and reports true, if an attempt after a wait is certain
-// not to come about: there is no time for it, or the gate or the breaker will still
-// hold it back.
-func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
-	need := wait
-	if cfg.Gate != nil {
-		left := cfg.Gate.left()
-		if left > cfg.maxRetryAfter() {
-			return c.stopFor(ErrRetryAfterTooLong, &PauseError{cfg.Name, left, cfg.Gate.cause()})
-		}
-		need = max(wait, left)
-	}
-	if need > 0 || c.attempts > 0 || cfg.OnStart != nil { // else it comes at once
-		if c.stopIfLate(ctx, cfg, need) {
-			if need > wait {
-				c.because(&PauseError{cfg.Name, need, cfg.Gate.cause()})
-			}
-			return true
-		}
-	}
-	if b := cfg.Breaker; b != nil {
-		return c.stopIfOpen(ctx, cfg, b, need)
-	}
-	return false
-}
-
-// stopIfOpen ends the call, and reports true, if the breaker is certain to reject
-// an attempt after a wait.
-func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) (stop bool) {
-	p, left := b.rejects(wait)
-	switch {
-	case p == nil:
-		return false
-	case !cfg.WaitWhenOpen:
-		_, rejection := b.rejectOpen(p, left)
-		return c.stopFor(ErrCircuitOpen, rejection)
-	case p.open.forced: // nobody knows for how long
-		return false
-	}
-	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p.open, left))
-}
-
-// stopIfOver ends the call, and reports true, if ctx is done or a wait that begins
-// now does not end in time.
-func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
-	if done(ctx) {
-		return c.contextEnded(ctx)
-	}
-	return c.stopIfLate(ctx, cfg, wait)
-}
-
-// stopIfLate ends the call, and reports true, if a wait does not end before the
-// deadline and MaxElapsed.
-func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
-	deadline, ok := ctx.Deadline()
-	if !ok && cfg.MaxElapsed == 0 {
-		return false
-	}
-	now := cfg.now()
-	if ok && wait >= deadline.Sub(now) {
-		return c.stopFor(ErrDeadline, nil)
-	}
-	if limit := cfg.MaxElapsed; limit > 0 && wait >= limit-now.Sub(c.start) {
-		return c.stopFor(ErrMaxElapsed, nil)
-	}
-	return false
-}
-
-// Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
-// or return an error if that cannot be before ctx is done. A *rate.Limiter of
-// golang.org/x/time/rate is one.
-type Limiter interface {
-	Wait(context.Context) error
 }

@@ -2,16 +2,17 @@ package retry
 
 import "context"
 
-// observed is guarded for an attempt that hooks are told of. They are called
-// with the breaker's pass in hand, so that a panic of theirs gives it back.
-func (c *call) observed(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
+// withHooks calls fn as guarded does, and OnAttempt and OnAttemptDone around it.
+// The hooks are called inside of guarded, so that the breaker's pass is given back
+// if one panics.
+func (c *call) withHooks(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
 	return guarded(ctx, cfg, p, func(ctx context.Context) (err error) {
 		event := c.event(cfg, "", 0)
 		if cfg.OnAttempt != nil {
 			ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
 		}
 		if cfg.OnAttemptDone != nil {
-			err = errAbandoned
+			err = errAbandoned // until fn has returned
 			defer func() {
 				event.Elapsed, event.Err = c.elapsed(cfg), unmarked(err)
 				cfg.OnAttemptDone(ctx, event)
@@ -29,9 +30,9 @@ func orElse(ctx, otherwise context.Context) context.Context {
 	return ctx
 }
 
-// RetryCount returns how many attempts went before the one that ctx was given
-// to: 0 in the first attempt of a [Do] or a request, and outside of any; 1 in
-// the first retry. It is what OpenTelemetry calls http.request.resend_count.
+// RetryCount returns the number of the retry that ctx was given to: 0 in the first
+// attempt of a [Do] or a request, 1 in the first retry. Outside of any it is 0. It is
+// what OpenTelemetry calls http.request.resend_count.
 func RetryCount(ctx context.Context) int {
 	if ctx == nil {
 		return 0

@@ -10,7 +10,7 @@ import (
 // announce tells of the retry to come, and of the wait before it. What it calls
 // takes time, so it looks whether there is still time for the wait.
 func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bool {
-	if !cfg.observed() && cfg.OnRetry == nil {
+	if !cfg.tellsWaits() && cfg.OnRetry == nil {
 		return false
 	}
 	why := WaitBackoff
@@ -41,8 +41,8 @@ func (c *call) pauseGate(ctx context.Context, cfg *Config, d time.Duration) {
 // (MaxRetryAfter) end instead.
 const longestPause = time.Hour
 
-// observed reports whether anybody wants to know of waits.
-func (c *Config) observed() bool { return c.OnWait != nil || c.Logger != nil }
+// tellsWaits reports whether anybody wants to know of waits.
+func (c *Config) tellsWaits() bool { return c.OnWait != nil || c.Logger != nil }
 
 // giveUp returns the last error as it is, or in an Error that tells the reason.
 func (c *call) giveUp(ctx context.Context, cfg *Config) error {
@@ -71,9 +71,9 @@ func (c *call) finish(ctx context.Context, cfg *Config, err error) error {
 	return err
 }
 
-// leave is the end of a call, however it came about: finish has not been there
-// if something panicked or called runtime.Goexit.
-func (c *call) leave(ctx context.Context, cfg *Config) {
+// close ends what is still open when a call is left, however that came about:
+// finish has not run if something panicked or called runtime.Goexit.
+func (c *call) close(ctx context.Context, cfg *Config) {
 	if c.taken {
 		cfg.Budget.refund()
 	}

@@ -30,6 +30,12 @@ func script(errs ...error) (fn func(context.Context) error, calls *int) {
 	}, calls
 }
 
+// calling is a call for package retrytest, of a function that fails as script says.
+func calling(t testing.TB, errs ...error) func(retry.Config) error {
+	fn, _ := script(errs...)
+	return func(cfg retry.Config) error { return retry.Run(t.Context(), cfg, fn) }
+}
+
 // gaveUp checks that err is an *Error, and returns it.
 func gaveUp(t testing.TB, err, reason error) *retry.Error {
 	t.Helper()

@@ -1,0 +1,168 @@
+package retry
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// decide decides what follows a failed attempt: a retry after the wait that it
+// returns, or, if stop, the ending that it notes in the call.
+func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, stop bool) {
+	if c.start.IsZero() {
+		c.start, c.late = cfg.now(), true
+	}
+	var found findings
+	found.add(c.last, false)
+	hint := found.hint()
+	if cfg.Gate != nil && hint > 0 && found.throttled() {
+		c.pauseGate(ctx, cfg, hint)
+	}
+	switch {
+	case !cfg.retryable(c.last, &found):
+		return 0, c.keepError()
+	case done(ctx):
+		return 0, c.contextEnded(ctx)
+	case c.attempts > cfg.maxRetries():
+		return 0, c.stopFor(ErrMaxRetries, nil)
+	case hint > cfg.maxRetryAfter():
+		return 0, c.stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
+	}
+	c.backoff = cfg.delay(c.attempts, c.backoff)
+	wait = c.backoff
+	if hint > wait {
+		wait = cfg.lengthen(hint)
+	}
+	if c.stopIfVain(ctx, cfg, wait) {
+		return 0, true
+	}
+	if cfg.Budget != nil {
+		if !cfg.Budget.withdraw() {
+			return 0, c.stopFor(ErrBudgetExhausted, nil)
+		}
+		c.taken = true
+	}
+	return wait, false
+}
+
+// retryable judges an error by its marks, then by RetryIf.
+func (c *Config) retryable(err error, found *findings) bool {
+	if c.RetryIf == nil || found.permanent || found.marked != nil && !found.ended {
+		return found.retryable(c.RetryStatusCodes)
+	}
+	return c.RetryIf(err)
+}
+
+// ending is why a call makes no further attempt. The methods that may decide so
+// note it in the call and report true.
+type ending struct {
+	asIs   bool  // the last error comes back as it is: no retry could help
+	reason error // Error.Reason
+	dueTo  error // what the reason is due to: a rejection, a pause, the context's error
+}
+
+// stopFor ends the call for a reason.
+func (c *call) stopFor(reason, dueTo error) bool {
+	c.ending = ending{reason: reason, dueTo: dueTo}
+	return true
+}
+
+// keepError ends the call with the last error as it is.
+func (c *call) keepError() bool {
+	c.ending = ending{asIs: true}
+	return true
+}
+
+// contextEnded ends the call because ctx is done; it must be.
+func (c *call) contextEnded(ctx context.Context) bool { return c.stopFor(causeOf(ctx)) }
+
+// because notes what made the time too short, if the call ends for lack of time. It
+// reports true, to be returned.
+func (c *call) because(cause error) bool {
+	if e := &c.ending; e.reason == ErrDeadline || e.reason == ErrMaxElapsed {
+		e.dueTo = cause
+	}
+	return true
+}
+
+// stopIfVain ends the call, and reports true, if an attempt after a wait is certain
+// not to come about: there is no time for it, or the gate or the breaker will still
+// hold it back.
+func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
+	need := wait
+	if cfg.Gate != nil {
+		left := cfg.Gate.left()
+		if left > cfg.maxRetryAfter() {
+			return c.stopFor(ErrRetryAfterTooLong, &PauseError{cfg.Name, left, cfg.Gate.cause()})
+		}
+		need = max(wait, left)
+	}
+	if need > 0 || c.attempts > 0 || cfg.OnStart != nil { // else it comes at once
+		if c.stopIfLate(ctx, cfg, need) {
+			if need > wait {
+				c.because(&PauseError{cfg.Name, need, cfg.Gate.cause()})
+			}
+			return true
+		}
+	}
+	if b := cfg.Breaker; b != nil {
+		return c.stopIfOpen(ctx, cfg, b, need)
+	}
+	return false
+}
+
+// stopIfOpen ends the call, and reports true, if the breaker is certain to reject
+// an attempt after a wait.
+func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) (stop bool) {
+	p, left := b.rejects(wait)
+	switch {
+	case p == nil:
+		return false
+	case !cfg.WaitWhenOpen:
+		_, rejection := b.rejectOpen(p, left)
+		return c.stopFor(ErrCircuitOpen, rejection)
+	case p.open.forced: // nobody knows for how long
+		return false
+	}
+	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p.open, left))
+}
+
+// stopIfOver ends the call, and reports true, if ctx is done or a wait that begins
+// now does not end in time.
+func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
+	if done(ctx) {
+		return c.contextEnded(ctx)
+	}
+	return c.stopIfLate(ctx, cfg, wait)
+}
+
+// stopIfLate ends the call, and reports true, if a wait does not end before the
+// deadline and MaxElapsed.
+func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
+	reason := c.tooLate(ctx, cfg, wait)
+	return reason != nil && c.stopFor(reason, nil)
+}
+
+// tooLate returns the limit that a wait does not end before: ErrDeadline,
+// ErrMaxElapsed, or nil if it ends in time.
+func (c *call) tooLate(ctx context.Context, cfg *Config, wait time.Duration) error {
+	deadline, ok := ctx.Deadline()
+	if !ok && cfg.MaxElapsed == 0 {
+		return nil
+	}
+	now := cfg.now()
+	if ok && wait >= deadline.Sub(now) {
+		return ErrDeadline
+	}
+	if limit := cfg.MaxElapsed; limit > 0 && wait >= limit-now.Sub(c.start) {
+		return ErrMaxElapsed
+	}
+	return nil
+}
+
+// tooLongError tells how long a server asked a call to wait, and its limit.
+type tooLongError struct{ asked, limit time.Duration }
+
+func (e *tooLongError) Error() string {
+	return fmt.Sprintf("server asks for a wait of %v, and MaxRetryAfter is %v", roughly(e.asked), e.limit)
+}
