@@ -98,7 +98,6 @@ func openPolicies() []policy {
 		withBreaker("breaker 5 / 5s +20 %", spread),
 		withBreaker("breaker 5 / 5s +20 %, growing to 60s", growing),
 		{"budget 10 % + breaker 5s", true, recommended},
-		inFleet(withBreaker("breaker 5 / 5s +20 %", spread)),
 		inFleet(policy{"budget 10 % + breaker 5s", true, recommended}),
 	}
 }
