@@ -30,6 +30,8 @@ type fleet struct {
 	findings []stored // by member
 	episode  episode
 	episodes int
+	turn     time.Time
+	told     int // messages published
 }
 
 // stored is a finding in Redis.
@@ -51,6 +53,9 @@ const (
 	fleetGateSpread    = 5 * time.Millisecond
 	fleetMaxGateSpread = 5 * time.Second
 	fleetProbeSpread   = 100 * time.Millisecond
+	fleetProbesIn      = 5
+	fleetCloseSpread   = time.Millisecond
+	fleetWaiterTime    = 5 * time.Millisecond
 	fleetFresh         = time.Second
 	fleetSameTime      = 20 * time.Millisecond
 	fleetLookEvery     = 100 * time.Millisecond
@@ -124,6 +129,7 @@ func (f *fleet) upTo(d time.Duration) time.Duration {
 
 // publish brings a message to the members at moments of their own.
 func (f *fleet) publish(take func(*member)) {
+	f.told++
 	last := apart + f.forAll(perMember)
 	for _, m := range f.members {
 		f.world.after(firstAfter+f.upTo(last), func() { take(m) })
@@ -147,14 +153,33 @@ func (f *fleet) pauseScript(id int, d time.Duration) time.Duration {
 }
 
 // closeScript is close.lua. known is the episode that the member knows, or 0.
-func (f *fleet) closeScript(id, known int) {
+func (f *fleet) closeScript(id, known int, crowd time.Duration) {
 	f.findings[id] = stored{}
+	f.turnAfter(crowd)
 	if f.episode.id == 0 || known != 0 && known != f.episode.id {
 		return
 	}
 	clear(f.findings)
 	f.episode = episode{}
 	f.publish(func(m *member) { m.closed(id) })
+}
+
+// turnScript is turn.lua.
+func (f *fleet) turnScript(crowd time.Duration) time.Duration {
+	if f.until(f.turn) > fleetOpenTime {
+		return -1
+	}
+	return f.until(f.turnAfter(crowd))
+}
+
+// turnAfter takes the next turn, and returns its begin.
+func (f *fleet) turnAfter(crowd time.Duration) time.Time {
+	begin := f.turn
+	if begin.Before(f.world.now) {
+		begin = f.world.now
+	}
+	f.turn = begin.Add(crowd)
+	return begin
 }
 
 // findingScript is finding.lua.

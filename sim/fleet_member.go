@@ -32,6 +32,8 @@ type member struct {
 	tripped   time.Time
 	resetAt   time.Time
 	closedAt  time.Time
+	turnDue   bool
+	ended     bool
 	failures  int
 	successes int
 	lastGood  time.Time
@@ -68,7 +70,10 @@ func (m *member) tell() {
 		m.tellPause()
 	case m.closing:
 		m.closing = false
-		m.command(func() { m.fleet.closeScript(m.id, m.episode) }, func() {})
+		m.command(func() { m.fleet.closeScript(m.id, m.episode, m.crowd()) }, func() {})
+	case m.turnDue:
+		m.turnDue = false
+		m.takeTurn()
 	case m.finding != nil:
 		found := *m.finding
 		m.finding = nil
@@ -139,7 +144,8 @@ func (m *member) look() {
 	adopt := m.judge(m.breaker.Snapshot())
 	m.tell()
 	if adopt {
-		m.trip(m.fleet.until(m.openUntil))
+		left := m.fleet.until(m.openUntil)
+		m.trip(left, left)
 	}
 }
 
@@ -156,15 +162,16 @@ func (m *member) judge(b retry.Snapshot) (adopt bool) {
 	m.successes, m.failures = b.Successes, b.ConsecutiveFailures
 	if m.recovered {
 		m.recovered = false
-		m.told, m.finding, m.closing = finding{}, nil, true
-		m.openUntil = time.Time{}
+		m.told, m.finding, m.closing, m.ended = finding{}, nil, true, true
+		m.openUntil, m.resetAt = time.Time{}, time.Time{}
 	}
 	found := finding{}
 	switch {
 	case b.State == retry.StateOpen:
 		if b.OpenUntil.Sub(m.tripped).Abs() < fleetSameTime {
-			return false // it is the fleet's own doing
+			return false
 		}
+		m.resetAt = time.Time{}
 		found = finding{fleetOpenWeight, true, b.OpenUntil, 0}
 	case b.State != retry.StateClosed:
 		return false
@@ -204,6 +211,9 @@ func (m *member) tellFinding(found finding) {
 	var there time.Duration
 	var episode int
 	m.command(func() { there, episode = m.fleet.findingScript(m.id, found, left, cmp.Or(found.lasts, left)) }, func() {
+		if found.weight > 0 && m.finding == nil && m.closedAt.After(asked) {
+			m.finding = &finding{}
+		}
 		until := asked.Add(there)
 		if there > 0 && !m.closedAt.After(asked) && until.Sub(m.openUntil) > slack(m.fleet.until(until)) {
 			m.opened(m.fleet.until(until), episode, m.id)
@@ -219,24 +229,33 @@ func (m *member) opened(left time.Duration, episode, by int) {
 	now := m.fleet.world.now
 	m.look()
 	b := m.breaker.Snapshot()
-	m.episode, m.resetAt, m.openUntil = episode, time.Time{}, now.Add(left)
+	first := left
+	if episode == m.episode {
+		first /= fleetProbesIn
+	}
+	m.episode, m.resetAt, m.openUntil, m.ended = episode, time.Time{}, now.Add(left), false
 	good := b.State == retry.StateClosed && b.ConsecutiveFailures == 0 && now.Sub(m.lastGood) < fleetFresh
 	if good || by == m.id && b.State == retry.StateOpen {
 		return
 	}
-	m.trip(left)
+	m.trip(left, first)
 }
 
-// trip opens the breaker for what is left, and a while longer.
-func (m *member) trip(left time.Duration) {
+// trip opens the breaker until its first probe is due, and a while longer.
+func (m *member) trip(left, first time.Duration) {
 	if left <= 0 {
 		return
 	}
-	d := left + m.fleet.upTo(min(m.fleet.forAll(fleetProbeSpread), left))
+	d := first + m.fleet.upTo(min(m.fleet.forAll(fleetProbeSpread), left))
 	if b := m.breaker.Snapshot(); b.State == retry.StateOpen && m.fleet.until(b.OpenUntil) >= d {
 		return
 	}
-	m.tripped, m.told = m.fleet.world.now.Add(d), finding{}
+	m.told = finding{}
+	m.openFor(d)
+}
+
+func (m *member) openFor(d time.Duration) {
+	m.tripped = m.fleet.world.now.Add(d)
 	m.breaker.Trip(d)
 	if b := m.breaker.Snapshot(); b.State == retry.StateOpen {
 		m.tripped = b.OpenUntil
@@ -245,12 +264,44 @@ func (m *member) trip(left time.Duration) {
 
 // closed is told that a probe of some process has succeeded.
 func (m *member) closed(by int) {
-	m.episode, m.openUntil, m.closedAt = 0, time.Time{}, m.fleet.world.now
+	now := m.fleet.world.now
+	m.episode, m.openUntil, m.closedAt = 0, time.Time{}, now
 	m.told, m.finding = finding{}, nil
-	if by == m.id {
+	ended := m.ended && by == m.id
+	m.ended = false
+	b := m.breaker.Snapshot()
+	if ended || b.State == retry.StateClosed {
 		return
 	}
-	wait := m.fleet.upTo(min(m.fleet.forAll(fleetGateSpread), fleetMaxGateSpread))
+	m.tripped = b.OpenUntil
+	each := fleetCloseSpread + time.Duration(m.breaker.Waiting())*fleetWaiterTime
+	m.resetIn(m.fleet.upTo(min(m.fleet.forAll(each), fleetOpenTime)))
+	m.turnDue = m.breaker.Waiting() > 0
+	m.tell()
+}
+
+func (m *member) resetIn(wait time.Duration) {
 	m.resetAt = m.fleet.world.now.Add(wait)
 	m.fleet.world.after(wait, m.look)
+}
+
+// crowd is how long the calls take that wait, one after the other.
+func (m *member) crowd() time.Duration {
+	return min(time.Duration(m.breaker.Waiting())*fleetWaiterTime, fleetOpenTime)
+}
+
+// takeTurn asks when the calls that wait here may go.
+func (m *member) takeTurn() {
+	asked, crowd := m.fleet.world.now, m.crowd()
+	var wait time.Duration
+	m.command(func() { wait = m.fleet.turnScript(crowd) }, func() {
+		if wait < 0 || m.resetAt.IsZero() || m.closedAt.After(asked) {
+			return
+		}
+		m.resetIn(wait)
+		b := m.breaker.Snapshot()
+		if b.State == retry.StateHalfOpen || b.State == retry.StateOpen && m.fleet.until(b.OpenUntil) < wait {
+			m.openFor(wait)
+		}
+	})
 }
