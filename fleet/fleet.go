@@ -34,8 +34,8 @@
 // Where calls wait ([retry.Config].WaitWhenOpen), processes take turns of 5ms for
 // each of these calls, which so go as those of one process do; until its turn, and
 // for OpenTime at most, a process does not probe by itself either. Where Redis does
-// not answer, or all turns within OpenTime are taken, a random moment stands for
-// the turn.
+// not answer, or all turns within OpenTime are taken, a random moment after Timeout
+// stands for the turn.
 //
 // Where failures are a matter of luck, suspicion can agree by luck: with the
 // defaults, and a quarter of all calls failing, a tenth of 1,000 quiet processes

@@ -14,8 +14,8 @@ const (
 
 // closed is told that a probe of some process has succeeded. Processes close one
 // after the other, and those where calls wait take turns: the calls of all go one
-// by one, as those of one process do. Until a turn is known, or if none can be
-// had, a random moment stands for it.
+// by one, as those of one process do. If no turn can be had in time, a random
+// moment stands for it.
 func (s *sharedBreaker) closed(by string) {
 	breaker, now := s.breaker.Value(), time.Now()
 	if breaker == nil {
@@ -35,6 +35,7 @@ func (s *sharedBreaker) closed(by string) {
 	spread := time.Duration(s.fleet.link.members()) * (closeSpread + time.Duration(waiting)*waiterTime)
 	s.resetAt = now.Add(rand.N(max(1, min(spread, s.fleet.cfg.OpenTime))))
 	if s.turn = waiting > 0; s.turn {
+		s.resetAt = s.resetAt.Add(s.fleet.cfg.Timeout) // not before the answer
 		s.fleet.newsDue.give()
 	}
 	s.fleet.lookDue.give()

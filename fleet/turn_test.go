@@ -172,29 +172,27 @@ func TestBreakerWithoutATurn(t *testing.T) {
 	}
 }
 
-// A turn is nobody's before a breaker's own open time, and no longer than one.
+// A process whose own open time is over before its turn does not probe: its
+// success would let all go that wait there.
 func TestBreakerHeldUntilItsTurn(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{OpenTime: 2 * time.Second})
+	f := joined(t, s.addr(), Config{Timeout: 10 * time.Second})
 	b := breaker(t, retry.BreakerConfig{})
 	require.NoError(t, f.Breaker("host", b))
-	now, err := strconv.ParseInt(s.do("EVAL", "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", "0"), 10, 64)
-	require.NoError(t, err)
-	s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(now+1000, 10))
 	start := time.Now()
-	b.Trip(300 * time.Millisecond)
+	b.Trip(time.Second)
 	finished := make(chan time.Time, 1)
 	go func() {
 		retry.Run(t.Context(), retry.Config{Breaker: b, WaitWhenOpen: true}, func(context.Context) error { return nil })
 		finished <- time.Now()
 	}()
 	eventually(t, func() bool { return b.Waiting() == 1 }, "waits")
-	shared := f.allBreakers()[0]
-	shared.mu.Lock()
-	shared.closedAt = time.Now()
-	shared.resetAt = time.Now().Add(time.Hour) // it has not come yet
-	shared.mu.Unlock()
-	require.NoError(t, shared.takeTurn())
-	assert.Greater(t, (<-finished).Sub(start), 800*time.Millisecond)
+	now, err := strconv.ParseInt(s.do("EVAL", "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", "0"), 10, 64)
+	require.NoError(t, err)
+	s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(now+2500, 10))
+	f.allBreakers()[0].closed("another")
+	took := (<-finished).Sub(start)
+	assert.Greater(t, took, 2*time.Second)
+	assert.Less(t, took, 9*time.Second, "its turn, and not the moment that stands for one")
 }

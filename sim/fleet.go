@@ -66,6 +66,7 @@ const (
 	fleetQuorumShare   = 0.1
 	fleetSuspicion     = 2
 	fleetOpenTime      = 5 * time.Second
+	fleetTimeout       = 500 * time.Millisecond
 )
 
 // The model's delays.

@@ -275,8 +275,11 @@ func (m *member) closed(by int) {
 	}
 	m.tripped = b.OpenUntil
 	each := fleetCloseSpread + time.Duration(m.breaker.Waiting())*fleetWaiterTime
-	m.resetIn(m.fleet.upTo(min(m.fleet.forAll(each), fleetOpenTime)))
-	m.turnDue = m.breaker.Waiting() > 0
+	wait := m.fleet.upTo(min(m.fleet.forAll(each), fleetOpenTime))
+	if m.turnDue = m.breaker.Waiting() > 0; m.turnDue {
+		wait += fleetTimeout
+	}
+	m.resetIn(wait)
 	m.tell()
 }
 
