@@ -64,3 +64,14 @@ func (b *CircuitBreaker) blocked(changed <-chan struct{}) (left time.Duration, k
 	}
 	return 0, true, false
 }
+
+// Waiting returns how many calls wait for the breaker to let them pass, as they
+// do with [Config.WaitWhenOpen].
+func (b *CircuitBreaker) Waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiters == nil {
+		return 0
+	}
+	return len(b.waiters.woken)
+}

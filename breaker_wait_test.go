@@ -116,3 +116,37 @@ func TestManyWaitersLeave(t *testing.T) {
 		assert.NoError(t, b.Do(t.Context(), none))
 	})
 }
+
+// Those in line count until they have left it.
+func TestBreakerWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+		require.NoError(t, err)
+		assert.Zero(t, b.Waiting())
+		b.Trip(time.Hour)
+		assert.ErrorIs(t, retry.Run(t.Context(), retry.Config{Breaker: b}, none), retry.ErrCircuitOpen)
+		assert.Zero(t, b.Waiting(), "it did not wait")
+		ctx, cancel := context.WithCancel(t.Context())
+		for i := range 4 {
+			if i == 3 {
+				ctx = t.Context()
+			}
+			go retry.Run(ctx, retry.Config{Breaker: b, WaitWhenOpen: true}, none)
+		}
+		for range 20 {
+			go retry.Run(t.Context(), retry.Config{Breaker: b, WaitWhenOpen: true}, none)
+		}
+		synctest.Wait()
+		assert.Equal(t, 24, b.Waiting())
+		cancel()
+		synctest.Wait()
+		assert.Equal(t, 21, b.Waiting())
+		b.Reset()
+		time.Sleep(51 * time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, 10, b.Waiting(), "one goes at once, and one every 5ms")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Zero(t, b.Waiting())
+	})
+}

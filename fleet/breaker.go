@@ -65,9 +65,11 @@ type sharedBreaker struct {
 
 	episode   string    // of the fleet, "" if none is known
 	openUntil time.Time // for the fleet
-	tripped   time.Time // the end of the open time that the fleet gave the breaker
+	tripped   time.Time // the end of an open time that is no news: the fleet gave it, or has overruled it
 	resetAt   time.Time // when the fleet closes it; zero: not
 	closedAt  time.Time // when the fleet last did
+	turn      bool      // to be asked for
+	ended     bool      // this breaker's probe ended the episode
 	failures  int       // in a row, as last seen
 	successes int       // as last seen
 	lastGood  time.Time // when there was another one
@@ -76,6 +78,7 @@ type sharedBreaker struct {
 const (
 	openWeight  = 5
 	probeSpread = 100 * time.Millisecond // between the processes that come to probe
+	probesIn    = 5                      // an open time, of all processes together
 	fresh       = time.Second            // a success as recent speaks against others, a failure with them
 	sameTime    = 20 * time.Millisecond  // two readings of the same moment
 )
@@ -134,12 +137,14 @@ func (s *sharedBreaker) look(now time.Time) time.Time {
 		s.fleet.newsDue.give()
 	}
 	if adopt {
-		s.trip(breaker, left)
+		s.trip(breaker, left, left)
 	}
 	return next
 }
 
-// opened is told that the breaker is open for the fleet.
+// opened is told that the breaker is open for the fleet. After a failed probe the
+// next one comes sooner than an open time later: each process probes as seldom as
+// it would by itself, but not all at the same time.
 func (s *sharedBreaker) opened(left time.Duration, episode, by string) {
 	breaker := s.breaker.Value()
 	if breaker == nil || left <= 0 {
@@ -150,7 +155,11 @@ func (s *sharedBreaker) opened(left time.Duration, episode, by string) {
 	s.look(now) // for its newest success
 	snapshot := breaker.Snapshot()
 	s.mu.Lock()
-	s.episode, s.resetAt = episode, time.Time{}
+	first := left
+	if episode == s.episode {
+		first /= probesIn
+	}
+	s.episode, s.resetAt, s.ended = episode, time.Time{}, false
 	s.openUntil = now.Add(left)
 	good := snapshot.State == retry.StateClosed && snapshot.ConsecutiveFailures == 0 && now.Sub(s.lastGood) < fresh
 	s.mu.Unlock()
@@ -161,59 +170,40 @@ func (s *sharedBreaker) opened(left time.Duration, episode, by string) {
 	if by == s.fleet.id && snapshot.State == retry.StateOpen {
 		return
 	}
-	s.trip(breaker, left)
+	s.trip(breaker, left, first)
 }
 
-// trip opens the breaker for what is left, and a while longer, so that not all
-// processes come to probe at once.
-func (s *sharedBreaker) trip(breaker *retry.CircuitBreaker, left time.Duration) {
+// trip opens the breaker because it is open for the fleet as long as left, until
+// the first probe is due, and a while longer, so that not all processes come to
+// probe at once.
+func (s *sharedBreaker) trip(breaker *retry.CircuitBreaker, left, first time.Duration) {
 	snapshot := breaker.Snapshot()
 	if left <= 0 || snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero() {
 		return // it was forced open
 	}
 	spread := min(time.Duration(s.fleet.link.members())*probeSpread, left)
-	d := left + rand.N(max(spread, 1))
+	d := first + rand.N(max(spread, 1))
 	if snapshot.State == retry.StateOpen && time.Until(snapshot.OpenUntil) >= d {
 		return
 	}
 	s.mu.Lock()
-	s.tripped = time.Now().Add(d) // a listener may look before Trip returns
 	s.told = finding{}
 	s.mu.Unlock()
-	breaker.Trip(d)
+	s.openFor(breaker, d)
 	s.fleet.counts.trips.Add(1)
 	s.fleet.log.Warn("fleet: breaker opened, others agree", "breaker", s.name, "for", d.Round(time.Millisecond).String())
+}
+
+// openFor opens the breaker, which is no news to the fleet.
+func (s *sharedBreaker) openFor(breaker *retry.CircuitBreaker, d time.Duration) {
+	s.mu.Lock()
+	s.tripped = time.Now().Add(d) // a listener may look before Trip returns
+	s.mu.Unlock()
+	breaker.Trip(d)
 	now := breaker.Snapshot()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if now.State == retry.StateOpen {
 		s.tripped = now.OpenUntil
 	}
-	s.mu.Unlock()
-}
-
-// closed is told that a probe of some process has succeeded. The crowd that
-// waited in all of them does not come at once.
-func (s *sharedBreaker) closed(by string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.episode, s.openUntil, s.closedAt = "", time.Time{}, time.Now()
-	s.told, s.finding = finding{}, nil
-	if by == s.fleet.id {
-		return
-	}
-	spread := min(time.Duration(s.fleet.link.members())*gateSpread, maxGateSpread)
-	s.resetAt = time.Now().Add(rand.N(max(spread, 1)))
-	s.fleet.lookDue.give()
-}
-
-func (s *sharedBreaker) reset(breaker *retry.CircuitBreaker) {
-	snapshot := breaker.Snapshot()
-	forced := snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero()
-	if forced || snapshot.State == retry.StateClosed {
-		return
-	}
-	s.resetting.Store(true)
-	breaker.Reset()
-	s.resetting.Store(false)
-	s.fleet.log.Info("fleet: breaker closed, a probe of another process succeeded", "breaker", s.name)
 }

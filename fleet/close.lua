@@ -1,7 +1,14 @@
--- A probe has succeeded. KEYS: findings, episode, seq.
--- ARGV: id, the episode that it knows or '-', name, channel.
+-- A probe has succeeded. KEYS: findings, episode, seq, turn.
+-- ARGV: id, the episode that it knows or '-', name, channel, ms that the calls
+-- take that waited for it: they go now, and it is nobody else's turn.
 -- Ends the episode, unless that is another one by now.
 redis.call('HDEL', KEYS[1], ARGV[1])
+if tonumber(ARGV[5]) > 0 then
+	local t = redis.call('TIME')
+	local now = t[1] * 1000 + math.floor(t[2] / 1000)
+	local ends = math.max(now, tonumber(redis.call('GET', KEYS[4]) or 0)) + ARGV[5]
+	redis.call('SET', KEYS[4], string.format('%.0f', ends), 'PX', ends - now)
+end
 local episode = redis.call('HGET', KEYS[2], 'id')
 if not episode or (ARGV[2] ~= '-' and ARGV[2] ~= episode) then return {0} end
 redis.call('DEL', KEYS[1], KEYS[2])

@@ -27,15 +27,16 @@ func (s *sharedBreaker) judge(b retry.Snapshot, now time.Time) (adopt bool) {
 	worse := b.ConsecutiveFailures > s.failures
 	s.successes, s.failures = b.Successes, b.ConsecutiveFailures
 	if s.recovered.Swap(false) {
-		s.told, s.finding, s.closing = finding{}, nil, true
-		s.openUntil = time.Time{}
+		s.told, s.finding, s.closing, s.ended = finding{}, nil, true, true
+		s.openUntil, s.resetAt = time.Time{}, time.Time{}
 	}
 	found := finding{}
 	switch {
 	case b.State == retry.StateOpen && !b.OpenUntil.IsZero():
 		if apart := b.OpenUntil.Sub(s.tripped); apart < sameTime && apart > -sameTime {
-			return false // it is the fleet's own doing
+			return false
 		}
+		s.resetAt = time.Time{} // its own calls have failed since
 		found = finding{openWeight, true, b.OpenUntil, 0}
 		if until := now.Add(maxTime); found.until.After(until) {
 			found.until = until
@@ -91,27 +92,33 @@ func (s *sharedBreaker) worthTelling(found finding, now time.Time) bool {
 // tell announces what is due.
 func (s *sharedBreaker) tell() error {
 	s.mu.Lock()
-	found, closing, episode := s.finding, s.closing, s.episode
-	s.finding, s.closing = nil, false
+	found, closing, turn, episode := s.finding, s.closing, s.turn, s.episode
+	s.finding, s.closing, s.turn = nil, false, false
 	s.mu.Unlock()
-	f := s.fleet
-	findings, current := f.store.key("findings", s.name), f.store.key("episode", s.name)
 	if closing {
-		f.counts.sent.Add(1)
-		_, err := f.run(closeScript, []string{findings, current, f.store.key("seq")},
-			[]string{f.id, orDash(episode), s.name, f.store.channel()})
-		if err != nil {
+		if err := s.tellClosed(episode); err != nil {
 			s.again(found, true)
 			return err
 		}
 	}
-	if found == nil {
-		return nil
+	var err error
+	if turn {
+		err = s.takeTurn() // nobody asks twice: the moment would be over
 	}
-	err := s.tellFinding(*found, []string{findings, current, f.store.key("members"), f.store.key("seq")})
+	if found != nil && err == nil {
+		err = s.tellFinding(*found)
+	}
 	if err != nil {
 		s.again(found, false)
 	}
+	return err
+}
+
+func (s *sharedBreaker) tellClosed(episode string) error {
+	f := s.fleet
+	f.counts.sent.Add(1)
+	_, err := f.run(closeScript, []string{f.store.key("findings", s.name), f.store.key("episode", s.name), f.store.key("seq"), f.store.key("turn", s.name)},
+		[]string{f.id, orDash(episode), s.name, f.store.channel(), itoa(int(s.crowd().Milliseconds()))})
 	return err
 }
 
@@ -125,8 +132,9 @@ func (s *sharedBreaker) again(found *finding, closing bool) {
 	}
 }
 
-func (s *sharedBreaker) tellFinding(found finding, keys []string) error {
+func (s *sharedBreaker) tellFinding(found finding) error {
 	f, asked := s.fleet, time.Now()
+	keys := []string{f.store.key("findings", s.name), f.store.key("episode", s.name), f.store.key("members"), f.store.key("seq")}
 	left := max(0, min(found.until.Sub(asked), maxTime))
 	if left == 0 {
 		found = finding{}
@@ -144,6 +152,7 @@ func (s *sharedBreaker) tellFinding(found finding, keys []string) error {
 	if err != nil || len(answer) != 2 {
 		return err
 	}
+	s.takeBack(found, asked)
 	there, err := answer[0].AsInt64()
 	episode, err2 := answer[1].ToString()
 	if err != nil || err2 != nil || there <= 0 || !validID(episode) {
@@ -159,6 +168,17 @@ func (s *sharedBreaker) tellFinding(found finding, keys []string) error {
 		s.opened(time.Until(until), episode, f.id)
 	}
 	return nil
+}
+
+// takeBack has a finding forgotten that was on its way when all were told to
+// close: it may have come after that, and would speak for opening again.
+func (s *sharedBreaker) takeBack(found finding, asked time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found.weight > 0 && s.finding == nil && s.closedAt.After(asked) {
+		s.finding = &finding{}
+		s.fleet.newsDue.give()
+	}
 }
 
 func orDash(s string) string {

@@ -23,10 +23,19 @@
 //
 // A breaker's finding counts once per process. When a quorum agrees ([Config]),
 // an episode begins: all open, and come to probe one after the other, at random
-// moments (100ms apart on average, spread over the open time at most). The first
-// successful probe closes all, again not at once. A failed one prolongs the
-// episode, but never two of the same process in a row: a bad node holds nobody
-// up. A process whose own calls succeeded within the last second does not follow.
+// moments (100ms apart on average, spread over the open time at most). A failed
+// probe prolongs the episode, but never two of the same process in a row: a bad
+// node holds nobody up. The next comes from another process, a fifth of the open
+// time later: none probes more often than it would by itself, and all know
+// sooner. A process whose own calls succeeded within the last second does not
+// follow.
+//
+// The first successful probe closes all, at random moments within 1ms per member.
+// Where calls wait ([retry.Config].WaitWhenOpen), processes take turns of 5ms for
+// each of these calls, which so go as those of one process do; until its turn, and
+// for OpenTime at most, a process does not probe by itself either. Where Redis does
+// not answer, or all turns within OpenTime are taken, a random moment after Timeout
+// stands for the turn.
 //
 // Where failures are a matter of luck, suspicion can agree by luck: with the
 // defaults, and a quarter of all calls failing, a tenth of 1,000 quiet processes
@@ -91,13 +100,13 @@
 // plus 2 to 10 a second for each Rate that is in use. All else is news: a pause
 // costs one command in each process that is told of it by the server, and one
 // message to each member; an outage as many commands as processes notice before
-// the quorum is full, one message to each member when it is, and one or two per
-// open time.
+// the quorum is full, one message to each member when it is, and up to five per
+// open time; its end one command in each process in which calls wait.
 //
 //	processes  signs of life    one pause          an outage of 60s, open time 5s
-//	10         10 a second      10 messages        about 13 episodes' news × 10 messages
-//	100        100 a second     100 messages       about 13 × 100
-//	1,000      1,000 a second   1,000 messages     about 13 × 1,000
+//	10         10 a second      10 messages        about 45 pieces of news × 10 messages
+//	100        100 a second     100 messages       about 45 × 100
+//	1,000      1,000 a second   1,000 messages     about 45 × 1,000
 //
 // A small Redis does 100,000 a second. Memory is below 200 bytes per name and
 // member. Names are kept until they have been quiet for a minute, at most an hour.
@@ -148,9 +157,9 @@ type Config struct {
 	Suspicion int
 
 	// OpenTime is for how long breakers open when processes agree before their
-	// own is open, and so has a time of its own. It should be the
-	// RecoveryTimeout of the breakers. 0 means 5s; the least is 100ms, the most
-	// an hour.
+	// own is open, and so has a time of its own. They close within as long after
+	// the first successful probe. It should be the RecoveryTimeout of the
+	// breakers. 0 means 5s; the least is 100ms, the most an hour.
 	OpenTime time.Duration
 
 	// Lease is how often a [Rate] that is in use asks for its share, 100ms to

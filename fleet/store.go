@@ -20,6 +20,8 @@ var (
 	findingText string
 	//go:embed close.lua
 	closeText string
+	//go:embed turn.lua
+	turnText string
 	//go:embed lease.lua
 	leaseText string
 
@@ -27,6 +29,7 @@ var (
 	pauseScript   = rueidis.NewLuaScript(pauseText)
 	findingScript = rueidis.NewLuaScript(findingText)
 	closeScript   = rueidis.NewLuaScript(closeText)
+	turnScript    = rueidis.NewLuaScript(turnText)
 	leaseScript   = rueidis.NewLuaScript(leaseText)
 )
 

@@ -33,7 +33,7 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 		each(t, &f.open, openPolicies(), func(p policy) outcome { return outage(20, 60).run(p, seed) })
 		each(t, &f.alone, openPolicies(), func(p policy) outcome { return outage(1000, 60).run(p, seed) })
 		each(t, &f.closed, closedPolicies(), func(p policy) outcome { return closedOutage(60).run(p, seed) })
-		each(t, &f.fleet, closedPolicies()[6:], func(p policy) outcome {
+		each(t, &f.fleet, fleetPolicies(), func(p policy) outcome {
 			l := closedOutage(60)
 			l.processes, l.workers = 20, 50
 			return l.run(p, seed)

@@ -19,9 +19,12 @@ type policy struct {
 type env struct {
 	world  *world
 	random *rand.Rand
+	joined *fleet // if any process joined one
 }
 
-func newEnv(w *world, seed uint64) *env { return &env{w, rand.New(rand.NewPCG(seed, 429))} }
+func newEnv(w *world, seed uint64) *env {
+	return &env{world: w, random: rand.New(rand.NewPCG(seed, 429))}
+}
 
 // configure makes one process's Config.
 func (e *env) configure(p policy) retry.Config {
@@ -95,5 +98,6 @@ func openPolicies() []policy {
 		withBreaker("breaker 5 / 5s +20 %", spread),
 		withBreaker("breaker 5 / 5s +20 %, growing to 60s", growing),
 		{"budget 10 % + breaker 5s", true, recommended},
+		inFleet(policy{"budget 10 % + breaker 5s", true, recommended}),
 	}
 }

@@ -14,14 +14,14 @@ func (f *findings) markdown(seed uint64) string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Under load\n\nWritten by `go run ./sim` (seed %d). Every figure is the library itself at work, in virtual time.\n", seed)
 	p("## The outage\n\n![calls per second during and after an outage](results/outage.svg)\n")
-	p("A server for 300 calls/s gets 200, and is down for 60 s. Its queue is unbounded: it works for clients that have given up after their 1 s. Attempts count against calls during the outage; the peak is in the minute after it.\n")
+	p("A server for 300 calls/s gets 200, and is down for 60 s. Its queue is unbounded: it works for clients that have given up after their 1 s. Attempts count against calls during the outage; the peak is in the minute after it. \"In a fleet\" is a model of package fleet, with its decisions, defaults and measured delays.\n")
 	p("### 20 processes\n")
 	openTable(p, f.open)
 	p("\n### 1,000 processes\n\nWhat a process knows is nearly nothing, so a budget's burst and a breaker's threshold are paid 1,000 times.\n")
 	openTable(p, f.alone)
 	p("\n### 1,000 workers who wait for each other's findings\n\nEach has a call under way when the outage begins, and does not give up. They share one `CircuitBreaker` with `WaitWhenOpen`, or nothing. The queue is bounded: beyond 0.5 s the server answers 503.\n")
 	closedTable(p, append(f.closed, f.hint))
-	p("\nThe same 1,000 workers in 20 processes, with a breaker for each:\n")
+	p("\nThe same 1,000 workers in 20 processes, with a breaker for each, and with these in a fleet:\n")
 	closedTable(p, f.fleet)
 	p("\n## Metastable failure\n\n280 calls/s for the same server, and 10 s in which the network holds all calls back (Bronson et al., HotOS 2021).\n")
 	p("| policy | attempts/s in the end | recovered after |\n| --- | --- | --- |")
@@ -141,6 +141,10 @@ func (f *findings) verdicts(p func(string, ...any)) {
 	exact, jittered := find(f.fleet, "breaker 5s"), find(f.fleet, "breaker 5s +20 %")
 	p("- **RecoveryJitter**: the breakers of a fleet that opened together probe together. With 20 of them and 0 jitter, %d calls come within 100 ms and the server sheds %d; with a fifth, %d and %d. Set it where there is more than one process.",
 		exact.per100ms, exact.shed, jittered.per100ms, jittered.shed)
+	joined, apart := find(f.alone, "budget 10 % + breaker 5s, in a fleet"), find(f.alone, "budget 10 % + breaker 5s")
+	crowd := find(f.fleet, "breaker 5s +20 %, in a fleet")
+	p("- **A fleet**: with 1,000 processes it makes %.3f attempts per call where each for itself makes %.3f, and all is well after %s. Processes in which calls wait take turns when a probe has succeeded: the last of 1,000 workers is done after %s, with %d 503s, and after %s where each breaker closes for itself.",
+		joined.amplification, apart.amplification, sec(joined.recovered), sec(crowd.quantile(1, 1000)), crowd.shed, sec(jittered.quantile(1, 1000)))
 	single := f.throttled[len(f.throttled)-1][2]
 	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s bears without a 503. After a second refusal the gate keeps just below what the server has borne; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate. Joined gates end a pause that came from another at a random moment within a turn of their own pace.",
 		single.makespan, single.refused)

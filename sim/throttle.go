@@ -74,6 +74,7 @@ func throttledPolicies() []throttledPolicy {
 			}
 			return cfgs
 		}},
+		throttledFleet,
 	}
 }
 

@@ -1,0 +1,105 @@
+package fleet
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/retryutils/retry"
+)
+
+const (
+	closeSpread = time.Millisecond     // between the processes that close
+	waiterTime  = 5 * time.Millisecond // between two calls that a breaker lets go when it closes
+)
+
+// closed is told that a probe of some process has succeeded. Processes close one
+// after the other, and those where calls wait take turns: the calls of all go one
+// by one, as those of one process do. If no turn can be had in time, a random
+// moment stands for it.
+func (s *sharedBreaker) closed(by string) {
+	breaker, now := s.breaker.Value(), time.Now()
+	if breaker == nil {
+		return
+	}
+	snapshot, waiting := breaker.Snapshot(), breaker.Waiting()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.episode, s.openUntil, s.closedAt = "", time.Time{}, now
+	s.told, s.finding = finding{}, nil
+	ended := s.ended && by == s.fleet.id
+	s.ended = false
+	if ended || snapshot.State == retry.StateClosed {
+		return
+	}
+	s.tripped = snapshot.OpenUntil // what it found before is out of date
+	spread := time.Duration(s.fleet.link.members()) * (closeSpread + time.Duration(waiting)*waiterTime)
+	s.resetAt = now.Add(rand.N(max(1, min(spread, s.fleet.cfg.OpenTime))))
+	if s.turn = waiting > 0; s.turn {
+		s.resetAt = s.resetAt.Add(s.fleet.cfg.Timeout) // not before the answer
+		s.fleet.newsDue.give()
+	}
+	s.fleet.lookDue.give()
+}
+
+func (s *sharedBreaker) reset(breaker *retry.CircuitBreaker) {
+	snapshot := breaker.Snapshot()
+	forced := snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero()
+	if forced || snapshot.State == retry.StateClosed {
+		return
+	}
+	s.resetting.Store(true)
+	breaker.Reset()
+	s.resetting.Store(false)
+	s.fleet.log.Info("fleet: breaker closed, a probe of another process succeeded", "breaker", s.name)
+}
+
+// crowd is how long the calls take that wait, one after the other.
+func (s *sharedBreaker) crowd() time.Duration {
+	breaker := s.breaker.Value()
+	if breaker == nil {
+		return 0
+	}
+	return min(time.Duration(breaker.Waiting())*waiterTime, s.fleet.cfg.OpenTime)
+}
+
+// takeTurn asks when the calls that wait here may go. If all turns within an open
+// time are taken, the random moment stands.
+func (s *sharedBreaker) takeTurn() error {
+	f, asked := s.fleet, time.Now()
+	answer, err := f.run(turnScript, []string{f.store.key("turn", s.name)}, []string{itoa(int(s.crowd().Milliseconds())), ms(f.cfg.OpenTime)})
+	if err != nil || len(answer) != 1 {
+		return err
+	}
+	left, err := answer[0].AsInt64()
+	wait := time.Duration(left) * time.Millisecond
+	if err != nil || wait < 0 || wait > f.cfg.OpenTime {
+		return nil
+	}
+	s.mu.Lock()
+	due := !s.resetAt.IsZero() && !s.closedAt.After(asked)
+	if due {
+		s.resetAt = time.Now().Add(wait)
+	}
+	s.mu.Unlock()
+	if due {
+		s.hold(wait)
+		f.lookDue.give()
+	}
+	return nil
+}
+
+// hold keeps the breaker from a probe of its own before its turn: its success
+// would let the calls go that wait.
+func (s *sharedBreaker) hold(wait time.Duration) {
+	breaker := s.breaker.Value()
+	if breaker == nil {
+		return
+	}
+	snapshot := breaker.Snapshot()
+	switch {
+	case snapshot.State == retry.StateClosed:
+	case snapshot.State == retry.StateOpen && (snapshot.OpenUntil.IsZero() || time.Until(snapshot.OpenUntil) >= wait):
+	default:
+		s.openFor(breaker, wait)
+	}
+}
