@@ -21,6 +21,7 @@ type findings struct {
 	hint      outcome     // 1,000 workers at one gate
 	recovery  [][]outcome // by breaker and length of the outage
 	throttled [][]throttledOutcome
+	paced     pacing
 }
 
 var outages = []float64{10, 30, 45, 61, 90}
@@ -49,6 +50,7 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 		for i, s := range throttledServers() {
 			each(t, &f.throttled[i], throttledPolicies(), func(p throttledPolicy) throttledOutcome { return s.run(p, seed) })
 		}
+		f.pacing(t)
 		bubble(t, func() { f.hint = hinted(seed) })
 	})
 	return f

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"golang.org/x/time/rate"
 )
 
 // tenSeeds runs a world with ten seeds, and returns the outcomes in order.
@@ -136,13 +135,13 @@ func TestPaceOfADemandJustAboveTheLimit(t *testing.T) {
 // those who waited for the limiter as sent), and with one that is right there is
 // no refusal.
 func TestPaceBesideALimiter(t *testing.T) {
-	for perSecond, atMost := range map[rate.Limit]float64{110: 1.25, 98: 1.04, 50: 2.03} {
+	for perSecond, atMost := range map[float64]float64{110: 1.25, 98: 1.04, 50: 2.03} {
 		var refused []float64
 		median, worst := tenSeeds(t, func(seed uint64) float64 {
 			w := newWorld()
 			s := &bucketServer{world: w, rate: 100, burst: 20, retryAfter: time.Second}
 			g := newGroup(w, 50, 0)
-			g.cfg.Limiter = &pace{w, rate.NewLimiter(perSecond, 1)}
+			g.cfg.Limiter = newPace(w, perSecond)
 			drive(w, s, []*group{g}, 2000, 0, seed)
 			refused = append(refused, float64(s.refused)/2)
 			return w.since() / 19.79

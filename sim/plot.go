@@ -24,6 +24,7 @@ var colours = []color.Color{
 func (f *findings) plot(folder string) error {
 	for name, draw := range map[string]func() (*plot.Plot, error){
 		"outage.svg": f.plotOutage, "contention.svg": f.plotContention, "throttled.svg": f.plotThrottled,
+		"pacing.svg": f.plotPacing,
 	} {
 		p, err := draw()
 		if err != nil {

@@ -32,6 +32,10 @@ func (f *findings) markdown(seed uint64) string {
 	f.occTable(p)
 	p("\n## An API that answers 429\n\n![429s per 1,000 jobs](results/throttled.svg)\n\n429s per 1,000 jobs (time, in multiples of the least possible). `4 x 8` is 4 processes of 8 workers.\n")
 	f.throttledTable(p)
+	p("\n### The pace that a gate learns\n\nMedian and worst of %d seeds; time in multiples of the least possible.\n", paceSeeds)
+	f.pacingTable(p)
+	p("\n![time by the share of the rate that is used](results/pacing.svg)\n")
+	f.limits(p)
 	p("\n## The breaker's open time\n\nCalls sent to the dead server / seconds until all was well again, by the length of the outage; 20 processes, no retry budget.\n")
 	f.recoveryTable(p)
 	f.verdicts(p)
@@ -148,6 +152,14 @@ func (f *findings) verdicts(p func(string, ...any)) {
 	single := f.throttled[len(f.throttled)-1][2]
 	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s bears without a 503. After a second refusal the gate keeps just below what the server has borne; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate. Joined gates end a pause that came from another at a random moment within a turn of their own pace.",
 		single.makespan, single.refused)
+}
+
+// limits say what stands against a better pace.
+func (f *findings) limits(p func(string, ...any)) {
+	p("What stands against more:\n")
+	p("- **The first crowd.** Of 50 workers who start together at nginx, 29 are refused before anybody can know of a limit: 14.5 per 1,000 of 2,000 jobs. Of 128 at NCBI it is 39 per 1,000, of 32 at gnomAD 55.")
+	p("- **The margin.** The curves are of a Limiter that knows the rate from the beginning, with joined gates; the dots are what a gate reaches that has to find it. One process can use 95 %% of a server's window. Several that do not know each other's phase are refused together at more than 90 %%, and lose it in pauses. So the gate uses up to 97 %%, and down to 85 %% where it is refused at a pace that it only holds.")
+	p("- **The probe.** A probe that fails costs a pause. One after every n pauses costs 1/(n+1) of the time: at 24, what is set, 4 %%; at 5 it would be 17 %%, more than the whole goal for nginx. The other side: a limit that doubles at a random moment, with a Retry-After of 1 s, is used after %.0f s in the median, %.0f s at worst; 10 s for all would take a probe every 5 s.", f.paced.doubled[paceSeeds/2], f.paced.doubled[paceSeeds-1])
 }
 
 // ratio compares two strategies at a number of clients, by calls or by time.

@@ -70,7 +70,7 @@ func throttledPolicies() []throttledPolicy {
 		}},
 		{"a Limiter at the known rate", func(e *env, t throttled) (cfgs []retry.Config) {
 			for range t.processes {
-				cfgs = append(cfgs, retry.Config{Limiter: newPace(e.world, t), MaxRetryAfter: time.Hour})
+				cfgs = append(cfgs, retry.Config{Limiter: newPace(e.world, t.share(0.85)), MaxRetryAfter: time.Hour})
 			}
 			return cfgs
 		}},
@@ -105,16 +105,19 @@ func join(e *env, cfgs []retry.Config) {
 	}
 }
 
-// pace is a rate.Limiter on the world's clock, at this process's share of the
-// server's rate, less 15 %.
+// pace is a rate.Limiter on the world's clock.
 type pace struct {
 	world   *world
 	limiter *rate.Limiter
 }
 
-func newPace(w *world, t throttled) *pace {
-	perSecond := 0.85 * float64(t.limit) / t.window.Seconds() / float64(t.processes)
+func newPace(w *world, perSecond float64) *pace {
 	return &pace{w, rate.NewLimiter(rate.Limit(perSecond), 1)}
+}
+
+// share is a part of the server's rate, for one process.
+func (t throttled) share(part float64) float64 {
+	return part * float64(t.limit) / t.window.Seconds() / float64(t.processes)
 }
 
 func (p *pace) Wait(context.Context) error {
