@@ -22,6 +22,7 @@ type sample struct{ calls, seconds float64 }
 
 const (
 	largestMargin = 0.97
+	sharedMargin  = 0.88 // with other processes
 	leastMargin   = 0.85
 	firstRounds   = 4 // in which a pace may still be far off
 	fewCalls      = 8 // too few to tell a rate by
@@ -71,9 +72,13 @@ func (p *pace) lookBack(now time.Time, beyond float64) (back []sample) {
 	return back
 }
 
-// adapt sets the margin: a refusal while the pace was only held shows that it
-// is too small, and one of a probe that it was large enough.
+// adapt sets the share of what the server bears that is used. A refusal while the
+// pace was only held shows that it was too much, and one of a probe that it was
+// not. Others who share the limit and come at moments of their own take more room.
 func (p *pace) adapt(own bool) {
+	if !own {
+		p.margin = min(p.margin, sharedMargin)
+	}
 	switch {
 	case !p.sure:
 		p.unprobed = 0
