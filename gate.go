@@ -24,6 +24,9 @@ import (
 // forgotten when nobody had to wait for a minute, and ten minutes after the last
 // refusal.
 //
+// A server that refuses at random, whatever the rate, is called too slowly so: a
+// Config without a Gate, or [NoSharedPause], lets each call wait for itself.
+//
 // Before the first refusal a Gate holds nobody back, except when the headers of a
 // response say that the server's quota is nearly used up: the rest is spread over
 // the time until it is restored. A known rate is better kept by [Config.Limiter].
