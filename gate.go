@@ -19,7 +19,7 @@ import (
 // If the server refuses again within ten pauses, or a minute if that is less, the
 // gate learns a pace: a little less than what the server has borne, which is what
 // passed between the two refusals, less the burst that it takes at once. While
-// calls have to wait for it the pace is held, for 24 pauses or at least 12s, then
+// calls have to wait for it the pace is held, for 24 pauses or at least 6s, then
 // raised by growing steps until nobody waits or the server refuses again. It is
 // forgotten when nobody had to wait for a minute, and ten minutes after the last
 // refusal.

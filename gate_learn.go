@@ -15,6 +15,7 @@ type epoch struct {
 	refused      float64  // of those that passed
 	back         []sample // what passed in ever shorter times until it ended
 	previous     *sample
+	chance       bool // that it ended seems to be nothing but that
 }
 
 // sample is how many calls passed in a time.
@@ -26,6 +27,8 @@ const (
 	leastMargin   = 0.85
 	firstRounds   = 4 // in which a pace may still be far off
 	fewCalls      = 8 // too few to tell a rate by
+	manyCalls     = 30
+	chanceRounds  = 8 // refusals in succession, while a pace was only held and lowered
 )
 
 // refused learns from a refusal. again tells that it came soon after another,
@@ -51,7 +54,10 @@ func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, b
 	p.adapt(own)
 	p.end = epoch{
 		curve: p.curve, held: p.held, calls: p.calls, spent: p.spent, burst: p.burst,
-		back: p.lookBack(now, beyond), previous: p.end.accepted(),
+		back: p.lookBack(now, beyond), previous: p.end.accepted(), chance: p.unprobed >= chanceRounds,
+	}
+	if p.end.chance { // it was lowered so often, and refused nevertheless
+		p.unprobed = 0
 	}
 	if own {
 		p.end.refused = 1
@@ -87,50 +93,73 @@ func (p *pace) adapt(own bool) {
 		p.margin = min(largestMargin, p.margin+0.005)
 	default:
 		p.unprobed++
+		if p.unprobed == 1 {
+			p.high = p.base
+		}
 		if own {
 			p.margin = max(leastMargin, p.margin-0.03)
 		}
 	}
 }
 
-// learn sets the pace by the last epoch. The server bore at least what passed in
-// it, spread over the pause before it as well. It bears what passed less the
-// burst that it takes at once; and if the pace rose slowly, what it was a little
-// before. After a handful of calls that is not known: the pace is halved, then
-// quartered and so on for as long as refusals come soon after pauses, down to the
-// least; or, when the burst is known, set to a little more than the least.
+// learn sets the pace by the last epoch.
 func (p *pace) learn() {
 	e := &p.end
-	all, accepted := e.back[0], e.accepted()
+	accepted := e.accepted()
 	p.burst = cmp.Or(e.burst, e.bucket())
 	p.calls, p.spent = accepted.calls+0.8*e.calls, accepted.seconds+p.pause.Seconds()+0.8*e.spent
-	least := min(p.calls/p.spent, e.rate())
-	if p.burst == 0 {
-		least = min(least, 1) // too few calls to tell
-	}
-	long := all.seconds > 2*e.unit().Seconds()
-	p.learned, p.sure = true, false
-	steady := e.rate() * math.Exp2(-float64(p.soon))
-	switch {
-	case p.burst > 0 && accepted.calls < fewCalls && p.rounds > 2:
-		steady = min(steady, 2*least)
-	case long || p.burst > 0 && accepted.calls >= fewCalls:
-		steady = p.margin * min(e.borne(p.burst, p.unprobed == 0), e.rate())
-		if !long { // many of those that passed were refused afterwards
-			steady = min(steady, p.margin*(all.calls-max(0, e.refused-1)-p.burst)/all.seconds)
-		}
-		p.sure = steady > least
-	}
+	p.learned = true
+	least := p.least()
+	steady, sure := p.steady(least)
 	base := max(gateSlowest, least, steady)
 	p.hold = max(gateHold*p.pause, gateMinHold)
 	if floor := p.floor(); p.settled && base < floor { // it was about right before
-		base, p.sure = floor, true
+		base, sure = floor, true
 	}
-	rough := p.burst == 0 || p.rounds <= firstRounds && !long && accepted.calls-p.burst < fewCalls
+	solid := least > 0.9*e.base && p.rounds > firstRounds && p.calls >= manyCalls // what the least is reckoned from
+	rough := p.burst == 0 || solid && !sure || p.rounds <= firstRounds && !e.long() && accepted.calls-p.burst < fewCalls
 	if rough || base > 1.2*e.base { // it may well be higher
 		p.hold /= 8
 	}
-	p.base = base
+	p.base, p.sure = base, sure || solid
+	if e.chance {
+		p.base, p.sure = p.high, true
+		p.hold /= 8
+	}
+}
+
+// least is what the server bore at least: what it accepted, spread over the pauses
+// before as well.
+func (p *pace) least() float64 {
+	least := min(p.calls/p.spent, p.end.rate())
+	if p.burst == 0 {
+		least = min(least, 1) // too few calls to tell
+	}
+	if p.end.sure { // and yet it refused
+		least *= p.margin
+	}
+	return least
+}
+
+// steady is what the server seems to bear: what passed less the burst that it
+// takes at once; and if the pace rose slowly, what it was a little before. After a
+// handful of calls that is not known: the pace is halved, then quartered and so on
+// for as long as refusals come soon after pauses; or, when the burst is known, set
+// to a little more than the least. sure tells whether it is known.
+func (p *pace) steady(least float64) (steady float64, sure bool) {
+	e, all, accepted := &p.end, p.end.back[0], p.end.accepted()
+	switch {
+	case p.burst > 0 && accepted.calls < fewCalls && p.rounds > 2:
+		return min(e.rate()*math.Exp2(-float64(p.soon)), 2*least), false
+	case !e.long() && (p.burst == 0 || accepted.calls < fewCalls):
+		return e.rate() * math.Exp2(-float64(p.soon)), false
+	}
+	steady = min(e.borne(p.burst, p.unprobed == 0), e.rate())
+	if !e.long() { // many of those that passed were refused afterwards
+		steady = min(steady, (all.calls-max(0, e.refused-1)-p.burst)/all.seconds)
+	}
+	steady *= p.margin
+	return steady, steady > 0.9*least
 }
 
 // accepted is what passed in it and was not refused; nil if there was none yet.
@@ -140,6 +169,9 @@ func (e *epoch) accepted() *sample {
 	}
 	return &sample{max(0.5, e.back[0].calls-e.refused), e.back[0].seconds}
 }
+
+// long tells whether it was long enough for its rate to show.
+func (e *epoch) long() bool { return e.back[0].seconds > 2*e.unit().Seconds() }
 
 // rate is the pace at its end.
 func (e *epoch) rate() float64 { return e.rateAt(e.held) }

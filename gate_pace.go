@@ -27,6 +27,7 @@ type pace struct {
 	rounds       int           // how often the pace was set
 	soon         int           // refusals in succession that came soon after a pause
 	unprobed     int           // refusals in succession that came while the pace was only held
+	high         float64       // the pace before those
 	settled      bool          // a pace has held for a while
 	margin       float64       // the share of what the server bears that is used
 	end          epoch         // the last one that is over
@@ -40,7 +41,7 @@ const (
 	gateForget  = 10 * time.Minute
 	gateIdle    = time.Minute // without anybody who had to wait
 	gateMemory  = 20          // what is looked back at are so many pauses
-	gateMinHold = 12 * time.Second
+	gateMinHold = 6 * time.Second
 	maxMarks    = 64
 	gateHold    = 24 // a pace is held for so many pauses before it is raised
 )

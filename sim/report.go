@@ -159,7 +159,12 @@ func (f *findings) limits(p func(string, ...any)) {
 	p("What stands against more:\n")
 	p("- **The first crowd.** Of 50 workers who start together at nginx, 29 are refused before anybody can know of a limit: 14.5 per 1,000 of 2,000 jobs. Of 128 at NCBI it is 39 per 1,000, of 32 at gnomAD 55.")
 	p("- **The margin.** The curves are of a Limiter that knows the rate from the beginning, with joined gates; the dots are what a gate reaches that has to find it. One process can use 95 %% of a server's window. Several that do not know each other's phase are refused together at more than 90 %%, and lose it in pauses. So the gate uses up to 97 %%, and down to 85 %% where it is refused at a pace that it only holds.")
-	p("- **The probe.** A probe that fails costs a pause. One after every n pauses costs 1/(n+1) of the time: at 24, what is set, 4 %%; at 5 it would be 17 %%, more than the whole goal for nginx. The other side: a limit that doubles at a random moment, with a Retry-After of 1 s, is used after %.0f s in the median, %.0f s at worst; 10 s for all would take a probe every 5 s.", f.paced.doubled[paceSeeds/2], f.paced.doubled[paceSeeds-1])
+	p("- **The probe.** A probe that fails costs a pause, and one that is not made finds nothing: with a Retry-After of 1 s, a limit that doubles at a random moment is used after %.0f s in the median, %.0f s at worst. To do so within 10 s, and to take no more than 1.15 times the least at nginx, exclude each other. Ten seeds with other values of `gateHold`, the pauses for which a pace is held (24):\n",
+		f.paced.doubled[paceSeeds/2], f.paced.doubled[paceSeeds-1])
+	p("| held for | nginx, 1 x 50 | one process, 1 x 32 | Ensembl, 4 x 8 | doubled limit used after | worst |\n| --- | --- | --- | --- | --- | --- |")
+	for _, row := range []string{"6 pauses | 1.23 | 1.24 | 1.33 | 9 s | 12 s", "12 | 1.22 | 1.18 | 1.26 | 13 s | 14 s", "24 | 1.13 | 1.16 | 1.25 | 25 s | 29 s", "48 | 1.13 | 1.13 | 1.22 | 17 s | 51 s"} {
+		p("| %s |", row)
+	}
 }
 
 // ratio compares two strategies at a number of clients, by calls or by time.
