@@ -91,7 +91,7 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 	case gaveUp && e.Reason == ErrCircuitOpen:
 		level, reason = e.level(), ErrCircuitOpen.Error()
 	case gaveUp:
-		level, reason = e.level(), reasonText(e.Reason, e.detail, e.limit)
+		level, reason = e.level(), e.reasonText()
 	case c.attempts <= 1: // nothing was said before
 		return
 	case err == nil:
