@@ -46,7 +46,7 @@ type Error struct {
 
 	name   string
 	detail error         // what the reason is due to: see reasonText; or the context's error beside its cause
-	limit  time.Duration // MaxRetryAfter
+	limit  time.Duration // MaxElapsed, where that is the reason, or MaxRetryAfter
 	partly bool          // Elapsed does not cover the first attempt
 }
 
@@ -80,6 +80,9 @@ func (e *Error) reasonText() string {
 		return ""
 	}
 	text, detail := redacted(e.Reason), withoutFailure(e.detail, e.Err)
+	if e.Reason == ErrMaxElapsed && e.limit > 0 {
+		text = fmt.Sprintf("MaxElapsed of %v would pass first", e.limit)
+	}
 	switch d := detail.(type) {
 	case *tooLongError:
 		return d.Error()
