@@ -46,7 +46,7 @@ type Error struct {
 
 	name   string
 	detail error         // what the reason is due to: see reasonText; or the context's error beside its cause
-	limit  time.Duration // MaxRetryAfter
+	limit  time.Duration // MaxElapsed, where that is the reason, or MaxRetryAfter
 	partly bool          // Elapsed does not cover the first attempt
 }
 
@@ -60,7 +60,7 @@ func (e *Error) Error() string {
 	if e.name != "" {
 		b.WriteString(e.name + ": ")
 	}
-	if reason := reasonText(e.Reason, e.detail, e.limit); reason != "" {
+	if reason := e.reasonText(); reason != "" {
 		b.WriteString(reason + " ")
 	}
 	b.WriteString("after " + count(e.Attempts, "attempt"))
@@ -75,11 +75,14 @@ func (e *Error) Error() string {
 
 // reasonText names the reason and what it is due to: which breaker is open and
 // for how long, who paused, how long a server asked to wait.
-func reasonText(reason, detail error, limit time.Duration) string {
-	if reason == nil {
+func (e *Error) reasonText() string {
+	if e.Reason == nil {
 		return ""
 	}
-	text := redacted(reason)
+	text, detail := redacted(e.Reason), withoutFailure(e.detail, e.Err)
+	if e.Reason == ErrMaxElapsed && e.limit > 0 {
+		text = fmt.Sprintf("MaxElapsed of %v would pass first", e.limit)
+	}
 	switch d := detail.(type) {
 	case *tooLongError:
 		return d.Error()
@@ -88,17 +91,38 @@ func reasonText(reason, detail error, limit time.Duration) string {
 			return d.Error()
 		}
 	case *OpenError:
-		if reason == ErrCircuitOpen {
+		if e.Reason == ErrCircuitOpen {
 			return redacted(d)
 		}
 	case *PauseError:
-		if reason == ErrRetryAfterTooLong {
-			text += fmt.Sprintf(" of %v", limit)
+		if e.Reason == ErrRetryAfterTooLong {
+			text += fmt.Sprintf(" of %v", e.limit)
 		}
 	default:
 		return text
 	}
 	return text + " (" + redacted(detail) + ")"
+}
+
+// withoutFailure is the detail of a reason without the failure that it is due to,
+// if that reads as the call's own, which the text ends with: once is enough.
+func withoutFailure(detail, err error) error {
+	same := func(other error) bool { return err != nil && other != nil && redacted(other) == redacted(err) }
+	switch d := detail.(type) {
+	case *OpenError:
+		if d != nil && same(d.Err) {
+			bare := *d // callers share it
+			bare.Err = nil
+			return &bare
+		}
+	case *PauseError:
+		if d != nil && same(d.Err) {
+			bare := *d
+			bare.Err = nil
+			return &bare
+		}
+	}
+	return detail
 }
 
 // Unwrap returns the reason and the last failure.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 // Some APIs say themselves whether a retry can help, in a header of their own.
@@ -94,4 +95,52 @@ func ExampleNewJSONRequest() {
 	gene, err := retry.Fetch(client, req, retry.DecodeJSON[map[string]string])
 	fmt.Println(gene["symbol"], gene["as"], err)
 	// Output: BRCA1 curator <nil>
+}
+
+// What the client made for each host, to be shown on a page or to an operator.
+func ExampleOnHost() {
+	breakers := make(map[string]*retry.CircuitBreaker) // guard it, where requests go out side by side
+	script := retrytest.NewScriptFunc(exampleT{}, func(retrytest.Request) retrytest.Answer { return retrytest.Status(503, "") })
+	client, err := retry.NewRetryableClient(script.Client(), quick,
+		retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 2}),
+		retry.OnHost(func(host string, cfg retry.Config) { breakers[host] = cfg.Breaker }))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client.Get(context.Background(), "https://genes.example/BRCA1")
+	for host, breaker := range breakers {
+		fmt.Println(host, breaker.State())
+	}
+	// Output: https://genes.example:443 open
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// A signature that is valid for a moment is made for each attempt.
+func ExampleWrapTransport() {
+	script := retrytest.NewScript(exampleT{}, retrytest.Status(503, ""), retrytest.Status(204, ""))
+	signed := 0
+	sign := func(base http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			signed++
+			req = req.Clone(req.Context()) // it is the caller's
+			req.Header.Set("X-Signature", fmt.Sprint("signature ", signed))
+			return base.RoundTrip(req)
+		})
+	}
+	client, err := retry.NewRetryableClient(script.Client(), quick, retry.WrapTransport(sign))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client.Get(context.Background(), "https://genes.example/BRCA1")
+	for _, r := range script.Requests() {
+		fmt.Println(r.Header.Get("X-Signature"))
+	}
+	// Output:
+	// signature 1
+	// signature 2
 }

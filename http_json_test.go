@@ -72,6 +72,7 @@ func TestJSONOfACompleteAndEmptyAnswer(t *testing.T) {
 			})
 			_, err := retry.GetJSON[int](t.Context(), outcomeClient(t, nil, soon), server.URL)
 			assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			assert.ErrorContains(t, err, `Get "`+server.URL+`": unexpected EOF`, "who reads only the text must know of what")
 			assert.Equal(t, 4, server.hits())
 		}
 	})

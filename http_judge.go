@@ -117,7 +117,18 @@ func (h *hop) decoded(resp *http.Response) error {
 	h.keepCookies()
 	h.closeResponse(resp)
 	h.resp = nil
-	return h.ifRepeatable(err)
+	return h.ifRepeatable(h.brokenOff(err))
+}
+
+// brokenOff puts the URL into the error of a body that could not be read to its
+// end: by itself, "unexpected EOF" does not say of what.
+func (h *hop) brokenOff(err error) error {
+	_, network := err.(net.Error)
+	_, stream := streamCode(err)
+	if _, named := err.(*url.Error); named || done(h.ctx) || !network && !stream && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return err
+	}
+	return h.named(err)
 }
 
 // refusedResponse says what a response means that is an error. A client's error

@@ -212,3 +212,24 @@ func TestHTTP_PauseThatIsTooLong(t *testing.T) {
 	}
 	assert.Equal(t, 1, server.hits())
 }
+
+// A failure is told once. It stood twice in the same line where a call's own failure
+// opened the breaker, or was the same as the one that set a pause.
+func TestHTTP_FailureToldOnce(t *testing.T) {
+	server := newStand(t, status(503))
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "genes", FailureThreshold: 1})
+	require.NoError(t, err)
+	cfg := soon
+	cfg.Name, cfg.Breaker = "", breaker
+	_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	e := gaveUp(t, err, retry.ErrCircuitOpen)
+	assert.Equal(t, 1, strings.Count(err.Error(), "503 Service Unavailable"), err)
+	assert.NotContains(t, err.Error(), "last failure")
+	var open *retry.OpenError
+	require.ErrorAs(t, e, &open)
+	assert.ErrorContains(t, open, "last failure: GET "+server.URL, "who looks at it alone is told")
+
+	_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL) // another's failure is told
+	gaveUp(t, err, retry.ErrCircuitOpen)
+	assert.ErrorContains(t, err, "last failure: GET "+server.URL+": 503 Service Unavailable")
+}

@@ -5,7 +5,14 @@
 // [NewRetryableClient] does the same for an *http.Client, with the rules of HTTP.
 // What keeps many callers polite is shared by pointer: a [CircuitBreaker], a
 // [Gate] that pauses everybody when a server says so, a [Budget] of retries.
-// All waiting goes by [Config.Clock], so that it can be tested without waiting.
+//
+// An error says whether another attempt can help: by its type, see [Retryable], or
+// by the mark of [Permanent] or [RetryAfter]; that of [Neutral] keeps it out of a
+// breaker's count. What was given up on comes in an [*Error], a response that is an
+// error is a [*StatusError], and [Outcome] makes a label of either for metrics.
+//
+// All waiting goes by [Config.Clock], or the clock of a testing/synctest bubble, so
+// that it can be tested without waiting; package retrytest plays the server.
 //
 // The package starts no goroutine that outlives a call, keeps no global state,
 // and prints nothing unless it is given a Logger.

@@ -53,9 +53,13 @@ func (c *call) giveUp(ctx context.Context, cfg *Config) error {
 }
 
 func (c *call) error(cfg *Config, reason, dueTo, last error) *Error {
+	limit := cfg.maxRetryAfter()
+	if reason == ErrMaxElapsed {
+		limit = cfg.MaxElapsed
+	}
 	return &Error{
 		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
-		name: cfg.Name, detail: dueTo, limit: cfg.maxRetryAfter(), partly: c.late,
+		name: cfg.Name, detail: dueTo, limit: limit, partly: c.late,
 	}
 }
 
@@ -91,7 +95,7 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 	case gaveUp && e.Reason == ErrCircuitOpen:
 		level, reason = e.level(), ErrCircuitOpen.Error()
 	case gaveUp:
-		level, reason = e.level(), reasonText(e.Reason, e.detail, e.limit)
+		level, reason = e.level(), e.reasonText()
 	case c.attempts <= 1: // nothing was said before
 		return
 	case err == nil:

@@ -295,8 +295,9 @@ func TestMaxElapsedIsNotReachedByAWait(t *testing.T) {
 			cfg := exact
 			cfg.MaxElapsed = limit
 			fn, calls := script(errDown)
-			gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+			e := gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
 			assert.Equal(t, want, *calls)
+			assert.Contains(t, e.Error(), fmt.Sprintf("MaxElapsed of %v would pass first", limit), "it did not say which")
 		})
 	}
 }

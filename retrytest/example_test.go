@@ -152,3 +152,57 @@ func ExampleScript_Serve() {
 	fmt.Println(resp.Status, "after", len(script.Requests()), "requests")
 	// Output: 200 OK after 2 requests
 }
+
+// Answers are values: headers and a delay make another one of each.
+func ExampleAnswer() {
+	for _, answer := range []retrytest.Answer{
+		retrytest.JSON(Gene{"BRCA1"}).With("X-RateLimit-Remaining", "0").With("X-RateLimit-Reset", "30"),
+		retrytest.TooManyRequests(700 * time.Millisecond),
+		retrytest.Status(503, "").After(2 * time.Second),
+		retrytest.Cut(`{"Symbol": "BRCA1"}`, 7),
+		retrytest.Refused(),
+		retrytest.Hang(),
+	} {
+		fmt.Println(answer)
+	}
+	// Output:
+	// 200 OK
+	// 429 Too Many Requests
+	// 503 Service Unavailable after 2s
+	// 200 OK, cut off after 7 bytes
+	// connection refused
+	// no answer
+}
+
+// Two lookups side by side, and a limiter, a breaker or a context's deadline may have
+// a part in it: in a bubble everything goes by the same time.
+func ExampleBubble() {
+	script := retrytest.NewScriptFunc(t, func(r retrytest.Request) retrytest.Answer {
+		if r.Attempt == 1 {
+			return retrytest.Status(503, "").After(time.Second)
+		}
+		return retrytest.JSON(Gene{"BRCA1"})
+	})
+	waits, err := retrytest.Bubble(new(testing.T), retry.Config{Jitter: retry.NoJitter}, func(_ *testing.T, cfg retry.Config) error {
+		client, err := retry.NewRetryableClient(script.Client(), cfg)
+		if err != nil {
+			return err
+		}
+		start, results := time.Now(), make(chan error)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for range 2 {
+			go func() {
+				_, err := Genes{client}.Find(ctx, "BRCA1")
+				results <- err
+			}()
+		}
+		err = errors.Join(<-results, <-results)
+		fmt.Println("took", time.Since(start))
+		return err
+	})
+	fmt.Println(waits, err)
+	// Output:
+	// took 2s
+	// 1s backoff, 1s backoff <nil>
+}

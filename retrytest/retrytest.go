@@ -120,9 +120,10 @@ var errNever = retry.Permanent(errors.New("retrytest: this must not be called"))
 // Never returns a function that fails the test if it is called. For requests
 // that must not be sent there is a [Script] without answers.
 func Never(t testing.TB) func(context.Context) error {
+	place := caller()
 	return func(context.Context) error {
 		t.Helper()
-		t.Error(errNever)
+		t.Errorf("%v (Never of %s)", errNever, place)
 		return errNever
 	}
 }

@@ -3,10 +3,13 @@ package retrytest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -39,6 +42,7 @@ type Script struct {
 	Clock *Clock
 
 	t      testing.TB
+	place  string               // where it was made
 	answer func(Request) Answer // nil: those of the list
 	list   []Answer
 
@@ -51,13 +55,13 @@ type Script struct {
 // one fails the test, so that a script without answers is for requests that must
 // not be made.
 func NewScript(t testing.TB, answers ...Answer) *Script {
-	s := newScript(t)
+	s := newScript(t, caller())
 	s.list = answers
 	t.Cleanup(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if n := len(s.seen); n < len(s.list) {
-			t.Errorf("retrytest: %d of %d answers were not asked for, the next one: %v", len(s.list)-n, len(s.list), s.list[n])
+			t.Errorf("retrytest: %d of %d answers were not asked for, the next one: %v (script of %s)", len(s.list)-n, len(s.list), s.list[n], s.place)
 		}
 	})
 	return s
@@ -66,21 +70,28 @@ func NewScript(t testing.TB, answers ...Answer) *Script {
 // NewScriptFunc returns a script whose answers a function decides on. It may be
 // called by several goroutines at once.
 func NewScriptFunc(t testing.TB, answer func(Request) Answer) *Script {
-	s := newScript(t)
+	s := newScript(t, caller())
 	s.answer = answer
 	return s
 }
 
-func newScript(t testing.TB) *Script {
-	s := &Script{t: t, open: make(map[int]Answer)}
+func newScript(t testing.TB, place string) *Script {
+	s := &Script{t: t, place: place, open: make(map[int]Answer)}
 	t.Cleanup(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for n, a := range s.open {
-			t.Errorf("retrytest: the body of the response to request %d was not closed (%v)", n, a)
+			t.Errorf("retrytest: the body of the response to request %d was not closed: %v (script of %s)", n, a, s.place)
 		}
 	})
 	return s
+}
+
+// caller says where the function that asks was called: a failure of the test is told
+// by what is deep in a call, or at the end, and its own line helps nobody.
+func caller() string {
+	_, file, line, _ := runtime.Caller(2)
+	return fmt.Sprintf("%s:%d", filepath.Base(file), line)
 }
 
 // Requests returns what was asked so far.
@@ -129,7 +140,7 @@ func (s *Script) next(r Request) (Answer, int, error) {
 		return s.answer(r), n, nil
 	}
 	if n > len(s.list) {
-		s.t.Errorf("retrytest: request %d came, but the script has %d answers: %s %s", n, len(s.list), r.Method, withoutSecrets(r.URL))
+		s.t.Errorf("retrytest: request %d came, and the script has answers for %d: %s %s (script of %s)", n, len(s.list), r.Method, withoutSecrets(r.URL), s.place)
 		return Answer{}, n, errNoAnswer
 	}
 	return s.list[n-1], n, nil

@@ -60,6 +60,9 @@ func parse(args []string, help io.Writer) (options, error) {
 			}
 			return o, err
 		}
+		if err := notEmpty(flags); err != nil {
+			return o, err
+		}
 		if flags.NArg() == 0 {
 			break
 		}
@@ -76,6 +79,16 @@ func parse(args []string, help io.Writer) (options, error) {
 		o.symbols = defaultSymbols
 	}
 	return o, nil
+}
+
+// notEmpty refuses a flag that was given without a value, such as -html "$unset".
+func notEmpty(flags *flag.FlagSet) (err error) {
+	flags.Visit(func(f *flag.Flag) {
+		if f.Value.String() == "" {
+			err = fmt.Errorf("flag -%s has an empty value", f.Name)
+		}
+	})
+	return err
 }
 
 var symbolPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$`)

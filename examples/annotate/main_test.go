@@ -74,6 +74,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		"flag provided but not defined: -frob":                      {2, []string{"-frob"}},
 		`"../x" is not a gene symbol`:                               {2, []string{"TTN", "../x"}},
+		`flag -html has an empty value`:                             {2, []string{"-html", ""}},
 		`"" is not a gene symbol`:                                   {2, []string{""}},
 		"flag needs an argument: -html":                             {2, []string{"-html"}},
 		"cannot write /no/such/place/t.html: ":                      {1, []string{"-html", "/no/such/place/t.html", "TTN"}},

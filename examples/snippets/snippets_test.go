@@ -24,7 +24,7 @@ import (
 // packages are what a snippet may use without importing it, by name.
 var packages = map[string]string{
 	"context": "context", "errors": "errors", "expvar": "expvar", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog",
-	"http": "net/http", "url": "net/url", "os": "os", "rand": "math/rand/v2", "strconv": "strconv", "strings": "strings",
+	"http": "net/http", "url": "net/url", "os": "os", "rand": "math/rand/v2", "strconv": "strconv", "strings": "strings", "sync": "sync",
 	"testing": "testing", "synctest": "testing/synctest", "time": "time", "httptest": "net/http/httptest",
 	"clockwork": "github.com/jonboulle/clockwork", "rate": "golang.org/x/time/rate",
 	"otelretry": "github.com/retryutils/retry/otelretry", "otelhttp": "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp",
