@@ -73,7 +73,7 @@ func (g *Gate) pause(d time.Duration, cause error) (until time.Time, longer bool
 	q := g.line()
 	until = addTime(q.seen, d)
 	longer = until.After(q.until)
-	q.refused(d, cause != nil, g.beyond.Load())
+	q.refused(min(d, maxPause), cause != nil, g.beyond.Load())
 	if longer {
 		q.hold(until)
 		g.by = cause

@@ -39,9 +39,12 @@ func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, b
 		return
 	}
 	if now.Before(until) { // of a call that was under way when the pause began
+		p.pause = max(p.pause, d)
 		if own && len(p.end.back) > 0 {
 			p.end.refused++
+			before := p.base
 			p.learn()
+			p.base = min(p.base, before)
 		}
 		return
 	}

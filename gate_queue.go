@@ -44,13 +44,24 @@ func newQueue(first *burst, at time.Time) *queue { return &queue{seen: at, pace:
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
 	q.pace.begin(until)
-	at, step := until, q.step()
+	n := 0.0
 	for w := q.head; w != nil; w = w.next {
-		w.at, w.exact = at, true
-		at = at.Add(step)
+		w.at, w.exact = until.Add(q.turns(until, n)), true
+		n++
 		w.wake()
 	}
 }
+
+// turns is how long n turns take from a time on. Those of a quota end with its
+// window.
+func (q *queue) turns(from time.Time, n float64) time.Duration {
+	window := max(0, q.ends.Sub(from))
+	took := min(n*float64(q.step()), float64(window)+n*float64(q.pace.step()))
+	return time.Duration(min(took, float64(maxLine)))
+}
+
+// maxLine is the longest wait in line that is told of.
+const maxLine = 1000 * time.Hour
 
 func (w *waiter) wake() {
 	select {
@@ -79,9 +90,9 @@ func (q *queue) join() *waiter {
 		return nil
 	}
 	q.seq++
-	step := q.step()
 	w := &waiter{prev: q.tail, seq: q.seq, moved: make(chan struct{}, 1), exact: true}
-	w.at = later(q.next, q.seen).Add(time.Duration(min(float64(q.length)*float64(step), float64(maxLine))))
+	first := later(q.next, q.seen)
+	w.at = first.Add(q.turns(first, float64(q.length)))
 	if q.tail == nil {
 		q.head = w
 	} else {
@@ -94,9 +105,6 @@ func (q *queue) join() *waiter {
 	}
 	return w
 }
-
-// maxLine is the longest wait in line that is told of.
-const maxLine = 1000 * time.Hour
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
@@ -122,23 +130,33 @@ func (q *queue) remove(w *waiter) {
 
 // look tells w how long it has to wait at least, and when to look again; 0: it is
 // its turn. How many are ahead is known when it joins and when all are moved.
-// Afterwards some may have left, and the least that it can be is told.
+// Afterwards some may have left, and the least that it can be is told. Who finds the
+// head overdue wakes it, as its timer does not follow a clock that was set forward,
+// and looks less and less often: it is told when it has become the head.
 func (q *queue) look(w *waiter) (left, sleep time.Duration) {
 	head := max(0, q.next.Sub(q.seen))
 	if w == q.head {
 		w.at = q.next
 		return head, head
 	}
+	late := q.seen.Sub(q.next)
+	overdue := late > gateLate
+	if overdue {
+		q.head.wake()
+	}
 	if w.exact && w.at.After(q.seen) {
 		w.exact = false
 		left = w.at.Sub(q.seen)
 		return left, left
 	}
-	step := q.step()
-	ahead := time.Duration(min(float64(w.seq-q.head.seq)*float64(step), float64(maxLine)))
+	first := later(q.next, q.seen)
+	ahead := q.turns(first, float64(w.seq-q.head.seq))
+	if overdue {
+		ahead = max(ahead, late)
+	}
 	w.exact = false
 	w.at = q.seen.Add(head + ahead)
-	return head + step, head + ahead
+	return head + q.turns(first, 1), head + ahead
 }
 
 // advance uses up a turn: that of w, or, if it is nil, of somebody who did not

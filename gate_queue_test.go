@@ -1,0 +1,79 @@
+package retry
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// A clock without monotonic time is set forward, past the end of the pause. The
+// timer of the first in line did not know. All who came later stood behind it, and
+// looked every few milliseconds whether it had gone: for a day, if it was a day.
+func TestGateOnAClockThatIsSetForward(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &settableClock{}
+		clock.allow(200)
+		g := NewGate(clock)
+		passed := make(chan time.Duration, 2)
+		start := time.Now()
+		wait := func() {
+			assert.NoError(t, g.Wait(t.Context()))
+			passed <- time.Since(start)
+		}
+		g.Pause(24 * time.Hour)
+		go wait()
+		synctest.Wait()
+		clock.offset.Add(int64(24 * time.Hour))
+		time.Sleep(time.Second)
+		go wait()
+		assert.Equal(t, time.Second, <-passed, "whoever comes wakes the first")
+		assert.Equal(t, time.Second+5*time.Millisecond, <-passed)
+	})
+}
+
+// The first in line is held up by a hook of its own. Those behind it looked at every
+// turn whether it had gone.
+func TestGateBehindASlowHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &settableClock{}
+		clock.allow(4000)
+		g := NewGate(clock)
+		g.Pause(time.Second)
+		slow := Config{Clock: clock, Gate: g, OnWait: func(context.Context, Event) { time.Sleep(time.Hour) }}
+		done := make(chan error, 51)
+		go func() { done <- Run(t.Context(), slow, func(context.Context) error { return nil }) }()
+		synctest.Wait()
+		for range 50 {
+			go func() { done <- g.Wait(t.Context()) }()
+		}
+		for range 51 {
+			assert.NoError(t, <-done)
+		}
+	})
+}
+
+// The window of a quota ends, and with it the long turns of those who still wait.
+// Their number times such a turn was taken for the wait, and who had time enough was
+// turned away at once.
+func TestGateBeyondTheWindowOfAQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(nil)
+		g.heed(http.Header{"X-Ratelimit-Limit": {"1000"}, "X-Ratelimit-Remaining": {"10"}, "X-Ratelimit-Reset": {"3600"}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour+time.Second)
+		defer cancel()
+		start := time.Now()
+		done := make(chan error, 100)
+		for range cap(done) {
+			go func() { done <- g.Wait(ctx) }()
+			synctest.Wait()
+		}
+		for range cap(done) {
+			assert.NoError(t, <-done)
+		}
+		assert.Equal(t, time.Hour+450*time.Millisecond, time.Since(start).Round(10*time.Millisecond))
+	})
+}
