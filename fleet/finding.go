@@ -92,7 +92,8 @@ func (s *sharedBreaker) worthTelling(found finding, now time.Time) bool {
 // tell announces what is due.
 func (s *sharedBreaker) tell() error {
 	s.mu.Lock()
-	found, closing, turn, episode := s.finding, s.closing, s.turn, s.episode
+	found, closing, episode := s.finding, s.closing, s.episode
+	turn := s.turn && !s.resetAt.IsZero()
 	s.finding, s.closing, s.turn = nil, false, false
 	s.mu.Unlock()
 	if closing {
@@ -118,7 +119,7 @@ func (s *sharedBreaker) tellClosed(episode string) error {
 	f := s.fleet
 	f.counts.sent.Add(1)
 	_, err := f.run(closeScript, []string{f.store.key("findings", s.name), f.store.key("episode", s.name), f.store.key("seq"), f.store.key("turn", s.name)},
-		[]string{f.id, orDash(episode), s.name, f.store.channel(), itoa(int(s.crowd().Milliseconds()))})
+		[]string{f.id, orDash(episode), s.name, f.store.channel(), itoa(int(s.crowd().Milliseconds())), ms(f.cfg.OpenTime)})
 	return err
 }
 

@@ -6,8 +6,8 @@ local id, gap = ARGV[1], 1000 / tonumber(ARGV[2])
 local want, ahead = tonumber(ARGV[3]), tonumber(ARGV[4])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + t[2] / 1000
-local first = tonumber(redis.call('GET', KEYS[1]) or 0)
-if first < now or first > now + ahead + 2 * gap + 1000 then first = now end
+local first = tonumber(redis.pcall('GET', KEYS[1]) or 0) or 0
+if not (first >= now and first <= now + ahead + 2 * gap + 1000) then first = now end
 
 -- Who wants how much; forgotten every other second, and so without the dead.
 local before = redis.call('HGET', KEYS[2], id) or 0

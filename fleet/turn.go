@@ -28,7 +28,8 @@ func (s *sharedBreaker) closed(by string) {
 	s.told, s.finding = finding{}, nil
 	ended := s.ended && by == s.fleet.id
 	s.ended = false
-	if ended || snapshot.State == retry.StateClosed {
+	forced := snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero()
+	if ended || forced || snapshot.State == retry.StateClosed {
 		return
 	}
 	s.tripped = snapshot.OpenUntil // what it found before is out of date
@@ -75,17 +76,27 @@ func (s *sharedBreaker) takeTurn() error {
 	if err != nil || wait < 0 || wait > f.cfg.OpenTime {
 		return nil
 	}
-	s.mu.Lock()
-	due := !s.resetAt.IsZero() && !s.closedAt.After(asked)
-	if due {
-		s.resetAt = time.Now().Add(wait)
-	}
-	s.mu.Unlock()
-	if due {
-		s.hold(wait)
+	turn := time.Now().Add(wait)
+	if s.awaits(asked, time.Time{}) {
+		s.hold(wait) // before anybody closes it
+		s.awaits(asked, turn)
 		f.lookDue.give()
 	}
 	return nil
+}
+
+// awaits reports whether the breaker is still to close because of what was known
+// when its turn was asked for, and if so moves that to the turn, if it is not zero.
+func (s *sharedBreaker) awaits(asked, turn time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resetAt.IsZero() || s.closedAt.After(asked) {
+		return false
+	}
+	if !turn.IsZero() {
+		s.resetAt = turn
+	}
+	return true
 }
 
 // hold keeps the breaker from a probe of its own before its turn: its success

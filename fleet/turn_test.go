@@ -149,8 +149,8 @@ func TestBreakerWithoutATurn(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(s *server){
 		"hung":  func(s *server) { s.signal(syscall.SIGSTOP) },
-		"taken": func(s *server) { s.do("SET", "{retry:test}:turn:host", "1e15") },
-		"wrong": func(s *server) { s.do("SET", "{retry:test}:turn:host", "x") },
+		"taken": func(s *server) { s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+3.6e6, 10)) },
+		"wrong": func(s *server) { s.do("CONFIG", "SET", "maxmemory", "1") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,9 +188,7 @@ func TestBreakerHeldUntilItsTurn(t *testing.T) {
 		finished <- time.Now()
 	}()
 	eventually(t, func() bool { return b.Waiting() == 1 }, "waits")
-	now, err := strconv.ParseInt(s.do("EVAL", "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", "0"), 10, 64)
-	require.NoError(t, err)
-	s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(now+2500, 10))
+	s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+2500, 10))
 	f.allBreakers()[0].closed("another")
 	took := (<-finished).Sub(start)
 	assert.Greater(t, took, 2*time.Second)
