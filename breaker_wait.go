@@ -66,7 +66,8 @@ func (b *CircuitBreaker) blocked(changed <-chan struct{}) (left time.Duration, k
 }
 
 // Waiting returns how many calls wait for the breaker to let them pass, as they
-// do with [Config.WaitWhenOpen].
+// do with [Config.WaitWhenOpen]. When it closes they go one by one, and those who
+// have not gone yet count too. It is 0 for a breaker that only observes.
 func (b *CircuitBreaker) Waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

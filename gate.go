@@ -21,8 +21,8 @@ import (
 // passed between the two refusals, less the burst that it takes at once. While
 // calls have to wait for it the pace is held, for 24 pauses or at least 6s, then
 // raised by growing steps until nobody waits or the server refuses again. It is
-// forgotten when nobody had to wait for a minute, and ten minutes after the last
-// refusal.
+// forgotten when nobody is in line and either nobody had to wait for a minute or the
+// last pause ended ten minutes ago.
 //
 // A server that refuses at random, whatever the rate, is called too slowly so: a
 // Config without a Gate, or [NoSharedPause], lets each call wait for itself.
@@ -48,7 +48,8 @@ type Gate struct {
 }
 
 // maxPause is how long a server can pause a gate: one that is wrong about the
-// time must not do so for a year.
+// time must not do so for a year. Calls that may not wait for so long
+// (MaxRetryAfter) end instead. Nothing is learned from what a longer one adds.
 const maxPause = time.Hour
 
 // NewGate returns an open gate on the given clock; nil means the real one.

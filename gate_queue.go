@@ -8,6 +8,7 @@ import "time"
 type queue struct {
 	seen  time.Time // the clock, as last seen
 	until time.Time // the end of the pause
+	told  time.Time // the end that all in line were told of
 	next  time.Time // the turn of whoever is at the head
 	went  time.Time // who passed last
 	pace  pace
@@ -36,14 +37,23 @@ const (
 	// gateLate is how late a timer may be without moving the turns behind it.
 	// More is a stall of the process: a crowd must not make up for that.
 	gateLate = 2 * time.Millisecond
+	// gateNews is by how much longer a pause must be, if it is long, for all in line
+	// to be told.
+	gateNews = 50 * time.Millisecond
 )
 
 func newQueue(first *burst, at time.Time) *queue { return &queue{seen: at, pace: newPace(first, at)} }
 
-// hold moves the first turn to the end of a pause, and all others after it.
+// hold moves the first turn to the end of a pause, and all others after it. Of
+// thousands in flight, each refusal makes a pause a little longer. Then those in
+// line are not told: they find out when they look, a little too early.
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
 	q.pace.begin(until)
+	if later := until.Sub(q.told); later >= 0 && later < min(until.Sub(q.seen)/100, gateNews) {
+		return
+	}
+	q.told = until
 	n := 0.0
 	for w := q.head; w != nil; w = w.next {
 		w.at, w.exact = until.Add(q.turns(until, n)), true
@@ -193,7 +203,7 @@ func (q *queue) forgotten() bool {
 func (q *queue) adjust(now time.Time) {
 	if back := q.seen.Sub(now); back > 0 {
 		q.until, q.next, q.ends = q.until.Add(-back), q.next.Add(-back), q.ends.Add(-back)
-		q.went = q.went.Add(-back)
+		q.went, q.told = q.went.Add(-back), q.told.Add(-back)
 		q.pace.shift(-back)
 		for w := q.head; w != nil; w = w.next {
 			w.at = w.at.Add(-back)

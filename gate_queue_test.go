@@ -77,3 +77,30 @@ func TestGateBeyondTheWindowOfAQuota(t *testing.T) {
 		assert.Equal(t, time.Hour+450*time.Millisecond, time.Since(start).Round(10*time.Millisecond))
 	})
 }
+
+// Of a thousand calls in flight each refusal makes the pause a little longer. All
+// who were in line were told of each: with 20,000 of them that took 15ms.
+func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &settableClock{}
+		clock.allow(1e6)
+		g := NewGate(clock)
+		g.Pause(time.Second)
+		done := make(chan error, 100)
+		for range cap(done) {
+			go func() { done <- g.Wait(t.Context()) }()
+		}
+		synctest.Wait()
+		clock.allow(10_000) // and not 100,000
+		for range 1000 {
+			time.Sleep(100 * time.Microsecond)
+			g.pause(time.Second, errRefused)
+			synctest.Wait()
+		}
+		last := time.Now()
+		for range cap(done) {
+			assert.NoError(t, <-done)
+		}
+		assert.Equal(t, time.Second+99*5*time.Millisecond, time.Since(last))
+	})
+}

@@ -31,15 +31,11 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 
 // pauseGate pauses the gate, and tells of it.
 func (c *call) pauseGate(ctx context.Context, cfg *Config, d time.Duration) {
-	d = min(d, longestPause)
+	d = min(d, maxPause)
 	if until, longer := cfg.Gate.pause(d, c.last); longer && cfg.Logger != nil {
 		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", d), slog.Time("until", until))
 	}
 }
-
-// longestPause caps a pause of the Gate. Calls that may not wait for so long
-// (MaxRetryAfter) end instead.
-const longestPause = time.Hour
 
 // tellsWaits reports whether anybody wants to know of waits.
 func (c *Config) tellsWaits() bool { return c.OnWait != nil || c.Logger != nil }
