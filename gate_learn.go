@@ -131,8 +131,8 @@ func (p *pace) learn() {
 	}
 }
 
-// least is what the server bore at least: what it accepted, spread over the pauses
-// before as well.
+// least is what the server bore at least: what it accepted, spread over the time in
+// which that passed and the pauses that it asked for.
 func (p *pace) least() float64 {
 	least := min(p.calls/p.spent, p.end.rate())
 	if p.burst == 0 {
