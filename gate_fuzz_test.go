@@ -113,17 +113,21 @@ func (s *gateFuzz) do(step byte, arg int) {
 	case 10: // a limiter that refuses, holds back or panics
 		s.call(0, d, gateFuzzLimiter(arg))
 	case 11: // somebody who has little time, and one who leaves
-		for _, d := range [...]time.Duration{d, time.Second} {
-			ctx, cancel := context.WithTimeout(s.ctx, d)
-			s.callers.Add(1)
-			go func() {
-				defer s.callers.Add(-1)
-				defer cancel()
-				_ = s.gate.Wait(ctx)
-			}()
-		}
+		s.wait(d)
+		s.wait(time.Second)
 	}
 	synctest.Wait()
+}
+
+// wait waits at the gate for d at most.
+func (s *gateFuzz) wait(d time.Duration) {
+	ctx, cancel := context.WithTimeout(s.ctx, d)
+	s.callers.Add(1)
+	go func() {
+		defer s.callers.Add(-1)
+		defer cancel()
+		_ = s.gate.Wait(ctx)
+	}()
 }
 
 // refuse pauses the gate, while nothing else happens.
