@@ -133,6 +133,9 @@ func (s *gateFuzz) wait(d time.Duration) {
 // refuse pauses the gate, while nothing else happens.
 func (s *gateFuzz) refuse(d time.Duration, cause error) {
 	before, paced := s.gate.Pace()
+	if paced && s.gate.left() > 0 && len(s.gate.queue.pace.end.back) > 0 {
+		before = max(before, s.gate.queue.pace.end.rate()) // learned anew, from one more of those in flight
+	}
 	s.gate.pause(d, cause)
 	after, still := s.gate.Pace()
 	if s.gate.queue.pace.end.chance { // refused whatever the pace: lowered for nothing

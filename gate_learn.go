@@ -42,9 +42,7 @@ func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, b
 		p.pause = max(p.pause, d)
 		if own && len(p.end.back) > 0 {
 			p.end.refused++
-			before := p.base
-			p.learn()
-			p.base = min(p.base, before)
+			p.learn() // anew: a little higher at times, but not than before the pause
 		}
 		return
 	}

@@ -29,26 +29,6 @@ func TestGateLearnsByTheLongerPause(t *testing.T) {
 	})
 }
 
-// A refusal of a call in flight seemed to tell how many the server takes at once,
-// and so more than doubled the pace.
-func TestGateRefusalInFlightRaisesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(nil)
-		g.pause(time.Millisecond, errRefused)
-		time.Sleep(time.Millisecond)
-		g.Pause(time.Microsecond)
-		time.Sleep(time.Microsecond)
-		for range 4 {
-			assert.NoError(t, g.Wait(t.Context()))
-		}
-		g.Pause(30 * time.Millisecond)
-		before, _ := g.Pace()
-		g.pause(30*time.Millisecond, errRefused)
-		after, _ := g.Pace()
-		assert.LessOrEqual(t, after, before)
-	})
-}
-
 // A pause from elsewhere is not limited, but what is learned from it is: 24 times
 // the longest was a negative time to hold a pace.
 func TestGateLearnsFromAnEndlessPause(t *testing.T) {
