@@ -74,7 +74,7 @@ func (g *Gate) pause(d time.Duration, cause error) (until time.Time, longer bool
 	q := g.line()
 	until = addTime(q.seen, d)
 	longer = until.After(q.until)
-	q.refused(min(d, maxPause), cause != nil, g.beyond.Load())
+	q.refused(min(d, maxPause), cause != nil)
 	if longer {
 		q.hold(until)
 		g.by = cause
@@ -135,7 +135,7 @@ func (g *Gate) Wait(ctx context.Context) error {
 	if done(ctx) {
 		return doneError(ctx)
 	}
-	return g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
+	err := g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
 		if done(ctx) {
 			return doneError(ctx)
 		}
@@ -144,6 +144,20 @@ func (g *Gate) Wait(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err == nil {
+		g.sent()
+	}
+	return err
+}
+
+// sent counts a call that goes to the server, after all waits.
+func (g *Gate) sent() {
+	if g.busy.Load() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		q := g.line()
+		q.pace.sent(q.seen)
+	}
 }
 
 // wait is Wait for a caller with limits of its own: it waits only as long as

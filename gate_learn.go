@@ -33,7 +33,7 @@ const (
 
 // refused learns from a refusal. again tells that it came soon after another,
 // own that it was a call of this gate.
-func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, beyond float64) {
+func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool) {
 	if !again {
 		p.pause, p.end = d, epoch{}
 		return
@@ -55,7 +55,7 @@ func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, b
 	p.adapt(own)
 	p.end = epoch{
 		curve: p.curve, held: p.held, calls: p.calls, spent: p.spent, burst: p.burst,
-		back: p.lookBack(now, beyond), previous: p.end.accepted(), chance: p.unprobed >= chanceRounds,
+		back: p.lookBack(now), previous: p.end.accepted(), chance: p.unprobed >= chanceRounds,
 	}
 	if p.end.chance { // it was lowered so often, and refused nevertheless
 		p.unprobed = 0
@@ -67,13 +67,12 @@ func (p *pace) refused(now, until time.Time, d time.Duration, own, again bool, b
 	p.learn()
 }
 
-// lookBack returns what passed until now, since each mark that is not too old.
-// Who is beyond has not reached the server yet.
-func (p *pace) lookBack(now time.Time, beyond float64) (back []sample) {
+// lookBack returns what was sent until now, since each mark that is not too old.
+func (p *pace) lookBack(now time.Time) (back []sample) {
 	oldest := now.Add(-max(time.Second, gateMemory*p.pause))
 	for i, m := range p.marks {
 		if took := now.Sub(m.at); i == len(p.marks)-1 || m.at.After(oldest) && took > 0 {
-			back = append(back, sample{max(0, p.count-m.count-beyond), max(1e-9, took.Seconds())})
+			back = append(back, sample{p.count - m.count, max(1e-9, took.Seconds())})
 		}
 	}
 	return back

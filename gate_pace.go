@@ -119,13 +119,10 @@ func (p *pace) note(now time.Time) {
 	p.marks = append(p.marks, mark{now, p.count})
 }
 
-// passed counts a call. waited tells whether it had to wait, and crowd whether it
-// did so for the end of the pause: that many speak for a faster pace, but only once
-// they are through.
+// passed notes a call that took its turn. waited tells whether it had to wait, and
+// crowd whether it did so for the end of the pause: that many speak for a faster
+// pace, but only once they are through.
 func (p *pace) passed(now time.Time, waited, crowd bool) {
-	if p.count == 0 && !p.learned { // the answers to all that went before the pause are here
-		p.burst = cmp.Or(p.first.take(p.marks[0].at, p.pause), p.burst)
-	}
 	if waited {
 		p.wanted = now
 		held := p.held + max(0, min(now.Sub(p.last), 2*p.step()))
@@ -135,6 +132,13 @@ func (p *pace) passed(now time.Time, waited, crowd bool) {
 		p.held = max(p.held, held)
 	}
 	p.last = now
+}
+
+// sent counts a call that goes to the server.
+func (p *pace) sent(now time.Time) {
+	if p.count == 0 && !p.learned { // the answers to all that went before the pause are here
+		p.burst = cmp.Or(p.first.take(p.marks[0].at, p.pause), p.burst)
+	}
 	p.note(now)
 	p.count++
 }

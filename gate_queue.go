@@ -92,7 +92,6 @@ func (q *queue) wakeHead() {
 // join returns nil if a newcomer may pass right now, or else its place.
 func (q *queue) join() *waiter {
 	if q.open() {
-		q.pace.passed(q.seen, false, false)
 		return nil
 	}
 	if q.head == nil && !q.next.After(q.seen) {
@@ -181,10 +180,11 @@ func (q *queue) advance(w *waiter, held bool) {
 }
 
 // refused notes a refusal that asks for a pause of d. A pause that begins when
-// the last one is forgotten says nothing of the pace.
-func (q *queue) refused(d time.Duration, own bool, beyond int64) {
-	again := !q.until.IsZero() && !q.forgotten()
-	q.pace.refused(q.seen, q.until, d, own, again, float64(beyond))
+// the last one is forgotten says nothing of the pace, nor does one after a handful
+// of calls that the gate did not hold back.
+func (q *queue) refused(d time.Duration, own bool) {
+	again := !q.until.IsZero() && !q.forgotten() && (!q.open() || q.pace.count >= fewCalls)
+	q.pace.refused(q.seen, q.until, d, own, again)
 }
 
 // open reports whether the pause, its crowd and the pace are over.

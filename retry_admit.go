@@ -34,9 +34,12 @@ func (c *call) awaitTurn(ctx context.Context, cfg *Config) (admitted pass, stop 
 		}
 	}
 	if cfg.Breaker != nil {
-		return c.waitForPass(ctx, cfg)
+		admitted, stop = c.waitForPass(ctx, cfg)
 	}
-	return pass{}, false
+	if cfg.Gate != nil && !stop {
+		cfg.Gate.sent()
+	}
+	return admitted, stop
 }
 
 // waitGate waits until the Config's gate lets the call through.

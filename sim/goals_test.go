@@ -156,3 +156,14 @@ func TestPaceBesideALimiter(t *testing.T) {
 		}
 	}
 }
+
+// Sixteen processes with a Limiter below the limit, whose calls stand in line for
+// that: those that are sent are counted, and not those who may go to the limiter. It
+// took three times the least when the few refusals there were set a pace by these.
+func TestPaceOfManyBesideALimiter(t *testing.T) {
+	for _, share := range []float64{0.7, 0.85} {
+		median, worst := tenSeeds(t, func(seed uint64) float64 { return throttledServers()[4].run(atShare(share), seed).makespan })
+		t.Logf("limiter at %v of the rate: %.2f, worst %.2f", share, median, worst)
+		assert.LessOrEqual(t, worst, 2.0)
+	}
+}
