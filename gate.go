@@ -35,11 +35,10 @@ import (
 // A Gate is safe for concurrent use. The zero value is an open gate on the real
 // clock.
 type Gate struct {
-	clock clockwork.Clock
-	busy  atomic.Bool // false: open, and nobody need look further
-	burst burst       // what was accepted before the first refusal
-	// beyond are those who passed and now wait for a Limiter.
-	beyond atomic.Int64
+	clock  clockwork.Clock
+	busy   atomic.Bool  // false: open, and nobody need look further
+	beyond atomic.Int32 // those who passed, and now wait for a Limiter
+	burst  burst        // what was accepted before the first refusal
 
 	mu        sync.Mutex // guards the fields below
 	queue     *queue     // nil until the first pause

@@ -27,11 +27,12 @@ func (q allowance) scarce() bool {
 // look-ups.
 func readAllowance(h http.Header, clock func() time.Time) (best allowance, found bool) {
 	hints := rateHints{}
-	for _, family := range [...]string{"X-Ratelimit-", "X-Rate-Limit-", "Ratelimit-"} {
-		value := h[family+"Remaining"]
+	for _, remaining := range [...]string{"X-Ratelimit-Remaining", "X-Rate-Limit-Remaining", "Ratelimit-Remaining"} {
+		value := h[remaining]
 		if value == nil {
 			continue
 		}
+		family := strings.TrimSuffix(remaining, "Remaining")
 		left, ok := parseDecimal(strings.TrimSpace(value[0]), time.Second)
 		reset, known := hints.parseReset(strings.TrimSpace(h.Get(family+"Reset")), clock())
 		if !ok || !known {
