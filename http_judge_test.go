@@ -365,6 +365,13 @@ func silence(t testing.TB) string {
 	return listener.Addr().String()
 }
 
+// mute is a connection, within a bubble, to what reads everything and says nothing.
+func mute(context.Context, string, string) (net.Conn, error) {
+	conn, server := net.Pipe()
+	go io.Copy(io.Discard, server)
+	return conn, nil
+}
+
 // Timeouts that are not the caller's are retried: before there is a connection
 // for any method, later by the method's rule.
 func TestHTTP_042_Timeouts(t *testing.T) {
@@ -377,21 +384,21 @@ func TestHTTP_042_Timeouts(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name, scheme string
-		base         http.Client
+		base         *http.Transport
+		timeout      time.Duration
 		get, post    int
 	}{
-		{"dial", "http", http.Client{Transport: &http.Transport{DialContext: hang}}, 3, 3},
-		{"headers", "http", http.Client{Transport: &http.Transport{ResponseHeaderTimeout: limit}}, 3, 1},
-		{"TLS handshake", "https", http.Client{Transport: &http.Transport{TLSHandshakeTimeout: limit}}, 3, 3},
-		{"client", "http", http.Client{Transport: &http.Transport{}, Timeout: limit}, 3, 1},
+		{"dial", "http", &http.Transport{DialContext: hang}, 0, 3, 3},
+		{"headers", "http", &http.Transport{DialContext: mute, ResponseHeaderTimeout: limit}, 0, 3, 1},
+		{"TLS handshake", "https", &http.Transport{DialContext: mute, TLSHandshakeTimeout: limit}, 0, 3, 3},
+		{"client", "http", &http.Transport{DialContext: mute}, limit, 3, 1},
 	} {
 		for method, attempts := range map[string]int{"GET": test.get, "POST": test.post} {
-			t.Run(test.name+" "+method, func(t *testing.T) {
-				t.Parallel()
+			bubble(t, test.name+" "+method, func(t *testing.T) {
 				cfg, tr := track(soon)
 				cfg.MaxRetries = 2
-				client := outcomeClient(t, &test.base, cfg, retry.IdempotentOnly())
-				_, err := client.Do(newRequest(t, method, test.scheme+"://"+silence(t), nil))
+				client := outcomeClient(t, &http.Client{Transport: test.base.Clone(), Timeout: test.timeout}, cfg, retry.IdempotentOnly())
+				_, err := client.Do(newRequest(t, method, test.scheme+"://gene.example", nil))
 				var timeout net.Error
 				require.ErrorAs(t, err, &timeout)
 				assert.True(t, timeout.Timeout())
@@ -404,15 +411,25 @@ func TestHTTP_042_Timeouts(t *testing.T) {
 // However the race between the deadline and what it breaks goes: one attempt, and
 // an error that says deadline.
 func TestHTTP_043_DeadlineInTheAttempt(t *testing.T) {
-	address := silence(t)
-	cfg, tr := track(retry.Config{})
-	both(t, &http.Client{Transport: &http.Transport{}}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer cancel()
-		_, err := do(newRequest(t, "GET", "http://"+address, nil).WithContext(ctx))
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, 1, tr.last().Attempt)
-	})
+	for name, wrap := range map[string]func(*testing.T, retry.Config) http.RoundTripper{
+		"RetryableClient": func(t *testing.T, cfg retry.Config) http.RoundTripper {
+			return outcomeClient(t, &http.Client{Transport: &http.Transport{DialContext: mute}}, cfg).StandardClient().Transport
+		},
+		"Transport": func(t *testing.T, cfg retry.Config) http.RoundTripper {
+			transport, err := retry.NewTransport(&http.Transport{DialContext: mute}, cfg)
+			require.NoError(t, err)
+			return transport
+		},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cfg, tr := track(retry.Config{})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			_, err := (&http.Client{Transport: wrap(t, cfg)}).Do(newRequest(t, "GET", "http://gene.example", nil).WithContext(ctx))
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Equal(t, 1, tr.last().Attempt)
+		})
+	}
 }
 
 func TestHTTP_044_DoneBefore(t *testing.T) {
@@ -634,7 +651,7 @@ func TestHTTP_036_RefusedForEver(t *testing.T) {
 	_, err := outcomeClient(t, base, cfg).Get(t.Context(), server.url)
 	assert.ErrorIs(t, err, retry.ErrMaxRetries)
 	assert.Equal(t, 2, tr.last().Attempt)
-	assert.Less(t, time.Since(begin), 5*time.Second)
+	assert.Less(t, time.Since(begin), 30*time.Second)
 	assert.LessOrEqual(t, server.streams.Load(), int32(6))
 }
 

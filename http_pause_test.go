@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,31 +59,34 @@ func TestHTTP_134_137_SharedPause(t *testing.T) {
 }
 
 func TestHTTP_135_OtherHostsAreFree(t *testing.T) {
-	clock := clockwork.NewFakeClockAt(noon)
-	throttled, free := newStand(t, status(429, "Retry-After", "60"), status(200)), newStand(t, status(200))
-	client := outcomeClient(t, nil, retry.Config{Clock: clock, Jitter: retry.NoJitter})
-	answered := make(chan struct{}, 2)
-	request := func() {
-		resp, err := client.Get(t.Context(), throttled.URL)
-		read(t, resp, err)
-		answered <- struct{}{}
-	}
-	go request()
-	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
-	go request() // a first attempt waits too
-	require.NoError(t, clock.BlockUntilContext(t.Context(), 2))
-	resp, err := client.Get(t.Context(), free.URL)
-	read(t, resp, err)
-	assert.Equal(t, 1, throttled.hits())
-	for done := 0; done < 2; {
-		clock.Advance(time.Minute)
-		select {
-		case <-answered:
-			done++
-		case <-time.After(time.Millisecond):
+	synctest.Test(t, func(t *testing.T) {
+		var throttled atomic.Int32
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			resp := &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}
+			if req.URL.Host == "throttled.example" && throttled.Add(1) == 1 {
+				resp.StatusCode = 429
+				resp.Header.Set("Retry-After", "60")
+			}
+			return resp, nil
+		})
+		client := outcomeClient(t, &http.Client{Transport: base}, retry.Config{Jitter: retry.NoJitter})
+		get := func(host string) {
+			resp, err := client.Get(t.Context(), "http://"+host)
+			read(t, resp, err)
 		}
-	}
-	assert.Equal(t, 3, throttled.hits())
+		start := time.Now()
+		var all sync.WaitGroup
+		for range 2 { // a first attempt waits too
+			all.Go(func() { get("throttled.example") })
+			synctest.Wait()
+		}
+		get("free.example")
+		assert.Zero(t, time.Since(start))
+		assert.EqualValues(t, 1, throttled.Load())
+		all.Wait()
+		assert.EqualValues(t, 3, throttled.Load())
+		assert.GreaterOrEqual(t, time.Since(start), time.Minute)
+	})
 }
 
 func TestHTTP_136_WaiterWithTooLittleTime(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -168,16 +169,18 @@ func keysOf(h http.Header) (names []string) {
 }
 
 func TestHTTP_112_115_AttemptTimeout(t *testing.T) {
-	server := newStand(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, status(200))
-	cfg, tr := track(soon)
-	cfg.AttemptTimeout = 30 * time.Millisecond
-	cfg.Backoff = retry.ConstantBackoff(60 * time.Millisecond) // longer than the attempt's whole time
-	resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-	read(t, resp, err)
-	assert.Equal(t, 2, server.hits())
-	require.Len(t, tr.errs, 1)
-	assert.ErrorIs(t, tr.errs[0], context.DeadlineExceeded)
-	assert.Less(t, tr.last().Elapsed, 5*time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, status(200))
+		cfg, tr := track(soon)
+		cfg.AttemptTimeout = 30 * time.Millisecond
+		cfg.Backoff = retry.ConstantBackoff(60 * time.Millisecond) // longer than the attempt's whole time
+		resp, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
+		read(t, resp, err)
+		assert.Equal(t, 2, server.hits())
+		require.Len(t, tr.errs, 1)
+		assert.ErrorIs(t, tr.errs[0], context.DeadlineExceeded)
+		assert.Equal(t, 90*time.Millisecond, tr.last().Elapsed)
+	})
 }
 
 // However the caller treats the body, the attempt's context ends with it.
@@ -211,21 +214,24 @@ func TestHTTP_114_ContextEndsWithTheBody(t *testing.T) {
 
 // A Timeout of the client around a Transport bounds all of it.
 func TestHTTP_116_OuterTimeout(t *testing.T) {
-	server := newStand(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	client := outcomeTransport(t, soon)
-	client.Timeout = 40 * time.Millisecond
-	_, err := client.Get(server.URL)
-	var timeout net.Error
-	require.ErrorAs(t, err, &timeout)
-	assert.True(t, timeout.Timeout())
-	assert.Equal(t, 1, server.hits())
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		transport, err := retry.NewTransport(base.Transport, soon)
+		require.NoError(t, err)
+		_, err = (&http.Client{Transport: transport, Timeout: 40 * time.Millisecond}).Get(server.URL)
+		var timeout net.Error
+		require.ErrorAs(t, err, &timeout)
+		assert.True(t, timeout.Timeout())
+		assert.Equal(t, 1, server.hits())
 
-	// In the client's form, it bounds each attempt.
-	cfg := soon
-	cfg.MaxRetries = 1
-	_, err = outcomeClient(t, &http.Client{Transport: &http.Transport{}, Timeout: 40 * time.Millisecond}, cfg).Get(t.Context(), server.URL)
-	assert.ErrorIs(t, err, retry.ErrMaxRetries)
-	assert.Equal(t, 3, server.hits())
+		// In the client's form, it bounds each attempt.
+		cfg := soon
+		cfg.MaxRetries = 1
+		base.Timeout = 40 * time.Millisecond
+		_, err = outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
+		assert.ErrorIs(t, err, retry.ErrMaxRetries)
+		assert.Equal(t, 3, server.hits())
+	})
 }
 
 // A load balancer's cookie on a 503 goes out with the next attempt, once.
@@ -393,21 +399,26 @@ func TestHTTP_133_HalfOpen(t *testing.T) {
 // The form for code that wants an *http.Client keeps net/http's contract, and the
 // base's Timeout per attempt.
 func TestHTTP_StandardClient(t *testing.T) {
-	base := &http.Client{Transport: &http.Transport{}, Timeout: 40 * time.Millisecond}
-	client := outcomeClient(t, base, soon).StandardClient()
-	assert.Zero(t, client.Timeout)
-	server := newStand(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, status(503))
-	resp, err := client.Get(server.URL)
-	got, _ := read(t, resp, err)
-	assert.Equal(t, 503, got)
-	assert.Equal(t, 4, server.hits())
+	synctest.Test(t, func(t *testing.T) {
+		hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+		server, base := newPiped(t, hang, status(503), status(503), status(503), func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			conn.Close()
+		})
+		base.Timeout = 40 * time.Millisecond
+		client := outcomeClient(t, base, soon).StandardClient()
+		assert.Zero(t, client.Timeout)
+		resp, err := client.Get(server.URL)
+		got, _ := read(t, resp, err)
+		assert.Equal(t, 503, got)
+		assert.Equal(t, 4, server.hits())
 
-	posts := newStand(t, reset)
-	_, err = client.Post(posts.URL, "", strings.NewReader("x"))
-	assert.Error(t, err)
-	assert.Equal(t, 1, posts.hits())
-	assert.Empty(t, posts.requests()[0].header.Get("Idempotency-Key"))
-	assert.Equal(t, 40*time.Millisecond, base.Timeout, "the base client is as it was")
+		_, err = client.Post(server.URL, "", strings.NewReader("x"))
+		assert.Error(t, err)
+		assert.Equal(t, 5, server.hits())
+		assert.Empty(t, server.requests()[4].header.Get("Idempotency-Key"))
+		assert.Equal(t, 40*time.Millisecond, base.Timeout, "the base client is as it was")
+	})
 }
 
 // A Location that is no URL ends the request, once, and is not quoted.

@@ -137,16 +137,18 @@ func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
 }
 
 func TestHTTP_064_CancelWhileDraining(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(503)
-		w.(http.Flusher).Flush()
-		time.AfterFunc(5*time.Millisecond, cancel)
-		<-r.Context().Done()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(503)
+			w.(http.Flusher).Flush()
+			time.AfterFunc(5*time.Millisecond, cancel)
+			<-r.Context().Done()
+		})
+		_, err := outcomeClient(t, base, retry.Config{}).Get(ctx, server.URL)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, 1, server.hits())
 	})
-	_, err := outcomeClient(t, nil, retry.Config{}).Get(ctx, server.URL)
-	assert.ErrorIs(t, err, context.Canceled)
-	assert.Equal(t, 1, server.hits())
 }
 
 // Where a connection is not to be used again, or closing ends one stream of many,
@@ -398,16 +400,18 @@ func TestHTTP_119_Fetch(t *testing.T) {
 
 // An attempt of Fetch lasts until its response is decoded, its timeout too.
 func TestHTTP_119_FetchTimeout(t *testing.T) {
-	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, `"BR`)
-		w.(http.Flusher).Flush()
-		<-r.Context().Done()
-	}, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `"BRCA1"`) })
-	cfg := soon
-	cfg.AttemptTimeout = 50 * time.Millisecond
-	gene, err := retry.GetJSON[string](t.Context(), outcomeClient(t, nil, cfg), server.URL)
-	require.NoError(t, err)
-	assert.Equal(t, "BRCA1", gene)
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, `"BR`)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `"BRCA1"`) })
+		cfg := soon
+		cfg.AttemptTimeout = 50 * time.Millisecond
+		gene, err := retry.GetJSON[string](t.Context(), outcomeClient(t, base, cfg), server.URL)
+		require.NoError(t, err)
+		assert.Equal(t, "BRCA1", gene)
+	})
 }
 
 func TestHTTP_119_JSON(t *testing.T) {

@@ -40,24 +40,28 @@ func startH2(t testing.TB, server *httptest.Server) *http.Transport {
 // A timeout of HTTP/2 has no type that tells it from one of the handshake. The
 // handler acted all the same, and did so six times.
 func TestHTTP_Sent_HTTP2HeaderTimeout(t *testing.T) {
-	var acts atomic.Int32
-	server, base := newH2(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == "POST" {
-			acts.Add(1)
-			time.Sleep(150 * time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		var acts atomic.Int32
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "POST" {
+				acts.Add(1)
+				<-r.Context().Done()
+			}
+		}))
+		dial := piped(server)
+		base := startH2(t, server)
+		base.DialContext, base.ResponseHeaderTimeout = dial, 50*time.Millisecond
+		transport, err := retry.NewTransport(base, soon)
+		require.NoError(t, err)
+		for range 2 { // at first contact, and later
+			acts.Store(0)
+			_, err = (&http.Client{Transport: transport}).Post(server.URL, "", strings.NewReader("x"))
+			require.Error(t, err)
+			assert.EqualValues(t, 1, acts.Load())
+			resp, err := (&http.Client{Transport: transport}).Get(server.URL)
+			read(t, resp, err)
 		}
 	})
-	base.ResponseHeaderTimeout = 50 * time.Millisecond
-	transport, err := retry.NewTransport(base, soon)
-	require.NoError(t, err)
-	for range 2 { // at first contact, and later
-		acts.Store(0)
-		_, err = (&http.Client{Transport: transport}).Post(server.URL, "", strings.NewReader("x"))
-		require.Error(t, err)
-		assert.EqualValues(t, 1, acts.Load())
-		resp, err := (&http.Client{Transport: transport}).Get(server.URL)
-		read(t, resp, err)
-	}
 }
 
 // A dialer of the user's own fails with whatever it likes: nothing was sent, of
