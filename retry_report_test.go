@@ -135,8 +135,9 @@ func TestLevelsOfTheEnd(t *testing.T) {
 			_ = retry.Run(ctx, cfg, fn)
 		}, 1, "DEBUG", "giving up"},
 		"deadline": {func(ctx context.Context, cfg retry.Config) {
-			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
+			cfg.InitialDelay, cfg.MaxDelay = time.Hour, time.Hour
 			fn, _ := script(errDown)
 			_ = retry.Run(ctx, cfg, fn)
 		}, 1, "ERROR", "giving up"},
