@@ -2,14 +2,20 @@ package retry
 
 import (
 	"math"
+	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
 )
 
 // Budget is an allowance of retries that many calls share, so that a fleet of
 // clients does not multiply its load on a dependency that is down. Each call
-// deposits a share of a retry, each retry withdraws a whole one. When all calls
-// fail, the load is at most 1 + ratio + burst/calls times the calls. First
-// attempts are never refused.
+// deposits a share of a retry, each retry withdraws a whole one. Besides, where
+// burst is 1 or more, one retry a minute accrues, so that a job that runs once an
+// hour has one. When all calls fail, the load is at most 1 + ratio + burst/calls
+// times the calls, and one a minute for each process. First attempts are never
+// refused.
 //
 // The idea is Finagle's RetryBudget, and of Google's "Site Reliability
 // Engineering", chapter 21.
@@ -19,8 +25,13 @@ type Budget struct {
 	balance atomic.Int64 // in units
 	perCall int64
 	limit   int64 // a balance that high takes no more
+	accrues bool  // with time, too
 
 	refusals atomic.Int64
+
+	mu    sync.Mutex // guards the fields below
+	clock clockwork.Clock
+	since time.Time // on clock: up to when time was paid out
 }
 
 // unit is what part of a retry a budget counts in.
@@ -42,7 +53,7 @@ func NewBudget(ratio float64, burst int) (*Budget, error) {
 		return nil, err
 	}
 	// Rounded up, so that three deposits of a third make one.
-	b := &Budget{perCall: int64(math.Ceil(ratio * unit)), limit: int64(burst) * unit}
+	b := &Budget{perCall: int64(math.Ceil(ratio * unit)), limit: int64(burst) * unit, accrues: burst > 0}
 	b.balance.Store(b.limit)
 	if ratio > 0 {
 		b.limit = max(b.limit, unit)
@@ -52,10 +63,16 @@ func NewBudget(ratio float64, burst int) (*Budget, error) {
 
 const maxBudget = 1_000_000_000
 
-func (b *Budget) deposit() { b.add(b.perCall) }
+// Deposit notes that a call was made. [Do] and requests do so for their own calls:
+// it is for attempts outside of them, as are Withdraw and Refund.
+func (b *Budget) Deposit() { b.add(b.perCall) }
 
-// refund gives back what a retry withdrew that was not made after all.
-func (b *Budget) refund() { b.add(unit) }
+// Withdraw takes a retry, and reports whether there was one. Time counts by the real
+// clock.
+func (b *Budget) Withdraw() bool { return b.withdraw(nil) }
+
+// Refund gives back what Withdraw took for an attempt that was not made after all.
+func (b *Budget) Refund() { b.add(unit) }
 
 // add adds n to a balance below the limit, and all of it: of what goes beyond,
 // the fraction is on its way to the next retry. Cut off, it would be lost with
@@ -70,14 +87,17 @@ func (b *Budget) add(n int64) {
 }
 
 // Balance returns how many retries are left, with the fraction that is on its
-// way to the next one.
+// way to the next one. What accrues with time is added when a retry is asked for.
 func (b *Budget) Balance() float64 { return float64(b.balance.Load()) / unit }
 
 // Refusals returns how many retries were refused so far.
 func (b *Budget) Refusals() int64 { return b.refusals.Load() }
 
 // withdraw takes a retry, if there is one.
-func (b *Budget) withdraw() bool {
+func (b *Budget) withdraw(clock clockwork.Clock) bool {
+	if b.accrues {
+		b.accrue(clock)
+	}
 	for {
 		old := b.balance.Load()
 		if old < unit {
@@ -88,4 +108,25 @@ func (b *Budget) withdraw() bool {
 			return true
 		}
 	}
+}
+
+// accrue adds a retry for each whole minute since it last did, as far as there is
+// room; a balance that is full saves up no time. The time of another clock, or of one
+// that was set back, begins to count now.
+func (b *Budget) accrue(clock clockwork.Clock) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := now(clock)
+	if !sameClock(clock, b.clock) || at.Before(b.since) {
+		b.clock, b.since = clock, at
+		return
+	}
+	minutes := at.Sub(b.since) / time.Minute
+	earned, room := int64(minutes)*unit, max(0, b.limit-b.balance.Load())
+	if earned >= room {
+		earned, b.since = room, at
+	} else {
+		b.since = b.since.Add(minutes * time.Minute)
+	}
+	b.balance.Add(earned)
 }

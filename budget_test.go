@@ -5,15 +5,18 @@ import (
 	"math"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/retryutils/retry"
 )
 
-// attempts makes n calls that all fail, and counts the attempts.
+// attempts makes n calls that all fail, in no time, and counts the attempts.
 func attempts(t testing.TB, b *retry.Budget, n int) int {
-	cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: b, MaxRetries: retry.Unlimited}
+	cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: b, MaxRetries: retry.Unlimited, Clock: clockwork.NewFakeClock()}
 	total := 0
 	for range n {
 		fn, calls := script(errDown)
@@ -67,13 +70,91 @@ func TestR38_WhatDrainsAndRefills(t *testing.T) {
 	assert.Equal(t, 1+2, attempts(t, b, 1))
 }
 
-// Time alone gives nothing: with a reserve per second in each process, many
-// processes together could outweigh their calls.
-func TestR39_OnlyCallsDeposit(t *testing.T) {
+// In no time, calls alone deposit.
+func TestR39_CallsDeposit(t *testing.T) {
 	b := budget(t, 0, 1)
 	assert.Equal(t, 2, attempts(t, b, 1))
 	assert.Equal(t, 5, attempts(t, b, 5))
 	assert.Equal(t, 3, attempts(t, new(retry.Budget), 3), "the zero value allows no retry")
+}
+
+// A job that ran once an hour, and met one hiccup each time, failed in 10 of 12
+// runs: with the recommended budget its calls earn a retry in ten hours.
+func TestBudgetOfAJobThatRunsOnceAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Budget: budget(t, 0.1, 1)}
+		for range 12 {
+			fn, _ := script(errDown, nil)
+			assert.NoError(t, retry.Run(t.Context(), cfg, fn))
+			fn, _ = script(errDown, nil)
+			gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrBudgetExhausted)
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// One retry a minute accrues, never more than the burst, and nothing for the time in
+// which it was full; without a burst there is none.
+func TestBudgetAccruesOneAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, three, none := budget(t, 0, 1), budget(t, 0, 3), budget(t, 0, 0)
+		withdraw := func(b *retry.Budget) (n int) {
+			for b.Withdraw() {
+				n++
+			}
+			return n
+		}
+		time.Sleep(90 * time.Second) // full: the half minute does not count
+		assert.Equal(t, []int{1, 3, 0}, []int{withdraw(one), withdraw(three), withdraw(none)})
+		for _, c := range []struct {
+			sleep time.Duration
+			want  []int
+		}{
+			{time.Minute - 1, []int{0, 0, 0}},
+			{1, []int{1, 1, 0}},
+			{90 * time.Second, []int{1, 1, 0}},
+			{30 * time.Second, []int{0, 1, 0}},
+			{24 * time.Hour, []int{1, 3, 0}},
+		} {
+			time.Sleep(c.sleep)
+			assert.Equal(t, c.want, []int{withdraw(one), withdraw(three), withdraw(none)}, c.sleep)
+		}
+	})
+}
+
+// Time counts by the clock of the Config that asks. What another clock says, or one
+// that was set back, is no time that has passed.
+func TestBudgetAccruesByTheClockThatAsks(t *testing.T) {
+	wall := &wallClock{FakeClock: clockwork.NewFakeClock()}
+	b := budget(t, 0, 1)
+	asks := func(clock clockwork.Clock) error {
+		fn, _ := script(errDown, nil)
+		return retry.Run(t.Context(), retry.Config{Budget: b, Clock: clock, Backoff: retry.ConstantBackoff(0)}, fn)
+	}
+	assert.NoError(t, asks(wall))
+	wall.Advance(time.Minute)
+	assert.NoError(t, asks(wall))
+	for range 3 {
+		assert.False(t, b.Withdraw(), "years away")
+		assert.ErrorIs(t, asks(wall), retry.ErrBudgetExhausted)
+	}
+	wall.step(-time.Hour)
+	assert.ErrorIs(t, asks(wall), retry.ErrBudgetExhausted)
+	wall.Advance(time.Minute)
+	assert.NoError(t, asks(wall), "and not an hour later")
+}
+
+// Attempts outside of the loop keep the same books.
+func TestBudgetForAttemptsOutsideOfTheLoop(t *testing.T) {
+	b := budget(t, 0.5, 1)
+	assert.True(t, b.Withdraw())
+	assert.False(t, b.Withdraw())
+	b.Deposit()
+	b.Deposit()
+	assert.True(t, b.Withdraw())
+	b.Refund()
+	assert.Equal(t, 1.0, b.Balance())
+	assert.EqualValues(t, 1, b.Refusals())
 }
 
 // Every ratio is reached on average. With a ratio of 0.75 and a burst of 1, it was

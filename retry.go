@@ -48,7 +48,7 @@ func Do[T any](ctx context.Context, cfg Config, fn func(context.Context) (T, err
 	if cfg.plain(ctx) {
 		// The first attempt is made right here: most calls need no other.
 		if cfg.Budget != nil {
-			cfg.Budget.deposit()
+			cfg.Budget.Deposit()
 		}
 		value, err := fn(ctx)
 		if err == nil {
@@ -81,7 +81,7 @@ func Run(ctx context.Context, cfg Config, fn func(context.Context) error) error 
 	var c call
 	if cfg.plain(ctx) {
 		if cfg.Budget != nil {
-			cfg.Budget.deposit()
+			cfg.Budget.Deposit()
 		}
 		if c.last = fn(ctx); c.last == nil {
 			return nil
@@ -195,7 +195,7 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context
 		ctx = c.contexts.next(ctx, c.attempts-1)
 	} else {
 		if cfg.Budget != nil {
-			cfg.Budget.deposit()
+			cfg.Budget.Deposit()
 		}
 		if RetryCount(ctx) != 0 { // of a Do around this one
 			ctx = c.contexts.next(ctx, 0)

@@ -37,7 +37,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 		return 0, true
 	}
 	if cfg.Budget != nil {
-		if !cfg.Budget.withdraw() {
+		if !cfg.Budget.withdraw(cfg.Clock) {
 			return 0, c.stopFor(ErrBudgetExhausted, nil)
 		}
 		c.taken = true

@@ -75,7 +75,7 @@ func (c *call) finish(ctx context.Context, cfg *Config, err error) error {
 // finish has not run if something panicked or called runtime.Goexit.
 func (c *call) close(ctx context.Context, cfg *Config) {
 	if c.taken {
-		cfg.Budget.refund()
+		cfg.Budget.Refund()
 	}
 	if !c.ended {
 		c.finish(ctx, cfg, errAbandoned)
