@@ -80,12 +80,12 @@ type CircuitBreaker struct {
 
 	current atomic.Pointer[period] // written by transition only
 
-	mu        sync.Mutex // guards the fields below, and the periods' counts where they say so
-	last      error      // the last failure, as it may be kept
-	rejected  int64      // calls, in the periods that have ended
-	window    *window    // nil without rates
-	listeners *listeners // nil until there is something to tell
-	waiters   *waiters   // nil until somebody waits for calls to pass
+	mu       sync.Mutex // guards the fields below, and the periods' counts where they say so
+	last     error      // the last failure, as it may be kept
+	rejected int64      // calls, in the periods that have ended
+	window   *window    // nil without rates
+	notify   notifier
+	waiters  *waiters // nil until a call waits for the breaker
 }
 
 // NewCircuitBreaker returns a closed breaker, or what is wrong with cfg.
@@ -115,7 +115,7 @@ func (b *CircuitBreaker) configure(cfg BreakerConfig) {
 	b.jitter = cfg.RecoveryJitter
 	b.isFailure = cfg.IsFailure
 	if cfg.OnStateChange != nil {
-		b.listeners = &listeners{all: []func(StateChange){cfg.OnStateChange}}
+		b.notify.listeners = []func(StateChange){cfg.OnStateChange}
 	}
 	b.clock = cfg.Clock
 	b.rand = cfg.Rand
@@ -172,7 +172,7 @@ func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error)
 	}
 	p := pass{period: b.passing()}
 	if p.period != nil {
-		p.period.tally.request()
+		p.period.requests.Add(1)
 	} else if p, err = b.enter(ctx, nil); err != nil {
 		return err
 	}
@@ -230,12 +230,18 @@ func (e *OpenError) Error() string {
 // Is reports whether target is [ErrCircuitOpen].
 func (e *OpenError) Is(target error) bool { return target == ErrCircuitOpen }
 
-// StateChange is what a breaker's listeners are told.
+// StateChange is what a breaker's listeners receive.
 type StateChange struct {
-	Name     string
-	From, To State
-	Err      error // the failure that opened it, as in OpenError; nil for other changes, and for slow calls
-	At       time.Time
+	Name      string
+	From, To  State
+	Err       error     // the failure that opened it, as in OpenError; nil for other changes, and for slow calls
+	At, Until time.Time // Until: when an open breaker will let a probe through; zero if it is not known, and for other states
+
+	// Cause is why, for people to read. To open: "5 failures in a row", "12 of 20
+	// calls failed", "14 of 20 calls slow", "probe failed" (or slow), "tripped",
+	// "forced". To half-open: "recovery time over". To closed: "probe succeeded",
+	// "reset".
+	Cause string
 }
 
 // Snapshot is a copy of a breaker's state and counts: since the last change of
@@ -250,4 +256,5 @@ type Snapshot struct {
 	ConsecutiveFailures int
 	OpenUntil           time.Time // zero unless open for a known time
 	LastFailure         error     // since the last Reset; as in OpenError
+	Cause               string    // of the last change, as in StateChange; "" if there was none
 }

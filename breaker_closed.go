@@ -9,23 +9,25 @@ func (b *CircuitBreaker) closed() *period {
 // held.
 func (b *CircuitBreaker) admitWatched(p *period, stretch float64) (pass, error) {
 	if p.entersUnlocked {
-		p.tally.request()
+		p.requests.Add(1)
 		return pass{period: p}, nil
 	}
 	b.window.advance(b.clock)
-	if b.window.becameSlow() && b.window.tooSlow() { // those in flight are enough to open it
-		b.trip(result{stretch: stretch})
-		p = b.current.Load()
-		return b.rejectOpen(p, p.open.left(b.clock))
+	if b.window.becameSlow() {
+		if cause := b.window.tooSlow(); cause != "" { // those in flight are enough to open it
+			b.trip(result{stretch: stretch}, cause)
+			p = b.current.Load()
+			return b.rejectOpen(p, p.open.left(b.clock))
+		}
 	}
-	p.tally.request()
+	p.requests.Add(1)
 	return pass{period: p, watched: b.window.watch()}, nil
 }
 
 // succeed counts a success that can change nothing but counts.
 func (b *CircuitBreaker) succeed(p *period) {
 	if p.succeedsUnlocked {
-		p.tally.success()
+		p.successes.Add(1)
 		p.endRun()
 		return
 	}
@@ -33,7 +35,7 @@ func (b *CircuitBreaker) succeed(p *period) {
 	if p == b.current.Load() {
 		b.window.advance(b.clock)
 		b.window.count(success)
-		p.successes++
+		p.successes.Add(1)
 		p.endRun()
 	}
 	b.mu.Unlock()
@@ -49,18 +51,19 @@ func (p *period) endRun() {
 // settleClosed counts a result in a closed period. A success opens the breaker
 // only by having been slow. b.mu must be held.
 func (b *CircuitBreaker) settleClosed(from pass, r result) {
-	p, open := from.period, false
+	p, cause := from.period, ""
 	if b.window != nil {
 		b.window.advance(b.clock)
 		b.window.count(r.verdict)
 		if b.window.slow != nil {
-			ended, found := b.window.unwatch(from.watched, r.verdict), b.window.becameSlow()
-			open = (ended || found) && b.window.tooSlow()
+			if ended, found := b.window.unwatch(from.watched, r.verdict), b.window.becameSlow(); ended || found {
+				cause = b.window.tooSlow()
+			}
 		}
 	}
 	switch r.verdict {
 	case success:
-		p.successes++
+		p.successes.Add(1)
 		p.endRun()
 	case neutral:
 		p.neutrals++
@@ -68,9 +71,13 @@ func (b *CircuitBreaker) settleClosed(from pass, r result) {
 		p.failures++
 		b.last = r.err
 		n := p.consecutive.Add(1)
-		open = open || b.threshold > 0 && n >= b.threshold || b.window != nil && b.window.failing()
+		if b.threshold > 0 && n >= b.threshold {
+			cause = count(asInt(n), "failure") + " in a row"
+		} else if cause == "" && b.window != nil {
+			cause = b.window.failing()
+		}
 	}
-	if open {
-		b.trip(r)
+	if cause != "" {
+		b.trip(r, cause)
 	}
 }

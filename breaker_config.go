@@ -76,11 +76,10 @@ type BreakerConfig struct {
 	ObserveOnly bool
 
 	// OnStateChange is called after each change of state, in order, once each,
-	// outside of any lock, by the goroutine that made the change. It may call
-	// any method. It should return soon: the call that made the change waits for
-	// it, and so do calls that make further changes. Those wait for 5s at most
-	// for any one change to be told, and not beyond the end of their contexts.
-	// Then they go on, and the goroutine that is telling tells their changes too.
+	// outside of any lock. It may call any method. The call that made the change
+	// makes this one too, unless another goroutine is delivering changes at that
+	// moment: that one goes on with it, and the call does not wait. So it should
+	// return soon, for the one call that it delays.
 	OnStateChange func(StateChange)
 
 	// Clock times everything; nil means the real clock.

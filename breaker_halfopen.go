@@ -83,12 +83,12 @@ func (b *CircuitBreaker) settleProbe(probe *probe, r result) {
 			b.last = r.err
 		}
 		b.reopened = min(b.reopened+1, maxDoublings)
-		b.trip(r)
+		b.trip(r, "probe failed")
 		return
 	case r.verdict == success:
-		if p.successes++; p.successes >= int64(b.successes) {
+		if p.successes.Add(1) >= int64(b.successes) {
 			b.reopened = 0
-			b.transition(b.closed(), nil, now)
+			b.transition(b.closed(), "probe succeeded", nil, now)
 			return
 		}
 	}

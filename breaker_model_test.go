@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type modelPeriod struct {
 	since, lasts time.Duration
 	forced       bool
 	failed       bool // half-open, and ended by a failed probe
+	cause        string
 	rejections   int
 }
 
@@ -118,6 +120,7 @@ func (m *model) snapshot() retry.Snapshot {
 		Failures:    m.count(func(c *modelCall) bool { return c.failed() && m.within(c) }),
 		Rejections:  p.rejections,
 		LastFailure: m.last,
+		Cause:       p.cause,
 	}
 	if p.state == retry.StateClosed {
 		s.SlowCalls, s.ConsecutiveFailures = m.count(m.slow), m.consecutive()
@@ -135,24 +138,31 @@ func (m *model) snapshot() retry.Snapshot {
 func (m *model) change(p modelPeriod, err error) {
 	from := m.period().state
 	if p.since = m.now; from != p.state {
-		m.changes = append(m.changes, retry.StateChange{Name: m.cfg.Name, From: from, To: p.state, Err: err, At: m.start.Add(m.now)})
+		change := retry.StateChange{Name: m.cfg.Name, From: from, To: p.state, Err: err, At: m.start.Add(m.now), Cause: p.cause}
+		if p.state == retry.StateOpen && !p.forced {
+			change.Until = change.At.Add(p.lasts)
+		}
+		m.changes = append(m.changes, change)
+	} else if p.state == retry.StateClosed {
+		p.cause = m.period().cause
 	}
 	m.periods = append(m.periods, p)
 }
 
 // open lasts twice as long for each probe that failed since it was last closed.
-func (m *model) open(err error) {
+func (m *model) open(cause string, err error) {
 	lasts := m.cfg.RecoveryTimeout
 	for i := len(m.periods) - 1; i >= 0 && m.periods[i].state != retry.StateClosed; i-- {
 		if m.periods[i].failed {
 			lasts = min(2*lasts, m.cfg.MaxRecoveryTimeout)
 		}
 	}
-	m.change(modelPeriod{state: retry.StateOpen, lasts: lasts}, err)
+	m.change(modelPeriod{state: retry.StateOpen, lasts: lasts, cause: cause}, err)
 }
 
-// tooSlow looks for calls that were not known to be slow.
-func (m *model) tooSlow(leaving *modelCall) bool {
+// tooSlow looks for calls that were not known to be slow, and returns what opens the
+// breaker, if that does.
+func (m *model) tooSlow(leaving *modelCall) (cause string) {
 	found := false
 	for _, c := range m.calls {
 		if c.period != len(m.periods)-1 {
@@ -165,8 +175,11 @@ func (m *model) tooSlow(leaving *modelCall) bool {
 	calls := m.count(func(c *modelCall) bool {
 		return m.late(c) || (c.succeeded() || c.failed()) && m.within(c)
 	})
-	return m.cfg.SlowCallRate > 0 && found && calls >= m.cfg.MinCalls &&
-		float64(m.count(m.slow))/float64(calls) >= m.cfg.SlowCallRate
+	slow := m.count(m.slow)
+	if m.cfg.SlowCallRate == 0 || !found || calls < m.cfg.MinCalls || float64(slow)/float64(calls) < m.cfg.SlowCallRate {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d calls slow", slow, calls)
 }
 
 func (m *model) holdsPlace(c *modelCall) bool {
@@ -177,12 +190,14 @@ func (m *model) holdsPlace(c *modelCall) bool {
 func (m *model) allow() *modelCall {
 	p := m.period()
 	if p.state == retry.StateOpen && !p.forced && m.now >= p.since+p.lasts {
-		m.change(modelPeriod{state: retry.StateHalfOpen}, nil)
+		m.change(modelPeriod{state: retry.StateHalfOpen, cause: "recovery time over"}, nil)
 		p = m.period()
 	}
-	if p.state == retry.StateClosed && m.tooSlow(nil) {
-		m.open(nil)
-		p = m.period()
+	if p.state == retry.StateClosed {
+		if cause := m.tooSlow(nil); cause != "" {
+			m.open(cause, nil)
+			p = m.period()
+		}
 	}
 	if p.state == retry.StateOpen || p.state == retry.StateHalfOpen && m.count(m.holdsPlace) >= m.cfg.HalfOpenProbes {
 		p.rejections++
@@ -215,18 +230,22 @@ func (m *model) done(c *modelCall, err error) {
 	switch {
 	case p.state == retry.StateHalfOpen && (c.failed() || slow && !c.neutral()):
 		p.failed = true
-		m.open(err)
+		m.open("probe failed", err)
 	case p.state == retry.StateHalfOpen:
 		if c.succeeded() && m.count((*modelCall).succeeded) >= m.cfg.SuccessThreshold {
-			m.change(modelPeriod{state: retry.StateClosed}, nil)
+			m.change(modelPeriod{state: retry.StateClosed, cause: "probe succeeded"}, nil)
 		}
 	default:
-		slow := m.tooSlow(c)
+		cause := m.tooSlow(c)
 		failures, successes := m.snapshot().Failures, m.snapshot().Successes
 		calls := failures + successes
-		rate := c.failed() && m.cfg.FailureRate > 0 && calls >= m.cfg.MinCalls && float64(failures)/float64(calls) >= m.cfg.FailureRate
-		if slow || rate || c.failed() && m.cfg.FailureThreshold > 0 && m.consecutive() >= m.cfg.FailureThreshold {
-			m.open(err)
+		if n := m.consecutive(); c.failed() && m.cfg.FailureThreshold > 0 && n >= m.cfg.FailureThreshold {
+			cause = strings.Replace(fmt.Sprintf("%d failures in a row", n), "1 failures", "1 failure", 1)
+		} else if cause == "" && c.failed() && m.cfg.FailureRate > 0 && calls >= m.cfg.MinCalls && float64(failures)/float64(calls) >= m.cfg.FailureRate {
+			cause = fmt.Sprintf("%d of %d calls failed", failures, calls)
+		}
+		if cause != "" {
+			m.open(cause, err)
 		}
 	}
 }
@@ -322,17 +341,17 @@ func runScript(script tape) error {
 			op = "Reset"
 			b.Reset()
 			m.last = nil
-			m.change(modelPeriod{state: retry.StateClosed}, nil)
+			m.change(modelPeriod{state: retry.StateClosed, cause: "reset"}, nil)
 		case n < 250:
 			op = "ForceOpen"
 			b.ForceOpen()
-			m.change(modelPeriod{state: retry.StateOpen, forced: true}, nil)
+			m.change(modelPeriod{state: retry.StateOpen, forced: true, cause: "forced"}, nil)
 		default:
 			d := time.Duration(n-250) * 2 * time.Second
 			op = fmt.Sprint("Trip: ", d)
 			b.Trip(d)
 			if p := m.period(); d > 0 && !p.forced && (p.state != retry.StateOpen || m.now+d > p.since+p.lasts) {
-				m.change(modelPeriod{state: retry.StateOpen, lasts: d}, nil)
+				m.change(modelPeriod{state: retry.StateOpen, lasts: d, cause: "tripped"}, nil)
 			}
 		}
 		if got, want := b.Snapshot(), m.snapshot(); got != want || b.State() != want.State {

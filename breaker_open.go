@@ -40,7 +40,7 @@ func (o *openPeriod) left(clock clockwork.Clock) time.Duration {
 // rejectOpen counts a rejection and returns it. A breaker that only observes
 // lets the call pass instead.
 func (b *CircuitBreaker) rejectOpen(p *period, left time.Duration) (pass, error) {
-	p.tally.request()
+	p.requests.Add(1)
 	if b.observeOnly {
 		return pass{}, nil
 	}
@@ -90,9 +90,9 @@ func (b *CircuitBreaker) drawStretch() float64 {
 // maxDoublings bring the shortest open time, 1ns, to about the longest.
 const maxDoublings = 62
 
-// trip opens the breaker because of a result, for as long as it is due. b.mu
-// must be held.
-func (b *CircuitBreaker) trip(r result) {
+// trip opens the breaker because of a result, for as long as it is due; cause says
+// what it was in a few words. b.mu must be held.
+func (b *CircuitBreaker) trip(r result, cause string) {
 	lasts := b.recovery
 	for range b.reopened {
 		if lasts >= b.maxRecovery-lasts {
@@ -104,16 +104,18 @@ func (b *CircuitBreaker) trip(r result) {
 	if most := 1 + b.jitter; r.stretch > 1 { // whatever Rand returned
 		lasts = max(lasts, saturate(float64(lasts)*min(r.stretch, most)))
 	}
-	b.transitionToOpen(&openPeriod{since: now(b.clock), lasts: lasts, err: b.last}, r.err)
+	b.transitionToOpen(&openPeriod{since: now(b.clock), lasts: lasts, err: b.last}, cause, r.err)
 }
 
-func (b *CircuitBreaker) transitionToOpen(o *openPeriod, err error) {
-	b.transition(&period{open: o}, err, o.since)
+func (b *CircuitBreaker) transitionToOpen(o *openPeriod, cause string, err error) {
+	b.transition(&period{open: o}, cause, err, o.since)
 }
 
 // ForceOpen rejects all calls until Reset.
 func (b *CircuitBreaker) ForceOpen() {
-	b.control(func(now time.Time) { b.transitionToOpen(&openPeriod{forced: true, since: now, err: b.last}, nil) })
+	b.control(func(now time.Time) {
+		b.transitionToOpen(&openPeriod{forced: true, since: now, err: b.last}, "forced", nil)
+	})
 }
 
 // Trip opens the breaker now, for d: because a server said so, or another
@@ -125,7 +127,7 @@ func (b *CircuitBreaker) Trip(d time.Duration) {
 	}
 	b.control(func(now time.Time) {
 		if o := b.current.Load().open; o == nil || o.left(b.clock) < d {
-			b.transitionToOpen(&openPeriod{since: now, lasts: d, err: b.last}, nil)
+			b.transitionToOpen(&openPeriod{since: now, lasts: d, err: b.last}, "tripped", nil)
 		}
 	})
 }
@@ -135,7 +137,7 @@ func (b *CircuitBreaker) Trip(d time.Duration) {
 func (b *CircuitBreaker) Reset() {
 	b.control(func(now time.Time) {
 		b.reopened, b.last = 0, nil
-		b.transition(b.closed(), nil, now)
+		b.transition(b.closed(), "reset", nil, now)
 	})
 }
 

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -11,14 +12,15 @@ import (
 type period struct {
 	open             *openPeriod     // nil unless open
 	halfOpen         *halfOpenPeriod // nil unless half-open
+	cause            string          // of the change that began it
 	entersUnlocked   bool            // closed, and no call is watched for being slow: none needs the lock to pass
 	succeedsUnlocked bool            // and there are no rates: a success does not need it either
-	consecutive      atomic.Int64    // failures; reset by successes without the lock
-	tally            tally           // closed: calls let through, and successes if succeedsUnlocked; open: calls rejected
+	requests         atomic.Int64    // closed: calls let through; open: calls rejected
+	successes        atomic.Int64
+	consecutive      atomic.Int64 // failures; reset by successes without the lock
 
-	successes int64 // those not in the tally; the breaker's mu guards these three
-	failures  int64
-	neutrals  int64
+	failures int64 // the breaker's mu guards these two
+	neutrals int64
 }
 
 func (p *period) state() State {
@@ -60,7 +62,7 @@ func (b *CircuitBreaker) passing() *period {
 func (b *CircuitBreaker) enter(ctx context.Context, cfg *Config) (pass, error) {
 	p := b.period()
 	if p.entersUnlocked {
-		p.tally.request()
+		p.requests.Add(1)
 		return pass{period: p}, nil
 	}
 	if p.open != nil {
@@ -102,7 +104,7 @@ func (b *CircuitBreaker) admit(stretch float64) (pass, error) {
 		if left := p.open.left(b.clock); left > 0 {
 			return b.rejectOpen(p, left)
 		}
-		p = b.transition(&period{halfOpen: new(halfOpenPeriod)}, nil, now)
+		p = b.transition(&period{halfOpen: new(halfOpenPeriod)}, "recovery time over", nil, now)
 	}
 	return b.admitProbe(p, now)
 }
@@ -156,10 +158,13 @@ func (b *CircuitBreaker) settle(ctx context.Context, cfg *Config, from pass, r r
 
 // transition ends the current period, and with it the standing of all results
 // that are still to come. It is the only writer of the state. b.mu must be held,
-// and released by unlock, which tells of the change.
-func (b *CircuitBreaker) transition(next *period, err error, now time.Time) *period {
+// and released by unlock, which delivers the change.
+func (b *CircuitBreaker) transition(next *period, cause string, err error, now time.Time) *period {
 	ended := b.current.Load()
 	from, to := ended.state(), next.state()
+	if next.cause = cause; from == to && to == StateClosed { // a reset that changes nothing
+		next.cause = ended.cause
+	}
 	b.current.Store(next)
 	b.rejected += ended.rejections()
 	if b.window != nil {
@@ -167,7 +172,10 @@ func (b *CircuitBreaker) transition(next *period, err error, now time.Time) *per
 	}
 	b.wake()
 	if from != to {
-		b.ensureListeners().changed = &StateChange{b.name, from, to, err, now}
+		b.notify.changed = &StateChange{Name: b.name, From: from, To: to, Err: err, At: now, Cause: cause}
+		if to == StateOpen && !next.open.forced {
+			b.notify.changed.Until = now.Add(next.open.lasts)
+		}
 		if to == StateClosed && b.waiters != nil {
 			b.waiters.after.release()
 		}
@@ -189,8 +197,7 @@ func (b *CircuitBreaker) Rejections() int64 {
 func (p *period) rejections() int64 {
 	switch {
 	case p.open != nil:
-		calls, _ := p.tally.sums()
-		return int64(calls)
+		return p.requests.Load()
 	case p.halfOpen != nil:
 		return p.halfOpen.rejections
 	}
@@ -216,27 +223,30 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 	p, now := b.current.Load(), now(b.clock)
 	s := Snapshot{
 		State:               p.state(),
-		Failures:            int(p.failures),
-		ConsecutiveFailures: int(p.consecutive.Load()),
+		Failures:            asInt(p.failures),
+		ConsecutiveFailures: asInt(p.consecutive.Load()),
 		LastFailure:         b.last,
+		Cause:               p.cause,
 	}
-	calls, successes := p.tally.sums()
-	s.Requests, s.Successes = calls, successes+int(p.successes)
+	successes := p.successes.Load() // first, for each was a request before
+	requests := p.requests.Load()
+	s.Requests, s.Successes = asInt(requests), asInt(successes)
 	switch {
 	case p.open != nil:
-		s.Requests, s.Rejections = 0, calls
+		s.Requests, s.Rejections = 0, s.Requests
 		if left := p.open.left(b.clock); left <= 0 {
 			s.State = StateHalfOpen
 		} else if !p.open.forced {
 			s.OpenUntil = now.Add(left)
 		}
 	case p.halfOpen != nil:
-		s.Requests, s.Rejections = int(p.halfOpen.count), int(p.halfOpen.rejections)
+		s.Requests, s.Rejections = asInt(p.halfOpen.count), asInt(p.halfOpen.rejections)
 	case b.window != nil:
 		b.window.advance(b.clock)
-		inFlight := s.Requests - s.Successes - s.Failures - int(p.neutrals)
-		b.window.report(&s)
-		s.Requests += inFlight
+		b.window.report(&s, requests-successes-p.failures-p.neutrals)
 	}
 	return s
 }
+
+// asInt is the count as far as an int goes, which has 32 bits on some systems.
+func asInt(n int64) int { return int(min(n, math.MaxInt)) }

@@ -496,7 +496,7 @@ func TestB44_ResetWithCallsInFlight(t *testing.T) {
 	probe := permit(t, b)
 	b.Reset()
 	probe.Done(errDown)
-	assert.Equal(t, retry.Snapshot{}, b.Snapshot())
+	assert.Equal(t, retry.Snapshot{Cause: "reset"}, b.Snapshot())
 }
 
 func TestB45_ObserveOnlyRejectsNobody(t *testing.T) {

@@ -39,7 +39,7 @@ func (c StateChange) LogValue() slog.Value {
 // attrs describes the change of a breaker, which is known by the given name if
 // it has none of its own.
 func (c *StateChange) attrs(name string) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 5)
+	attrs := make([]slog.Attr, 0, 6)
 	if c.Name != "" {
 		name = c.Name
 	}
@@ -47,6 +47,12 @@ func (c *StateChange) attrs(name string) []slog.Attr {
 		attrs = append(attrs, slog.String("name", name))
 	}
 	attrs = append(attrs, slog.String("from", c.From.String()), slog.String("to", c.To.String()))
+	if c.Cause != "" {
+		attrs = append(attrs, slog.String("cause", c.Cause))
+	}
+	if !c.Until.IsZero() {
+		attrs = append(attrs, slog.Time("until", c.Until))
+	}
 	return appendError(attrs, c.Err)
 }
 
@@ -73,6 +79,9 @@ func (s Snapshot) LogValue() slog.Value {
 	}
 	if !s.OpenUntil.IsZero() {
 		attrs = append(attrs, slog.Time("open_until", s.OpenUntil))
+	}
+	if s.Cause != "" {
+		attrs = append(attrs, slog.String("cause", s.Cause))
 	}
 	return slog.GroupValue(appendError(attrs, s.LastFailure)...)
 }

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -113,19 +114,21 @@ func (w *window) sum() (all bucket) {
 	return all
 }
 
-// failing reports whether the share of failures is over the limit.
-func (w *window) failing() bool {
-	if w.failureRate == 0 {
-		return false
-	}
+// failing returns what opens the breaker if the share of failures is over the limit.
+func (w *window) failing() (cause string) {
 	all := w.sum()
-	calls := all.successes + all.failures
-	return calls >= w.minCalls && share(all.failures, calls) >= w.failureRate
+	return w.excess(all.failures, all.successes+all.failures, w.failureRate, "failed")
 }
 
-// share is a quotient and compared with a rate as such: 55 of 100 is exactly
-// 0.55, while 0.55 times 100 is more than 55.
-func share(part, whole int64) float64 { return float64(part) / float64(whole) }
+// excess returns a text if part is too much of all calls, and "" if it is not. A rate
+// of 0 is off. The share is a quotient and compared as such: 55 of 100 is exactly 0.55,
+// while 0.55 times 100 is more than 55.
+func (w *window) excess(part, calls int64, rate float64, what string) string {
+	if rate == 0 || calls < w.minCalls || float64(part)/float64(calls) < rate {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d calls %s", part, calls, what)
+}
 
 // watch begins to watch a call and returns its number.
 func (w *window) watch() uint64 {
@@ -163,12 +166,11 @@ func (w *window) becameSlow() bool {
 	return w.slow.overdue > before
 }
 
-// tooSlow reports whether the share of slow calls is over the limit: of those
-// that ended within the window, and those in flight that are slow already.
-func (w *window) tooSlow() bool {
+// tooSlow returns what opens the breaker if the share of slow calls is over the limit:
+// of those that ended within the window, and those in flight that are slow already.
+func (w *window) tooSlow() (cause string) {
 	all := w.sum()
-	calls := all.successes + all.failures + int64(w.slow.overdue)
-	return calls >= w.minCalls && share(w.slowCalls(), calls) >= w.slow.rate
+	return w.excess(w.slowCalls(), all.successes+all.failures+int64(w.slow.overdue), w.slow.rate, "slow")
 }
 
 // late is how many of the calls in flight are slow by now.
@@ -188,11 +190,11 @@ func (w *window) slowCalls() int64 {
 	return n
 }
 
-func (w *window) report(s *Snapshot) {
+func (w *window) report(s *Snapshot, inFlight int64) {
 	all := w.sum()
-	s.Successes, s.Failures = int(all.successes), int(all.failures)
-	s.Requests = s.Successes + s.Failures + int(all.neutrals)
+	s.Successes, s.Failures = asInt(all.successes), asInt(all.failures)
+	s.Requests = asInt(all.successes + all.failures + all.neutrals + inFlight)
 	if w.slow != nil {
-		s.SlowCalls = int(w.slowCalls())
+		s.SlowCalls = asInt(w.slowCalls())
 	}
 }

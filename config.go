@@ -160,7 +160,8 @@ type Config struct {
 	//	                                        Breaker, before any attempt
 	//	not repeated   DEBUG   method, reason   a request that may have had effects
 	//	circuit breaker changed state
-	//	               WARN    from, to         this call opened Breaker
+	//	               WARN    from, to, cause  this call opened Breaker; until says when
+	//	                                        it will let a probe through
 	//	               INFO                     it changed Breaker otherwise
 	Logger *slog.Logger
 

@@ -152,11 +152,11 @@ func TestBreakerRenderings(t *testing.T) {
 	at := clock.Now().Format(time.RFC3339Nano)
 	until := clock.Now().Add(10 * time.Second).Format(time.RFC3339Nano)
 	for want, value := range map[string]any{
-		`{"Name":"hgnc","State":"open","RetryAfter":10000000000,"Err":"` + failure + `"}`:                                                                                           open,
-		`{"Name":"hgnc","From":"closed","To":"open","At":"` + at + `","Err":"` + failure + `"}`:                                                                                     told,
-		`{"State":"open","Requests":0,"Successes":0,"Failures":0,"SlowCalls":0,"Rejections":1,"ConsecutiveFailures":0,"OpenUntil":"` + until + `","LastFailure":"` + failure + `"}`: snapshot,
-		`{"Name":"","State":"half-open","RetryAfter":0,"Err":null}`:                                                                                                                 &retry.OpenError{State: retry.StateHalfOpen},
-		`{"State":"closed","Requests":0,"Successes":0,"Failures":0,"SlowCalls":0,"Rejections":0,"ConsecutiveFailures":0,"OpenUntil":"0001-01-01T00:00:00Z","LastFailure":null}`:     retry.Snapshot{},
+		`{"Name":"hgnc","State":"open","RetryAfter":10000000000,"Err":"` + failure + `"}`:                                                                                                                        open,
+		`{"Name":"hgnc","From":"closed","To":"open","At":"` + at + `","Until":"` + until + `","Cause":"1 failure in a row","Err":"` + failure + `"}`:                                                             told,
+		`{"State":"open","Requests":0,"Successes":0,"Failures":0,"SlowCalls":0,"Rejections":1,"ConsecutiveFailures":0,"OpenUntil":"` + until + `","LastFailure":"` + failure + `","Cause":"1 failure in a row"}`: snapshot,
+		`{"Name":"","State":"half-open","RetryAfter":0,"Err":null}`:                                                                                                                                              &retry.OpenError{State: retry.StateHalfOpen},
+		`{"State":"closed","Requests":0,"Successes":0,"Failures":0,"SlowCalls":0,"Rejections":0,"ConsecutiveFailures":0,"OpenUntil":"0001-01-01T00:00:00Z","LastFailure":null,"Cause":""}`:                       retry.Snapshot{},
 		`null`: (*retry.OpenError)(nil),
 	} {
 		got, err := json.Marshal(value)

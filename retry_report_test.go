@@ -316,7 +316,7 @@ func TestLoggerTellsOfRetriesAndTheEnd(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	require.Len(t, lines, 4)
 	assert.Equal(t, `level=WARN msg=retrying attempt=1 name=hgnc delay=1s why=backoff error=down`, lines[0])
-	assert.Equal(t, `level=WARN msg="circuit breaker changed state" name=b from=closed to=open error="503 Service Unavailable"`, lines[1])
+	assert.Equal(t, `level=WARN msg="circuit breaker changed state" name=b from=closed to=open cause="2 failures in a row" until=2000-01-01T00:01:01.000Z error="503 Service Unavailable"`, lines[1])
 	assert.Contains(t, lines[2], `level=INFO msg=pausing attempt=2 name=hgnc delay=4s`)
 	assert.Equal(t, `level=ERROR msg="giving up" attempt=2 name=hgnc reason="circuit breaker open" elapsed=1s error="503 Service Unavailable"`, lines[3])
 }
