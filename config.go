@@ -77,10 +77,14 @@ type Config struct {
 	// [RetryAfter] are obeyed without asking it.
 	RetryIf func(error) bool
 
-	// RetryStatusCodes are the statuses of a [*StatusError] that are worth
-	// another attempt. Nil means 408, 425, 429, 500, 502, 503 and 504, and also
-	// 403 and 413 if the response says when to come back: some servers mark
-	// their rate limit with a 403. It is not consulted when RetryIf is set.
+	// RetryStatusCodes are the statuses of a [*StatusError] that are worth another
+	// attempt. Nil means [DefaultRetryStatusCodes]: 408, 425, 429, 500, 502, 503 and
+	// 504. It is not consulted when RetryIf is set.
+	//
+	// A status of 5xx that is not registered, such as 520 or 529, is treated as a 500
+	// (RFC 9110, section 15), and a 403 or 413 that says when to come back as a 429:
+	// some servers mark their limits so. A server's X-Should-Retry or
+	// Stripe-Should-Retry on a status of 400 or above is obeyed whatever the status.
 	//
 	// A status below 400 that is listed here is an error as well: a 202, say, to
 	// wait for a result. Redirects are followed all the same, and a 101 is a

@@ -2,8 +2,10 @@ package retry_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -13,36 +15,34 @@ import (
 	"github.com/retryutils/retry/retrytest"
 )
 
-// Some APIs say themselves whether a retry can help, in a header of their own.
-// CheckResponse sees it before the status is judged.
+// Some APIs say only in the body that a retry cannot help. CheckResponse sees the
+// response before the status is judged.
 func ExampleCheckResponse() {
 	attempts := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		attempts++
-		w.Header().Set("X-Should-Retry", "false")
-		w.WriteHeader(http.StatusInternalServerError)
+		w.WriteHeader(http.StatusTooManyRequests)
+		io.WriteString(w, `{"error": {"code": "insufficient_quota"}}`)
 	}))
 	defer server.Close()
 
-	obey := retry.CheckResponse(func(resp *http.Response) error {
-		failure := retry.CheckStatus(resp) // nil below 400, and so are its marks
-		switch resp.Header.Get("X-Should-Retry") {
-		case "true":
-			wait, _ := retry.ParseRetryAfter(resp.Header, time.Now())
-			return retry.RetryAfter(failure, wait)
-		case "false":
+	quota := retry.CheckResponse(func(resp *http.Response) error {
+		var answer struct{ Error struct{ Code string } }
+		failure := retry.CheckStatus(resp) // nil below 400
+		var status *retry.StatusError
+		if errors.As(failure, &status) && json.Unmarshal(status.Body, &answer) == nil && answer.Error.Code == "insufficient_quota" {
 			return retry.Permanent(failure)
 		}
-		return nil // as ever
+		return nil // judged by its status
 	})
-	client, err := retry.NewRetryableClient(nil, retry.Config{}, obey)
+	client, err := retry.NewRetryableClient(nil, retry.Config{}, quota)
 	if err != nil {
 		log.Fatal(err)
 	}
 	_, err = client.Get(context.Background(), server.URL)
 	var status *retry.StatusError
 	fmt.Println(errors.As(err, &status), status.StatusCode, attempts)
-	// Output: true 500 1
+	// Output: true 429 1
 }
 
 // retrieveError has the shape of golang.org/x/oauth2's *RetrieveError, which comes

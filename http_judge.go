@@ -136,7 +136,7 @@ func (h *hop) brokenOff(err error) error {
 func (h *hop) refusedResponse(err error) error {
 	status, _ := err.(*StatusError)
 	resp := h.resp
-	if status != nil && resp.StatusCode == http.StatusMisdirectedRequest && !h.misdirected && h.cfg.RetryStatusCodes == nil {
+	if status != nil && resp.StatusCode == http.StatusMisdirectedRequest && !h.misdirected && !status.said {
 		h.misdirected = true
 		err = RetryAfter(status, 0) // once, over another connection
 	}

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/retryafter"
 )
 
 // StatusError is a response whose status is an error. [CheckStatus] makes it of
@@ -26,7 +28,8 @@ type StatusError struct {
 	Body       []byte        // its first 64 KiB
 	RetryAfter time.Duration // what the server asked for, see ParseRetryAfter; 0 if nothing, or no wait
 
-	hinted bool // the server said when to come back, if only that it may be now
+	hinted      bool // the server said when to come back, if only that it may be now
+	said, again bool // it said explicitly whether to send the request again, and that it should
 }
 
 // Error names the method, the URL and the status, and no secret.
@@ -83,15 +86,26 @@ var defaultStatusCodes = []int{
 	http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
 }
 
+// DefaultRetryStatusCodes returns what [Config.RetryStatusCodes] means by nil, for
+// those who append to it: 408, 425, 429, 500, 502, 503 and 504.
+func DefaultRetryStatusCodes() []int { return slices.Clone(defaultStatusCodes) }
+
+// retryable judges by the given status codes, nil for the default ones.
 func (e *StatusError) retryable(codes []int) bool {
-	if codes != nil {
-		return slices.Contains(codes, e.StatusCode)
+	if codes == nil {
+		codes = defaultStatusCodes
 	}
-	switch e.StatusCode {
-	case http.StatusForbidden, http.StatusRequestEntityTooLarge: // for a while, if they say so
-		return e.hinted || e.RetryAfter > 0
+	switch code := e.StatusCode; {
+	case e.said:
+		return e.again
+	case slices.Contains(codes, code):
+		return true
+	case code == http.StatusForbidden, code == http.StatusRequestEntityTooLarge: // a limit, if they say for how long
+		return (e.hinted || e.RetryAfter > 0) && slices.Contains(codes, http.StatusTooManyRequests)
+	case code >= 500 && code < 600 && http.StatusText(code) == "": // not registered: as a 500 (RFC 9110, section 15)
+		return slices.Contains(codes, http.StatusInternalServerError)
 	}
-	return slices.Contains(defaultStatusCodes, e.StatusCode)
+	return false
 }
 
 // lists reports whether a status that is no error in itself was declared one.
@@ -100,7 +114,7 @@ func (c *Config) lists(resp *http.Response) bool {
 		resp.StatusCode != http.StatusSwitchingProtocols && !isRedirect(resp)
 }
 
-// What follows a 429: its wait is read in http_retryafter.go, pauses the gate and
+// What follows a 429: its wait is read in internal/retryafter, pauses the gate and
 // ends the call or not in retry_decide.go, and whether the request is sent again in http_repeat.go.
 
 // throttled reports whether the server's wish to wait is addressed to the
@@ -158,8 +172,48 @@ type rereader struct {
 // newStatusError describes a response without touching its body.
 func newStatusError(resp *http.Response, method, url string, clock clockwork.Clock) *StatusError {
 	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header.Clone()}
-	e.RetryAfter, e.hinted = serverWait(resp.Header, func() time.Time { return now(clock) })
+	e.RetryAfter, e.hinted = retryafter.Parse(resp.Header, now(clock), resp.StatusCode == http.StatusTooManyRequests)
+	if resp.StatusCode >= 400 {
+		e.again, e.said = retryafter.ShouldRetry(resp.Header)
+	}
 	return e
+}
+
+// ParseRetryAfter returns how long a response asks its client to wait, as of now,
+// and whether it asks at all. A time that is past already is a wait of 0, and none
+// is longer than a century.
+//
+// It goes by Retry-After first, in milliseconds where there is such a field
+// (Retry-After-Ms, X-Ms-Retry-After-Ms, X-Amz-Retry-After), else in seconds, whole
+// or decimal, or as an HTTP date (RFC 9110, section 10.2.3). What is neither is read
+// as what servers send by mistake, as long as that is no years: a Unix time, a
+// duration of Go or ISO 8601, a time of RFC 3339. Names with more words, such as
+// X-RateLimit-Retry-After, count as well. A Retry-After of 0 beside a limit of which
+// something is left asks for nothing.
+//
+// Without one it goes by the limits that are exhausted; the one that is restored last
+// counts:
+//
+//   - RateLimit, the IETF draft's list of policies with r=0, also as its seventh
+//     version and some services write it,
+//   - X-RateLimit-Reset and its like, where the Remaining of the same bucket is 0 or
+//     absent: as seconds, as a Unix time in seconds, to which one is added for its
+//     resolution, or in milliseconds, as a duration or a date. The bucket's name may
+//     stand before or behind, as in X-RateLimit-Reset-Tokens; -Reset-At, -Reset-Ms,
+//     -ResetTime and such are other ways to write the same, of which -Reset-After and
+//     milliseconds are taken first. Of several windows in one field each is paired
+//     with its own Remaining.
+//
+// Dates and Unix times are measured from the response's own Date, where it has
+// one, so that a clock that is off does no harm. The Age of a response that comes
+// from a cache has passed already. Of several values the longest counts. What
+// cannot be understood is ignored, and so are negative numbers.
+//
+// A [StatusError] has this wait in its RetryAfter, except that a reset without a
+// Remaining counts for a 429 only: other statuses do not say that a limit was
+// exceeded.
+func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
+	return retryafter.Parse(h, now, true)
 }
 
 func methodOf(req *http.Request) string {

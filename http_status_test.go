@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -52,6 +53,95 @@ func TestStatusThatSaysNow(t *testing.T) {
 			assert.Equal(t, test.hits == 2, retry.Retryable(retry.CheckStatus(recorder.Result())))
 		})
 	}
+}
+
+// A plain 403 whose headers tell of a limit with something left was taken for one of
+// that limit: six requests in 82 s, and the host paused. A 500 with such headers
+// waited for the reset.
+func TestStatusBesideALimitThatIsNotExhausted(t *testing.T) {
+	soonest := fmt.Sprint(time.Now().Add(time.Hour).Unix())
+	for name, headers := range map[string][]string{
+		"GitLab":      {"RateLimit-Limit", "2000", "RateLimit-Remaining", "1980", "RateLimit-Reset", soonest, "RateLimit-ResetTime", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)},
+		"Data Center": {"X-RateLimit-Limit", "100", "X-RateLimit-Remaining", "99", "Retry-After", "0"},
+		"unknown":     {"X-Rate-Limit-Limit", "100", "X-Rate-Limit-Reset", soonest},
+		"IETF":        {"RateLimit", `"default";r=12;t=3600`},
+		"buckets":     {"Anthropic-Ratelimit-Tokens-Remaining", "7", "Anthropic-Ratelimit-Tokens-Reset", "2099-01-01T00:00:00Z"},
+		"windows":     {"X-RateLimit-Remaining", "1, 14999", "X-RateLimit-Reset", "1, 1419704"},
+	} {
+		for _, code := range []int{403, 500, 413} {
+			t.Run(fmt.Sprint(code, " ", name), func(t *testing.T) {
+				server := newStand(t, status(code, headers...), status(200))
+				cfg, tr := track(soon)
+				cfg.Gate = retry.NewGate(nil)
+				resp, err := outcomeTransport(t, cfg).Get(server.URL)
+				read(t, resp, err)
+				_, paused := cfg.Gate.PausedUntil()
+				assert.False(t, paused)
+				if code == 500 {
+					assert.Equal(t, []time.Duration{time.Millisecond}, tr.delays, "the backoff alone")
+				} else {
+					assert.Equal(t, 1, server.hits())
+				}
+			})
+		}
+	}
+}
+
+// A 403 or 413 that says when to come back follows 429. It did so with a nil list only,
+// so that whoever appended to the defaults lost it; and a 421 its second connection.
+func TestRetryStatusCodesThatAreAppendedTo(t *testing.T) {
+	for _, test := range []struct {
+		codes []int
+		hits  int
+	}{
+		{nil, 2},
+		{append(retry.DefaultRetryStatusCodes(), 404), 2},
+		{[]int{429}, 2},
+		{[]int{503}, 1},
+	} {
+		cfg := soon
+		cfg.RetryStatusCodes = test.codes
+		for _, code := range []int{403, 413} {
+			server := newStand(t, status(code, "Retry-After-Ms", "1"), status(200))
+			resp, err := outcomeTransport(t, cfg).Get(server.URL)
+			read(t, resp, err)
+			assert.Equal(t, test.hits, server.hits(), "%d with %v", code, test.codes)
+		}
+		server := newStand(t, status(421), status(200))
+		resp, err := outcomeTransport(t, cfg).Get(server.URL)
+		got, _ := read(t, resp, err)
+		assert.Equal(t, 200, got, "421 with %v", test.codes)
+	}
+}
+
+// ParseRetryAfter has no status to go by, so that a reset alone counts; a StatusError
+// has one.
+func TestParseRetryAfter(t *testing.T) {
+	h := http.Header{"X-Ratelimit-Reset": {"40"}}
+	d, ok := retry.ParseRetryAfter(h, noon)
+	assert.True(t, ok)
+	assert.Equal(t, 40*time.Second, d)
+	for code, want := range map[int]time.Duration{429: 40 * time.Second, 403: 0, 500: 0, 503: 0} {
+		var found *retry.StatusError
+		require.ErrorAs(t, retry.CheckStatus(&http.Response{StatusCode: code, Header: h}), &found)
+		assert.Equal(t, want, found.RetryAfter, "%d", code)
+	}
+	d, ok = retry.ParseRetryAfter(nil, noon)
+	assert.False(t, ok)
+	assert.Zero(t, d)
+}
+
+// A bubble of testing/synctest begins in the year 2000, where a reset 40 s ahead was
+// read as 262,968 hours.
+func TestResetInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reset := fmt.Sprint(time.Now().Add(40 * time.Second).Unix())
+		server, base := newPiped(t, status(429, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", reset), status(200))
+		begin := time.Now()
+		resp, err := outcomeClient(t, base, soon).Get(t.Context(), server.URL)
+		read(t, resp, err)
+		assert.InDelta(t, 41, time.Since(begin).Seconds(), 0.01)
+	})
 }
 
 // A status below 400 in RetryStatusCodes was valid, and did nothing.

@@ -206,24 +206,42 @@ func TestHTTP_002_003_011_StatusesLeftAlone(t *testing.T) {
 	}
 }
 
-// Codes of one vendor are the user's to list; codes out of any range do no harm.
+// A status that is not registered is what the first of its class is (RFC 9110,
+// section 15): those of Cloudflare, of Anthropic and of gateways, from 509 to 599, are
+// retried where 500 is. Codes out of any range do no harm.
 func TestHTTP_004_VendorCodes(t *testing.T) {
-	for _, code := range []int{520, 521, 522, 523, 524, 529, 530, 599, 999} {
-		server := newStand(t, status(code), status(200))
-		client := outcomeTransport(t, soon)
-		resp, err := client.Get(server.URL)
-		got, _ := read(t, resp, err)
-		assert.Equal(t, code, got)
-		assert.Equal(t, 1, server.hits())
-
-		listed := soon
-		listed.RetryStatusCodes = []int{code}
-		server = newStand(t, status(code), status(200))
-		resp, err = outcomeTransport(t, listed).Get(server.URL)
-		got, _ = read(t, resp, err)
-		assert.Equal(t, 200, got)
-		assert.Equal(t, 2, server.hits())
+	with := func(codes ...int) retry.Config {
+		cfg := soon
+		cfg.RetryStatusCodes = codes
+		return cfg
 	}
+	for _, test := range []struct {
+		cfg   retry.Config
+		codes []int
+		hits  int
+	}{
+		{soon, []int{509, 512, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530, 561, 598, 599}, 2},
+		{soon, []int{501, 505, 506, 507, 508, 510, 511, 419, 420, 430, 440, 498, 499, 600, 999}, 1},
+		{with(append(retry.DefaultRetryStatusCodes(), 404)...), []int{404, 500, 503, 520, 529, 599}, 2},
+		{with(500), []int{500, 520, 529, 599}, 2},
+		{with(502, 503), []int{500, 520, 529, 599}, 1},
+		{with(529), []int{529}, 2},
+		{with(529), []int{520, 500}, 1},
+		{with(420, 999), []int{420, 999}, 2},
+		{with([]int{}...), []int{500, 529}, 1},
+	} {
+		for _, code := range test.codes {
+			server := newStand(t, status(code), status(200))
+			resp, err := outcomeTransport(t, test.cfg).Get(server.URL)
+			got, _ := read(t, resp, err)
+			assert.Equal(t, test.hits == 2, got == 200, "%d with %v", code, test.cfg.RetryStatusCodes)
+			assert.Equal(t, test.hits, server.hits(), "%d with %v", code, test.cfg.RetryStatusCodes)
+		}
+	}
+	defaults := retry.DefaultRetryStatusCodes()
+	assert.Equal(t, []int{408, 425, 429, 500, 502, 503, 504}, defaults)
+	defaults[0] = 400
+	assert.Equal(t, 408, retry.DefaultRetryStatusCodes()[0], "a new slice each time")
 	resp, err := outcomeClient(t, nil, soon).Get(t.Context(), rawServer(t, "HTTP/1.1 000 Nothing\r\nContent-Length: 0\r\n\r\n"))
 	got, _ := read(t, resp, err)
 	assert.Zero(t, got)
@@ -385,31 +403,115 @@ func TestHTTP_012_SuccessWithAHint(t *testing.T) {
 	}
 }
 
-// Vendors' headers are a matter of CheckResponse, which runs before the status is
-// judged.
-func TestHTTP_013_VendorHeaders(t *testing.T) {
+// X-Should-Retry and Stripe-Should-Retry are the server's own word on a status of 400
+// or above. They were for a CheckResponse to look at. A RetryIf still has the last one.
+func TestHTTP_013_ShouldRetry(t *testing.T) {
+	const yes, no = "true", "false"
+	with := func(change func(*retry.Config)) retry.Config {
+		cfg := soon
+		change(&cfg)
+		return cfg
+	}
+	never := with(func(c *retry.Config) { c.RetryIf = func(error) bool { return false } })
+	always := with(func(c *retry.Config) { c.RetryIf = func(error) bool { return true } })
+	for _, test := range []struct {
+		name     string
+		cfg      retry.Config
+		code     int
+		field    string
+		word     string
+		requests int
+	}{
+		{"final 400", soon, 400, "X-Should-Retry", yes, 2},
+		{"final 409", soon, 409, "Stripe-Should-Retry", yes, 2},
+		{"final 501", soon, 501, "X-Should-Retry", yes, 2},
+		{"plain 403", soon, 403, "X-Should-Retry", yes, 2},
+		{"retried 500", soon, 500, "X-Should-Retry", no, 1},
+		{"retried 429", soon, 429, "Stripe-Should-Retry", no, 1},
+		{"retried 529", soon, 529, "X-Should-Retry", no, 1},
+		{"misdirected", soon, 421, "X-Should-Retry", no, 1},
+		{"no word", soon, 500, "X-Should-Retry", "perhaps", 2},
+		{"not listed", with(func(c *retry.Config) { c.RetryStatusCodes = []int{503} }), 400, "X-Should-Retry", yes, 2},
+		{"listed", with(func(c *retry.Config) { c.RetryStatusCodes = []int{400} }), 400, "X-Should-Retry", no, 1},
+		{"a status below 400", with(func(c *retry.Config) { c.RetryStatusCodes = []int{202} }), 202, "X-Should-Retry", no, 2},
+		{"RetryIf says no", never, 500, "X-Should-Retry", yes, 1},
+		{"RetryIf says yes", always, 500, "X-Should-Retry", no, 2},
+		{"no retries left", with(func(c *retry.Config) { c.MaxRetries = retry.NoRetries }), 500, "X-Should-Retry", yes, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := newStand(t, status(test.code, test.field, test.word), status(200))
+			resp, err := outcomeClient(t, nil, test.cfg).Get(t.Context(), server.URL)
+			assert.Equal(t, test.requests == 2, err == nil, "%v", err)
+			if err == nil {
+				read(t, resp, err)
+			}
+			assert.Equal(t, test.requests, server.hits())
+
+			server = newStand(t, status(test.code, test.field, test.word), status(200))
+			_, err = retry.Do(t.Context(), test.cfg, func(ctx context.Context) (int, error) {
+				resp, err := http.DefaultClient.Do(newRequest(t, "GET", server.URL, nil).WithContext(ctx))
+				if err != nil {
+					return 0, err
+				}
+				defer resp.Body.Close()
+				return resp.StatusCode, retry.CheckStatus(resp)
+			})
+			if test.code >= 400 && test.code != 421 {
+				assert.Equal(t, test.requests, server.hits(), "by CheckStatus, %v", err)
+			}
+		})
+	}
+
+	// Within the limits: what may be repeated, the budget, MaxRetries.
+	server := newStand(t, status(500, "X-Should-Retry", yes), status(200))
+	resp, err := outcomeTransport(t, soon).Post(server.URL, "", strings.NewReader("x"))
+	got, _ := read(t, resp, err)
+	assert.Equal(t, 500, got)
+	assert.Equal(t, 1, server.hits(), "a POST without a key")
+
+	empty := soon
+	empty.Budget, err = retry.NewBudget(0, 0)
+	require.NoError(t, err)
+	_, err = outcomeClient(t, nil, empty).Get(t.Context(), newStand(t, status(400, "X-Should-Retry", yes)).URL)
+	assert.ErrorIs(t, err, retry.ErrBudgetExhausted)
+
+	server = newStand(t, status(400, "X-Should-Retry", yes))
+	resp, err = outcomeTransport(t, soon).Get(server.URL)
+	got, _ = read(t, resp, err)
+	assert.Equal(t, 400, got)
+	assert.Equal(t, 4, server.hits())
+
+	server = newStand(t, status(400, "X-Should-Retry", yes, "Retry-After", "30"), status(200))
+	waits, err := retrytest.Run(t, soon, getting(t, nil, server.URL))
+	require.NoError(t, err)
+	assert.Equal(t, "30s retry-after", waits.String())
+}
+
+// What only a body or a header of one vendor says is a matter of CheckResponse, which
+// runs before the status is judged.
+func TestHTTP_013_CheckResponse(t *testing.T) {
 	check := func(resp *http.Response) error {
-		switch resp.Header.Get("X-Should-Retry") {
-		case "true":
+		switch resp.Header.Get("X-Acme-Verdict") {
+		case "again":
 			return retry.RetryAfter(retry.CheckStatus(resp), 0)
-		case "false":
+		case "final":
 			return retry.Permanent(retry.CheckStatus(resp))
 		}
 		return nil
 	}
-	server := newStand(t, status(500, "X-Should-Retry", "false"))
+	server := newStand(t, status(500, "X-Acme-Verdict", "final"))
 	_, err := outcomeClient(t, nil, soon, retry.CheckResponse(check)).Get(t.Context(), server.URL)
 	var found *retry.StatusError
 	require.ErrorAs(t, err, &found)
 	assert.Equal(t, "500", string(found.Body))
 	assert.Equal(t, 1, server.hits())
 
-	server = newStand(t, status(400, "X-Should-Retry", "true"), status(200))
+	server = newStand(t, status(400, "X-Acme-Verdict", "again"), status(200))
 	resp, err := outcomeClient(t, nil, soon, retry.CheckResponse(check)).Get(t.Context(), server.URL)
 	read(t, resp, err)
 	assert.Equal(t, 2, server.hits())
 
-	server = newStand(t, status(400, "X-Should-Retry", "true"))
+	server = newStand(t, status(400, "X-Acme-Verdict", "again"))
 	resp, err = outcomeTransport(t, soon, retry.CheckResponse(check)).Get(server.URL)
 	got, body := read(t, resp, err)
 	assert.Equal(t, 400, got)

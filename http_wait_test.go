@@ -16,8 +16,10 @@ import (
 	"github.com/retryutils/retry/retrytest"
 )
 
-// The headers themselves are TestParseRetryAfter's; here it is what a client makes
-// of them.
+// The headers themselves are tested in internal/retryafter; here it is what a client
+// makes of them.
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
 	in := func(d time.Duration, layout string) string { return noon.Add(d).UTC().Format(layout) }
@@ -39,7 +41,7 @@ func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
 		{"076 zero", []string{"Retry-After", "0"}, own},
 		{"076 negative", []string{"Retry-After", "-5"}, own},
 		{"076 garbage", []string{"Retry-After", "abc"}, own},
-		{"076 duration", []string{"Retry-After", "1m0s"}, own},
+		{"076 duration", []string{"Retry-After", "1m0s"}, time.Minute},
 		{"076 NaN", []string{"Retry-After", "NaN"}, own},
 		{"085 blank and value", []string{"Retry-After", "", "Retry-After", "5"}, 5 * time.Second},
 		{"085 two", []string{"Retry-After", "5", "Retry-After", "7"}, 7 * time.Second},
