@@ -88,7 +88,7 @@ func TestStatusBesideALimitThatIsNotExhausted(t *testing.T) {
 }
 
 // A 403 or 413 that says when to come back follows 429. It did so with a nil list only,
-// so that whoever appended to the defaults lost it; and a 421 its second connection.
+// so that appending to the defaults lost it, and a 421 its second connection.
 func TestRetryStatusCodesThatAreAppendedTo(t *testing.T) {
 	for _, test := range []struct {
 		codes []int
