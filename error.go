@@ -20,6 +20,7 @@ var (
 	ErrCircuitOpen       = errors.New("circuit breaker open")
 	ErrRetryAfterTooLong = errors.New("server asks for a longer wait than MaxRetryAfter")
 	ErrBodyNotReplayable = errors.New("request body cannot be sent again")
+	ErrNotIdempotent     = errors.New("request may have been carried out, and is not idempotent: not repeated")
 )
 
 // ErrInvalidConfig is matched by every error about a setting or argument that

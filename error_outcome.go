@@ -18,6 +18,7 @@ const (
 	outcomePaused            = "paused"
 	outcomeRetryAfterTooLong = "retry_after_too_long"
 	outcomeNotReplayable     = "body_not_replayable"
+	outcomeNotIdempotent     = "not_idempotent"
 	outcomeLimiter           = "limiter"
 	outcomeInvalid           = "invalid"
 	outcomeAbandoned         = "abandoned"
@@ -35,6 +36,7 @@ const (
 //	paused                a pause of the Gate lasts longer than it may wait
 //	retry_after_too_long  the server asked for more than MaxRetryAfter
 //	body_not_replayable   the request's body could not be sent again
+//	not_idempotent        the request may have been carried out, and must not be twice
 //	limiter               the Limiter refused
 //	invalid               a setting or an argument is wrong
 //	abandoned             it panicked or called runtime.Goexit: in a hook only
@@ -84,6 +86,7 @@ func labelOf(err error) string {
 		{ErrCircuitOpen, outcomeCircuitOpen},
 		{ErrRetryAfterTooLong, outcomeRetryAfterTooLong},
 		{ErrBodyNotReplayable, outcomeNotReplayable},
+		{ErrNotIdempotent, outcomeNotIdempotent},
 		{ErrInvalidConfig, outcomeInvalid},
 		{errAbandoned, outcomeAbandoned},
 	} {

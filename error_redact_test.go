@@ -171,8 +171,8 @@ func TestErrorsAndEventsInLogsAndJSON(t *testing.T) {
 	assert.JSONEq(t, `{
 		"error": "retry: no retries left after 2 attempts: Get \"https://h.example/?sig=xxxxx\": down",
 		"status": "GET https://h.example/: 503 Service Unavailable",
-		"event": {"Name":"hgnc","Attempt":2,"Delay":1000000000,"Elapsed":60000000000,"Why":"backoff","Err":"Get \"https://h.example/?sig=xxxxx\": down"},
-		"done": {"Name":"","Attempt":0,"Delay":0,"Elapsed":0,"Why":"","Err":null},
+		"event": {"Name":"hgnc","Host":"","Attempt":2,"Delay":1000000000,"Elapsed":60000000000,"Why":"backoff","Err":"Get \"https://h.example/?sig=xxxxx\": down"},
+		"done": {"Name":"","Host":"","Attempt":0,"Delay":0,"Elapsed":0,"Why":"","Err":null},
 		"nil": [null, null]
 	}`, string(encoded))
 

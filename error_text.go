@@ -29,9 +29,12 @@ func (e *StatusError) MarshalJSON() ([]byte, error) { return json.Marshal(e.Erro
 
 // LogValue is a group of the fields that are set, the error as its text.
 func (e Event) LogValue() slog.Value {
-	attrs := append(make([]slog.Attr, 0, 6), slog.Int("attempt", e.Attempt))
+	attrs := append(make([]slog.Attr, 0, 7), slog.Int("attempt", e.Attempt))
 	if e.Name != "" {
 		attrs = append(attrs, slog.String("name", e.Name))
+	}
+	if e.Host != "" {
+		attrs = append(attrs, slog.String("host", e.Host))
 	}
 	if e.Delay > 0 {
 		attrs = append(attrs, readable("delay", e.Delay))

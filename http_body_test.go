@@ -29,7 +29,8 @@ func TestHTTP_047_EmptyBodies(t *testing.T) {
 	} {
 		for _, method := range []string{"POST", "PUT"} {
 			t.Run(name+method, func(t *testing.T) {
-				server := newStand(t, status(503), status(503), status(200))
+				refusal := status(503, "Retry-After", "0")
+				server := newStand(t, refusal, refusal, status(200))
 				resp, err := outcomeTransport(t, soon).Do(newRequest(t, method, server.URL, body))
 				read(t, resp, err)
 				for _, r := range server.requests() {
@@ -272,6 +273,7 @@ func TestHTTP_057_ExpectContinue(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if requests.Add(1) == 1 {
 			w.Header().Set("Connection", "close")
+			w.Header().Set("Retry-After", "0")
 			w.WriteHeader(503)
 			return
 		}

@@ -34,6 +34,7 @@ type hop struct {
 	out      *outgoing       // nil if it is the caller's own request
 	inBase   bool            // the base transport was called, and has not returned
 
+	lost        bool     // an attempt that may have been carried out had no answer
 	misdirected bool     // a 421 has been answered by another connection
 	stale       bool     // the connection may be dead
 	aside       *aside   // to read with what may hang
@@ -73,7 +74,11 @@ func (h *hop) prepare() (err error) {
 		return err
 	}
 	h.cfg = &h.host.cfg
-	if !h.t.client && caredFor(req) {
+	h.call.method, h.call.host = methodOf(req), h.host.name
+	if core.hostKey != nil { // one of several that share a key
+		h.call.host = hostName(req)
+	}
+	if !h.t.client && attemptOf(req) != nil {
 		h.cfg = withoutRetries(h.cfg)
 	}
 	h.override, h.hasOverride = req.Context().Value(idempotentKey{}).(bool)
@@ -143,6 +148,7 @@ func (c undecided) Value(key any) any {
 // loop can judge. A response stays in hand until it is discarded or returned.
 func (h *hop) attempt(ctx context.Context) error {
 	h.ctx, h.resp, h.answered, h.sent, h.out = ctx, nil, false, nil, nil
+	h.call.veto, h.call.status = ending{}, 0
 	req, err := h.next(ctx)
 	if err != nil {
 		return err
@@ -173,7 +179,7 @@ func (h *hop) attempt(ctx context.Context) error {
 
 // accept takes a response in hand.
 func (h *hop) accept(resp *http.Response) {
-	h.resp, h.answered = resp, true
+	h.resp, h.answered, h.call.status = resp, true, resp.StatusCode
 	h.host.proto.Store(int32(max(1, resp.ProtoMajor)))
 	resp.Request = h.req
 	if resp.Body == nil {

@@ -13,6 +13,7 @@ import (
 // host is what the requests to one host share. It does not change once it is
 // ready, but for the atomics, and for what hosts.mu guards.
 type host struct {
+	name           string // of the request that it was made for
 	cfg            Config // with its gate, breaker and the like
 	attemptTimeout time.Duration
 	inUse          atomic.Int32
@@ -43,6 +44,7 @@ func (c *core) newHost(key string, req *http.Request) (*host, error) {
 func (h *host) configure(c *core, key string, req *http.Request) error {
 	h.cfg = c.cfg
 	name := hostName(req)
+	h.name = name
 	if h.cfg.Name == "" {
 		h.cfg.Name = name
 	}

@@ -17,7 +17,9 @@ import (
 //
 // A response of 300 or above is not decoded, and its error is a [*StatusError]. A
 // body that was cut off gives [io.ErrUnexpectedEOF] or the error of reading it, and
-// is retried. For what is no JSON, or does not fit T, the error is marked
+// is retried; so is one that was sent compressed, if its checksum is wrong. Where only
+// the end of the connection shows that of the body, an empty answer counts as complete
+// for POST, PATCH and the like, which must not be repeated, and else as cut off. For what is no JSON, or does not fit T, the error is marked
 // [Permanent], and says what came instead.
 func DecodeJSON[T any](resp *http.Response) (T, error) {
 	var value, zero T
@@ -36,12 +38,14 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 	err := decoder.Decode(&value)
 	if err == nil {
 		if err = onlySpace(decoder.Buffered()); err == nil {
-			return value, nil
+			if body.err = damage(resp, errorBodyTime); body.err == nil {
+				return value, nil
+			}
 		}
 	}
 	switch {
-	case body.err != nil: // the body was cut off
-	case err == io.EOF && body.complete(resp):
+	case body.err != nil: // the body was cut off, or damaged
+	case err == io.EOF && isComplete(resp, body.n):
 		return zero, nil
 	case err == io.EOF, err == io.ErrUnexpectedEOF: // so was the JSON
 		body.err = io.ErrUnexpectedEOF
@@ -149,11 +153,6 @@ func (b *jsonBody) follow(p []byte) {
 			return
 		}
 	}
-}
-
-// complete reports whether a body that is at its end cannot have been cut off.
-func (b *jsonBody) complete(resp *http.Response) bool {
-	return resp.ContentLength == b.n || resp.ProtoMajor >= 2 || len(resp.TransferEncoding) > 0
 }
 
 // origin says what came in the place of JSON: the status, the content type, and

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -45,12 +46,13 @@ func (h *hop) judgeError(err error) error {
 	if code, ok := streamCode(err); ok {
 		switch code {
 		case enhanceYourCalm:
-			return h.ifRepeatable(RetryAfter(named, time.Second))
+			named = RetryAfter(named, time.Second)
 		case http11Required:
 			return Permanent(named)
 		}
 	}
-	return h.ifRepeatable(named)
+	h.limitRepeats(named)
+	return named
 }
 
 // named puts the URL into an error, without its secrets, as http.Client does; but
@@ -87,7 +89,10 @@ func (h *hop) misdeclared() bool {
 func (h *hop) judgeResponse() error {
 	resp := h.resp
 	if check := h.t.core.check; check != nil && !isRedirect(resp) {
-		if err := runCheck(check, resp); err != nil {
+		resp.Request = h.ofAttempt()
+		err := runCheck(check, resp)
+		resp.Request = h.req
+		if err != nil {
 			return h.refusedResponse(err)
 		}
 	}
@@ -101,13 +106,24 @@ func (h *hop) judgeResponse() error {
 	return h.decoded(resp)
 }
 
+// ofAttempt is the request as checks and decoders see it: the caller's, with the
+// context of the attempt, which says how many there were.
+func (h *hop) ofAttempt() *http.Request { return h.req.WithContext(h.ctx) }
+
 // decoded has the response decoded, as part of the attempt.
 func (h *hop) decoded(resp *http.Response) error {
-	if h.hasOverride { // requests that decode sends are not meant
-		resp.Request = h.req.WithContext(undecided{h.req.Context()})
-	}
+	body := &decodedBody{ReadCloser: resp.Body}
+	resp.Body, resp.Request = body, h.ofAttempt()
 	err := h.t.decode(resp)
-	resp.Request = h.req
+	resp.Body, resp.Request = body, h.req
+	switch {
+	case err == nil && !body.closed.Load():
+		err = damage(resp, drainTime)
+	case err != nil && body.ended.Load() && body.n.Load() == 0 && !idempotentMethod(resp.Request.Method) && isComplete(resp, 0):
+		if found := examine(err); found.marked == nil { // the answer is there, and says that it was done
+			err = Permanent(err)
+		}
+	}
 	if err == nil {
 		h.closeResponse(resp)
 		resp.Body = http.NoBody
@@ -117,7 +133,8 @@ func (h *hop) decoded(resp *http.Response) error {
 	h.keepCookies()
 	h.closeResponse(resp)
 	h.resp = nil
-	return h.ifRepeatable(h.brokenOff(err))
+	h.limitRepeats(err)
+	return h.brokenOff(err)
 }
 
 // brokenOff puts the URL into the error of a body that could not be read to its
@@ -125,7 +142,8 @@ func (h *hop) decoded(resp *http.Response) error {
 func (h *hop) brokenOff(err error) error {
 	_, network := err.(net.Error)
 	_, stream := streamCode(err)
-	if _, named := err.(*url.Error); named || done(h.ctx) || !network && !stream && err != io.ErrUnexpectedEOF && err != io.EOF {
+	if _, named := err.(*url.Error); named || done(h.ctx) || !network && !stream &&
+		err != io.ErrUnexpectedEOF && err != io.EOF && err != gzip.ErrChecksum && err != gzip.ErrHeader {
 		return err
 	}
 	return h.named(err)
@@ -140,7 +158,10 @@ func (h *hop) refusedResponse(err error) error {
 		h.misdirected = true
 		err = RetryAfter(status, 0) // once, over another connection
 	}
-	err = h.ifRepeatable(err)
+	if status != nil {
+		status.atWork = h.atWork()
+	}
+	h.limitRepeats(err)
 	if !h.t.client {
 		h.relax()
 		return err
@@ -174,11 +195,11 @@ func (h *hop) hopeless(err error) bool {
 	if !overHTTP(h.req) {
 		return true
 	}
-	std, e := h.t.core.std, h.seen()
-	if std == nil || e == nil {
+	std, seen := h.t.core.std, h.seen()
+	if std == nil || !seen.asked && !seen.connected {
 		return false
 	}
-	if !e.connected.Load() {
+	if !seen.connected {
 		if h.req.URL.Scheme != "https" || std.Proxy == nil {
 			return false // what the caller's own dialer says
 		}

@@ -1,8 +1,8 @@
 package retry
 
 import (
+	"encoding/binary"
 	"encoding/hex"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -10,36 +10,40 @@ import (
 )
 
 // mayBeLast reports whether it looks as if no retry follows. It changes nothing,
-// and asks nobody who would take it for the decision: what RetryIf will say is not
-// known, and counts as a no.
+// and calls nothing that could take it for the decision: what RetryIf will say is
+// not known, and counts as a no.
 func (h *hop) mayBeLast(err error) bool {
 	found := examine(err)
 	hint := found.hint()
 	budget := h.cfg.Budget
-	return h.cfg.RetryIf != nil || budget != nil && budget.Balance() < 1 ||
+	return h.cfg.RetryIf != nil || h.call.veto.reason != nil || budget != nil && budget.Balance() < 1 ||
 		h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
 		hint > h.cfg.maxRetryAfter() || h.call.tooLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)) != nil
 }
 
-// ifRepeatable passes on an error that would be retried only if the request may
-// be sent again.
-func (h *hop) ifRepeatable(err error) error {
-	unsafe := !h.idempotent() && !h.refused() && !h.unsent(err)
-	lost := h.body != nil && !h.body.replayable()
-	if !unsafe && !lost {
-		return err
+// limitRepeats notes, of an attempt that ended with err, what forbids to send the
+// request again, if anything does. Whether err is worth a retry is the loop's to say.
+func (h *hop) limitRepeats(err error) {
+	acted := !h.refused() && !h.unsent(err)
+	h.lost = h.lost || acted && !h.finalAnswer()
+	if h.body != nil && !h.body.replayable() {
+		h.call.veto.reason = ErrBodyNotReplayable
 	}
-	if found := examine(err); !h.cfg.retryable(err, &found) || done(h.ctx) {
-		return err
+	if acted && !h.idempotent() {
+		h.call.veto = ending{reason: ErrNotIdempotent, dueTo: h.call.veto.reason}
 	}
-	if unsafe {
-		if h.cfg.Logger != nil {
-			h.call.log(h.ctx, h.cfg, slog.LevelDebug, "not repeated", err, slog.String("method", methodOf(h.req)),
-				slog.String("reason", "the server may have acted, and the request is not idempotent"))
-		}
-		return Permanent(err)
-	}
-	return Permanent(h.call.error(h.cfg, ErrBodyNotReplayable, nil, err))
+}
+
+// finalAnswer reports whether the pending response is the server's own word on the
+// request. A gateway says 502 and 504 when that did not reach it.
+func (h *hop) finalAnswer() bool {
+	return h.resp != nil && h.resp.StatusCode != http.StatusBadGateway && h.resp.StatusCode != http.StatusGatewayTimeout
+}
+
+// atWork reports whether the pending 409 means that the server is still busy with
+// an earlier attempt: one whose answer was lost, and which had the same key.
+func (h *hop) atWork() bool {
+	return h.lost && h.resp.StatusCode == http.StatusConflict && (h.key != "" || hasKeyValue(h.req.Header))
 }
 
 // idempotent reports whether the request may be repeated though it may have
@@ -48,11 +52,15 @@ func (h *hop) idempotent() bool {
 	if h.hasOverride {
 		return h.override
 	}
-	switch h.req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "QUERY", http.MethodPut, http.MethodDelete:
+	return idempotentMethod(h.req.Method) || h.key != "" || hasKey(h.req.Header)
+}
+
+func idempotentMethod(method string) bool {
+	switch method {
+	case "QUERY", http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return h.key != "" || hasKey(h.req.Header)
+	return idempotentForStd(method)
 }
 
 // hasKey goes by the names alone, as net/http does: a key without a value is
@@ -60,33 +68,61 @@ func (h *hop) idempotent() bool {
 // form, which are sent all the same, count too.
 func hasKey(header http.Header) bool {
 	for name := range header {
-		if len(name) == len("Idempotency-Key") && strings.EqualFold(name, "Idempotency-Key") ||
-			len(name) == len("X-Idempotency-Key") && strings.EqualFold(name, "X-Idempotency-Key") {
+		if isKeyName(name) {
 			return true
 		}
 	}
 	return false
 }
 
-// stdReplays reports whether net/http itself takes the request for idempotent.
-func stdReplays(req *http.Request) bool {
-	switch req.Method {
+// hasKeyValue reports whether a key is sent.
+func hasKeyValue(header http.Header) bool {
+	for name, values := range header {
+		if len(values) > 0 && isKeyName(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func isKeyName(name string) bool {
+	switch len(name) {
+	case len("Idempotency-Key"):
+		return strings.EqualFold(name, "Idempotency-Key")
+	case len("X-Idempotency-Key"):
+		return strings.EqualFold(name, "X-Idempotency-Key")
+	}
+	return false
+}
+
+// idempotentForStd reports whether net/http itself takes a method for idempotent.
+func idempotentForStd(method string) bool {
+	switch method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return true
 	}
-	_, ok := req.Header["Idempotency-Key"]
-	_, okX := req.Header["X-Idempotency-Key"]
+	return false
+}
+
+// keyForStd reports whether net/http sees a key: it knows only these spellings.
+func keyForStd(header http.Header) bool {
+	_, ok := header["Idempotency-Key"]
+	_, okX := header["X-Idempotency-Key"]
 	return ok || okX
 }
 
-// refused reports whether the status in hand says that the server did not act.
+// refused reports whether the pending response says that the server did not act. A
+// 503 does if it names a wait: without one, it may come from a proxy whose
+// connection to the server broke with the request already on it.
 func (h *hop) refused() bool {
 	if h.resp == nil {
 		return false
 	}
 	switch h.resp.StatusCode {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusTooEarly, http.StatusMisdirectedRequest:
+	case http.StatusTooManyRequests, http.StatusTooEarly, http.StatusMisdirectedRequest:
 		return true
+	case http.StatusServiceUnavailable:
+		return h.resp.Header.Get("Retry-After") != ""
 	}
 	return false
 }
@@ -104,19 +140,23 @@ func isDial(err error) bool {
 	})
 }
 
-// newKey returns 128 random bits for an Idempotency-Key. Go's generator is
-// seeded by the operating system; the key is no secret.
+// newKey returns a random UUID (RFC 9562, version 4) for an Idempotency-Key, which
+// some servers validate. Go's generator is seeded by the operating system; the key
+// is no secret.
 func newKey() string {
 	var b [16]byte
-	for i := 0; i < len(b); i += 8 {
-		n := rand.Uint64()
-		for j := range 8 {
-			b[i+j] = byte(n >> (8 * j))
+	binary.NativeEndian.PutUint64(b[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
+	b[6] = b[6]&0x0f | 0x40 // version
+	b[8] = b[8]&0x3f | 0x80 // variant
+	text := make([]byte, 0, 36)
+	for i, end := range [...]int{4, 6, 8, 10, 16} {
+		if i > 0 {
+			text = append(text, '-')
 		}
+		text = hex.AppendEncode(text, b[(len(text)-i)/2:end])
 	}
-	var text [32]byte
-	hex.Encode(text[:], b[:])
-	return string(text[:])
+	return string(text)
 }
 
 // ownKey returns the Idempotency-Key that makes a POST or PATCH safe to repeat:

@@ -3,8 +3,9 @@ package retry_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -217,19 +219,265 @@ func TestHTTP_WithIdempotent(t *testing.T) {
 	}
 }
 
-// A POST that is not repeated gave a bare error and not one line in the log: those
-// who wonder why find it there now.
-func TestHTTP_WhyAPostIsNotRepeated(t *testing.T) {
-	server := newStand(t, status(500))
-	var out strings.Builder
+// A proxy answers 503 too when the connection to its backend broke with the request
+// already on it, and a POST that got such an answer was carried out twice. Only a 503
+// with Retry-After is a refusal. Whatever the way to say that a request is not
+// idempotent, it means the same.
+func TestWhatAStatusProves(t *testing.T) {
+	later := []string{"Retry-After", "0"}
+	for _, test := range []struct {
+		code    int
+		header  []string
+		refused bool
+	}{
+		{500, nil, false}, {500, later, false}, {502, nil, false}, {502, later, false}, {503, nil, false}, {504, nil, false}, {408, nil, false},
+		{503, []string{"X-RateLimit-Remaining", "0"}, false}, {503, []string{"Retry-After", ""}, false},
+		{503, later, true}, {503, []string{"Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT"}, true},
+		{429, nil, true}, {425, nil, true}, {421, nil, true},
+	} {
+		for _, method := range []string{"POST", "PATCH", "LOCK"} {
+			for way, send := range notIdempotentWays {
+				if way == "RetryableClient" && method != "LOCK" {
+					continue // has a key
+				}
+				t.Run(fmt.Sprint(test.code, test.header, method, way), func(t *testing.T) {
+					server := newStand(t, status(test.code, test.header...), status(200))
+					cfg, tr := track(soon)
+					resp, err := send(t, cfg, newRequest(t, method, server.URL, strings.NewReader("x")))
+					if test.refused {
+						read(t, resp, err)
+						assert.Equal(t, 2, server.hits())
+						return
+					}
+					assert.Equal(t, 1, server.hits())
+					assert.ErrorIs(t, tr.last().Err, retry.ErrNotIdempotent)
+					assert.Equal(t, "not_idempotent", retry.Outcome(tr.last().Err))
+					if way == "Transport" {
+						got, text := read(t, resp, err)
+						assert.Equal(t, test.code, got)
+						assert.Equal(t, strconv.Itoa(test.code), text, "unread")
+						return
+					}
+					var found *retry.StatusError
+					require.ErrorAs(t, err, &found)
+					assert.Equal(t, test.code, found.StatusCode)
+					assert.Equal(t, strconv.Itoa(test.code), string(found.Body))
+				})
+			}
+		}
+	}
+}
+
+// notIdempotentWays are all ways in which a POST is sent that must not be repeated.
+var notIdempotentWays = map[string]func(*testing.T, retry.Config, *http.Request) (*http.Response, error){
+	"Transport": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeTransport(t, cfg).Do(req)
+	},
+	"IdempotentOnly": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeClient(t, nil, cfg, retry.IdempotentOnly()).Do(req)
+	},
+	"WithIdempotent": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeClient(t, nil, cfg).Do(req.WithContext(retry.WithIdempotent(req.Context(), false)))
+	},
+	"RetryableClient": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeClient(t, nil, cfg).Do(req)
+	},
+}
+
+// A POST that is not repeated came back as a bare EOF, with the outcome "permanent"
+// and nothing in the log, although it may have been carried out.
+func TestWhyAPostIsNotRepeated(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{"reset": reset, "500": status(500)} {
+		for way, send := range notIdempotentWays {
+			if way == "RetryableClient" {
+				continue
+			}
+			t.Run(name+way, func(t *testing.T) {
+				server := newStand(t, answer)
+				breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+				require.NoError(t, err)
+				cfg, tr := track(soon)
+				text, logger := newLog()
+				cfg.Logger, cfg.Breaker = logger, breaker
+				resp, err := send(t, cfg, newRequest(t, "POST", server.URL+"/?key=SECRET", strings.NewReader("x")))
+				if resp != nil {
+					resp.Body.Close()
+				}
+				assert.Equal(t, 1, server.hits())
+				if way != "Transport" || name == "reset" {
+					var found *retry.Error
+					require.ErrorAs(t, err, &found)
+					assert.Equal(t, retry.ErrNotIdempotent, found.Reason)
+					assert.Equal(t, 1, found.Attempts)
+					assert.ErrorContains(t, err, "may have been carried out")
+				}
+				if name == "reset" {
+					assert.ErrorIs(t, err, syscall.ECONNRESET)
+				}
+				assert.Equal(t, "not_idempotent", retry.Outcome(tr.last().Err))
+				assert.Equal(t, 1, strings.Count(text.String(), "\n"), text)
+				assert.Contains(t, text.String(), "level=WARN")
+				assert.Contains(t, text.String(), "may have been carried out")
+				assert.NotContains(t, text.String(), "SECRET")
+				assert.Equal(t, 1, breaker.Snapshot().Failures, "it is the server's failure all the same")
+			})
+		}
+	}
+}
+
+// What is not repeated for another reason says that other reason.
+func TestNotRepeatedForAnotherReason(t *testing.T) {
+	with := func(change func(*retry.Config)) retry.Config { cfg := soon; change(&cfg); return cfg }
+	for name, test := range map[string]struct {
+		cfg     retry.Config
+		answer  http.HandlerFunc
+		outcome string
+	}{
+		"no retries":   {with(func(c *retry.Config) { c.MaxRetries = retry.NoRetries }), status(500), "max_retries"},
+		"not worth it": {soon, status(404), "permanent"},
+		"RetryIf":      {with(func(c *retry.Config) { c.RetryIf = func(error) bool { return false } }), status(500), "permanent"},
+		"too long":     {soon, status(503, "Retry-After", "3600"), "retry_after_too_long"},
+	} {
+		server := newStand(t, test.answer)
+		cfg, tr := track(test.cfg)
+		resp, err := outcomeTransport(t, cfg).Post(server.URL, "", strings.NewReader("x"))
+		read(t, resp, err)
+		assert.Equal(t, test.outcome, retry.Outcome(tr.last().Err), name)
+	}
+
+	// A body that is gone besides is said too.
+	server := newStand(t, reset)
+	cfg, tr := track(soon)
+	client := outcomeClient(t, nil, cfg, retry.IdempotentOnly(), retry.ReplayBuffer(0))
+	_, err := client.Post(t.Context(), server.URL, "", io.LimitReader(strings.NewReader("x"), 1))
+	assert.ErrorIs(t, err, retry.ErrNotIdempotent)
+	assert.ErrorIs(t, err, retry.ErrBodyNotReplayable)
+	assert.Equal(t, "not_idempotent", retry.Outcome(tr.last().Err))
+}
+
+// A wait that the server asked for holds for all callers, although the request that
+// got it is not sent again: its body was gone, and the pause was forgotten with it.
+func TestPauseByARequestThatIsNotRepeated(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "60"))
+	gate := retry.NewGate(nil)
 	cfg := soon
-	cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	client := outcomeClient(t, nil, cfg, retry.IdempotentOnly())
-	_, err := client.Post(t.Context(), server.URL+"/?key=secret", "text/plain", strings.NewReader("x"))
-	assert.Error(t, err)
-	assert.Equal(t, 1, server.hits())
-	assert.Contains(t, out.String(), "level=DEBUG")
-	assert.Contains(t, out.String(), "not repeated")
-	assert.Contains(t, out.String(), "not idempotent")
-	assert.NotContains(t, out.String(), "secret")
+	cfg.Gate = gate
+	client := outcomeClient(t, nil, cfg, retry.ReplayBuffer(0))
+	_, err := client.Post(t.Context(), server.URL, "", io.LimitReader(strings.NewReader("x"), 1))
+	assert.ErrorIs(t, err, retry.ErrBodyNotReplayable)
+	_, paused := gate.PausedUntil()
+	assert.True(t, paused)
+}
+
+// A charge lost its answer, its retry got 409 because the first attempt was still
+// being processed, and the caller got that 409 while the charge was made. The key says
+// that both are one: the server is asked again until it answers.
+func TestConflictWithOwnAttempt(t *testing.T) {
+	hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	cut := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.(http.Flusher).Flush()
+		resetConnection(w)
+	}
+	busy, done := status(409), sending(200, "application/json", `"charged"`)
+	for _, test := range []struct {
+		name    string
+		method  string
+		key     string // the caller's own
+		answers []http.HandlerFunc
+		want    int // status; 0: 200
+		hits    int
+	}{
+		{"reset", "POST", "", []http.HandlerFunc{reset, busy, busy, done}, 0, 4},
+		{"timeout", "POST", "", []http.HandlerFunc{hang, busy, done}, 0, 3},
+		{"cut off", "POST", "", []http.HandlerFunc{cut, busy, done}, 0, 3},
+		{"gateway", "PATCH", "", []http.HandlerFunc{status(504), busy, done}, 0, 3},
+		{"bad gateway", "POST", "", []http.HandlerFunc{status(502), busy, done}, 0, 3},
+		{"with a refusal between", "POST", "", []http.HandlerFunc{reset, status(429), busy, done}, 0, 4},
+		{"caller's key", "POST", "k", []http.HandlerFunc{reset, busy, done}, 0, 3},
+		{"caller's key on a PUT", "PUT", "k", []http.HandlerFunc{reset, busy, done}, 0, 3},
+		{"first attempt", "POST", "", []http.HandlerFunc{busy, done}, 409, 1},
+		{"after a refusal", "POST", "", []http.HandlerFunc{status(429), busy, done}, 409, 2},
+		{"after the server's own failure", "POST", "", []http.HandlerFunc{status(500), busy, done}, 409, 2},
+		{"no key", "PUT", "", []http.HandlerFunc{reset, busy, done}, 409, 2},
+		{"another conflict", "POST", "", []http.HandlerFunc{reset, status(422), done}, 422, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, codes := range [][]int{nil, {429, 500, 502, 504}} {
+				server := newStand(t, test.answers...)
+				cfg := soon
+				cfg.AttemptTimeout, cfg.RetryStatusCodes = 200*time.Millisecond, codes
+				req := newRequest(t, test.method, server.URL, strings.NewReader("x"))
+				if test.key != "" {
+					req.Header.Set("Idempotency-Key", test.key)
+				}
+				got, err := retry.Fetch(outcomeClient(t, nil, cfg), req, retry.DecodeJSON[string])
+				if test.want == 0 {
+					assert.NoError(t, err)
+					assert.Equal(t, "charged", got)
+				} else {
+					found, ok := err.(*retry.StatusError)
+					require.True(t, ok, "%v", err)
+					assert.Equal(t, test.want, found.StatusCode)
+				}
+				seen := server.requests()
+				require.Len(t, seen, test.hits)
+				for _, r := range seen {
+					assert.Equal(t, seen[0].header["Idempotency-Key"], r.header["Idempotency-Key"])
+				}
+			}
+		})
+	}
+
+	// A Transport does so for the caller's key; what was never sent is not at work;
+	// and one that goes on for long ends like any other status.
+	post := func(client *http.Client, url string) (*http.Response, error) {
+		req := newRequest(t, "POST", url, strings.NewReader("x"))
+		req.Header.Set("X-Idempotency-Key", "k")
+		return client.Do(req)
+	}
+	server := newStand(t, reset, busy, done)
+	resp, err := post(outcomeTransport(t, soon), server.URL)
+	got, _ := read(t, resp, err)
+	assert.Equal(t, 200, got)
+
+	server = newStand(t, busy, done)
+	transport, err := retry.NewTransport(refusing(t, 2), soon)
+	require.NoError(t, err)
+	defer transport.CloseIdleConnections()
+	resp, err = post(&http.Client{Transport: transport}, server.URL)
+	got, _ = read(t, resp, err)
+	assert.Equal(t, 409, got)
+
+	server = newStand(t, reset, busy)
+	_, err = outcomeClient(t, nil, soon).Post(t.Context(), server.URL, "", strings.NewReader("x"))
+	var found *retry.StatusError
+	require.ErrorAs(t, err, &found)
+	assert.Equal(t, 409, found.StatusCode)
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+	assert.Equal(t, 4, server.hits())
+
+	server = newStand(t, reset, busy, done)
+	cfg := soon
+	cfg.RetryIf = func(err error) bool { return !errors.As(err, &found) } // the user's word counts
+	_, err = outcomeClient(t, nil, cfg).Post(t.Context(), server.URL, "", strings.NewReader("x"))
+	assert.ErrorAs(t, err, &found)
+	assert.Equal(t, 2, server.hits())
+}
+
+// Some servers validate the key as a UUID. No two are alike.
+func TestKeyIsAUUID(t *testing.T) {
+	server := newStand(t, reset, status(200))
+	client := outcomeClient(t, nil, soon)
+	seen := map[string]bool{}
+	for range 20 {
+		resp, err := client.Post(t.Context(), server.URL, "", nil)
+		read(t, resp, err)
+	}
+	for i, r := range server.requests() {
+		key := r.header.Get("Idempotency-Key")
+		assert.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, key)
+		assert.Equal(t, i == 1, seen[key], "the second request is the retry of the first")
+		seen[key] = true
+	}
 }

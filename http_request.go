@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
+	"sync"
 )
 
 // outgoing is one attempt at a request on its way: the request with its context
@@ -16,8 +16,14 @@ type outgoing struct {
 	method          string
 	url             url.URL
 	request         http.Request
-	look            bool // for evidence
-	evidence        atomic.Pointer[evidence]
+
+	// For the base transport alone, beneath the user's own; see wire.
+	look  bool // for evidence
+	mark  bool // net/http may repeat it
+	fresh bool // over a connection of its own
+
+	mu     sync.Mutex // guards traces
+	traces []*connTrace
 }
 
 type outgoingKey struct{}
@@ -30,20 +36,20 @@ func (o *outgoing) Value(key any) any {
 		return o
 	case idempotentKey{}:
 		return nil
-	case traceKey:
-		if o.look {
-			return o.traced()
-		}
 	}
 	return o.Context.Value(key)
 }
 
-// caredFor reports whether req is an attempt of a Transport around this one: not
-// another request that is made on its way, with its context.
-func caredFor(req *http.Request) bool {
+// attemptOf returns the attempt of a Transport around this one that req is, nil if
+// it is none, but another request that is made on its way, with its context. The
+// query may differ: some services want a signature or a key in it.
+func attemptOf(req *http.Request) *outgoing {
 	o, ok := req.Context().Value(outgoingKey{}).(*outgoing)
-	return ok && o.method == req.Method && o.url.Scheme == req.URL.Scheme && o.url.Host == req.URL.Host &&
-		o.url.Opaque == req.URL.Opaque && o.url.Path == req.URL.Path && o.url.RawQuery == req.URL.RawQuery
+	if ok && o.method == req.Method && o.url.Scheme == req.URL.Scheme && o.url.Host == req.URL.Host &&
+		o.url.Opaque == req.URL.Opaque && o.url.Path == req.URL.Path {
+		return o
+	}
+	return nil
 }
 
 // next makes the attempt's request: a copy that shares nothing with the
@@ -58,7 +64,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 		h.timeout = withTimeout(ctx, h.cfg.Clock, limit)
 		ctx = h.timeout
 	}
-	h.out, o.Context, o.look = o, ctx, look
+	h.out, o.Context, o.look, o.mark = o, ctx, look, h.marked()
 	o.request = *h.req.WithContext(o)
 	req := &o.request
 	req.URL = &o.url
@@ -66,7 +72,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	if h.stale {
 		h.stale = false
 		h.t.CloseIdleConnections()
-		req.Close = true
+		o.fresh = true
 	}
 	return req, h.attachBody(req)
 }
@@ -80,7 +86,7 @@ func (h *hop) asItIs() bool {
 		return false
 	}
 	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && RetryCount(req.Context()) == 0 &&
-		req.Header != nil && !h.hasOverride && !h.adds() && (h.memory || req.Body == nil || req.Body == http.NoBody)
+		req.Header != nil && !h.hasOverride && !h.adds() && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 
 // attachBody gives the attempt a fresh reader.
@@ -126,11 +132,12 @@ func (h *hop) noBody(err error) error {
 }
 
 // adds reports whether the attempt's header is more than the caller's.
-func (h *hop) adds() bool { return h.key != "" || h.cookies != nil || h.marked() }
+func (h *hop) adds() bool { return h.key != "" || h.cookies != nil }
 
-// marked reports whether net/http is to be told that it may repeat the request.
+// marked reports whether net/http must learn from a mark that it may repeat the
+// request.
 func (h *hop) marked() bool {
-	return h.key == "" && h.t.core.std != nil && !stdReplays(h.req) && h.idempotent()
+	return h.key == "" && h.t.core.std != nil && !idempotentForStd(h.req.Method) && !keyForStd(h.req.Header) && h.idempotent()
 }
 
 // header copies the caller's, and adds what is ours.
@@ -156,11 +163,6 @@ func (h *hop) header() http.Header {
 	if h.key != "" {
 		values[0] = h.key
 		header["Idempotency-Key"] = values[:1:1]
-	} else if h.marked() {
-		// Tells net/http, and nobody else, that it may repeat a PUT or DELETE
-		// that met a connection just closed, as it does with a GET: a key
-		// without a value is not sent (see the doc of http.Transport).
-		header["X-Idempotency-Key"] = []string{}
 	}
 	if h.cookies != nil {
 		refreshCookies(header, h.cookies[0], h.cookies[1])

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -105,6 +106,59 @@ func (a *aside) within(limit time.Duration) bool {
 func (a *aside) run() {
 	a.text = readUpTo(&a.some, a.length)
 	a.done <- struct{}{}
+}
+
+// isComplete reports whether a body of which n bytes came, and then its end, cannot
+// have been cut off: its length was announced, or its end was marked. Where the end
+// of the connection is that of the body, nobody can know: to ask again does no harm,
+// but with a method that is not idempotent it might, and the status says that the
+// request was carried out.
+func isComplete(resp *http.Response, n int64) bool {
+	switch {
+	case resp.ContentLength == n, resp.ProtoMajor >= 2, len(resp.TransferEncoding) > 0:
+		return true
+	case resp.Uncompressed && !resp.Close: // net/http drops the length of what it unpacks
+		return true
+	}
+	req := resp.Request
+	return req != nil && (req.Method == http.MethodHead || !idempotentMethod(req.Method))
+}
+
+// damage reads the rest of a body that net/http unpacks, behind what was wanted of
+// it: only at the end is its checksum. It gives up on one that goes on for long, or
+// whose end does not come within a time.
+func damage(resp *http.Response, limit time.Duration) error {
+	if !resp.Uncompressed {
+		return nil
+	}
+	guard := time.AfterFunc(limit, func() { resp.Body.Close() })
+	_, err := io.CopyN(io.Discard, resp.Body, drainBytes)
+	if !guard.Stop() || err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// decodedBody is the body of a response while it is decoded.
+type decodedBody struct {
+	io.ReadCloser
+	n      atomic.Int64 // bytes read
+	ended  atomic.Bool  // its end was seen
+	closed atomic.Bool
+}
+
+func (b *decodedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	if err == io.EOF {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+func (b *decodedBody) Close() error {
+	b.closed.Store(true)
+	return b.ReadCloser.Close()
 }
 
 // readUpTo reads the beginning of a body of that length, 0 if it is not known. It

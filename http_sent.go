@@ -1,63 +1,111 @@
 package retry
 
 import (
-	"context"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
-	"sync/atomic"
+	"sync"
 )
 
-// evidence is what became of an attempt, as net/http tells it: the only answer to
-// whether the server can have seen the request. No type of error is one.
+// wire is the base transport as those of WrapTransport get it. What is meant for
+// net/http alone is added here, beneath them: they see what is sent, no more.
+type wire struct{ http.RoundTripper }
+
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	o := attemptOf(req)
+	if o == nil || !o.look && !o.mark && !o.fresh {
+		return w.RoundTripper.RoundTrip(req)
+	}
+	ctx := req.Context()
+	if o.look {
+		ctx = httptrace.WithClientTrace(ctx, o.trace())
+	}
+	sent := req.WithContext(ctx)
+	sent.Close = req.Close || o.fresh
+	if o.mark && req.Header != nil && !hasKey(req.Header) {
+		// A key without a value is not sent. It lets net/http repeat a PUT or DELETE
+		// that met a connection just closed, as it does with a GET (see the doc of
+		// http.Transport).
+		sent.Header = maps.Clone(req.Header)
+		sent.Header["X-Idempotency-Key"] = []string{}
+	}
+	return w.RoundTripper.RoundTrip(sent)
+}
+
+// CloseIdleConnections lets a transport of WrapTransport pass the call on.
+func (w *wire) CloseIdleConnections() {
+	if closer, ok := w.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		closer.CloseIdleConnections()
+	}
+}
+
+// evidence is what net/http reports of the connections for an attempt: the only
+// answer to whether the server can have seen the request. No type of error is one.
 type evidence struct {
-	trace     httptrace.ClientTrace
-	asked     atomic.Bool // for a connection
-	connected atomic.Bool // and got one
-	reused    atomic.Bool // which others had used before
-	begun     atomic.Bool // and the header was written to it
+	asked     bool // for a connection
+	connected bool // and got one
+	reused    bool // which others had used before
+	begun     bool // and the header was written to it
 }
 
-// traceKey is the key under which net/http looks for a trace in a context. Who
-// never looks, as a base transport that is not over net/http, costs nothing.
-var traceKey = func() any {
-	var catcher keyCatcher
-	httptrace.ContextClientTrace(&catcher)
-	return catcher.key
-}()
-
-type keyCatcher struct {
-	context.Context
-	key any
+// connTrace collects the evidence of one request beneath the user's transports.
+type connTrace struct {
+	mu sync.Mutex // guards the fields below
+	evidence
+	address  string
+	answered bool
+	other    bool // the connection asked for last is of another request
 }
 
-func (c *keyCatcher) Value(key any) any { c.key = key; return nil }
-
-// traced returns the trace that keeps the attempt's evidence, besides that of the
-// caller's own.
-func (o *outgoing) traced() *httptrace.ClientTrace {
-	if e := o.evidence.Load(); e != nil {
-		return &e.trace
+// trace returns one that collects evidence for the attempt. net/http asks for a
+// second connection only if it could write nothing to the first one, so that the
+// last one counts. A connection to another address, or one after an answer, is of a
+// request that a base transport unknown to us makes on the way.
+func (o *outgoing) trace() *httptrace.ClientTrace {
+	w := new(connTrace)
+	o.mu.Lock()
+	o.traces = append(o.traces, w)
+	o.mu.Unlock()
+	note := func(change func()) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.other {
+			change()
+		}
 	}
-	e := new(evidence)
-	e.trace.GetConn = func(string) { e.asked.Store(true) }
-	e.trace.GotConn = func(info httptrace.GotConnInfo) {
-		e.reused.Store(info.Reused)
-		e.connected.Store(true)
+	return &httptrace.ClientTrace{
+		GetConn: func(address string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.other = w.answered || w.asked && address != w.address; !w.other {
+				w.address, w.evidence = address, evidence{asked: true}
+			}
+		},
+		GotConn: func(info httptrace.GotConnInfo) {
+			note(func() { w.connected, w.reused = true, info.Reused })
+		},
+		WroteHeaders:         func() { note(func() { w.begun = true }) },
+		GotFirstResponseByte: func() { note(func() { w.answered = true }) },
 	}
-	e.trace.WroteHeaders = func() { e.begun.Store(true) }
-	httptrace.WithClientTrace(o.Context, &e.trace) // adds the caller's
-	if !o.evidence.CompareAndSwap(nil, e) {
-		e = o.evidence.Load()
-	}
-	return &e.trace
 }
 
-// seen is the evidence of the attempt that is over, nil if there is none.
-func (h *hop) seen() *evidence {
+// seen is the evidence of the attempt that is over. A transport of the user's may
+// have sent its request more than once.
+func (h *hop) seen() (all evidence) {
 	if h.out == nil {
-		return nil
+		return all
 	}
-	return h.out.evidence.Load()
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	for _, w := range h.out.traces {
+		w.mu.Lock()
+		all.asked = all.asked || w.asked
+		all.connected = all.connected || w.connected
+		all.reused = all.reused || w.reused
+		all.begun = all.begun || w.begun
+		w.mu.Unlock()
+	}
+	return all
 }
 
 // looks reports whether evidence may be needed: where the request may not be
@@ -102,8 +150,8 @@ func (h *hop) unsent(err error) bool {
 	if code, ok := streamCode(err); ok {
 		return code == refusedStream
 	}
-	if e := h.seen(); e != nil && (e.asked.Load() || e.connected.Load()) {
-		return !e.connected.Load()
+	if e := h.seen(); e.asked || e.connected {
+		return !e.connected
 	}
 	return isDial(err) // of a base that does not tell
 }
@@ -114,6 +162,6 @@ func (h *hop) unsent(err error) bool {
 // the request must look like one that is refused.
 func (h *hop) refusedByNet(err error) bool {
 	e := h.seen()
-	return e != nil && h.t.core.std != nil && e.connected.Load() && !e.begun.Load() && !ofNetwork(err) &&
-		(!e.reused.Load() || unusual(h.req) || unusual2(h.req))
+	return h.t.core.std != nil && e.connected && !e.begun && !ofNetwork(err) &&
+		(!e.reused || unusual(h.req) || unusual2(h.req))
 }

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,6 +96,104 @@ func TestHTTP_Sent_OwnDialer(t *testing.T) {
 				assert.Equal(t, 1, server.hits())
 			}
 		}
+	}
+}
+
+// A POST met a connection that the server had closed, net/http tried a second one,
+// and could not make it: a service that restarts, a Unix socket that is away. Nothing
+// of the POST was ever written, but "connected" stayed from the first connection, and
+// it was not repeated.
+func TestHTTP_Sent_LastConnectionCounts(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		for name, wrap := range map[string]func(*http.Transport) (http.RoundTripper, []retry.Option){
+			"plain": func(std *http.Transport) (http.RoundTripper, []retry.Option) { return std, nil },
+			"base that clones": func(std *http.Transport) (http.RoundTripper, []retry.Option) {
+				return roundTrip(func(req *http.Request) (*http.Response, error) { return std.RoundTrip(req.Clone(req.Context())) }), nil
+			},
+			"WrapTransport": func(std *http.Transport) (http.RoundTripper, []retry.Option) {
+				return std, []retry.Option{retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
+					return roundTrip(func(req *http.Request) (*http.Response, error) { return base.RoundTrip(req.Clone(req.Context())) })
+				})}
+			},
+		} {
+			t.Run(network+" "+name, func(t *testing.T) {
+				server := newStand(t, status(200))
+				var dials atomic.Int32
+				std := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					dialer, address := new(net.Dialer), server.Listener.Addr().String()
+					switch dials.Add(1) {
+					case 1:
+						conn, err := dialer.DialContext(ctx, "tcp", address)
+						return &closedLater{Conn: conn}, err
+					case 2:
+						if network == "unix" {
+							return dialer.DialContext(ctx, network, filepath.Join(t.TempDir(), "away"))
+						}
+						return dialer.DialContext(ctx, network, "127.0.0.1:1")
+					}
+					return dialer.DialContext(ctx, "tcp", address)
+				}}
+				t.Cleanup(std.CloseIdleConnections)
+				base, opts := wrap(std)
+				cfg, tr := track(soon)
+				transport, err := retry.NewTransport(base, cfg, opts...)
+				require.NoError(t, err)
+				for range 2 {
+					resp, err := (&http.Client{Transport: transport}).Post(server.URL, "", strings.NewReader("x"))
+					read(t, resp, err)
+				}
+				assert.Equal(t, 2, tr.last().Attempt)
+				assert.Equal(t, 2, server.hits())
+				assert.EqualValues(t, 3, dials.Load())
+			})
+		}
+	}
+}
+
+// closedLater is a connection that carries one request. The second one meets its end:
+// nothing of it can be written.
+type closedLater struct {
+	net.Conn
+	writes atomic.Int32
+}
+
+func (c *closedLater) Write(p []byte) (int, error) {
+	if c.writes.Add(1) > 1 {
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}
+	}
+	return c.Conn.Write(p)
+}
+
+// A transport of the user's makes other requests on the way, with the same context,
+// and their connections are no evidence about the request itself: here it was sent, and
+// what could not be dialled was where to report that, or to get another token.
+func TestHTTP_Sent_OtherRequestsOnTheWay(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{"another address, after no answer": reset, "the same address, after an answer": status(401)} {
+		t.Run(name, func(t *testing.T) {
+			server := newStand(t, answer)
+			var away atomic.Bool
+			std := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				if away.Load() {
+					address = "127.0.0.1:1"
+				}
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}}
+			transport, err := retry.NewTransport(roundTrip(func(req *http.Request) (*http.Response, error) {
+				resp, err := std.RoundTrip(req)
+				other := "http://127.0.0.1:1/"
+				if err == nil {
+					resp.Body.Close()
+					other = server.URL + "/token"
+				}
+				away.Store(true)
+				defer away.Store(false)
+				return std.RoundTrip(newRequest(t, "GET", other, nil).WithContext(req.Context()))
+			}), soon)
+			require.NoError(t, err)
+			_, err = (&http.Client{Transport: transport}).Post(server.URL, "", strings.NewReader("x"))
+			assert.ErrorIs(t, err, retry.ErrNotIdempotent)
+			assert.Equal(t, 1, server.hits())
+		})
 	}
 }
 

@@ -30,6 +30,7 @@ type StatusError struct {
 
 	hinted      bool // the server said when to come back, if only that it may be now
 	said, again bool // it said explicitly whether to send the request again, and that it should
+	atWork      bool // it is still busy with an earlier attempt, which had the same key
 }
 
 // Error names the method, the URL and the status, and no secret.
@@ -98,6 +99,8 @@ func (e *StatusError) retryable(codes []int) bool {
 	switch code := e.StatusCode; {
 	case e.said:
 		return e.again
+	case e.atWork:
+		return true
 	case slices.Contains(codes, code):
 		return true
 	case code == http.StatusForbidden, code == http.StatusRequestEntityTooLarge: // a limit, if they say for how long

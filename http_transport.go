@@ -15,7 +15,9 @@ import (
 // and PATCH, whose senders may know nothing of a repetition, are retried only if
 // they have an Idempotency-Key or X-Idempotency-Key header, if [WithIdempotent]
 // says so, or if the server cannot have acted on them: no connection came about,
-// the HTTP/2 stream was refused, or the status is 421, 425, 429 or 503.
+// the HTTP/2 stream was refused, or the status is 421, 425, 429, or 503 with a
+// Retry-After header. One that is not repeated for this reason is logged as a warning,
+// since it may have been carried out, and OnDone gets [ErrNotIdempotent].
 //
 // It works on one request at a time: redirects and cookies are the client's, and
 // so is a Timeout, which bounds all attempts together. The caller's request is
@@ -67,8 +69,9 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Dur
 		}
 	}
 	var p problems
-	if c.base = c.inner; c.wrap != nil {
-		c.base = c.wrap(c.inner)
+	c.base = &wire{c.inner}
+	if c.wrap != nil {
+		c.base = c.wrap(c.base)
 		p.require(c.base != nil, "WrapTransport", c.base, "a RoundTripper")
 	}
 	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")

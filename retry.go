@@ -112,11 +112,16 @@ type call struct {
 	attempts int
 	last     error         // what the last attempt returned
 	backoff  time.Duration // the last one, jitter included; a server's wait may have been longer
+	veto     ending        // why it must not be called again after the last attempt, if so
 	taken    bool          // from the budget, for a retry that has not begun yet
 	ended    bool          // finish has run
 	ending   ending        // why it ended, or is about to
 	contexts retryContexts
 	alarm    alarm
+
+	// Of a request; empty otherwise.
+	method, host string
+	status       int // of the last attempt's response; 0 if there was none
 }
 
 // run is the loop; cfg must be valid. discard lets go of what a failed attempt
@@ -126,7 +131,7 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 		c.start = cfg.now()
 	}
 	if cfg.OnStart != nil {
-		ctx = orElse(cfg.OnStart(ctx, Event{Name: cfg.Name}), ctx)
+		ctx = orElse(cfg.OnStart(ctx, Event{Name: cfg.Name, Host: c.host}), ctx)
 	}
 	defer c.close(ctx, cfg)
 	for {

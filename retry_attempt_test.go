@@ -69,15 +69,15 @@ func TestHooksSurroundCallAndAttempt(t *testing.T) {
 // without keys.
 func TestEventIsAsDesigned(t *testing.T) {
 	type event struct {
-		Name           string
+		Name, Host     string
 		Attempt        int
 		Delay, Elapsed time.Duration
 		Why            retry.Why
 		Err            error
 	}
 	err := errors.New("no")
-	assert.Equal(t, retry.Event{Name: "x", Attempt: 1, Delay: 2, Elapsed: 3, Why: retry.WaitPause, Err: err},
-		retry.Event(event{"x", 1, 2, 3, retry.WaitPause, err}))
+	assert.Equal(t, retry.Event{Name: "x", Host: "h", Attempt: 1, Delay: 2, Elapsed: 3, Why: retry.WaitPause, Err: err},
+		retry.Event(event{"x", "h", 1, 2, 3, retry.WaitPause, err}))
 }
 
 // A nil context from a hook, as one that only counts may return, leaves the

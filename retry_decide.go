@@ -25,6 +25,9 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 		return 0, c.contextEnded(ctx)
 	case c.attempts > cfg.maxRetries():
 		return 0, c.stopFor(ErrMaxRetries, nil)
+	case c.veto.reason != nil:
+		c.ending = c.veto
+		return 0, true
 	case hint > cfg.maxRetryAfter():
 		return 0, c.stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
 	}

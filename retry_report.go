@@ -66,7 +66,7 @@ func (c *call) finish(ctx context.Context, cfg *Config, err error) error {
 		c.logEnd(ctx, cfg, err)
 	}
 	if cfg.OnDone != nil {
-		cfg.OnDone(ctx, Event{Name: cfg.Name, Attempt: c.attempts, Elapsed: c.elapsed(cfg), Err: err})
+		cfg.OnDone(ctx, Event{Name: cfg.Name, Host: c.host, Attempt: c.attempts, Elapsed: c.elapsed(cfg), Err: err})
 	}
 	return err
 }
@@ -116,6 +116,8 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 // level is how much a call's end matters to those who read logs.
 func (e *Error) level() slog.Level {
 	switch Outcome(e) {
+	case outcomeNotIdempotent: // only the caller can find out what became of it
+		return slog.LevelWarn
 	case outcomeCanceled:
 		return slog.LevelDebug
 	case outcomePaused, outcomeCircuitOpen:
@@ -128,9 +130,15 @@ func (e *Error) level() slog.Level {
 
 // log writes a line about the call, in the form that all of them have.
 func (c *call) log(ctx context.Context, cfg *Config, level slog.Level, text string, err error, more ...slog.Attr) {
-	attrs := append(make([]slog.Attr, 0, 6), slog.Int("attempt", c.attempts))
+	attrs := append(make([]slog.Attr, 0, 9), slog.Int("attempt", c.attempts))
 	if cfg.Name != "" {
 		attrs = append(attrs, slog.String("name", cfg.Name))
+	}
+	if c.host != "" {
+		attrs = append(attrs, slog.String("method", c.method), slog.String("host", c.host))
+	}
+	if c.status != 0 {
+		attrs = append(attrs, slog.Int("status", c.status))
 	}
 	if attrs = append(attrs, more...); err != nil {
 		attrs = append(attrs, slog.String("error", redacted(err)))
@@ -143,7 +151,7 @@ func (c *call) log(ctx context.Context, cfg *Config, level slog.Level, text stri
 func readable(key string, d time.Duration) slog.Attr { return slog.String(key, roughly(d).String()) }
 
 func (c *call) event(cfg *Config, why Why, delay time.Duration) Event {
-	return Event{Name: cfg.Name, Attempt: c.attempts, Delay: delay, Elapsed: c.elapsed(cfg), Why: why, Err: c.last}
+	return Event{Name: cfg.Name, Host: c.host, Attempt: c.attempts, Delay: delay, Elapsed: c.elapsed(cfg), Why: why, Err: c.last}
 }
 
 func (c *call) elapsed(cfg *Config) time.Duration {
@@ -160,6 +168,7 @@ var errAbandoned = errors.New("call did not return")
 // Event is what the hooks of a [Config] are told.
 type Event struct {
 	Name    string
+	Host    string        // of a request, as scheme://host:port; empty otherwise
 	Attempt int           // attempts so far; 0 if none was made
 	Delay   time.Duration // the wait; 0 in OnDone
 	Elapsed time.Duration // since the call began
