@@ -2,7 +2,9 @@ package retry
 
 import (
 	"context"
+	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -91,6 +93,7 @@ type timeoutContext struct {
 	deadline time.Time
 	turn     int // of the limit: an older one that is just expiring has no say
 	err      error
+	expired  bool // by the limit, and not with the caller's context
 }
 
 // withTimeout returns a context that ends after d at the latest. It must be
@@ -159,6 +162,7 @@ func (c *timeoutContext) cancel() {
 func (c *timeoutContext) expire(turn int) {
 	c.mu.Lock()
 	current := turn == c.turn
+	c.expired = c.expired || current && c.err == nil
 	c.mu.Unlock()
 	if current {
 		c.end(context.DeadlineExceeded)
@@ -173,6 +177,41 @@ func (c *timeoutContext) end(err error) {
 	c.mu.Unlock()
 	c.done()
 }
+
+// explain has an error of what was given this context say that its limit was reached.
+// What a server answered in spite of that says more.
+func (c *timeoutContext) explain(err error, limit time.Duration, setting string) error {
+	c.mu.Lock()
+	expired := c.expired
+	c.mu.Unlock()
+	if _, explained := err.(*limitError); err == nil || explained || !expired || hasStatus(err) {
+		return err
+	}
+	return &limitError{err, limit, setting}
+}
+
+// limitError is what came of an attempt that reached a time limit of its own. It is
+// not to be mistaken for the end of the caller's context, whose error has the same
+// text.
+type limitError struct {
+	err     error
+	limit   time.Duration
+	setting string
+}
+
+func (e *limitError) Error() string {
+	text := redacted(e.err)
+	own := fmt.Sprintf("no answer within %v (%s)", e.limit, e.setting)
+	if before, same := strings.CutSuffix(text, context.DeadlineExceeded.Error()); same {
+		return before + own
+	}
+	return own + ": " + text
+}
+
+func (e *limitError) Unwrap() error { return e.err }
+
+// Timeout is what http.Client, which wraps the error, asks for.
+func (e *limitError) Timeout() bool { return true }
 
 func (c *timeoutContext) Done() <-chan struct{} { return c.inner.Done() }
 

@@ -48,7 +48,8 @@ type Error struct {
 	name   string
 	detail error         // what the reason is due to: see reasonText; or the context's error beside its cause
 	limit  time.Duration // MaxElapsed, where that is the reason, or MaxRetryAfter
-	partly bool          // Elapsed does not cover the first attempt
+	shortage
+	partly bool // Elapsed does not cover the first attempt
 }
 
 // Error starts with the reason. It has no secrets of URLs inside *url.Error.
@@ -81,8 +82,15 @@ func (e *Error) reasonText() string {
 		return ""
 	}
 	text, detail := redacted(e.Reason), withoutFailure(e.detail, e.Err)
-	if e.Reason == ErrMaxElapsed && e.limit > 0 {
-		text = fmt.Sprintf("MaxElapsed of %v would pass first", e.limit)
+	switch e.Reason {
+	case ErrMaxElapsed:
+		if e.limit > 0 {
+			text = fmt.Sprintf("MaxElapsed of %v would pass first", e.limit) + e.shortage.text()
+		}
+	case ErrDeadline:
+		if short := e.shortage.text(); short != "" {
+			text = "next attempt would come too late" + short
+		}
 	}
 	switch d := detail.(type) {
 	case *tooLongError:
@@ -104,6 +112,30 @@ func (e *Error) reasonText() string {
 	}
 	return text + " (" + redacted(detail) + ")"
 }
+
+// text says how long the wait was to be, and how much time there was.
+func (s shortage) text() string {
+	left := s.left.Truncate(time.Millisecond) // not rounded up to the wait that it is too short for
+	switch {
+	case s == shortage{}: // not measured
+		return ""
+	case s.left <= 0:
+		return ": no time is left"
+	case left == 0:
+		left = s.left
+	}
+	if s.need > 0 {
+		return fmt.Sprintf(": a wait of %v, and %v is left", roughly(s.need), left)
+	}
+	return fmt.Sprintf(": %v is left", left)
+}
+
+// lateError is what [Gate.Wait] returns for a wait that does not end before the
+// deadline.
+type lateError struct{ shortage }
+
+func (e *lateError) Error() string { return "paused beyond the deadline" + e.text() }
+func (e *lateError) Unwrap() error { return ErrDeadline }
 
 // withoutFailure is the detail of a reason without the failure that it is due to,
 // if that reads as the call's own, which the text ends with: once is enough.

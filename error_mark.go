@@ -60,6 +60,8 @@ func unmarked(err error) error {
 		return &neutralError{unmarked(e.err)}
 	case *retryAfterError:
 		return &retryAfterError{unmarked(e.err), e.d}
+	case *limitError:
+		return &limitError{unmarked(e.err), e.limit, e.setting}
 	}
 	return err
 }

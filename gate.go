@@ -138,8 +138,10 @@ func (g *Gate) Wait(ctx context.Context) error {
 		if done(ctx) {
 			return doneError(ctx)
 		}
-		if deadline, ok := ctx.Deadline(); ok && wait > 0 && wait >= deadline.Sub(now(g.clock)) {
-			return ErrDeadline
+		if deadline, ok := ctx.Deadline(); ok && wait > 0 {
+			if left := deadline.Sub(now(g.clock)); wait >= left {
+				return &lateError{shortage{wait, left}}
+			}
 		}
 		return nil
 	})

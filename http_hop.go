@@ -169,7 +169,7 @@ func (h *hop) attempt(ctx context.Context) error {
 		if gate := h.host.cfg.Gate; gate != nil && resp.StatusCode < 400 {
 			gate.heed(resp.Header)
 		}
-		err = h.judgeResponse()
+		err = h.explained(h.judgeResponse())
 	}
 	if h.resp == nil {
 		h.release()
@@ -262,6 +262,21 @@ func (h *hop) release() {
 		h.timeout.cancel()
 		h.timeout = nil
 	}
+}
+
+// explained has the error of an attempt that reached its time limit say so.
+func (h *hop) explained(err error) error {
+	if h.timeout == nil {
+		return err
+	}
+	if named, ok := err.(*url.Error); ok {
+		return &url.Error{Op: named.Op, URL: named.URL, Err: h.explained(named.Err)}
+	}
+	setting := "AttemptTimeout"
+	if h.limit() != h.host.attemptTimeout {
+		setting = "Timeout of the http.Client"
+	}
+	return h.timeout.explain(err, h.limit(), setting)
 }
 
 // limit is the time an attempt has until its headers arrive.

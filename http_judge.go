@@ -27,6 +27,7 @@ func (h *hop) judgeError(err error) error {
 			return Permanent(fault)
 		}
 	}
+	err = h.explained(err)
 	named := h.named(err)
 	if h.misdeclared() || malformed(h.req) || h.refusedByNet(err) {
 		return Permanent(&bodyError{named})

@@ -227,7 +227,8 @@ func guarded(ctx context.Context, cfg *Config, p pass, fn func(context.Context) 
 	if cfg.AttemptTimeout > 0 {
 		timeout := withTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)
 		defer timeout.cancel()
-		ctx = timeout
+		err = timeout.explain(fn(timeout), cfg.AttemptTimeout, "AttemptTimeout")
+		return err
 	}
 	err = fn(ctx)
 	return err

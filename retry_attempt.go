@@ -8,6 +8,7 @@ import "context"
 func (c *call) withHooks(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
 	return guarded(ctx, cfg, p, func(ctx context.Context) (err error) {
 		event := c.event(cfg, "", 0)
+		timeout, _ := ctx.(*timeoutContext) // the attempt's, where it has a limit
 		if cfg.OnAttempt != nil {
 			ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
 		}
@@ -18,7 +19,9 @@ func (c *call) withHooks(ctx context.Context, cfg *Config, p pass, fn func(conte
 				cfg.OnAttemptDone(ctx, event)
 			}()
 		}
-		err = fn(ctx)
+		if err = fn(ctx); cfg.AttemptTimeout > 0 {
+			err = timeout.explain(err, cfg.AttemptTimeout, "AttemptTimeout")
+		}
 		return err
 	})
 }

@@ -62,7 +62,12 @@ type ending struct {
 	asIs   bool  // the last error comes back as it is: no retry could help
 	reason error // Error.Reason
 	dueTo  error // what the reason is due to: a rejection, a pause, the context's error
+	shortage
 }
+
+// shortage is by how much a wait was too long for the time that there was. Where the
+// length of the wait is not known, it is 0.
+type shortage struct{ need, left time.Duration }
 
 // stopFor ends the call for a reason.
 func (c *call) stopFor(reason, dueTo error) bool {
@@ -142,25 +147,30 @@ func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) 
 // stopIfLate ends the call, and reports true, if a wait does not end before the
 // deadline and MaxElapsed.
 func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
-	reason := c.tooLate(ctx, cfg, wait)
-	return reason != nil && c.stopFor(reason, nil)
+	late := c.tooLate(ctx, cfg, wait)
+	if late.reason != nil {
+		c.ending = late
+	}
+	return late.reason != nil
 }
 
-// tooLate returns the limit that a wait does not end before: ErrDeadline,
-// ErrMaxElapsed, or nil if it ends in time.
-func (c *call) tooLate(ctx context.Context, cfg *Config, wait time.Duration) error {
+// tooLate is the ending of a call for which a wait is too long: for ErrDeadline, for
+// ErrMaxElapsed, or for no reason if it ends in time.
+func (c *call) tooLate(ctx context.Context, cfg *Config, wait time.Duration) ending {
 	deadline, ok := ctx.Deadline()
 	if !ok && cfg.MaxElapsed == 0 {
-		return nil
+		return ending{}
 	}
 	now := cfg.now()
-	if ok && wait >= deadline.Sub(now) {
-		return ErrDeadline
+	if left := deadline.Sub(now); ok && wait >= left {
+		return ending{reason: ErrDeadline, shortage: shortage{wait, left}}
 	}
-	if limit := cfg.MaxElapsed; limit > 0 && wait >= limit-now.Sub(c.start) {
-		return ErrMaxElapsed
+	if limit := cfg.MaxElapsed; limit > 0 {
+		if left := limit - now.Sub(c.start); wait >= left {
+			return ending{reason: ErrMaxElapsed, shortage: shortage{wait, left}}
+		}
 	}
-	return nil
+	return ending{}
 }
 
 // tooLongError tells how long a server asked a call to wait, and its limit.

@@ -350,3 +350,58 @@ func TestFirstAttemptHeedsMaxElapsedAfterAWaitOrAHook(t *testing.T) {
 		assert.Zero(t, *calls)
 	})
 }
+
+// A wait that was refused for lack of time says how long it was to be, and what was
+// left, whatever it was for.
+func TestTooLateGivesTheNumbers(t *testing.T) {
+	paused := func() *retry.Gate { g := retry.NewGate(nil); g.Pause(time.Minute); return g }
+	open := func() *retry.CircuitBreaker {
+		b, _ := retry.NewCircuitBreaker(retry.BreakerConfig{})
+		b.Trip(time.Minute)
+		return b
+	}
+	slow := func(context.Context) error { time.Sleep(4 * time.Second); return errDown }
+	for name, c := range map[string]struct {
+		cfg  func() retry.Config
+		fn   func(context.Context) error
+		want string
+	}{
+		"backoff":            {func() retry.Config { return retry.Config{Backoff: retry.ConstantBackoff(30 * time.Second)} }, slow, "a wait of 30s, and 6s is left"},
+		"retry-after":        {func() retry.Config { return retry.Config{} }, func(context.Context) error { return retry.RetryAfter(errDown, 20*time.Second) }, "a wait of 20s, and 10s is left"},
+		"gate":               {func() retry.Config { return retry.Config{Gate: paused()} }, slow, "a wait of 1m0s, and 10s is left (paused for another 1m0s"},
+		"breaker":            {func() retry.Config { return retry.Config{Breaker: open(), WaitWhenOpen: true} }, slow, "a wait of 1m0s, and 10s is left (circuit breaker"},
+		"limiter":            {func() retry.Config { return retry.Config{Limiter: hungLimiter{}} }, slow, "10s is left (limiter: "},
+		"limiter that knows": {func() retry.Config { return retry.Config{Limiter: &countingLimiter{wait: time.Hour}} }, slow, "10s is left"},
+		"over":               {func() retry.Config { return retry.Config{} }, func(context.Context) error { time.Sleep(20 * time.Second); return errDown }, "left"},
+		"nearly":             {func() retry.Config { return retry.Config{Backoff: retry.ConstantBackoff(time.Second)} }, func(context.Context) error { time.Sleep(9*time.Second + 100*time.Microsecond); return errDown }, "a wait of 1s, and 999ms is left"},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cfg := c.cfg()
+			cfg.Jitter, cfg.MaxElapsed = retry.NoJitter, 10*time.Second
+			e := gaveUp(t, retry.Run(t.Context(), cfg, c.fn), retry.ErrMaxElapsed)
+			assert.ErrorContains(t, e, "MaxElapsed of 10s would pass first")
+			assert.ErrorContains(t, e, c.want)
+			if name == "over" || name == "limiter" { // the deadline itself ends it
+				return
+			}
+			cfg = c.cfg()
+			cfg.Jitter = retry.NoJitter
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			log, logger := newLog()
+			cfg.Logger = logger
+			e = gaveUp(t, retry.Run(ctx, cfg, c.fn), retry.ErrDeadline)
+			assert.ErrorContains(t, e, "next attempt would come too late: ")
+			assert.ErrorContains(t, e, c.want)
+			assert.Contains(t, log.String(), "is left")
+			assert.ErrorIs(t, e, context.DeadlineExceeded)
+		})
+	}
+	bubble(t, "gate alone", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err := paused().Wait(ctx)
+		assert.ErrorIs(t, err, retry.ErrDeadline)
+		assert.EqualError(t, err, "paused beyond the deadline: a wait of 1m0s, and 10s is left")
+	})
+}

@@ -55,7 +55,7 @@ func (c *call) askLimiter(ctx context.Context, cfg *Config) (refused bool) {
 	bound, release := c.boundLimiter(ctx, cfg)
 	defer release()
 	err := cfg.Limiter.Wait(bound)
-	return err != nil && c.stopFor(bound.whyRefused(err))
+	return err != nil && c.refusedBy(bound, err)
 }
 
 func elapsedSince(cfg *Config, began time.Time) time.Duration {
@@ -71,7 +71,8 @@ func elapsedSince(cfg *Config, began time.Time) time.Duration {
 type limiterContext struct {
 	context.Context
 	deadline time.Time
-	tighter  bool // it is MaxElapsed that ends the wait
+	tighter  bool          // it is MaxElapsed that ends the wait
+	left     time.Duration // until the wait is ended, when it began
 	asked    atomic.Bool
 }
 
@@ -83,15 +84,16 @@ func (l *limiterContext) Deadline() (time.Time, bool) {
 	return l.deadline, true
 }
 
-// whyRefused tells what a limiter's refusal is due to.
-func (l *limiterContext) whyRefused(err error) (reason, dueTo error) {
-	switch {
-	case !l.asked.Load() && !done(l.Context):
-		return err, &limiterError{err, true}
-	case l.tighter:
-		return ErrMaxElapsed, &limiterError{err, false}
+// refusedBy ends the call because of a limiter's refusal.
+func (c *call) refusedBy(l *limiterContext, err error) (stop bool) {
+	if !l.asked.Load() && !done(l.Context) {
+		return c.stopFor(err, &limiterError{err, true})
 	}
-	return ErrDeadline, &limiterError{err, false}
+	c.ending = ending{reason: ErrDeadline, dueTo: &limiterError{err, false}, shortage: shortage{left: l.left}}
+	if l.tighter {
+		c.ending.reason = ErrMaxElapsed
+	}
+	return true
 }
 
 // boundLimiter returns the context for a limiter; the function ends it.
@@ -99,11 +101,16 @@ func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, 
 	l := &limiterContext{Context: ctx}
 	deadline, limited := ctx.Deadline()
 	l.deadline = deadline
+	if limited {
+		l.left = deadline.Sub(cfg.now())
+	}
 	if cfg.MaxElapsed == 0 {
 		return l, func() {}
 	}
 	left := cfg.MaxElapsed - c.elapsed(cfg)
-	l.tighter = !limited || left < deadline.Sub(cfg.now())
+	if l.tighter = !limited || left < l.left; l.tighter {
+		l.left = left
+	}
 	timeout := withTimeout(ctx, cfg.Clock, max(1, left))
 	l.Context = timeout
 	if cfg.Clock == nil && l.tighter { // a limiter knows no clock but the real one

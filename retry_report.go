@@ -43,7 +43,11 @@ func (c *Config) tellsWaits() bool { return c.OnWait != nil || c.Logger != nil }
 // giveUp returns the last error as it is, or in an Error that tells the reason.
 func (c *call) giveUp(ctx context.Context, cfg *Config) error {
 	if c.ending.asIs {
-		return c.finish(ctx, cfg, unmarked(c.last))
+		last := c.last
+		if explained, ok := last.(*limitError); ok {
+			last = explained.err
+		}
+		return c.finish(ctx, cfg, unmarked(last))
 	}
 	return c.finish(ctx, cfg, c.error(cfg, c.ending.reason, c.ending.dueTo, c.last))
 }
@@ -55,7 +59,7 @@ func (c *call) error(cfg *Config, reason, dueTo, last error) *Error {
 	}
 	return &Error{
 		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
-		name: cfg.Name, detail: dueTo, limit: limit, partly: c.late,
+		name: cfg.Name, detail: dueTo, limit: limit, shortage: c.ending.shortage, partly: c.late,
 	}
 }
 
