@@ -46,10 +46,7 @@ const unit = 1_000_000_000
 // Keep burst small, at 1 where many processes each have a budget: the dependency
 // sees the sum of what they have saved up.
 func NewBudget(ratio float64, burst int) (*Budget, error) {
-	var p problems
-	p.require(ratio >= 0 && ratio <= maxBudget, "ratio", ratio, "a finite number of 0 or more")
-	p.require(burst >= 0 && burst <= maxBudget, "burst", burst, "0 or more, and no more than a billion")
-	if err := p.join(of("NewBudget")); err != nil {
+	if err := (budgetValues{ratio, burst}).problems().join(of("NewBudget")); err != nil {
 		return nil, err
 	}
 	// Rounded up, so that three deposits of a third make one.
@@ -62,6 +59,18 @@ func NewBudget(ratio float64, burst int) (*Budget, error) {
 }
 
 const maxBudget = 1_000_000_000
+
+// budgetValues are the arguments of NewBudget.
+type budgetValues struct {
+	ratio float64
+	burst int
+}
+
+func (v budgetValues) problems() (p problems) {
+	p.require(v.ratio >= 0 && v.ratio <= maxBudget, "ratio", v.ratio, "a finite number of 0 or more")
+	p.require(v.burst >= 0 && v.burst <= maxBudget, "burst", v.burst, "0 or more, and no more than a billion")
+	return p
+}
 
 // Deposit notes that a call was made. [Do] and requests do so for their own calls:
 // it is for attempts outside of them, as are Withdraw and Refund.

@@ -23,7 +23,9 @@ import (
 // "equal" or "none"; RETRY_STATUS_CODES is "429,503", or "none". A variable that
 // is unset or blank leaves its field at the default. A 0 is refused where it
 // would mean a default in the Config. What cannot be read or used is reported for each
-// variable and matches [ErrInvalidConfig].
+// variable and matches [ErrInvalidConfig], and so is a variable with the prefix whose
+// name is nearly one of these, such as HGNC_MAX_RETRYS. Others with the prefix are
+// left alone; those of [BreakerConfig.WithEnv] and [BudgetFromEnv] may share it.
 func ConfigFromEnv(prefix string) (Config, error) {
 	return Config{}.WithEnv(prefix)
 }
@@ -32,13 +34,21 @@ func ConfigFromEnv(prefix string) (Config, error) {
 // variables of [ConfigFromEnv]; the other fields stay. With an error it returns c as
 // it was.
 func (c Config) WithEnv(prefix string) (Config, error) {
-	return configFrom(c, prefix, os.Getenv)
+	return configFrom(c, prefix, os.Getenv, os.Environ())
 }
 
-func configFrom(c Config, prefix string, getenv func(string) string) (Config, error) {
+func configFrom(c Config, prefix string, getenv func(string) string, all []string) (Config, error) {
 	changed := c
-	env := environment{prefix: prefix, getenv: getenv}
-	env.read(c, []variable{
+	env := environment{prefix: prefix, getenv: getenv, all: all}
+	env.read(c, configVariables(&changed))
+	if err := env.errors("Config", changed.problems()); err != nil {
+		return c, err
+	}
+	return changed, nil
+}
+
+func configVariables(changed *Config) []variable {
+	return []variable{
 		{"NAME", "Name", into(&changed.Name, parseText)},
 		{"MAX_RETRIES", "MaxRetries", into(&changed.MaxRetries, refuse(parseRetries, func(n int) bool { return n < NoRetries }, `0 or more, or "unlimited"`))},
 		{"INITIAL_DELAY", "InitialDelay", into(&changed.InitialDelay, positive(parseDuration, `more than 0 ("1ns" for next to nothing)`))},
@@ -50,11 +60,7 @@ func configFrom(c Config, prefix string, getenv func(string) string) (Config, er
 		{"MAX_RETRY_AFTER", "MaxRetryAfter", into(&changed.MaxRetryAfter, positive(parseDuration, `more than 0 ("1ns" to wait for no server)`))},
 		{"RETRY_STATUS_CODES", "RetryStatusCodes", into(&changed.RetryStatusCodes, parseStatusCodes)},
 		{"WAIT_WHEN_OPEN", "WaitWhenOpen", into(&changed.WaitWhenOpen, parseBool)},
-	})
-	if err := env.errors("Config", changed.problems()); err != nil {
-		return c, err
 	}
-	return changed, nil
 }
 
 // WithEnv returns c with the fields changed that the environment sets: with the prefix
@@ -65,14 +71,18 @@ func configFrom(c Config, prefix string, getenv func(string) string) (Config, er
 // in the forms of [ConfigFromEnv]. The other fields stay. With an error it returns c
 // as it was.
 func (c BreakerConfig) WithEnv(prefix string) (BreakerConfig, error) {
-	return breakerConfigFrom(c, prefix, os.Getenv)
+	changed := c
+	env := environment{prefix: prefix, getenv: os.Getenv, all: os.Environ()}
+	env.read(c, breakerVariables(&changed))
+	if err := env.errors("BreakerConfig", changed.problems()); err != nil {
+		return c, err
+	}
+	return changed, nil
 }
 
-func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) string) (BreakerConfig, error) {
-	changed := c
+func breakerVariables(changed *BreakerConfig) []variable {
 	const count, duration = "1 or more", "more than 0"
-	env := environment{prefix: prefix, getenv: getenv}
-	env.read(c, []variable{
+	return []variable{
 		{"NAME", "Name", into(&changed.Name, parseText)},
 		{"FAILURE_THRESHOLD", "FailureThreshold", into(&changed.FailureThreshold, nonZero(parseInt, "1 or more, or -1 to go by the rates alone"))},
 		{"FAILURE_RATE", "FailureRate", into(&changed.FailureRate, parseFloat)},
@@ -87,11 +97,27 @@ func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) strin
 		{"SUCCESS_THRESHOLD", "SuccessThreshold", into(&changed.SuccessThreshold, positive(parseInt, count))},
 		{"PROBE_TIMEOUT", "ProbeTimeout", into(&changed.ProbeTimeout, positive(parseDuration, duration))},
 		{"OBSERVE_ONLY", "ObserveOnly", into(&changed.ObserveOnly, parseBool)},
-	})
-	if err := env.errors("BreakerConfig", changed.problems()); err != nil {
-		return c, err
 	}
-	return changed, nil
+}
+
+// BudgetFromEnv is [NewBudget] with the values changed that the environment sets: with
+// the prefix "HGNC", in HGNC_BUDGET_RATIO and HGNC_BUDGET_BURST.
+func BudgetFromEnv(prefix string, ratio float64, burst int) (*Budget, error) {
+	code := budgetValues{ratio, burst}
+	changed := code
+	env := environment{prefix: prefix, getenv: os.Getenv, all: os.Environ()}
+	env.read(code, budgetVariables(&changed))
+	if err := env.errors("BudgetFromEnv", changed.problems()); err != nil {
+		return nil, err
+	}
+	return NewBudget(changed.ratio, changed.burst)
+}
+
+func budgetVariables(changed *budgetValues) []variable {
+	return []variable{
+		{"BUDGET_RATIO", "ratio", into(&changed.ratio, parseFloat)},
+		{"BUDGET_BURST", "burst", into(&changed.burst, parseInt)},
+	}
 }
 
 // environment reads variables into fields, and remembers which belongs to which,
@@ -99,6 +125,7 @@ func breakerConfigFrom(c BreakerConfig, prefix string, getenv func(string) strin
 type environment struct {
 	prefix string
 	getenv func(string) string
+	all    []string          // NAME=value each
 	names  map[string]string // of variables, by field; not of fields that only the code has set
 	unread map[string]bool   // fields whose variable could not be read
 	errs   []error
@@ -130,6 +157,36 @@ func (e *environment) read(code any, variables []variable) {
 			e.errs = append(e.errs, fmt.Errorf("%w: %s is %q, %w", ErrInvalidConfig, name, value, err))
 		}
 	}
+	if prefix != "" { // else the variables of all other programs have it
+		e.findMisspelled(prefix, variables)
+	}
+}
+
+// findMisspelled reports variables whose names are nearly one of those that are read.
+// What they hold may be a secret of something else, and is not shown.
+func (e *environment) findMisspelled(prefix string, variables []variable) {
+	own := namesOf(variables)
+	known := slices.Concat(own, namesOf(configVariables(new(Config))), namesOf(breakerVariables(new(BreakerConfig))), namesOf(budgetVariables(new(budgetValues))))
+	for _, entry := range slices.Sorted(slices.Values(e.all)) {
+		name, value, _ := strings.Cut(entry, "=")
+		rest, ok := strings.CutPrefix(strings.ToUpper(name), prefix)
+		if !ok || strings.TrimSpace(value) == "" {
+			continue
+		}
+		if slices.Contains(known, rest) && (name == prefix+rest || e.getenv(prefix+rest) != "") { // some systems ignore the case
+			continue
+		}
+		if want := nearest(rest, known); slices.Contains(own, want) {
+			e.errs = append(e.errs, fmt.Errorf("%w: %s is not a known variable, want %s", ErrInvalidConfig, name, prefix+want))
+		}
+	}
+}
+
+func namesOf(variables []variable) (names []string) {
+	for _, v := range variables {
+		names = append(names, v.name)
+	}
+	return names
 }
 
 // errors joins what could not be read with what cannot be used.

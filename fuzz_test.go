@@ -91,7 +91,7 @@ func FuzzConfigFromEnv(f *testing.F) {
 				env[strings.TrimSuffix(prefix, "_")+"_"+key] = value
 			}
 		}
-		c, err := configFrom(Config{}, prefix, func(name string) string { return env[name] })
+		c, err := configFrom(Config{}, prefix, func(name string) string { return env[name] }, nil)
 		if err == nil {
 			if err := c.Validate(); err != nil {
 				t.Fatalf("read an invalid Config: %v", err)
