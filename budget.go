@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -138,4 +139,13 @@ func (b *Budget) accrue(clock clockwork.Clock) {
 		b.since = b.since.Add(minutes * time.Minute)
 	}
 	b.balance.Add(earned)
+}
+
+// settings names what the budget was made with.
+func (b *Budget) settings() string {
+	burst := int64(0)
+	if b.accrues {
+		burst = b.limit / unit
+	}
+	return fmt.Sprintf("ratio %.4g, burst %d", float64(b.perCall)/unit, burst)
 }

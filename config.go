@@ -1,10 +1,15 @@
 package retry
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"math"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jonboulle/clockwork"
 )
@@ -187,6 +192,92 @@ type Config struct {
 // [Do] and the constructors call it; calling it first is for failing early.
 func (c Config) Validate() error {
 	return c.problems().join(of("Config"))
+}
+
+// LogValue is a group of the settings as they take effect: defaults filled in, what
+// is not set left out or "none", and of functions only that they are there. String is
+// the same as text.
+func (c Config) LogValue() slog.Value { return slog.GroupValue(c.settings()...) }
+
+// String is the settings of LogValue, as key=value each.
+func (c Config) String() string {
+	var b strings.Builder
+	for i, a := range c.settings() {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		text := a.Value.String()
+		if strings.ContainsFunc(text, func(r rune) bool { return r == ' ' || r == '"' || !unicode.IsPrint(r) }) {
+			text = strconv.Quote(text)
+		}
+		b.WriteString(a.Key + "=" + text)
+	}
+	return b.String()
+}
+
+func (c *Config) settings() (attrs []slog.Attr) {
+	add := func(key string, value any) { attrs = append(attrs, slog.Any(key, value)) }
+	limit := func(key string, d time.Duration) {
+		if d > 0 {
+			add(key, d.String())
+		} else {
+			add(key, "none")
+		}
+	}
+	if c.Name != "" {
+		add("name", redactText(c.Name))
+	}
+	if n := c.maxRetries(); n == Unlimited {
+		add("max_retries", "unlimited")
+	} else {
+		add("max_retries", n)
+	}
+	if c.Backoff != nil {
+		add("backoff", "custom")
+	} else {
+		limit("initial_delay", min(cmp.Or(c.InitialDelay, DefaultInitialDelay), c.maxDelay()))
+		add("multiplier", cmp.Or(c.Multiplier, DefaultMultiplier))
+	}
+	limit("max_delay", c.maxDelay())
+	add("jitter", c.jitter().String())
+	limit("max_elapsed", c.MaxElapsed)
+	limit("attempt_timeout", c.AttemptTimeout)
+	limit("max_retry_after", c.maxRetryAfter())
+	if c.RetryIf != nil {
+		add("retry_if", "custom")
+	} else {
+		add("retry_status_codes", c.statusCodes())
+	}
+	if c.Breaker != nil {
+		add("breaker", cmp.Or(redactText(c.Breaker.Name()), "unnamed"))
+		add("wait_when_open", c.WaitWhenOpen)
+	}
+	if c.Budget != nil {
+		add("budget", c.Budget.settings())
+	}
+	if c.Gate != nil {
+		add("gate", "set")
+	}
+	if c.Limiter != nil {
+		add("limiter", fmt.Sprintf("%T", c.Limiter))
+	}
+	if c.Clock != nil {
+		add("clock", fmt.Sprintf("%T", c.Clock))
+	}
+	return attrs
+}
+
+// statusCodes is RetryStatusCodes as the environment writes it.
+func (c *Config) statusCodes() string {
+	codes := c.RetryStatusCodes
+	if codes == nil {
+		codes = defaultStatusCodes
+	}
+	texts := make([]string, len(codes))
+	for i, code := range codes {
+		texts[i] = strconv.Itoa(code)
+	}
+	return cmp.Or(strings.Join(texts, ","), "none")
 }
 
 func (c *Config) problems() (p problems) {

@@ -2,6 +2,8 @@ package retry_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 
@@ -118,4 +120,33 @@ func TestValidateWantsOneClock(t *testing.T) {
 type oddClock struct {
 	clockwork.Clock
 	_ []int
+}
+
+// What is in effect can be logged at start: the defaults too, and nothing secret.
+func TestConfigShowsItsSettings(t *testing.T) {
+	assert.Equal(t, "max_retries=5 initial_delay=1s multiplier=2 max_delay=1m0s jitter=0.8,1.2 max_elapsed=none attempt_timeout=none "+
+		"max_retry_after=5m0s retry_status_codes=408,425,429,500,502,503,504", retry.Config{}.String())
+
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "genes"})
+	require.NoError(t, err)
+	cfg := retry.Config{
+		Name: "https://user:SECRET@h.example/?key=SECRET", MaxRetries: retry.NoRetries, MaxDelay: 500 * time.Millisecond, Jitter: retry.NoJitter,
+		MaxElapsed: time.Hour, AttemptTimeout: 2 * time.Second, RetryStatusCodes: []int{}, Breaker: breaker, WaitWhenOpen: true,
+		Budget: budget(t, 0.1, 1), Gate: retry.NewGate(nil), Limiter: slowLimiter{err: errors.New("SECRET")},
+	}
+	text := cfg.String()
+	assert.Equal(t, `name=https://xxxxx@h.example/?key=xxxxx max_retries=0 initial_delay=500ms multiplier=2 max_delay=500ms jitter=1,1 max_elapsed=1h0m0s attempt_timeout=2s `+
+		`max_retry_after=5m0s retry_status_codes=none breaker=genes wait_when_open=true budget="ratio 0.1, burst 1" gate=set limiter=retry_test.slowLimiter`, text)
+	for _, verb := range []string{"%v", "%+v", "%s"} {
+		assert.Equal(t, text, fmt.Sprintf(verb, cfg))
+	}
+	log, logger := newLog()
+	logger.Info("start", "retry", cfg)
+	assert.Contains(t, log.String(), "max_delay")
+	assert.Contains(t, log.String(), "500ms")
+	assert.NotContains(t, log.String(), "SECRET")
+
+	custom := retry.Config{Name: "two words", MaxRetries: retry.Unlimited, RetryIf: retry.Retryable, Backoff: retry.ConstantBackoff(1), Clock: clockwork.NewFakeClock()}
+	assert.Equal(t, `name="two words" max_retries=unlimited backoff=custom max_delay=1m0s jitter=0.8,1.2 max_elapsed=none attempt_timeout=none `+
+		"max_retry_after=5m0s retry_if=custom clock=*clockwork.FakeClock", custom.String())
 }

@@ -75,6 +75,21 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Format adds, for %+v, the beginning of the body of the [*StatusError] inside, as that
+// one's does.
+func (e *Error) Format(f fmt.State, verb rune) {
+	text := e.Error()
+	var status *StatusError
+	switch {
+	case verb == 'v' && f.Flag('#') && e != nil:
+		fmt.Fprintf(f, "&retry.Error{Attempts:%d, Elapsed:%d, Reason:%q, Err:%q}", e.Attempts, e.Elapsed, redacted(e.Reason), redacted(e.Err))
+		return
+	case verb == 'v' && f.Flag('+') && e != nil && as(e.Err, &status):
+		text += status.body()
+	}
+	fmt.Fprintf(f, fmt.FormatString(f, verb), text)
+}
+
 // reasonText names the reason and what it is due to: which breaker is open and
 // for how long, who paused, how long a server asked to wait.
 func (e *Error) reasonText() string {

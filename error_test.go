@@ -79,3 +79,20 @@ func TestErrorText(t *testing.T) {
 	assert.True(t, e.Timeout(), "its last attempt ran out of time")
 	assert.False(t, (&retry.Error{Reason: retry.ErrMaxRetries, Err: errDown}).Timeout())
 }
+
+// %+v of what a call gave up with shows the body of the response, which often says
+// what is wrong, as that of the response's own error does; nothing else shows it.
+func TestErrorShowsTheBody(t *testing.T) {
+	status := &retry.StatusError{StatusCode: 503, Method: "GET", URL: "https://h.example/?key=SECRET", Body: []byte("quota\nexceeded"), Header: http.Header{"A": {"SECRET"}}}
+	for _, inner := range []error{status, fmt.Errorf("get: %w", status), errors.Join(errDown, status)} {
+		e := &retry.Error{Attempts: 2, Reason: retry.ErrMaxRetries, Err: inner}
+		assert.Equal(t, e.Error()+": quota exceeded", fmt.Sprintf("%+v", e))
+		for _, verb := range []string{"%v", "%s", "%q", "%#v"} {
+			assert.NotContains(t, fmt.Sprintf(verb, e), "exceeded", verb)
+		}
+		assert.NotContains(t, fmt.Sprintf("%v %+v %s %q %#v", e, e, e, e, e), "SECRET")
+	}
+	e := &retry.Error{Attempts: 2, Reason: retry.ErrMaxRetries, Err: errDown}
+	assert.Equal(t, e.Error(), fmt.Sprintf("%+v", e))
+	assert.Equal(t, "<nil> <nil>", fmt.Sprintf("%v %+v", (*retry.Error)(nil), (*retry.Error)(nil)))
+}

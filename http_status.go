@@ -50,15 +50,20 @@ func (e *StatusError) Error() string {
 func (e *StatusError) Format(f fmt.State, verb rune) {
 	text := e.Error()
 	if verb == 'v' && f.Flag('+') && e != nil {
-		if body := oneLine(e.Body, 200); body != "" {
-			text += ": " + body
-		}
+		text += e.body()
 	}
 	if verb == 'v' && f.Flag('#') && e != nil {
 		fmt.Fprintf(f, "&retry.StatusError{StatusCode:%d, Method:%q, URL:%q, RetryAfter:%d}", e.StatusCode, e.Method, redactURL(e.URL), e.RetryAfter)
 		return
 	}
 	fmt.Fprintf(f, fmt.FormatString(f, verb), text)
+}
+
+func (e *StatusError) body() string {
+	if body := oneLine(e.Body, 200); body != "" {
+		return ": " + body
+	}
+	return ""
 }
 
 // oneLine is the beginning of a text that need not be one, without what would
