@@ -35,6 +35,12 @@ type Budget struct {
 	since time.Time // on clock: up to when time was paid out
 }
 
+// A retry accrues in a minute, in so many steps: all of them together are exactly one.
+const (
+	stepsPerRetry = 20
+	accrualStep   = time.Minute / stepsPerRetry
+)
+
 // unit is what part of a retry a budget counts in.
 const unit = 1_000_000_000
 
@@ -120,9 +126,9 @@ func (b *Budget) withdraw(clock clockwork.Clock) bool {
 	}
 }
 
-// accrue adds a retry for each whole minute since it last did, as far as there is
-// room; a balance that is full saves up no time. The time of another clock, or of one
-// that was set back, begins to count now.
+// accrue adds what time has earned since it last did, as far as there is room; a
+// balance that is full saves up no time. The time of another clock, or of one that was
+// set back, begins to count now.
 func (b *Budget) accrue(clock clockwork.Clock) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,12 +137,12 @@ func (b *Budget) accrue(clock clockwork.Clock) {
 		b.clock, b.since = clock, at
 		return
 	}
-	minutes := at.Sub(b.since) / time.Minute
-	earned, room := int64(minutes)*unit, max(0, b.limit-b.balance.Load())
+	steps := at.Sub(b.since) / accrualStep
+	earned, room := int64(steps)*(unit/stepsPerRetry), max(0, b.limit-b.balance.Load())
 	if earned >= room {
 		earned, b.since = room, at
 	} else {
-		b.since = b.since.Add(minutes * time.Minute)
+		b.since = b.since.Add(steps * accrualStep)
 	}
 	b.balance.Add(earned)
 }

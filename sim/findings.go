@@ -15,6 +15,7 @@ type findings struct {
 	occSizes  []int
 	open      []outcome // 20 processes
 	alone     []outcome // 1,000 processes
+	long      []outcome // the same, with a budget, in an outage of five minutes
 	closed    []outcome // 1,000 workers of one process
 	fleet     []outcome // the same of 20 processes
 	hot       []outcome
@@ -33,6 +34,7 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 		f.contention(t, seed, trials)
 		each(t, &f.open, openPolicies(), func(p policy) outcome { return outage(20, 60).run(p, seed) })
 		each(t, &f.alone, openPolicies(), func(p policy) outcome { return outage(1000, 60).run(p, seed) })
+		each(t, &f.long, longPolicies(), func(p policy) outcome { return outage(1000, 300).run(p, seed) })
 		each(t, &f.closed, closedPolicies(), func(p policy) outcome { return closedOutage(60).run(p, seed) })
 		each(t, &f.fleet, fleetPolicies(), func(p policy) outcome {
 			l := closedOutage(60)
@@ -85,6 +87,8 @@ func bubble(t *testing.T, f func()) {
 func outage(processes int, lasts float64) openLoad {
 	return openLoad{rate: 200, processes: processes, down: interval{30, 30 + lasts}, end: 30 + lasts + 100}
 }
+
+func longPolicies() []policy { return []policy{withBudget("budget 10 %, burst 1", 0.1, 1)} }
 
 func closedOutage(lasts float64) closedLoad {
 	return closedLoad{processes: 1, workers: 1000, queue: 500 * time.Millisecond, down: interval{1, 1 + lasts}, end: 1 + lasts + 200}

@@ -138,8 +138,8 @@ func (f *findings) verdicts(p func(string, ...any)) {
 	p("\n## What this says about the defaults\n")
 	p("- **Jitter {0.8, 1.2}**: at 100 clients it costs %.0f %% more calls than full jitter, and %.1f times the time. In an outage with open arrivals no jitter matters. `FullJitter` is the better default for many clients that fail together; ±20 %% keeps what the Python original promised.",
 		100*(f.ratio("±20 %", "Full", 100, true)-1), f.ratio("±20 %", "Full", 100, false))
-	p("- **Budget**: with 1,000 processes and a ratio of 10 %%, a burst of 1 makes %.2f attempts per call, 3 make %.2f, 10 make %.2f. With 20 processes the burst hardly counts. One is enough, and 2 or 3 too many for a large fleet.",
-		alone("budget 10 %, burst 1"), alone("budget 10 %, burst 3"), alone("budget 10 %, burst 10"))
+	p("- **Budget**: with 1,000 processes and a ratio of 10 %%, a burst of 1 makes %.2f attempts per call, 3 make %.2f, 10 make %.2f. With 20 processes the burst hardly counts. One is enough, and 2 or 3 too many for a large fleet. The retry that accrues each minute is one for 12 calls there: an outage of five minutes makes %.2f attempts per call.",
+		alone("budget 10 %, burst 1"), alone("budget 10 %, burst 3"), alone("budget 10 %, burst 10"), f.long[0].amplification)
 	p("- **RecoveryTimeout**: it is what bounds recovery. The default of 60 s, with or without the original's unlimited probes, prolongs most outages by up to a minute; 5 s costs a few calls a process and recovers within 6 s.")
 	p("- **MaxRecoveryTimeout**: growth to 60 s saves calls that hardly matter, and prolongs long outages as much as an open time of 60 s does. No growth is the right default.")
 	exact, jittered := find(f.fleet, "breaker 5s"), find(f.fleet, "breaker 5s +20 %")

@@ -25,18 +25,23 @@ func TestContention(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
-	var open, alone []outcome
+	var open, alone, long []outcome
 	policies := only(openPolicies(), "no retry", "fixed 1s, 5 retries", "Config{}: ±20 %", "budget 10 %, burst 1", "breaker 5 / 5s", "budget 10 % + breaker 5s")
 	t.Run("all", func(t *testing.T) {
 		each(t, &open, policies, func(p policy) outcome { return outage(20, 60).run(p, 1) })
 		each(t, &alone, only(policies, "budget 10 %, burst 1"), func(p policy) outcome { return outage(1000, 60).run(p, 1) })
+		each(t, &long, longPolicies(), func(p policy) outcome { return outage(1000, 300).run(p, 1) })
 	})
 	amplification := func(name string) float64 { return find(open, name).amplification }
 	assert.InDelta(t, 1, amplification("no retry"), 0.005)
 	assert.Greater(t, amplification("fixed 1s, 5 retries"), 5.0)
 	assert.Greater(t, amplification("Config{}: ±20 %"), 5.0, "backoff does not help against independent arrivals")
-	assert.LessOrEqual(t, amplification("budget 10 %, burst 1"), 1.10)
-	assert.LessOrEqual(t, find(alone, "budget 10 %, burst 1").amplification, 1.20)
+	// A call in ten, and for each process the one it had saved up and one a minute.
+	bound := func(processes, minutes float64) float64 { return 1.1 + processes*(1+minutes)/(200*60*minutes) }
+	assert.LessOrEqual(t, amplification("budget 10 %, burst 1"), bound(20, 1))
+	assert.LessOrEqual(t, find(alone, "budget 10 %, burst 1").amplification, bound(1000, 1))
+	assert.LessOrEqual(t, long[0].amplification, bound(1000, 5))
+	assert.Greater(t, long[0].amplification, 1.15, "what accrues is used")
 	assert.LessOrEqual(t, amplification("breaker 5 / 5s"), 0.05)
 	assert.LessOrEqual(t, amplification("budget 10 % + breaker 5s"), 0.05)
 	for i, p := range policies {
