@@ -2,7 +2,13 @@ package retry
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"errors"
+	"io/fs"
+	"net"
+	"net/url"
+	"reflect"
 )
 
 // verdict is what a result means to a breaker.
@@ -25,6 +31,8 @@ func (b *CircuitBreaker) judgeCall(ctx context.Context, err error) verdict {
 	case isNeutral(err):
 		return neutral
 	case cancelled(ctx) && !hasStatus(err):
+		return neutral
+	case b.isFailure == nil && neverSent(err):
 		return neutral
 	case b.isFailure == nil && IsFailure(err), b.isFailure != nil && b.isFailure(err):
 		return failure
@@ -54,22 +62,52 @@ func isNeutral(err error) bool {
 	return marked || is(err, context.Canceled) || is(err, ErrCircuitOpen)
 }
 
+// neverSent reports whether err is about what the caller asked for, and would be the
+// same whatever the state of the dependency. An answer in the same tree says otherwise.
+func neverSent(err error) bool {
+	return !hasStatus(err) && !walk(err, func(err error) bool {
+		if reflect.TypeOf(err) == typeValue {
+			return err != ErrInvalidConfig && err != sql.ErrTxDone && err != errors.ErrUnsupported
+		}
+		switch e := err.(type) {
+		case *json.InvalidUnmarshalError, *json.UnsupportedTypeError, *json.UnsupportedValueError,
+			*net.AddrError, *net.ParseError, net.InvalidAddrError, net.UnknownNetworkError,
+			url.EscapeError, url.InvalidHostError:
+			return false
+		case *url.Error:
+			return e == nil || e.Op != "parse" && (supportedScheme(e.URL) || served(e.Err))
+		}
+		return true
+	})
+}
+
 // IsFailure is the default of [BreakerConfig.IsFailure]: every error is a
 // failure except
 //
 //   - a cancel, what is marked [Neutral], and the rejection of another breaker
 //     or the pause of a [Gate], which say nothing about the dependency,
+//   - what is about the caller's own doing, so that nothing was asked of the
+//     dependency: [ErrInvalidConfig], a malformed address or URL, an unsupported
+//     scheme or operation, a Go value that is no JSON, a transaction that is over
+//     ([sql.ErrTxDone]); a breaker counts these as neither success nor failure,
+//   - a lookup that found nothing ([sql.ErrNoRows], a file that does not exist),
 //   - a [*StatusError] below 500, and what is marked [RetryAfter] and has no
 //     status of 500 or above, which show a server at work.
 func IsFailure(err error) bool {
-	if err == nil || isNeutral(err) {
+	if err == nil || isNeutral(err) || neverSent(err) {
 		return false
 	}
 	atWork, broken := false, false
 	walk(err, func(err error) bool {
+		if reflect.TypeOf(err) == typeValue && err == sql.ErrNoRows {
+			atWork = true
+			return true
+		}
 		switch e := err.(type) {
 		case *retryAfterError:
 			atWork = true
+		case *fs.PathError:
+			atWork = atWork || e != nil && e.Err != nil && errors.Is(e.Err, fs.ErrNotExist)
 		case *StatusError:
 			if e != nil {
 				atWork, broken = true, broken || e.StatusCode >= 500

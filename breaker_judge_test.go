@@ -2,14 +2,19 @@ package retry_test
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -432,4 +437,41 @@ func TestCancelThatOnlySaysSoIsNeutral(t *testing.T) {
 		assert.False(t, retry.IsFailure(err), "%T %v", err, err)
 	}
 	assert.True(t, retry.IsFailure(&matching{context.DeadlineExceeded}))
+}
+
+// Lookups that found nothing, five in a row, opened the breaker of a healthy database,
+// and so did requests that could not be sent to any server.
+func TestErrorsThatSayNothingOfTheDependency(t *testing.T) {
+	_, malformed := url.Parse("http://[::1")
+	_, unsupported := json.Marshal(func() {})
+	_, missing := os.Open(filepath.Join(t.TempDir(), "none"))
+	for _, err := range []error{
+		sql.ErrNoRows, sql.ErrTxDone, retry.ErrInvalidConfig, errors.ErrUnsupported, malformed, unsupported, missing,
+		&net.AddrError{Err: "missing port"}, &url.Error{Op: "Get", URL: "ftp://h/", Err: errDown},
+	} {
+		for _, err := range []error{err, fmt.Errorf("gene: %w", err), retry.Permanent(err)} {
+			assert.False(t, retry.IsFailure(err), "%v", err)
+			b, _ := newBreaker(t, nil)
+			for range 10 {
+				_ = b.Do(t.Context(), func(context.Context) error { return err })
+			}
+			assert.Equal(t, retry.StateClosed, b.State(), "%v", err)
+		}
+	}
+	for _, err := range []error{
+		sql.ErrConnDone, io.EOF, &net.DNSError{IsNotFound: true}, errors.Join(&retry.StatusError{StatusCode: 503}, sql.ErrTxDone),
+		&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)},
+		&url.Error{Op: "Get", URL: "https://h/", Err: io.EOF},
+	} {
+		assert.True(t, retry.IsFailure(err), "%v", err)
+	}
+}
+
+// A probe that could not be sent showed a dependency that works, and closed the breaker.
+func TestProbeThatWasNeverSentIsNeutral(t *testing.T) {
+	b, clock := newBreaker(t, nil)
+	b.Trip(time.Minute)
+	clock.Advance(time.Minute)
+	_ = b.Do(t.Context(), func(context.Context) error { return retry.ErrInvalidConfig })
+	assert.Equal(t, retry.StateHalfOpen, b.State())
 }

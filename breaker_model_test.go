@@ -264,7 +264,6 @@ func (b *tape) pick(choices ...int) int { return choices[b.next()%len(choices)] 
 
 // modelConfig spells out all defaults, for the model to go by.
 func modelConfig(script *tape) retry.BreakerConfig {
-	second := int(time.Second)
 	cfg := retry.BreakerConfig{
 		Name:             "model",
 		FailureThreshold: script.pick(1, 2, 3, 5, 6),
@@ -273,9 +272,9 @@ func modelConfig(script *tape) retry.BreakerConfig {
 		RecoveryTimeout:  5 * time.Second,
 		HalfOpenProbes:   script.pick(1, 1, 2, 3),
 		SuccessThreshold: script.pick(1, 1, 2, 3),
-		ProbeTimeout:     time.Duration(script.pick(2*second, 7*second)),
+		ProbeTimeout:     time.Duration(script.pick(2, 7)) * time.Second,
 	}
-	cfg.MaxRecoveryTimeout = time.Duration(script.pick(5*second, 13*second, 40*second))
+	cfg.MaxRecoveryTimeout = time.Duration(script.pick(5, 13, 40)) * time.Second
 	rates := script.next()
 	if rates&1 != 0 {
 		cfg.FailureRate = float64(1+rates>>4) / 16

@@ -20,7 +20,8 @@ import (
 //   - what the machine or the data says, and will say again: a file or program
 //     that is not there, is not permitted or is closed ([fs.ErrNotExist],
 //     [fs.ErrPermission], [fs.ErrInvalid], [fs.ErrClosed], [*exec.Error]); a row
-//     that is not there ([sql.ErrNoRows]); JSON that is whole, and does not fit
+//     that is not there ([sql.ErrNoRows]), a transaction that is over
+//     ([sql.ErrTxDone]); JSON that is whole, and does not fit
 //     the Go type, or a Go value that is no JSON; [errors.ErrUnsupported].
 //
 // Retryable are, though they may not look it:
@@ -30,7 +31,7 @@ import (
 //     sees when the caller's own is done,
 //   - [fs.ErrExist], by which programs wait for a lock file,
 //   - a socket that is not there, while the server that makes it starts,
-//   - [sql.ErrTxDone] and [sql.ErrConnDone]: the next attempt begins its own,
+//   - [sql.ErrConnDone]: the next attempt takes another connection,
 //   - data that does not parse ([*json.SyntaxError], [*strconv.NumError]): it may
 //     have been cut off on its way.
 //

@@ -121,7 +121,7 @@ func TestWhatLasts(t *testing.T) {
 	notFitting := json.Unmarshal([]byte(`{"N":"text"}`), &number)
 	noJSON := &json.UnsupportedValueError{Str: "NaN"}
 	for _, err := range []error{
-		sql.ErrNoRows, fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, os.ErrNotExist, errors.ErrUnsupported, exec.ErrNotFound, exec.ErrDot,
+		sql.ErrNoRows, sql.ErrTxDone, fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, os.ErrNotExist, errors.ErrUnsupported, exec.ErrNotFound, exec.ErrDot,
 		notThere, notListed, notRenamed, noProgram, notStarted, notOpen, notFitting, noJSON, &json.InvalidUnmarshalError{},
 		&fs.PathError{Op: "open", Err: syscall.EACCES}, &fs.PathError{Op: "open", Err: syscall.EPERM},
 	} {
@@ -137,7 +137,7 @@ func TestWhatLasts(t *testing.T) {
 		&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)}, // the server starts
 		&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)},
 		fs.ErrExist, &fs.PathError{Op: "open", Err: fs.ErrExist}, &fs.PathError{Op: "open", Err: syscall.EMFILE}, &fs.PathError{Op: "write", Err: syscall.ENOSPC},
-		sql.ErrTxDone, sql.ErrConnDone, json.Unmarshal([]byte(`{"N":`), &value), &strconv.NumError{Err: strconv.ErrSyntax},
+		sql.ErrConnDone, json.Unmarshal([]byte(`{"N":`), &value), &strconv.NumError{Err: strconv.ErrSyntax},
 		context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, &exec.ExitError{},
 	} {
 		assert.True(t, retry.Retryable(err), "%T %v", err, err)

@@ -47,7 +47,7 @@ func lasting(err error) bool {
 
 // lastingValues are all made by errors.New.
 var lastingValues = map[error]bool{
-	ErrInvalidConfig: true, http.ErrSchemeMismatch: true, errors.ErrUnsupported: true, sql.ErrNoRows: true,
+	ErrInvalidConfig: true, http.ErrSchemeMismatch: true, errors.ErrUnsupported: true, sql.ErrNoRows: true, sql.ErrTxDone: true,
 	exec.ErrNotFound: true, exec.ErrDot: true, fs.ErrNotExist: true, fs.ErrPermission: true, fs.ErrInvalid: true, fs.ErrClosed: true,
 }
 

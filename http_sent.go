@@ -32,6 +32,10 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return w.RoundTripper.RoundTrip(sent)
 }
 
+// Unwrap returns the transport that it adds to, for those of WrapTransport that go by
+// its type.
+func (w *wire) Unwrap() http.RoundTripper { return w.RoundTripper }
+
 // CloseIdleConnections lets a transport of WrapTransport pass the call on.
 func (w *wire) CloseIdleConnections() {
 	if closer, ok := w.RoundTripper.(interface{ CloseIdleConnections() }); ok {

@@ -125,7 +125,8 @@ func OnHost(fn func(host string, cfg Config)) Option {
 // WrapTransport puts a RoundTripper of the caller's around the base transport, so
 // that it sees each attempt: to sign, trace or log it. It must send by base, with
 // the context of the request, and at most once. wrap is called by the constructor;
-// if it returns nil, that fails. Errors of net/http's own transport are judged as
+// if it returns nil, that fails. base is not the client's own, but has it as the
+// result of a method Unwrap() http.RoundTripper. Errors of net/http's own transport are judged as
 // they are without the wrapper. Of several, the first is the innermost.
 func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
 	return func(o *options) {

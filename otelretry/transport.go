@@ -45,12 +45,16 @@ func NewTransport(base http.RoundTripper, opts ...Option) (http.RoundTripper, er
 	return newTransport(base, s, m), nil
 }
 
-func newTransport(base http.RoundTripper, s settings, m *meters) *transport {
+func newTransport(base http.RoundTripper, s settings, m *meters) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	if already, ok := base.(*transport); ok && already.m == m {
-		return already
+	inner := base
+	if wrapper, ok := base.(interface{ Unwrap() http.RoundTripper }); ok { // as WrapTransport has it
+		inner = wrapper.Unwrap()
+	}
+	if already, ok := inner.(*transport); ok && already.m == m {
+		return base
 	}
 	return &transport{base: base, tracer: s.tracers.Tracer(scope), propagator: s.propagator, m: m}
 }
