@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sync/atomic"
 	"testing"
@@ -187,7 +188,7 @@ func TestImpossibleBudgets(t *testing.T) {
 		burst int
 	}{
 		"ratio is -0.1": {-0.1, 1}, "ratio is NaN": {math.NaN(), 1}, "ratio is +Inf": {math.Inf(1), 1},
-		"ratio is 1e+10": {1e10, 1}, "burst is -1": {0.1, -1}, "burst is 9223372036854775807": {0.1, math.MaxInt},
+		"ratio is 1e+10": {1e10, 1}, "burst is -1": {0.1, -1}, fmt.Sprintf("burst is %d", math.MaxInt): {0.1, math.MaxInt},
 	} {
 		b, err := retry.NewBudget(c.ratio, c.burst)
 		assert.Nil(t, b)
