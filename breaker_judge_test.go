@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -442,8 +443,8 @@ func TestCancelThatOnlySaysSoIsNeutral(t *testing.T) {
 // Lookups that found nothing, five in a row, opened the breaker of a healthy database,
 // and so did requests that could not be sent to any server.
 func TestErrorsThatSayNothingOfTheDependency(t *testing.T) {
-	_, malformed := url.Parse("http://[::1")
-	_, unsupported := json.Marshal(func() {})
+	malformed := &url.Error{Op: "parse", URL: "http://[::1", Err: errDown}
+	unsupported := &json.UnsupportedTypeError{Type: reflect.TypeFor[func()]()}
 	_, missing := os.Open(filepath.Join(t.TempDir(), "none"))
 	for _, err := range []error{
 		sql.ErrNoRows, sql.ErrTxDone, retry.ErrInvalidConfig, errors.ErrUnsupported, malformed, unsupported, missing,
