@@ -94,22 +94,38 @@ func isTest(pass *analysis.Pass, file *ast.File) bool {
 
 // loops finds the retry loops of file.
 func (r *reporter) loops(pkg *packageInfo, file *ast.File) {
-	name := ""
+	variables := map[*ast.FuncLit]*ast.Ident{} // that literals are assigned to
 	ast.Inspect(file, func(n ast.Node) bool {
-		f := &function{pass: r.pass, info: r.pass.TypesInfo, pkg: pkg, file: file, node: n, name: name}
+		f := &function{pass: r.pass, info: r.pass.TypesInfo, pkg: pkg, file: file, node: n}
 		switch n := n.(type) {
+		case *ast.AssignStmt:
+			if id, lit, ok := literalOf(n); ok {
+				variables[lit] = id
+			}
 		case *ast.FuncDecl:
-			name = n.Name.Name
-			f.name, f.typ, f.body = name, n.Type, n.Body
-			f.object, _ = r.pass.TypesInfo.Defs[n.Name].(*types.Func)
+			f.name, f.typ, f.body = n.Name.Name, n.Type, n.Body
+			f.object = r.pass.TypesInfo.Defs[n.Name]
 		case *ast.FuncLit:
 			f.typ, f.body = n.Type, n.Body
+			if id := variables[n]; id != nil {
+				f.name, f.object = id.Name, r.pass.TypesInfo.ObjectOf(id)
+			}
 		}
 		if f.body != nil {
 			r.function(f)
 		}
 		return true
 	})
+}
+
+// literalOf returns the variable and the function literal of "f = func…".
+func literalOf(as *ast.AssignStmt) (*ast.Ident, *ast.FuncLit, bool) {
+	if len(as.Lhs) != 1 || len(as.Rhs) != 1 {
+		return nil, nil, false
+	}
+	id, ok1 := as.Lhs[0].(*ast.Ident)
+	lit, ok2 := as.Rhs[0].(*ast.FuncLit)
+	return id, lit, ok1 && ok2
 }
 
 func (r *reporter) function(f *function) {
@@ -133,17 +149,15 @@ func (r *reporter) function(f *function) {
 // worthALook reports whether f has a loop, a label, or a call of itself or of a
 // helper that polls. Most functions have not.
 func worthALook(info *types.Info, f *function) bool {
-	found := false
-	shallow(f.body, func(n ast.Node) bool {
+	return mentions(f.body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.ForStmt, *ast.RangeStmt, *ast.LabeledStmt:
-			found = true
+			return true
 		case *ast.CallExpr:
-			found = found || pollName.MatchString(calleeName(n)) || f.name != "" && calleeName(n) == f.name
+			return pollName.MatchString(calleeName(n)) || calleeName(n) == "AfterFunc" || f.name != "" && calleeName(n) == f.name
 		}
-		return !found
+		return false
 	})
-	return found
 }
 
 // report reports the findings in order, but for those that are switched off or

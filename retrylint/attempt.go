@@ -12,11 +12,18 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 	var calls []*ast.CallExpr
 	seen := map[types.Object]bool{}
 	var from func(obj types.Object)
-	add := func(e ast.Expr) {
+	var add func(e ast.Expr)
+	add = func(e ast.Expr) {
 		switch e := ast.Unparen(e).(type) {
 		case *ast.CallExpr:
 			if l.canFail(e) {
 				calls = append(calls, e)
+				return
+			}
+			for _, a := range e.Args { // a call that wraps the error of an attempt
+				if isError(l.f.info, a) {
+					add(a)
+				}
 			}
 		case *ast.TypeAssertExpr:
 			from(variable(l.f.info, e.X))

@@ -176,7 +176,7 @@ func (l *loop) assigns(p *plain) bool {
 // leavesBy reports whether cond is "if err == nil" with a break, or with a return,
 // which it notes.
 func (l *loop) leavesBy(p *plain, cond *ast.IfStmt) bool {
-	x, op := l.f.comparedWithNil(&node{cond: ast.Unparen(cond.Cond)})
+	x, op := l.f.compared(&node{cond: ast.Unparen(cond.Cond)}, l.f.isNil)
 	if x == nil || op != token.EQL || l.attempt.obj == nil || variable(l.f.info, x) != l.attempt.obj || len(cond.Body.List) != 1 {
 		return false
 	}

@@ -18,7 +18,7 @@ type function struct {
 	name   string
 	typ    *ast.FuncType
 	body   *ast.BlockStmt
-	object *types.Func // of a declared function
+	object types.Object // by which it can call itself: a *types.Func, or the variable of a literal
 	defs   map[types.Object][]def
 	fields map[types.Object][]def // what is assigned to the fields of a variable
 }

@@ -184,9 +184,61 @@ func (l *loop) failing(e edge) bool {
 	case statusTest:
 		failure := l.f.statusFailure(t)
 		return failure < 0 || e.succ == failure
+	case answerTest:
+		return l.notYet(e)
 	}
 	return false
 }
+
+// notYet reports whether e, a way out of an answerTest, leads to the next round
+// with nothing done on the way but waiting and logging: the answer was "not yet".
+// The other way must lead out of the loop.
+func (l *loop) notYet(e edge) bool {
+	idle := func(e edge) bool {
+		if !l.back(e, nil) {
+			return false
+		}
+		if e.to() == l.cycle.head {
+			return true
+		}
+		for n := range reach(e.to(), func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }) {
+			for _, x := range n.list {
+				if l.works(x) {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	return idle(e) && !idle(edge{e.from, 1 - e.succ})
+}
+
+// works reports whether statement x does more than wait, log, count or release.
+func (l *loop) works(x ast.Node) bool {
+	found := false
+	shallow(x, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SendStmt, *ast.GoStmt:
+			found = true
+		case *ast.AssignStmt:
+			found = found || l.f.besideError(objectOf(l.f.info, n.Lhs[0]))
+		case *ast.CallExpr:
+			tv := l.f.info.Types[n.Fun]
+			if tv.IsType() || tv.IsBuiltin() || l.f.waitCall(n) != nil || purePackages[pkgOf(l.f.info, n)] || l.f.isContextError(n, 0) {
+				return true
+			}
+			if pkg := pkgOf(l.f.info, n); pkg == "time" || pkg == "math/rand" || pkg == "math/rand/v2" || idleName.MatchString(calleeName(n)) {
+				return true
+			}
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// Names of functions that log, count or release.
+var idleName = regexp.MustCompile(`(?i)^(v?(print|log|debug|info|warn|trace|error)|with|add|inc|close|stop|reset|lock|unlock|rlock|runlock|done|now|string|err)`)
 
 // leaves reports whether, once e is taken, the loop can be left without a failure
 // and without another round.
@@ -215,7 +267,7 @@ func (l *loop) leaves(e edge) bool {
 func (l *loop) retries(t *test) bool {
 	switch t.kind {
 	case nilTest:
-		if !l.back(t.failed(), nil) || l.back(t.passed(), l.failing) || !l.leaves(t.passed()) {
+		if !l.back(t.failed(), nil) || (l.back(t.passed(), l.failing) || !l.leaves(t.passed())) && !l.leavesWhenReady(t) {
 			return false
 		}
 	default:
@@ -231,6 +283,24 @@ func (l *loop) retries(t *test) bool {
 		return false
 	}
 	return l.isRetry()
+}
+
+var readyName = regexp.MustCompile(`(?i)connected|ready|alive|healthy|established|online|joined|initiali[sz]ed`)
+
+// leavesWhenReady reports whether the success of what t tests is seen at the
+// beginning of the next round: "if c.Connected() { return }".
+func (l *loop) leavesWhenReady(t *test) bool {
+	for n := range reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at }) {
+		if n.cond == nil || n == t.at || !l.names(n.cond, readyName) {
+			continue
+		}
+		for i, s := range n.succs {
+			if !l.cycle.nodes[s] && l.cycle.nodes[n.succs[1-i]] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // again returns the edge of t that goes round, if the other one leaves.

@@ -13,6 +13,7 @@ type kind int
 
 const (
 	otherTest   kind = iota
+	answerTest       // what came beside an error: a value, a state
 	nilTest          // whether an error is nil
 	kindTest         // which error it is
 	statusTest       // the status of a response
@@ -80,13 +81,20 @@ var againName = regexp.MustCompile(`(?i)retr(y|iable)|again|continue|temp|transi
 // classify says what the condition of n asks about.
 func (f *function) classify(n *node) *test {
 	t := &test{at: n}
-	if x, op := f.comparedWithNil(n); x != nil && isError(f.info, x) {
+	if x, op := f.compared(n, f.isNil); x != nil && (isError(f.info, x) || f.standsForError(x)) {
 		t.err, t.obj, t.kind = x, variable(f.info, x), nilTest
-		if op == token.NEQ {
+		if isError(f.info, x) == (op == token.NEQ) {
 			t.ok = 1
 		}
 		if f.isContextError(x, 2) {
 			t.kind = contextTest
+		}
+		return t
+	}
+	if x, op := f.compared(n, f.isZero); x != nil && isError(f.info, x) { // an Errno
+		t.err, t.obj, t.kind = x, variable(f.info, x), nilTest
+		if op == token.NEQ {
+			t.ok = 1
 		}
 		return t
 	}
@@ -97,13 +105,69 @@ func (f *function) classify(n *node) *test {
 			}
 		}
 	}
+	if t.kind == otherTest && f.answers(n) {
+		t.kind = answerTest
+	}
 	return t
 }
 
-// comparedWithNil returns what the condition of n compares with nil, and how.
-func (f *function) comparedWithNil(n *node) (ast.Expr, token.Token) {
+// standsForError reports whether x is a value whose error is discarded by the
+// call that returns both: its being nil is all that is known of a failure.
+func (f *function) standsForError(x ast.Expr) bool {
+	obj := objectOf(f.info, x)
+	found := false
+	for _, d := range f.defs[obj] {
+		as, ok := d.at.(*ast.AssignStmt)
+		if !ok || len(as.Rhs) != 1 || len(as.Lhs) < 2 {
+			if d.rhs != nil && !f.isNil(d.rhs) {
+				return false
+			}
+			continue
+		}
+		results, ok := f.info.TypeOf(as.Rhs[0]).(*types.Tuple)
+		last := len(as.Lhs) - 1
+		id, blank := as.Lhs[last].(*ast.Ident)
+		if !ok || results.Len() != len(as.Lhs) || !types.Implements(results.At(last).Type(), errorType) || !blank || id.Name != "_" {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
+// answers reports whether the condition of n asks about a value that came from a
+// call beside an error.
+func (f *function) answers(n *node) bool {
+	for _, e := range n.about() {
+		if mentions(e, func(x ast.Node) bool {
+			id, ok := x.(*ast.Ident)
+			return ok && f.besideError(f.info.ObjectOf(id))
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// besideError reports whether obj is set by a call that returns an error too.
+func (f *function) besideError(obj types.Object) bool {
+	v, ok := obj.(*types.Var)
+	if !ok || v.IsField() || isErrorVar(v) {
+		return false
+	}
+	for _, d := range f.defs[obj] {
+		if call, ok := d.rhs.(*ast.CallExpr); ok && resultCount(f.info, call) > 1 && f.errorBeside(d) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// compared returns what the condition of n compares with an expression for which
+// with holds, and how.
+func (f *function) compared(n *node, with func(ast.Expr) bool) (ast.Expr, token.Token) {
 	if n.tag != nil {
-		if f.isNil(n.cond) {
+		if with(n.cond) {
 			return n.tag, token.EQL
 		}
 		return nil, 0
@@ -112,13 +176,18 @@ func (f *function) comparedWithNil(n *node) (ast.Expr, token.Token) {
 	if !ok || b.Op != token.EQL && b.Op != token.NEQ {
 		return nil, 0
 	}
-	if f.isNil(b.Y) {
+	if with(b.Y) {
 		return ast.Unparen(b.X), b.Op
 	}
-	if f.isNil(b.X) {
+	if with(b.X) {
 		return ast.Unparen(b.Y), b.Op
 	}
 	return nil, 0
+}
+
+func (f *function) isZero(e ast.Expr) bool {
+	v := f.info.Types[e].Value
+	return v != nil && v.Kind() == constant.Int && constant.Sign(v) == 0
 }
 
 func (f *function) isNil(e ast.Expr) bool {
@@ -173,7 +242,7 @@ func (f *function) about(e ast.Expr, depth int) (kind, types.Object) {
 				set(contextTest, nil)
 			case isFunc(f.info, n, "time", "Since", "Now", "Until", "After", "Before"):
 				set(boundTest, nil)
-			case isError(f.info, n):
+			case isError(f.info, n) || f.decides(n):
 				set(kindTest, nil)
 			}
 		case *ast.SelectorExpr:
@@ -188,6 +257,19 @@ func (f *function) about(e ast.Expr, depth int) (kind, types.Object) {
 		return true
 	})
 	return k, obj
+}
+
+// decides reports whether call asks a helper, by its name, whether to try again,
+// and gives it what an attempt returned beside its error.
+func (f *function) decides(call *ast.CallExpr) bool {
+	t := f.info.TypeOf(call)
+	if t == nil || !types.Identical(t.Underlying(), types.Typ[types.Bool]) || !retryWord.MatchString(calleeName(call)) {
+		return false
+	}
+	return mentions(call, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		return ok && f.besideError(f.info.ObjectOf(id))
+	})
 }
 
 func (f *function) aboutIdent(id *ast.Ident, depth int, set func(kind, types.Object)) {

@@ -27,7 +27,23 @@ func isError(info *types.Info, e ast.Expr) bool {
 	if b, ok := t.Underlying().(*types.Basic); ok && b.Kind() == types.UntypedNil {
 		return false
 	}
-	return types.Implements(t, errorType)
+	return isErrorType(t)
+}
+
+var errorTypeName = regexp.MustCompile(`(Error|Err|Errno|Problem|Exception|Fault)$|^(error|err|errno|problem|exception)$`)
+
+// isErrorType reports whether t is an error, or by its name a failure: some APIs
+// return a pointer to a struct without the method Error.
+func isErrorType(t types.Type) bool {
+	if types.Implements(t, errorType) {
+		return true
+	}
+	p, ok := types.Unalias(t).(*types.Pointer)
+	if !ok {
+		return false
+	}
+	n, ok := types.Unalias(p.Elem()).(*types.Named)
+	return ok && errorTypeName.MatchString(n.Obj().Name())
 }
 
 // callee returns what call calls, or nil.
@@ -165,5 +181,5 @@ func isErrorVar(obj types.Object) bool {
 	if obj.Type() == nil || obj.Type() == types.Typ[types.Invalid] {
 		return errorName.MatchString(obj.Name())
 	}
-	return types.Implements(obj.Type(), errorType)
+	return isErrorType(obj.Type())
 }

@@ -1,0 +1,253 @@
+package shapes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+func shouldRetry(req *http.Request, resp *http.Response) bool { return resp == nil }
+
+// The decision is made by a helper that is not given the error.
+func decidedByHelper(client *http.Client, req *http.Request, max int) (resp *http.Response, err error) {
+	for n := 0; n <= max; n++ { // want `hand-written retry loop around client.Do`
+		resp, err = client.Do(req)
+		if req.Context().Err() != nil {
+			return nil, req.Context().Err()
+		}
+		if !shouldRetry(req, resp) || n >= max {
+			break
+		}
+		if resp != nil {
+			resp.Body.Close()
+		}
+		time.Sleep(time.Second)
+	}
+	return resp, err
+}
+
+func annotate(err error) error { return fmt.Errorf("ping: %w", err) }
+
+// The attempt stands within the call that wraps its error.
+func wrapped(ctx context.Context) (err error) {
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around ping`
+		err = annotate(ping(ctx))
+		if err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
+// The error is wrapped before it is tested.
+func wrappedLater(ctx context.Context) (err error) {
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around ping`
+		first := ping(ctx)
+		err = annotate(first)
+		if err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
+// A function literal that calls itself.
+func closureRecursion(ctx context.Context) error {
+	var try func(left int) error
+	try = func(left int) error {
+		err := ping(ctx)
+		if err != nil && left > 0 {
+			time.Sleep(time.Second)
+			return try(left - 1) // want `hand-written retry recursion around try`
+		}
+		return err
+	}
+	return try(3)
+}
+
+type link struct{}
+
+func (l *link) open() error { return errors.New("closed") }
+
+// The next attempt is made by a timer.
+func (l *link) reconnect() {
+	if err := l.open(); err != nil {
+		time.AfterFunc(time.Second, l.reconnect) // want `hand-written retry recursion around reconnect`
+	}
+}
+
+func (l *link) reconnectLater() {
+	if err := l.open(); err != nil {
+		time.AfterFunc(time.Second, func() { // want `hand-written retry recursion around reconnectLater`
+			l.reconnectLater()
+		})
+	}
+}
+
+func (l *link) reconnectInBackground() {
+	if err := l.open(); err != nil {
+		go func() {
+			time.Sleep(time.Second)
+			l.reconnectInBackground() // want `hand-written retry recursion around reconnectInBackground`
+		}()
+	}
+}
+
+type health struct {
+	Healthy bool
+	State   string
+}
+
+func inspect(ctx context.Context, id string) (*health, error) { return nil, ctx.Err() }
+
+// Success is in the answer, and an error is retried as well.
+func healthy(ctx context.Context, id string) error {
+	for i := 0; i < 30; i++ { // want `hand-written retry loop around inspect`
+		r, err := inspect(ctx, id)
+		if err == nil && r.Healthy {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return errors.New("never healthy")
+}
+
+func inState(ctx context.Context, id string) error {
+	for { // want `hand-written retry loop around inspect`
+		r, err := inspect(ctx, id)
+		if err != nil {
+			fmt.Println("retrying:", err)
+		} else if r.State == "running" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (l *link) connected() bool { return false }
+
+// Success is seen at the beginning of the next round.
+func earlySuccess(l *link) {
+	for { // want `hand-written retry loop around l.open`
+		if l.connected() {
+			return
+		}
+		if err := l.open(); err != nil {
+			fmt.Println(err)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+func earlyReturn(l *link, n int) (err error) {
+	for i := 0; i < n; i++ { // want `hand-written retry loop around l.open`
+		if l.connected() {
+			return nil
+		}
+		if err = l.open(); err != nil {
+			time.Sleep(time.Second)
+			continue
+		}
+		return nil
+	}
+	return err
+}
+
+func newLink(addr string) *link { return &link{} }
+
+// The receiver is made in each round.
+func receiver(addr string) (l *link, err error) {
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around c.open`
+		c := newLink(addr)
+		if err = c.open(); err == nil {
+			return c, nil
+		}
+		time.Sleep(time.Second)
+	}
+	return nil, err
+}
+
+func receiverSteps(addr string) (err error) {
+	var l *link
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around l.open`
+		l = newLink(addr)
+		err = l.open()
+		if err == nil {
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
+// Success is nested in the other branch.
+func elseBranch(ctx context.Context) (*health, error) {
+	for i := 0; ; i++ { // want `hand-written retry loop around inspect`
+		r, err := inspect(ctx, "a")
+		if err != nil {
+			fmt.Println(err)
+		} else {
+			if r.Healthy {
+				return r, nil
+			} else {
+				fmt.Println("not yet")
+			}
+		}
+		if i > 5 {
+			return nil, err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// The error is discarded, and the value is looked at.
+func discarded(addr string) *conn {
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around dial`
+		c, _ := dial(addr)
+		if c != nil {
+			return c
+		}
+		time.Sleep(time.Second)
+	}
+	return nil
+}
+
+type Problem struct{ Code int }
+
+type apiError struct{ Code int }
+
+func request() (string, *apiError) { return "", nil }
+
+// The error's type has no method Error.
+func otherErrorType() (string, *apiError) {
+	for tries := 0; ; tries++ { // want `hand-written retry loop around request`
+		s, problem := request()
+		if problem == nil {
+			return s, nil
+		}
+		if tries == 3 {
+			return "", problem
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+func open(path string) syscall.Errno { return 0 }
+
+func errno(path string) {
+	for { // want `hand-written retry loop around open`
+		if e := open(path); e == 0 {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
