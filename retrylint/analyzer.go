@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"regexp"
 	"sort"
 	"strings"
 
@@ -73,7 +74,7 @@ func (r *reporter) add(f finding) { r.findings = append(r.findings, f) }
 func (r *reporter) run() {
 	pkg := newPackageInfo(r.pass)
 	for _, file := range r.pass.Files {
-		if ast.IsGenerated(file) {
+		if isGenerated(r.pass.Fset, file) {
 			continue
 		}
 		r.findings = nil
@@ -87,9 +88,38 @@ func (r *reporter) run() {
 	}
 }
 
+// generated is the convention of https://go.dev/s/generatedcode.
+var generated = regexp.MustCompile(`^// Code generated .* DO NOT EDIT\.$`)
+
+// isGenerated reports whether file was not written by hand. What cgo makes of a
+// file that imports "C" begins with a comment of cgo, but is otherwise that file;
+// what it adds to a package is not.
+func isGenerated(fset *token.FileSet, file *ast.File) bool {
+	for _, group := range file.Comments {
+		for _, c := range group.List {
+			if c.Pos() > file.Package {
+				return false
+			}
+			if generated.MatchString(c.Text) && (!strings.Contains(c.Text, "by cmd/cgo;") || sourceName(fset, file) == rawName(fset, file)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rawName returns the name of the file that was compiled.
+func rawName(fset *token.FileSet, file *ast.File) string { return fset.File(file.FileStart).Name() }
+
+// sourceName returns the name of the file that was written, which differs from
+// the compiled one where a line directive says so.
+func sourceName(fset *token.FileSet, file *ast.File) string {
+	return fset.Position(file.Package).Filename
+}
+
 // isTest reports whether file is one of tests.
 func isTest(pass *analysis.Pass, file *ast.File) bool {
-	return strings.HasSuffix(pass.Fset.File(file.FileStart).Name(), "_test.go")
+	return strings.HasSuffix(sourceName(pass.Fset, file), "_test.go")
 }
 
 // loops finds the retry loops of file.

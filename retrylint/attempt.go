@@ -112,8 +112,7 @@ func (l *loop) another(call *ast.CallExpr) bool {
 			case *ast.CallExpr:
 				return len(l.waits) == 0 && l.draws(x)
 			case *ast.IndexExpr:
-				obj := objectOf(l.f.info, x.Index)
-				return len(l.waits) == 0 && obj != nil && l.setInside(obj)
+				return l.mentionsSet(x.Index)
 			case *ast.Ident:
 				obj, ok := l.f.info.ObjectOf(x).(*types.Var)
 				if ok && path[obj] {
@@ -142,6 +141,18 @@ func (l *loop) another(call *ast.CallExpr) bool {
 	return depends(call)
 }
 
+// mentionsSet reports whether n speaks of a variable or field that the loop sets.
+func (l *loop) mentionsSet(n ast.Node) bool {
+	return mentions(n, func(x ast.Node) bool {
+		id, ok := x.(*ast.Ident)
+		if !ok {
+			return false
+		}
+		v, ok := l.f.info.ObjectOf(id).(*types.Var)
+		return ok && (l.counters[v] || l.setInside(v))
+	})
+}
+
 // told reports whether call hands a function that came as a value nothing of the
 // loop but the number of the round.
 func (l *loop) told(call *ast.CallExpr) bool {
@@ -160,7 +171,7 @@ func (l *loop) same(obj *types.Var) bool {
 	return ok && b.Info()&types.IsInteger != 0 && l.counters[obj] && retryWord.MatchString(obj.Name())
 }
 
-var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|ask|scan|readline|password`)
+var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|^ask|ask$|scan|readline|passw|passphrase|stdin|userinput`)
 
 // draws reports whether call brings something new each time.
 func (l *loop) draws(call *ast.CallExpr) bool {

@@ -57,6 +57,21 @@ func (l *loop) trace(d *delay, n ast.Node, defs map[types.Object][]def, depth in
 	})
 }
 
+// mentionsRandom reports whether n calls or names something random.
+func mentionsRandom(info *types.Info, n ast.Node) bool {
+	return mentions(n, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		if !ok {
+			return false
+		}
+		if randomName.MatchString(id.Name) {
+			return true
+		}
+		f, ok := info.ObjectOf(id).(*types.Func)
+		return ok && f.Pkg() != nil && (f.Pkg().Path() == "math/rand" || f.Pkg().Path() == "math/rand/v2" || f.Pkg().Path() == "crypto/rand")
+	})
+}
+
 // traceVar follows obj to what it is set to.
 func (l *loop) traceVar(d *delay, obj types.Object, defs map[types.Object][]def, depth int) {
 	v, ok := obj.(*types.Var)
@@ -64,6 +79,7 @@ func (l *loop) traceVar(d *delay, obj types.Object, defs map[types.Object][]def,
 		return
 	}
 	d.vars[v] = true
+	d.random = d.random || l.f.pkg.random[v]
 	if _, ok := v.Type().Underlying().(*types.Signature); ok {
 		d.unknown = true
 	}
@@ -109,7 +125,7 @@ func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
 	}
 	name, pkg := calleeName(call), pkgOf(info, call)
 	switch {
-	case randomName.MatchString(name) || pkg == "math/rand" || pkg == "math/rand/v2":
+	case mentionsRandom(info, call.Fun), isFunc(info, call, "time", "Now"): // the time of day taken for a random number
 		d.random = true
 	case name == "Pow" || name == "Exp2" || name == "Exp":
 		d.grows = call
@@ -128,38 +144,83 @@ func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
 	}
 }
 
+// fewRounds is how many rounds a doubling delay of a second may have: an hour is
+// reached in the twelfth.
+const fewRounds = 12
+
 // capped reports whether something keeps the delay from growing for ever: a
-// comparison or a min, or a small number of retries.
+// comparison or a min, or a small number of rounds.
 func (l *loop) capped(d *delay) bool {
 	if d.limited || d.unknown {
 		return true
 	}
-	limits := func(n ast.Node) bool {
-		return mentions(n, func(n ast.Node) bool {
-			b, ok := n.(*ast.BinaryExpr)
-			if !ok || b.Op != token.GTR && b.Op != token.GEQ && b.Op != token.LSS && b.Op != token.LEQ {
-				return false
-			}
-			return mentions(b, func(n ast.Node) bool {
-				id, ok := n.(*ast.Ident)
-				if !ok {
-					return false
-				}
-				v, ok := l.f.info.ObjectOf(id).(*types.Var)
-				return ok && d.vars[v] && (isDuration(v.Type()) || !l.counters[v] || !l.inHeader(b))
-			})
-		})
-	}
 	for _, decl := range d.calls {
-		if limits(decl.Body) {
+		if mentions(decl.Body, func(n ast.Node) bool { return l.limits(n, d) }) {
 			return true
 		}
 	}
-	if limits(l.f.body) {
+	if mentions(l.f.body, func(n ast.Node) bool { return l.limits(n, d) }) {
 		return true
 	}
 	n, ok := l.rounds()
-	return ok && n <= 12
+	return ok && n <= fewRounds
+}
+
+// limits reports whether n is a comparison that limits d: of the delay, of the
+// time, or of the number that the delay is computed from. That number only bounds
+// the loop where the comparison ends it, which is enough if the bound is small.
+func (l *loop) limits(n ast.Node, d *delay) bool {
+	b, ok := n.(*ast.BinaryExpr)
+	if !ok || b.Op != token.GTR && b.Op != token.GEQ && b.Op != token.LSS && b.Op != token.LEQ {
+		return false
+	}
+	for _, side := range []ast.Expr{b.X, b.Y} {
+		if mentions(side, func(n ast.Node) bool {
+			id, ok := n.(*ast.Ident)
+			if !ok {
+				return false
+			}
+			v, ok := l.f.info.ObjectOf(id).(*types.Var)
+			if !ok || !d.vars[v] {
+				return false
+			}
+			return isDuration(v.Type()) || !l.counters[v] || !l.inHeader(b) && (!l.ends(b) || l.small(b))
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// ends reports whether the condition that b is part of decides whether the loop is
+// left.
+func (l *loop) ends(b *ast.BinaryExpr) bool {
+	for n := range l.cycle.nodes {
+		if n.cond == nil || n.cond.Pos() > b.Pos() || b.End() > n.cond.End() {
+			continue
+		}
+		for i := range n.succs {
+			if !l.back(edge{n, i}, nil) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// small reports whether b compares with a small constant.
+func (l *loop) small(b *ast.BinaryExpr) bool {
+	for _, side := range []ast.Expr{b.X, b.Y} {
+		v := l.f.info.Types[side].Value
+		if v == nil {
+			v = l.onlyValue(side)
+		}
+		if v != nil && v.Kind() == constant.Int {
+			n, ok := constant.Int64Val(v)
+			return ok && n <= fewRounds
+		}
+	}
+	return false
 }
 
 // inHeader reports whether n is in the loop's own condition.

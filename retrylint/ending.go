@@ -9,19 +9,26 @@ import (
 )
 
 // sleepsLast reports whether w is waited after the last attempt too: on the way
-// from a failure to the end of a loop that counts, with no look at the count in
-// between.
+// from a failure to the end of a loop that counts, with no look at the count or
+// the time in between, and no attempt after the loop.
 func (l *loop) sleepsLast(w *wait) bool {
-	if l.attempt == nil || l.attempt.kind != nilTest || w.ticker {
+	if l.attempt == nil || w.ticker {
 		return false
 	}
 	counts := func(n *node) bool {
 		t := l.tests[n]
 		return t != nil && t.kind == boundTest && l.mentionsCounter(n.cond) || l.rangeHead(n)
 	}
-	inside := func(e edge) bool { return l.cycle.nodes[e.to()] && !counts(e.from) }
-	from := l.attempt.failed().to()
-	if !l.cycle.nodes[from] || !reach(from, inside)[w.at] {
+	guards := func(n *node) bool {
+		t := l.tests[n]
+		if t == nil || t.kind != boundTest {
+			return counts(n)
+		}
+		return counts(n) || !l.back(edge{n, 0}, nil) || !l.back(edge{n, 1}, nil)
+	}
+	from := l.round.to()
+	if !l.cycle.nodes[from] || guards(l.round.from) ||
+		!reach(from, func(e edge) bool { return l.cycle.nodes[e.to()] && !guards(e.from) })[w.at] {
 		return false
 	}
 	// From the wait to a count that ends it all, without another attempt.
@@ -33,7 +40,31 @@ func (l *loop) sleepsLast(w *wait) bool {
 			continue
 		}
 		for _, s := range n.succs {
-			if !l.cycle.nodes[s] && !l.attemptBetween(w.at, n) {
+			if !l.cycle.nodes[s] && !l.attemptBetween(w.at, n) && !l.attemptAfter(s) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// attemptAfter reports whether what was tried in the loop is tried once more on
+// the way from n, behind the loop.
+func (l *loop) attemptAfter(n *node) bool {
+	for x := range reach(n, func(edge) bool { return true }) {
+		for _, s := range x.list {
+			if mentions(s, func(y ast.Node) bool {
+				call, ok := y.(*ast.CallExpr)
+				if !ok {
+					return false
+				}
+				for _, c := range l.calls {
+					if c != call && types.ExprString(c.Fun) == types.ExprString(call.Fun) {
+						return true
+					}
+				}
+				return false
+			}) {
 				return true
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"regexp"
 )
 
 // finding is that there is such a loop at all.
@@ -13,7 +14,7 @@ func (l *loop) finding() finding {
 	f := finding{category: c.name, pos: l.pos, end: l.head(), loop: l}
 	what := "a call"
 	if len(l.calls) > 0 {
-		what = types.ExprString(ast.Unparen(l.calls[0].Fun))
+		what = cgoName.ReplaceAllString(types.ExprString(ast.Unparen(l.calls[0].Fun)), "C.$1")
 		if _, ok := ast.Unparen(l.calls[0].Fun).(*ast.FuncLit); ok {
 			what = "a function"
 		}
@@ -29,6 +30,9 @@ func (l *loop) finding() finding {
 	f.fix = l.rewrite()
 	return f
 }
+
+// cgoName matches what cgo makes of the name of a C function.
+var cgoName = regexp.MustCompile(`^\(?_C2?func_(\w+)\)?$`)
 
 // head returns the end of what is marked: the loop's first line.
 func (l *loop) head() token.Pos {
@@ -241,6 +245,11 @@ func (l *loop) retriesAll() bool {
 			return false
 		}
 	}
+	for _, call := range l.calls {
+		if l.f.sortsErrors(call) {
+			return false
+		}
+	}
 	for n := range l.cycle.nodes {
 		if _, ok := n.stmt.(*ast.CaseClause); ok && n.cond == nil {
 			return false // a type switch, perhaps
@@ -252,6 +261,35 @@ func (l *loop) retriesAll() bool {
 		}
 	}
 	return true
+}
+
+// sortsErrors reports whether the function that call calls, if it is at hand, tells
+// errors or statuses from one another: what it returns is then what remains.
+func (f *function) sortsErrors(call *ast.CallExpr) bool {
+	var body ast.Node
+	if decl := f.pkg.bodyOf(f.info, call); decl != nil {
+		body = decl.Body
+	} else if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
+		body = lit.Body
+	} else if defs := f.defs[variable(f.info, call.Fun)]; len(defs) == 1 {
+		lit, ok := defs[0].rhs.(*ast.FuncLit)
+		if !ok {
+			return false
+		}
+		body = lit.Body
+	}
+	return mentions(body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			return isFunc(f.info, n, "errors", "Is", "As", "AsType") || pkgOf(f.info, n) == "os" && hasWord(calleeName(n), "isnotexist", "isexist", "istimeout", "ispermission")
+		case *ast.TypeAssertExpr:
+			return isError(f.info, n.X)
+		case *ast.BinaryExpr:
+			compared := n.Op == token.EQL || n.Op == token.NEQ
+			return compared && isError(f.info, n.X) && isError(f.info, n.Y)
+		}
+		return false
+	})
 }
 
 // judges reports whether x hands the error to a function of which a result is

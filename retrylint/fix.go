@@ -30,6 +30,9 @@ type plain struct {
 // rewrite returns the fix that makes l a call of package retry, or nil if it is
 // not certain that the result compiles and does the same or better.
 func (l *loop) rewrite() *analysis.SuggestedFix {
+	if rawName(l.f.pass.Fset, l.f.file) != sourceName(l.f.pass.Fset, l.f.file) {
+		return nil // the edit would be made in what a generator wrote
+	}
 	p, ok := l.plainLoop()
 	if !ok || l.http() || l.commented() || !l.delayAllowed(p) || !l.errorsAllowed(p) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"regexp"
 
 	"golang.org/x/tools/go/analysis"
 )
@@ -95,11 +96,21 @@ func collectDefs(info *types.Info, body ast.Node) map[types.Object][]def {
 	return defs
 }
 
+// countName matches names of fields that count attempts or time them.
+var countName = regexp.MustCompile(`(?i)retr|attempt|tries|count|fail|backoff|delay|wait|last|err`)
+
 // collectFields notes what is assigned to the fields and elements of each variable
 // in body.
 func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 	fields := map[types.Object][]def{}
 	ast.Inspect(body, func(n ast.Node) bool {
+		if inc, ok := n.(*ast.IncDecStmt); ok {
+			if x, ok := ast.Unparen(inc.X).(*ast.IndexExpr); ok {
+				if obj := objectOf(info, x.X); obj != nil {
+					fields[obj] = append(fields[obj], def{inc, inc.X, 0, inc.Tok})
+				}
+			}
+		}
 		as, ok := n.(*ast.AssignStmt)
 		if !ok || len(as.Lhs) != len(as.Rhs) {
 			return true
@@ -108,6 +119,9 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 			var of ast.Expr
 			switch x := ast.Unparen(l).(type) {
 			case *ast.SelectorExpr:
+				if countName.MatchString(x.Sel.Name) || isDuration(info.TypeOf(x)) {
+					continue // its own bookkeeping, and no other thing to try
+				}
 				of = x.X
 			case *ast.IndexExpr:
 				of = x.X
@@ -127,11 +141,19 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 type packageInfo struct {
 	bodies map[*types.Func]*ast.FuncDecl
 	waits  map[*types.Func]bool
+	random map[types.Object]bool // fields and variables that somewhere get a random value
 }
 
 func newPackageInfo(pass *analysis.Pass) *packageInfo {
-	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}}
+	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}, random: map[types.Object]bool{}}
 	for _, file := range pass.Files {
+		for obj, defs := range collectDefs(pass.TypesInfo, file) {
+			for _, d := range defs {
+				if d.rhs != nil && mentionsRandom(pass.TypesInfo, d.rhs) {
+					p.random[obj] = true
+				}
+			}
+		}
 		for _, d := range file.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
 				if obj, ok := pass.TypesInfo.Defs[fn.Name].(*types.Func); ok {

@@ -136,16 +136,71 @@ func (l *loop) responseFaults(at reportFunc) {
 			if !l.back(edge{t.at, 0}, nil) && !l.back(edge{t.at, 1}, nil) {
 				continue
 			}
-			if !l.readsRetryAfter(resp) {
+			if !l.readsRetryAfter(resp) || l.sleepsConstant() {
 				at("retry-after", t.at.cond.Pos(), t.at.cond.End(), "a status is retried without a look at the server's Retry-After")
 			}
-			if l.plain() && !l.handsOn(resp, "Close") {
+			if l.plain() && l.leftOpen(resp, t) {
 				at("body-close", t.at.cond.Pos(), t.at.cond.End(), "the response is not closed before the next attempt")
 			}
 			break
 		}
 		l.deferredClose(resp, at)
 	}
+}
+
+// sleepsConstant reports whether each wait of the loop is for a constant time,
+// whatever the server says.
+func (l *loop) sleepsConstant() bool {
+	for _, w := range l.waits {
+		if w.delay == nil || l.f.info.Types[w.delay].Value == nil {
+			return false
+		}
+	}
+	return len(l.waits) > 0
+}
+
+// leftOpen reports whether there is a way from the attempt through t, which tests
+// the status of resp, to the next round, on which resp is neither closed nor given
+// to a function that may close it.
+func (l *loop) leftOpen(resp types.Object, t *test) bool {
+	closes := func(n *node) bool {
+		for _, x := range n.list {
+			if l.handsOn(x, resp, "Close") { // deferredClose reports a deferred one
+				return true
+			}
+		}
+		return false
+	}
+	open := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !closes(e.to()) }
+	before := false
+	for _, call := range l.calls {
+		for n := range l.cycle.nodes {
+			before = before || holds(n, call) && (n == t.at || reach(n, open)[t.at])
+		}
+	}
+	if !before {
+		return false
+	}
+	for i := range t.at.succs {
+		round := edge{t.at, i}
+		if !l.back(round, nil) || l.f.statusFailure(t) == 1-i {
+			continue
+		}
+		if round.to() == l.cycle.head {
+			return true
+		}
+		if closes(round.to()) {
+			continue
+		}
+		for n := range reach(round.to(), open) {
+			for _, s := range n.succs {
+				if s == l.cycle.head {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // plain reports whether the attempts are made by net/http itself, which leaves
@@ -179,7 +234,7 @@ func (l *loop) responses() []types.Object {
 // readsRetryAfter reports whether the function speaks of Retry-After, or gives
 // the response to something that may.
 func (l *loop) readsRetryAfter(resp types.Object) bool {
-	return l.handsOn(resp, "") || mentions(l.f.body, func(n ast.Node) bool {
+	return l.handsOn(l.stmt, resp, "") || mentions(l.f.body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.BasicLit:
 			return strings.Contains(strings.ToLower(n.Value), "retry-after")
@@ -190,11 +245,11 @@ func (l *loop) readsRetryAfter(resp types.Object) bool {
 	})
 }
 
-// handsOn reports whether the loop calls a method of this name on resp or its
-// Body, or hands either, or the header, to a function.
-func (l *loop) handsOn(resp types.Object, method string) bool {
+// handsOn reports whether x calls a method of this name on resp or its Body, or
+// gives either, or the header, to a function.
+func (l *loop) handsOn(x ast.Node, resp types.Object, method string) bool {
 	info := l.f.info
-	return mentions(l.stmt, func(n ast.Node) bool {
+	return mentions(x, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
 			return false

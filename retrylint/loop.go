@@ -20,6 +20,7 @@ type loop struct {
 	cycle    *cycle
 	tests    map[*node]*test
 	attempt  *test // the one that makes it a retry loop
+	round    edge  // of the attempt's test: to the next round
 	calls    []*ast.CallExpr
 	waits    []*wait
 	counters map[types.Object]bool // what changes from round to round
@@ -57,14 +58,19 @@ func (f *function) retryLoop(c *cycle, taken map[*node]bool) *loop {
 		}
 	}
 	l.findCounters()
-	var candidates []*test
+	var candidates, later []*test
 	for _, k := range []kind{nilTest, statusTest, kindTest} {
 		for _, t := range l.sortedTests() {
-			if t.kind == k && !taken[t.at] {
+			switch {
+			case t.kind != k || taken[t.at]:
+			case k == nilTest && !l.back(t.failed(), l.byStatus):
+				later = append(later, t) // the status decides, whether it failed or not
+			default:
 				candidates = append(candidates, t)
 			}
 		}
 	}
+	candidates = append(candidates, later...)
 	for _, t := range candidates {
 		if !l.names(t.at.cond, unauthorized) && l.retries(t) {
 			return l
@@ -190,6 +196,12 @@ func (l *loop) failing(e edge) bool {
 	return false
 }
 
+// byStatus reports whether e is taken because of a status.
+func (l *loop) byStatus(e edge) bool {
+	t := l.tests[e.from]
+	return t != nil && t.kind == statusTest && l.failing(e)
+}
+
 // notYet reports whether e, a way out of an answerTest, leads to the next round
 // with nothing done on the way but waiting and logging: the answer was "not yet".
 // The other way must lead out of the loop.
@@ -270,15 +282,17 @@ func (l *loop) retries(t *test) bool {
 		if !l.back(t.failed(), nil) || (l.back(t.passed(), l.failing) || !l.leaves(t.passed())) && !l.leavesWhenReady(t) {
 			return false
 		}
+		l.round = t.failed()
 	default:
 		again, ok := l.again(t)
 		if !ok || t.kind == kindTest && (!l.directed(t, again) || l.nilTested(t.obj)) {
 			return false
 		}
+		l.round = again
 	}
 	l.attempt = t
 	l.calls = l.attempts(t)
-	l.waits = l.f.waitsIn(l.cycle)
+	l.waits = l.waitsBetween()
 	if t.kind == nilTest && !l.reallyBack(t) {
 		return false
 	}
@@ -322,6 +336,18 @@ func (l *loop) nilTested(obj types.Object) bool {
 		}
 	}
 	return false
+}
+
+// waitsBetween returns the waits between a failed attempt and the next one.
+func (l *loop) waitsBetween() []*wait {
+	after := reach(l.round.to(), func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != l.attempt.at })
+	var waits []*wait
+	for _, w := range l.f.waitsIn(l.cycle) {
+		if after[w.at] || w.at == l.attempt.at {
+			waits = append(waits, w)
+		}
+	}
+	return waits
 }
 
 // reallyBack excludes tests that guard only the loop's own wait.

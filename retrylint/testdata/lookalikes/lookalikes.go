@@ -206,3 +206,75 @@ func repairAndTryOnce(path string) (*os.File, error) {
 	}
 	return f, err
 }
+
+type pool struct {
+	addrs []string
+	next  int
+}
+
+func (p *pool) dial(addr string) (net.Conn, error) { return net.Dial("tcp", addr) }
+
+func (p *pool) roundRobin() net.Conn {
+	for {
+		c, err := p.dial(p.addrs[p.next%len(p.addrs)])
+		if err == nil {
+			return c
+		}
+		p.next++
+		time.Sleep(time.Second)
+	}
+}
+
+func freeAddress() (net.Listener, error) {
+	ip := []byte{127, 0, 0, 1}
+	for {
+		l, err := net.Listen("tcp", net.IP(ip).String()+":0")
+		if err == nil {
+			return l, nil
+		}
+		ip[3]++
+	}
+}
+
+func passphrase(prompt string) string { return prompt }
+func unlock(p string) error           { return nil }
+
+func askAgain() error {
+	var err error
+	for trials := 0; trials < 3; trials++ {
+		if err = unlock(passphrase("again")); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func readForEver(c net.Conn, out chan []byte) {
+	buf := make([]byte, 512)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		out <- buf[:n]
+	}
+}
+
+func worksWhenThereIs(ctx context.Context) error {
+	for {
+		job, err := page(ctx, "")
+		if err != nil {
+			time.Sleep(time.Second)
+			continue
+		}
+		if job == "" {
+			time.Sleep(time.Second)
+			continue
+		}
+		fmt.Println(len(job), work(1))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}

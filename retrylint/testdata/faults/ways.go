@@ -1,0 +1,209 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net/http"
+	"time"
+)
+
+// Faults that depend on the way through the loop, each beside code without it.
+
+func check(resp *http.Response) error { return nil }
+
+func ceilingInBody() error {
+	d := time.Second
+	for attempt := 0; ; attempt++ { // want `\(loop\)`
+		err := g()
+		if err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		if attempt >= 3 { // the bound of the delay, too
+			return err
+		}
+		time.Sleep(d << attempt) // want `\(context\)` `\(jitter\)`
+	}
+}
+
+func variableCount(max int) error {
+	for attempt := 0; ; attempt++ { // want `\(loop\)`
+		err := g()
+		if err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		if attempt >= max {
+			return err
+		}
+		time.Sleep(time.Second << attempt) // want `\(context\)` `\(jitter\)` `\(overflow\)`
+	}
+}
+
+func clamped(max int) error {
+	for attempt := 0; attempt < max; attempt++ { // want `\(loop\)`
+		err := g()
+		if err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		shift := attempt
+		if shift > 5 {
+			shift = 5
+		}
+		time.Sleep(time.Second << shift) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return nil
+}
+
+func lastSleepDown(left int) (err error) {
+	for left > 0 { // want `\(loop\)`
+		if err = g(); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		left--
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return err
+}
+
+func lastSleepOnStatus(client *http.Client, req *http.Request) (resp *http.Response, err error) {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		resp, err = client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != 503 { // want `\(retry-after\)`
+			return resp, nil
+		}
+		resp.Body.Close()
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return nil, errors.New("unavailable")
+}
+
+func deadlineFirst(n int, deadline time.Time) (err error) {
+	for i := 0; i < n; i++ { // want `\(loop\)`
+		if err = g(); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		if time.Now().Add(time.Second).After(deadline) {
+			return err
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+	return err
+}
+
+func attemptAfterTheLoop() error {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		if err := g(); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+	return g()
+}
+
+// A wait that is made only after a success is not one between attempts.
+func pacing(ctx context.Context, n int) error {
+	for i := 0; i < 3; i++ { // want `\(loop\)` `\(no-wait\)`
+		err := f(ctx)
+		if err == nil { // want `\(retry-all\)`
+			time.Sleep(time.Second)
+			return nil
+		}
+	}
+	return errors.New("gave up") // want `\(last-error\)`
+}
+
+type poller struct{ interval time.Duration }
+
+func newPoller() *poller { return &poller{interval: time.Second} }
+
+func (p *poller) spread() { p.interval = time.Duration(rand.Int63n(int64(time.Second))) }
+
+// The field is given a random value elsewhere in the package.
+func (p *poller) wait() {
+	for { // want `\(loop\)` `\(unbounded\)`
+		if g() == nil { // want `\(retry-all\)`
+			return
+		}
+		time.Sleep(p.interval) // want `\(context\)`
+	}
+}
+
+func byTheClock() {
+	for { // want `\(loop\)` `\(unbounded\)`
+		if g() == nil { // want `\(retry-all\)`
+			return
+		}
+		time.Sleep(time.Second + time.Duration(time.Now().UnixNano()%1e9)) // want `\(context\)`
+	}
+}
+
+func sorted(ctx context.Context) error {
+	if err := f(ctx); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// The callee tells errors from one another.
+func sortedByCallee(ctx context.Context, d time.Duration) {
+	for { // want `\(loop\)` `\(unbounded\)`
+		if sorted(ctx) == nil {
+			return
+		}
+		time.Sleep(d + rand.N(d)) // want `\(context\)`
+	}
+}
+
+// The helper may read the header, but the sleep is constant.
+func retryAfterUnused(client *http.Client, req *http.Request) (*http.Response, error) {
+	for { // want `\(unbounded\)` `\(loop\)`
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		if err := check(resp); err != nil {
+			fmt.Println(err)
+		}
+		if resp.StatusCode == 429 { // want `\(retry-after\)`
+			resp.Body.Close()
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+			continue
+		}
+		return resp, nil
+	}
+}
+
+func closedOnSuccess(client *http.Client, req *http.Request) ([]byte, error) {
+	for { // want `\(unbounded\)` `\(loop\)`
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode == 200 { // want `\(retry-after\)` `not closed.*\(body-close\)`
+			b, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			return b, err
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+}
+
+func closedOnFailure(client *http.Client, req *http.Request) (*http.Response, error) {
+	for { // want `\(unbounded\)` `\(loop\)`
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode == 200 { // want `\(retry-after\)`
+			return resp, nil
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+}
