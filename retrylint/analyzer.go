@@ -1,5 +1,5 @@
-// Package retrylint finds hand-written retry loops and says what is wrong with
-// each; where it is certain, it offers the rewrite to package
+// Package retrylint finds hand-written retry loops and reports what is wrong with
+// each; where the result is certain, it offers the rewrite to package
 // github.com/retryutils/retry. It also finds mistakes in the use of that package.
 package retrylint
 
@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"reflect"
 	"regexp"
 	"sort"
 	"strings"
@@ -16,11 +17,12 @@ import (
 )
 
 // Analyzer is retrylint with every category switched on. Its flags, one for each
-// category, switch them off.
+// category, switch them off; the flag each reports each fault of a loop by itself.
 var Analyzer = New(nil)
 
-// New returns an analyzer of its own in which the named categories are switched
-// off. Names that are none of a category are ignored; see [Categories].
+// New returns a separate analyzer in which the named categories are switched off.
+// Names that are no category are ignored; see [Categories]. Its result is a
+// [*Result].
 func New(disabled []string) *analysis.Analyzer {
 	on := map[string]*bool{}
 	a := &analysis.Analyzer{
@@ -29,47 +31,95 @@ func New(disabled []string) *analysis.Analyzer {
 		URL:              "https://github.com/retryutils/retry/tree/main/retrylint",
 		RunDespiteErrors: true,
 		Flags:            *flag.NewFlagSet("retrylint", flag.ContinueOnError),
+		ResultType:       reflect.TypeFor[*Result](),
 	}
+	each := a.Flags.Bool("each", false, "report each fault of a loop by itself, not as a note of the loop")
 	for _, c := range categories {
 		value := true
 		for _, d := range disabled {
-			value = value && d != c.name
+			value = value && d != c.Name
 		}
-		on[c.name] = a.Flags.Bool(c.name, value, "report "+c.name+": "+strings.ToLower(c.doc[:1])+c.doc[1:])
+		on[c.Name] = a.Flags.Bool(c.Name, value, "report "+c.Name+": "+strings.ToLower(c.Doc[:1])+c.Doc[1:])
 	}
 	a.Run = func(pass *analysis.Pass) (any, error) {
-		r := &reporter{pass: pass, on: on}
+		r := &reporter{pass: pass, on: on, result: new(Result)}
 		r.run()
-		return nil, nil
+		for _, f := range r.result.Findings {
+			if !*each {
+				pass.Report(f.diagnostic())
+				continue
+			}
+			for _, f := range f.Each() {
+				pass.Report(f.diagnostic())
+			}
+		}
+		return r.result, nil
 	}
 	return a
 }
 
-// Categories returns the names of all categories.
-func Categories() []string {
-	names := make([]string, len(categories))
-	for i, c := range categories {
-		names[i] = c.name
-	}
-	return names
+// A Result is what the analyzer found in one package.
+type Result struct {
+	Findings []Finding // in the order of files and positions
 }
 
-// A finding is what is reported at one place.
-type finding struct {
-	category string
-	pos, end token.Pos
-	message  string
-	loop     *loop // the one it belongs to, or nil
-	fix      *analysis.SuggestedFix
+// A Finding is a retry loop, or a mistake in the use of the library.
+type Finding struct {
+	Category string
+	Message  string
+	Pos, End token.Pos // what is marked
+	Function string    // the declaration that it is in: "Load", "(*Client).Load"
+	Notes    []Finding // the faults of a loop
+	Span     [2]token.Pos
+	Fix      *analysis.SuggestedFix // nil where no rewrite is certain
+
+	loop *loop // the one it belongs to, or nil
+}
+
+// Each returns f without its notes, and behind it the notes.
+func (f Finding) Each() []Finding {
+	notes := f.Notes
+	f.Notes = nil
+	return append([]Finding{f}, notes...)
+}
+
+// diagnostic returns f as one diagnostic, with its notes as related positions, and
+// their categories in its text.
+func (f Finding) diagnostic() analysis.Diagnostic {
+	d := analysis.Diagnostic{Pos: f.Pos, End: f.End, Category: f.Category, URL: CategoryOf(f.Category).URL(), Message: f.Text()}
+	for _, n := range f.Notes {
+		d.Related = append(d.Related, analysis.RelatedInformation{Pos: n.Pos, End: n.End, Message: n.Text()})
+	}
+	if f.Fix != nil {
+		d.SuggestedFixes = []analysis.SuggestedFix{*f.Fix}
+	}
+	return d
+}
+
+// Text returns the message, the categories of the notes, and the category.
+func (f Finding) Text() string {
+	var names []string
+	seen := map[string]bool{}
+	for _, n := range f.Notes {
+		if !seen[n.Category] {
+			seen[n.Category] = true
+			names = append(names, n.Category)
+		}
+	}
+	if len(names) == 0 {
+		return f.Message + " (" + f.Category + ")"
+	}
+	return f.Message + "; faults: " + strings.Join(names, ", ") + " (" + f.Category + ")"
 }
 
 type reporter struct {
 	pass     *analysis.Pass
 	on       map[string]*bool
-	findings []finding
+	findings []Finding // of the file in work
+	result   *Result
 }
 
-func (r *reporter) add(f finding) { r.findings = append(r.findings, f) }
+func (r *reporter) add(f Finding) { r.findings = append(r.findings, f) }
 
 func (r *reporter) run() {
 	pkg := newPackageInfo(r.pass)
@@ -84,7 +134,7 @@ func (r *reporter) run() {
 		if importsRetry(file) {
 			newUsage(r, file).check()
 		}
-		r.report(newSuppressions(r.pass.Fset, file))
+		r.collect(file)
 	}
 }
 
@@ -159,15 +209,11 @@ func literalOf(as *ast.AssignStmt) (*ast.Ident, *ast.FuncLit, bool) {
 }
 
 func (r *reporter) function(f *function) {
-	if !worthALook(f.info, f) {
+	if !mayRetry(f) {
 		return
 	}
 	f.defs, f.fields = collectDefs(f.info, f.body), collectFields(f.info, f.body)
-	for _, l := range f.loops() {
-		r.add(l.finding())
-		l.faults(r)
-	}
-	for _, l := range f.recursions() {
+	for _, l := range append(f.loops(), f.recursions()...) {
 		r.add(l.finding())
 		l.faults(r)
 	}
@@ -176,9 +222,9 @@ func (r *reporter) function(f *function) {
 	}
 }
 
-// worthALook reports whether f has a loop, a label, or a call of itself or of a
-// helper that polls. Most functions have not.
-func worthALook(info *types.Info, f *function) bool {
+// mayRetry reports whether f has a loop, a label, a timer, or a call of itself or
+// of a helper that polls. Most functions have none.
+func mayRetry(f *function) bool {
 	return mentions(f.body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.ForStmt, *ast.RangeStmt, *ast.LabeledStmt:
@@ -190,26 +236,64 @@ func worthALook(info *types.Info, f *function) bool {
 	})
 }
 
-// report reports the findings in order, but for those that are switched off or
-// silenced.
-func (r *reporter) report(s *suppressions) {
-	sort.SliceStable(r.findings, func(i, j int) bool { return r.findings[i].pos < r.findings[j].pos })
+// collect adds the findings of file to the result, in order, but for those that
+// are switched off or silenced. The faults of a loop become its notes, unless loops
+// themselves are switched off.
+func (r *reporter) collect(file *ast.File) {
+	sort.SliceStable(r.findings, func(i, j int) bool { return r.findings[i].Pos < r.findings[j].Pos })
 	type key struct {
 		pos      token.Pos
 		category string
 	}
 	seen := map[key]bool{}
+	silenced := newSuppressions(r.pass.Fset, file)
+	var kept []Finding
+	loops := map[*loop]int{} // to their index in kept
 	for _, f := range r.findings {
-		k := key{f.pos, f.category}
-		if !*r.on[f.category] || s.silence(f) || seen[k] {
+		k := key{f.Pos, f.Category}
+		if !*r.on[f.Category] || seen[k] || silenced.silence(f) {
 			continue
 		}
 		seen[k] = true
-		d := analysis.Diagnostic{Pos: f.pos, End: f.end, Category: f.category, URL: categoryOf(f.category).url(),
-			Message: f.message + " (" + f.category + ")"}
-		if f.fix != nil {
-			d.SuggestedFixes = []analysis.SuggestedFix{*f.fix}
+		f.Function = functionAt(file, f.Pos)
+		if f.Span[0] == token.NoPos {
+			f.Span = [2]token.Pos{f.Pos, f.End}
 		}
-		r.pass.Report(d)
+		if f.Category == "loop" {
+			loops[f.loop] = len(kept)
+		}
+		kept = append(kept, f)
 	}
+	var top []Finding
+	for i, f := range kept {
+		if at, ok := loops[f.loop]; ok && f.loop != nil && at != i {
+			kept[at].Notes = append(kept[at].Notes, f)
+		}
+	}
+	for i, f := range kept {
+		if at, ok := loops[f.loop]; !ok || f.loop == nil || at == i {
+			top = append(top, f)
+		}
+	}
+	r.result.Findings = append(r.result.Findings, top...)
+}
+
+// functionAt returns the name of the declaration around pos, as the runtime would
+// write it.
+func functionAt(file *ast.File, pos token.Pos) string {
+	for _, d := range file.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || pos < fn.Pos() || pos >= fn.End() {
+			continue
+		}
+		if fn.Recv == nil || len(fn.Recv.List) == 0 {
+			return fn.Name.Name
+		}
+		t := fn.Recv.List[0].Type
+		if star, ok := t.(*ast.StarExpr); ok {
+			return "(*" + types.ExprString(star.X) + ")." + fn.Name.Name
+		}
+		return types.ExprString(t) + "." + fn.Name.Name
+	}
+	return ""
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,32 +14,40 @@ import (
 	"github.com/retryutils/retry/retrylint"
 )
 
-// only returns the analyzer with these categories and no other.
-func only(names ...string) *analysis.Analyzer {
+// each returns an analyzer that reports each fault by itself, in these categories,
+// or in all.
+func each(names ...string) *analysis.Analyzer {
 	var off []string
 	for _, c := range retrylint.Categories() {
-		off = append(off, c)
-		for _, n := range names {
-			if c == n {
-				off = off[:len(off)-1]
-			}
+		if len(names) > 0 && !slices.Contains(names, c) {
+			off = append(off, c)
 		}
 	}
-	return retrylint.New(off)
+	a := retrylint.New(off)
+	if err := a.Flags.Set("each", "true"); err != nil {
+		panic(err)
+	}
+	return a
 }
 
-func TestShapes(t *testing.T) { analysistest.Run(t, data(t), only("loop"), "./shapes") }
+func TestShapes(t *testing.T) { analysistest.Run(t, data(t), each("loop"), "./shapes") }
 
-func TestLookalikes(t *testing.T) { analysistest.Run(t, data(t), retrylint.Analyzer, "./lookalikes") }
+func TestLookalikes(t *testing.T) { analysistest.Run(t, data(t), each(), "./lookalikes") }
 
-func TestFaults(t *testing.T) { analysistest.Run(t, data(t), retrylint.New(nil), "./faults") }
+func TestFaults(t *testing.T) { analysistest.Run(t, data(t), each(), "./faults") }
 
-func TestUsage(t *testing.T) { analysistest.Run(t, data(t), retrylint.Analyzer, "./usage") }
+func TestUsage(t *testing.T) { analysistest.Run(t, data(t), each(), "./usage") }
 
-func TestSilence(t *testing.T) { analysistest.Run(t, data(t), retrylint.Analyzer, "./silence") }
+func TestSilence(t *testing.T) { analysistest.Run(t, data(t), each(), "./silence") }
+
+// What cgo makes of a file is looked at, and not taken for a generated one.
+func TestCgo(t *testing.T) { analysistest.Run(t, data(t), each("loop"), "./cgo") }
+
+// By itself a loop is one finding, with its faults as notes.
+func TestNotes(t *testing.T) { analysistest.Run(t, data(t), retrylint.New(nil), "./notes") }
 
 func TestFixes(t *testing.T) {
-	analysistest.RunWithSuggestedFixes(t, data(t), only("loop"), "./fixes")
+	analysistest.RunWithSuggestedFixes(t, data(t), each("loop"), "./fixes")
 }
 
 // A fix that does not compile, or does something else, is worse than none: the

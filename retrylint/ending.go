@@ -122,7 +122,7 @@ func (l *loop) breakFault(at reportFunc) {
 			}
 			last := clause.Body[len(clause.Body)-1]
 			if b, ok := last.(*ast.BranchStmt); ok && b.Tok == token.BREAK && b.Label == nil {
-				at("break-select", b.Pos(), b.End(), "this break leaves only the select: the loop goes on")
+				at("break-select", b.Pos(), b.End(), "this break leaves only the select, and the loop goes on: return, or break to a label")
 			}
 		}
 		return true
@@ -169,7 +169,7 @@ func (l *loop) lastErrorFault(at reportFunc) {
 				continue
 			}
 			if r := straightReturn(s); r != nil && l.losesError(r) {
-				at("last-error", r.Pos(), r.End(), "the error of the last attempt is lost")
+				at("last-error", r.Pos(), r.End(), "the error of the last attempt is lost: wrap it")
 			}
 		}
 	}

@@ -9,9 +9,8 @@ import (
 )
 
 // finding is that there is such a loop at all.
-func (l *loop) finding() finding {
-	c := categoryOf("loop")
-	f := finding{category: c.name, pos: l.pos, end: l.head(), loop: l}
+func (l *loop) finding() Finding {
+	f := Finding{Category: "loop", Pos: l.pos, End: l.head(), Span: [2]token.Pos{l.pos, l.end}, loop: l}
 	what := "a call"
 	if len(l.calls) > 0 {
 		what = cgoName.ReplaceAllString(types.ExprString(ast.Unparen(l.calls[0].Fun)), "C.$1")
@@ -26,9 +25,23 @@ func (l *loop) finding() finding {
 		use = "a retry.RetryableClient"
 	}
 	shape := map[string]string{"for": "loop", "range": "loop", "goto": "goto", "recursion": "recursion", "poll": "polling"}[l.shape]
-	f.message = fmt.Sprintf("hand-written retry %s around %s: use %s, see %s#%s", shape, what, use, adopting, l.pattern())
-	f.fix = l.rewrite()
+	if l.retriesItself() {
+		f.Message = fmt.Sprintf("hand-written retry %s around %s, which retries by itself: remove the %[1]s and set its Config, see %s#%s", shape, what, adopting, l.pattern())
+		return f
+	}
+	f.Message = fmt.Sprintf("hand-written retry %s around %s: use %s, see %s#%s", shape, what, use, adopting, l.pattern())
+	f.Fix = l.rewrite()
 	return f
+}
+
+// retriesItself reports whether what the loop repeats is a retry of the library.
+func (l *loop) retriesItself() bool {
+	for _, call := range l.calls {
+		if f, ok := callee(l.f.info, call).(*types.Func); ok && retries(f) {
+			return true
+		}
+	}
+	return false
 }
 
 // cgoName matches what cgo makes of the name of a C function.
@@ -80,20 +93,20 @@ func (l *loop) http() bool {
 // faults reports what is wrong with the loop.
 func (l *loop) faults(r *reporter) {
 	at := func(c string, pos, end token.Pos, format string, args ...any) {
-		r.add(finding{category: c, pos: pos, end: end, message: fmt.Sprintf(format, args...), loop: l})
+		r.add(Finding{Category: c, Pos: pos, End: end, Message: fmt.Sprintf(format, args...), loop: l})
 	}
 	for _, w := range l.waits {
 		l.waitFaults(w, at)
 	}
 	if !l.bounded() {
-		at("unbounded", l.pos, l.head(), "retried without end: no count, no deadline and no context ends it")
+		at("unbounded", l.pos, l.head(), "retried without end: limit the attempts or the time, or let a context end it")
 	}
 	if len(l.waits) == 0 && l.shape != "recursion" && !l.iterates() {
-		at("no-wait", l.pos, l.head(), "retried at once, without a wait")
+		at("no-wait", l.pos, l.head(), "retried at once: wait between the attempts")
 	}
 	if l.retriesAll() {
 		n := l.attempt.at.cond
-		at("retry-all", n.Pos(), n.End(), "every error is retried, those that cannot change too")
+		at("retry-all", n.Pos(), n.End(), "every error is retried, permanent ones too: return those that another attempt cannot change")
 	}
 	l.breakFault(at)
 	l.lastErrorFault(at)
@@ -123,10 +136,14 @@ func (l *loop) waitFaults(w *wait, at reportFunc) {
 		end = r.Body.Lbrace
 	}
 	if w.deaf {
-		at("context", pos, end, "a cancelled context does not end this wait")
+		if ctx := l.f.contextVar(pos); ctx != "" {
+			at("context", pos, end, "a cancelled %s does not end this wait: select on %[1]s.Done() as well", ctx)
+		} else {
+			at("context", pos, end, "this function takes no context that could end this wait: give it one")
+		}
 	}
 	if l.sleepsLast(w) {
-		at("last-sleep", pos, end, "waits once more after the last attempt")
+		at("last-sleep", pos, end, "waits once more after the last attempt: test the count before the wait")
 	}
 	if w.delay == nil {
 		return
@@ -136,13 +153,13 @@ func (l *loop) waitFaults(w *wait, at reportFunc) {
 		l.traceCall(d, call, 2) // a helper, which may add to it
 	}
 	if d.steady() {
-		at("jitter", pos, end, "the delay has no jitter: callers that failed together come back together")
+		at("jitter", pos, end, "the delay has no jitter: callers that failed together retry together")
 	}
 	if d.grows != nil && !l.capped(d) {
-		at("overflow", d.grows.Pos(), d.grows.End(), "the delay grows without a ceiling")
+		at("overflow", d.grows.Pos(), d.grows.End(), "the delay grows without a ceiling: limit it with min")
 	}
 	if n, ok := l.unitless(w.delay); ok {
-		at("unit", w.delay.Pos(), w.delay.End(), "a delay of %d without a unit is %[1]d nanoseconds", n)
+		at("unit", w.delay.Pos(), w.delay.End(), "a delay of %d without a unit is %[1]d nanoseconds: multiply it by one", n)
 	}
 }
 

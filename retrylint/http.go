@@ -31,7 +31,7 @@ func (l *loop) requestFaults(at reportFunc) {
 					}
 				}
 				if body := l.spent(call); body != nil {
-					at("body-reuse", body.Pos(), body.End(), "the body was read by the attempt before: the next one sends nothing of it")
+					at("body-reuse", body.Pos(), body.End(), "the first attempt reads this body, and the next sends nothing of it: make the request in the loop, or take its body from GetBody")
 				}
 				return true
 			})
@@ -137,10 +137,10 @@ func (l *loop) responseFaults(at reportFunc) {
 				continue
 			}
 			if !l.readsRetryAfter(resp) || l.sleepsConstant() {
-				at("retry-after", t.at.cond.Pos(), t.at.cond.End(), "a status is retried without a look at the server's Retry-After")
+				at("retry-after", t.at.cond.Pos(), t.at.cond.End(), "a status is retried, and the server's Retry-After is not applied: wait as long as it asks")
 			}
 			if l.plain() && l.leftOpen(resp, t) {
-				at("body-close", t.at.cond.Pos(), t.at.cond.End(), "the response is not closed before the next attempt")
+				at("body-close", t.at.cond.Pos(), t.at.cond.End(), "the response is not closed before the next attempt: close its body on every way round")
 			}
 			break
 		}
@@ -282,7 +282,7 @@ func (l *loop) deferredClose(resp types.Object, at reportFunc) {
 			}
 			for i := range n.succs {
 				if l.back(edge{n, i}, nil) {
-					at("body-close", d.Pos(), d.End(), "a deferred Close waits for the function's end: each attempt leaves a response open")
+					at("body-close", d.Pos(), d.End(), "a deferred Close waits for the function's end, and each attempt leaves a response open: close it in the loop")
 					break
 				}
 			}

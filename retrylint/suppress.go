@@ -9,8 +9,9 @@ import (
 
 // suppressions are the comments of a file that silence findings.
 type suppressions struct {
-	fset  *token.FileSet
-	lines map[int]bool // the lines they hold for
+	fset      *token.FileSet
+	lines     map[int]bool    // the lines they hold for
+	functions []*ast.FuncDecl // and the functions
 }
 
 var (
@@ -19,9 +20,11 @@ var (
 )
 
 // newSuppressions reads //nolint, //nolint:retrylint, and //retrylint:ignore
-// followed by a reason. One on a line of its own holds for the next line too.
+// followed by a reason. One on a line of its own holds for the next line too, and
+// above a function, or at its first line, for all of it.
 func newSuppressions(fset *token.FileSet, file *ast.File) *suppressions {
 	s := &suppressions{fset: fset, lines: map[int]bool{}}
+	line := func(pos token.Pos) int { return fset.Position(pos).Line }
 	code := map[int]bool{} // lines that have more than a comment
 	for _, group := range file.Comments {
 		for _, c := range group.List {
@@ -31,11 +34,15 @@ func newSuppressions(fset *token.FileSet, file *ast.File) *suppressions {
 			if len(code) == 0 {
 				code = codeLines(fset, file)
 			}
-			line := fset.Position(c.Pos()).Line
-			s.lines[line] = true
-			if !code[line] {
-				s.lines[fset.Position(group.End()).Line+1] = true
+			s.lines[line(c.Pos())] = true
+			if !code[line(c.Pos())] {
+				s.lines[line(group.End())+1] = true
 			}
+		}
+	}
+	for _, d := range file.Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && s.lines[line(fn.Type.Func)] {
+			s.functions = append(s.functions, fn)
 		}
 	}
 	return s
@@ -77,8 +84,13 @@ func codeLines(fset *token.FileSet, file *ast.File) map[int]bool {
 	return lines
 }
 
-// silence reports whether a comment silences f: at its line, or at the beginning
-// of its loop.
-func (s *suppressions) silence(f finding) bool {
-	return s.lines[s.fset.Position(f.pos).Line] || f.loop != nil && s.lines[s.fset.Position(f.loop.pos).Line]
+// silence reports whether a comment silences f: at its line, at the beginning of
+// its loop, or above its function.
+func (s *suppressions) silence(f Finding) bool {
+	for _, fn := range s.functions {
+		if fn.Pos() <= f.Pos && f.Pos < fn.End() {
+			return true
+		}
+	}
+	return s.lines[s.fset.Position(f.Pos).Line] || f.loop != nil && s.lines[s.fset.Position(f.loop.pos).Line]
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/tools/go/analysis"
+
+	"github.com/retryutils/retry/retrylint"
 )
 
 // A module is a line of modules.txt: a module, its version, and which of its
@@ -98,6 +100,7 @@ type found struct {
 	line     int
 	category string
 	message  string
+	fix      bool
 }
 
 // survey runs the analyzer over the packages of m. Packages are checked from
@@ -200,11 +203,7 @@ func (l *loader) analyze(p *listed, analyzer *analysis.Analyzer, pass *analysis.
 	if p.Module != nil && p.Module.Dir != "" {
 		root = p.Module.Dir
 	}
-	pass.Report = func(d analysis.Diagnostic) {
-		pos := l.fset.Position(d.Pos)
-		name := strings.TrimPrefix(strings.TrimPrefix(pos.Filename, root), "/")
-		res.findings = append(res.findings, found{name, pos.Line, d.Category, d.Message})
-	}
+	pass.Report = func(analysis.Diagnostic) {}
 	start := time.Now()
 	defer func() {
 		res.spent += time.Since(start)
@@ -212,8 +211,17 @@ func (l *loader) analyze(p *listed, analyzer *analysis.Analyzer, pass *analysis.
 			res.err = fmt.Errorf("%s: panic in %s: %v", res.module, p.ImportPath, r)
 		}
 	}()
-	if _, err := analyzer.Run(pass); err != nil {
+	result, err := analyzer.Run(pass)
+	if err != nil {
 		res.err = err
+		return
+	}
+	for _, f := range result.(*retrylint.Result).Findings {
+		for _, f := range f.Each() {
+			pos := l.fset.Position(f.Pos)
+			name := strings.TrimPrefix(strings.TrimPrefix(pos.Filename, root), "/")
+			res.findings = append(res.findings, found{name, pos.Line, f.Category, f.Message, f.Fix != nil})
+		}
 	}
 }
 

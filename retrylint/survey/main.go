@@ -47,7 +47,11 @@ func main() {
 	if *list {
 		for _, res := range results {
 			for _, f := range res.findings {
-				fmt.Printf("%s\t%s:%d\t%s\t%s\n", res.module, f.file, f.line, f.category, f.message)
+				fix := ""
+				if f.fix {
+					fix = " [fix]"
+				}
+				fmt.Printf("%s\t%s:%d\t%s\t%s%s\n", res.module, f.file, f.line, f.category, f.message, fix)
 			}
 		}
 		return

@@ -24,7 +24,7 @@ func deaf(ctx context.Context, d time.Duration) {
 		if err := g(); err == nil { // want `\(retry-all\)`
 			return
 		}
-		time.Sleep(d) // want `does not end this wait \(context\)` `no jitter.*\(jitter\)`
+		time.Sleep(d) // want `a cancelled ctx does not end this wait.*\(context\)` `no jitter.*\(jitter\)`
 	}
 }
 
@@ -60,7 +60,7 @@ func lastSleep(n int) error {
 		if err = g(); err == nil { // want `\(retry-all\)`
 			return nil
 		}
-		time.Sleep(time.Second) // want `\(context\)` `waits once more after the last attempt \(last-sleep\)` `\(jitter\)`
+		time.Sleep(time.Second) // want `\(context\)` `waits once more after the last attempt.*\(last-sleep\)` `\(jitter\)`
 	}
 	return err
 }
@@ -106,9 +106,9 @@ func shift(n int) error {
 		if g() == nil { // want `\(retry-all\)`
 			return nil
 		}
-		time.Sleep(time.Second << attempt) // want `\(context\)` `\(last-sleep\)` `\(jitter\)` `grows without a ceiling \(overflow\)`
+		time.Sleep(time.Second << attempt) // want `\(context\)` `\(last-sleep\)` `\(jitter\)` `grows without a ceiling.*\(overflow\)`
 	}
-	return errGaveUp // want `error of the last attempt is lost \(last-error\)`
+	return errGaveUp // want `error of the last attempt is lost.*\(last-error\)`
 }
 
 func pow(n int) error {
@@ -163,7 +163,7 @@ func unit() {
 		if g() == nil { // want `\(retry-all\)`
 			return
 		}
-		time.Sleep(5000) // want `\(context\)` `\(jitter\)` `a delay of 5000 without a unit is 5000 nanoseconds \(unit\)`
+		time.Sleep(5000) // want `\(context\)` `\(jitter\)` `a delay of 5000 without a unit is 5000 nanoseconds.*\(unit\)`
 	}
 }
 
@@ -186,7 +186,7 @@ func bodyReuse(client *http.Client, url string, data []byte) (*http.Response, er
 	var resp *http.Response
 	for i := 0; i < 3; i++ { // want `\(no-wait\)` `\(loop\)`
 		req.Header.Add("X-Try", "1") // want `\(header-add\)`
-		resp, err = client.Do(req)   // want `body was read by the attempt before.*\(body-reuse\)`
+		resp, err = client.Do(req)   // want `first attempt reads this body.*\(body-reuse\)`
 		if err == nil {              // want `\(retry-all\)`
 			return resp, nil
 		}
@@ -228,7 +228,7 @@ func open(client *http.Client, req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode >= 500 { // want `not closed before the next attempt \(body-close\)` `\(retry-after\)`
+		if resp.StatusCode >= 500 { // want `not closed before the next attempt.*\(body-close\)` `\(retry-after\)`
 			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
 			continue
 		}
