@@ -212,7 +212,7 @@ func (r *reporter) function(f *function) {
 	if !mayRetry(f) {
 		return
 	}
-	f.defs, f.fields = collectDefs(f.info, f.body), collectFields(f.info, f.body)
+	f.defs, f.fields, f.outs = collectDefs(f.info, f.body), collectFields(f.info, f.body), collectOuts(f.info, f.body)
 	for _, l := range append(f.loops(), f.recursions()...) {
 		r.add(l.finding())
 		l.faults(r)

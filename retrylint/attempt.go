@@ -87,7 +87,7 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 	if l.f.isContextError(call, 0) || l.f.waitCall(call) != nil {
 		return false
 	}
-	if notTried.MatchString(calleeName(call)) {
+	if notTried.MatchString(calleeName(call)) && len(call.Args) < 2 {
 		return false
 	}
 	for _, a := range call.Args {
@@ -110,7 +110,7 @@ func (l *loop) another(call *ast.CallExpr) bool {
 			case *ast.UnaryExpr:
 				return x.Op == token.ARROW && !isTimeChan(l.f.info.TypeOf(x.X))
 			case *ast.CallExpr:
-				return len(l.waits) == 0 && l.draws(x)
+				return !l.paced && l.draws(x)
 			case *ast.IndexExpr:
 				return l.mentionsSet(x.Index)
 			case *ast.Ident:
@@ -126,10 +126,23 @@ func (l *loop) another(call *ast.CallExpr) bool {
 				if l.counters[obj] {
 					return true
 				}
-				for _, d := range append(l.f.fields[obj], l.f.defs[obj]...) {
+				for _, d := range l.f.defs[obj] {
 					if d.rhs != nil && l.contains(d.at) && depends(d.rhs) {
 						return true
 					}
+				}
+				for _, d := range l.f.fields[obj] {
+					if !l.contains(d.at) {
+						continue
+					}
+					if d.field == nil && depends(d.rhs) || d.field != nil && uses(l.f.info, d.rhs, d.field) {
+						return true
+					}
+					delete(path, obj) // another field of it is no progress
+					if d.field != nil && depends(d.rhs) {
+						return true
+					}
+					path[obj] = true
 				}
 			}
 			return false
@@ -171,7 +184,7 @@ func (l *loop) same(obj *types.Var) bool {
 	return ok && b.Info()&types.IsInteger != 0 && l.counters[obj] && retryWord.MatchString(obj.Name())
 }
 
-var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|^ask|ask$|scan|readline|passw|passphrase|stdin|userinput`)
+var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|scan|readline|passw|passphrase|stdin|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
 
 // draws reports whether call brings something new each time.
 func (l *loop) draws(call *ast.CallExpr) bool {

@@ -49,9 +49,17 @@ func (l *loop) sleepsLast(w *wait) bool {
 }
 
 // attemptAfter reports whether what was tried in the loop is tried once more on
-// the way from n, behind the loop.
+// the way from n, behind the loop, before another wait.
 func (l *loop) attemptAfter(n *node) bool {
-	for x := range reach(n, func(edge) bool { return true }) {
+	waits := func(n *node) bool {
+		for _, x := range n.list {
+			if l.f.waitOf(x) != nil {
+				return true
+			}
+		}
+		return false
+	}
+	for x := range reach(n, func(e edge) bool { return !waits(e.to()) }) {
 		for _, s := range x.list {
 			if mentions(s, func(y ast.Node) bool {
 				call, ok := y.(*ast.CallExpr)

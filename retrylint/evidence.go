@@ -2,6 +2,7 @@ package retrylint
 
 import (
 	"go/ast"
+	"go/constant"
 	"go/token"
 	"go/types"
 	"regexp"
@@ -36,7 +37,7 @@ func (l *loop) isRetry() bool {
 	if len(l.calls) == 0 && !l.labelledRetry() || l.eventDriven() {
 		return false
 	}
-	if n, ok := l.rounds(); ok && n <= 2 && len(l.waits) == 0 {
+	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
 	for _, call := range l.calls {
@@ -58,6 +59,33 @@ func (l *loop) isRetry() bool {
 		}
 	}
 	return len(l.waits) > 0 || l.hasRetryWord() || l.counted()
+}
+
+// once reports whether a flag that is set on the way round keeps the loop from going
+// round a second time: "if !retried { retried = true; goto again }".
+func (l *loop) once() bool {
+	for n, t := range l.tests {
+		v, ok := objectOf(l.f.info, n.cond).(*types.Var)
+		if t.kind != otherTest && t.kind != boundTest || !ok || n.tag != nil || !types.Identical(v.Type().Underlying(), types.Typ[types.Bool]) {
+			continue
+		}
+		set := false
+		for _, d := range l.f.defs[v] {
+			if d.rhs == nil || !l.contains(d.at) {
+				continue
+			}
+			value := l.f.info.Types[d.rhs].Value
+			if value == nil || !constant.BoolVal(value) {
+				set = false
+				break
+			}
+			set = true
+		}
+		if set && !l.back(l.round, func(e edge) bool { return e.from == n && e.succ == 1 }) {
+			return true
+		}
+	}
+	return false
 }
 
 // labelledRetry reports whether the loop goes back to a label that says why.

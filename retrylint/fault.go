@@ -195,13 +195,29 @@ func (l *loop) bounds(e edge) bool {
 		return !isTypeSwitch(n, e)
 	}
 	switch t.kind {
-	case nilTest, statusTest:
+	case nilTest:
+		return l.waitFailed(t)
+	case statusTest, answerTest:
 		return false
 	case kindTest:
 		// It may well be that this is what a done context leads to.
 		return l.takesContext() || l.names(n.cond, contextName) || countsIn(n.cond)
 	}
 	return true
+}
+
+// waitFailed reports whether t tests the error of a wait, which says that it was
+// the last: a backoff with a limit of its own.
+func (l *loop) waitFailed(t *test) bool {
+	if call, ok := ast.Unparen(t.err).(*ast.CallExpr); ok {
+		return l.f.waitCall(call) != nil
+	}
+	for _, d := range l.f.defs[t.obj] {
+		if call, ok := d.rhs.(*ast.CallExpr); ok && l.contains(d.at) && l.f.waitCall(call) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // countsIn reports whether cond looks at a count that is kept in a map or slice:
@@ -262,6 +278,9 @@ func (l *loop) retriesAll() bool {
 			return false
 		}
 	}
+	if l.attempt.obj != nil && !types.Implements(l.attempt.obj.Type(), errorType) {
+		return false // a type of its own for what is retried
+	}
 	for _, call := range l.calls {
 		if l.f.sortsErrors(call) {
 			return false
@@ -280,8 +299,8 @@ func (l *loop) retriesAll() bool {
 	return true
 }
 
-// sortsErrors reports whether the function that call calls, if it is at hand, tells
-// errors or statuses from one another: what it returns is then what remains.
+// sortsErrors reports whether the function that call calls, if it is at hand, returns
+// nil for some errors: what it returns is what is left to retry.
 func (f *function) sortsErrors(call *ast.CallExpr) bool {
 	var body ast.Node
 	if decl := f.pkg.bodyOf(f.info, call); decl != nil {
@@ -296,9 +315,36 @@ func (f *function) sortsErrors(call *ast.CallExpr) bool {
 		body = lit.Body
 	}
 	return mentions(body, func(n ast.Node) bool {
+		list, ok := n.(*ast.BlockStmt)
+		if !ok {
+			return false
+		}
+		for i, s := range list.List {
+			cond, ok := s.(*ast.IfStmt)
+			if !ok || !f.asksKind(cond.Cond) {
+				continue
+			}
+			if f.returnsNil(cond.Body.List) || i+1 < len(list.List) && f.returnsNil(list.List[i+1:i+2]) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// asksKind reports whether cond asks which error there is.
+func (f *function) asksKind(cond ast.Expr) bool {
+	return mentions(cond, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
-			return isFunc(f.info, n, "errors", "Is", "As", "AsType") || pkgOf(f.info, n) == "os" && hasWord(calleeName(n), "isnotexist", "isexist", "istimeout", "ispermission")
+			if isError(f.info, n) {
+				return false
+			}
+			for _, a := range n.Args {
+				if isError(f.info, a) {
+					return true
+				}
+			}
 		case *ast.TypeAssertExpr:
 			return isError(f.info, n.X)
 		case *ast.BinaryExpr:
@@ -307,6 +353,15 @@ func (f *function) sortsErrors(call *ast.CallExpr) bool {
 		}
 		return false
 	})
+}
+
+// returnsNil reports whether the last statement of list returns no error.
+func (f *function) returnsNil(list []ast.Stmt) bool {
+	if len(list) == 0 {
+		return false
+	}
+	r, ok := list[len(list)-1].(*ast.ReturnStmt)
+	return ok && len(r.Results) > 0 && f.isNil(r.Results[len(r.Results)-1])
 }
 
 // judges reports whether x hands the error to a function of which a result is

@@ -21,14 +21,16 @@ type function struct {
 	body   *ast.BlockStmt
 	object types.Object // by which it can call itself: a *types.Func, or the variable of a literal
 	defs   map[types.Object][]def
-	fields map[types.Object][]def // what is assigned to the fields of a variable
+	fields map[types.Object][]def        // what is assigned to the fields of a variable
+	outs   map[types.Object]types.Object // variables whose address is given to a call, to the error it returns
 }
 
 // A def is one place where a variable gets a value.
 type def struct {
-	at    ast.Node // the statement
-	rhs   ast.Expr // nil for a mere declaration
-	index int      // which result of rhs, if that has several
+	at    ast.Node     // the statement
+	rhs   ast.Expr     // nil for a mere declaration
+	index int          // which result of rhs, if that has several
+	field types.Object // of a field: which one
 	op    token.Token
 }
 
@@ -72,22 +74,22 @@ func collectDefs(info *types.Info, body ast.Node) map[types.Object][]def {
 		case *ast.AssignStmt:
 			for i, l := range n.Lhs {
 				if len(n.Rhs) == len(n.Lhs) {
-					put(l, def{n, n.Rhs[i], 0, n.Tok})
+					put(l, def{at: n, rhs: n.Rhs[i], op: n.Tok})
 				} else if len(n.Rhs) == 1 {
-					put(l, def{n, n.Rhs[0], i, n.Tok})
+					put(l, def{at: n, rhs: n.Rhs[0], index: i, op: n.Tok})
 				}
 			}
 		case *ast.IncDecStmt:
-			put(n.X, def{n, n.X, 0, n.Tok})
+			put(n.X, def{at: n, rhs: n.X, op: n.Tok})
 		case *ast.ValueSpec:
 			for i, name := range n.Names {
 				switch {
 				case len(n.Values) == len(n.Names):
-					put(name, def{n, n.Values[i], 0, token.DEFINE})
+					put(name, def{at: n, rhs: n.Values[i], op: token.DEFINE})
 				case len(n.Values) == 1:
-					put(name, def{n, n.Values[0], i, token.DEFINE})
+					put(name, def{at: n, rhs: n.Values[0], index: i, op: token.DEFINE})
 				default:
-					put(name, def{n, nil, 0, token.VAR})
+					put(name, def{at: n, op: token.VAR})
 				}
 			}
 		}
@@ -107,7 +109,7 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 		if inc, ok := n.(*ast.IncDecStmt); ok {
 			if x, ok := ast.Unparen(inc.X).(*ast.IndexExpr); ok {
 				if obj := objectOf(info, x.X); obj != nil {
-					fields[obj] = append(fields[obj], def{inc, inc.X, 0, inc.Tok})
+					fields[obj] = append(fields[obj], def{at: inc, rhs: inc.X, op: inc.Tok})
 				}
 			}
 		}
@@ -117,24 +119,50 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 		}
 		for i, l := range as.Lhs {
 			var of ast.Expr
+			var field types.Object
 			switch x := ast.Unparen(l).(type) {
 			case *ast.SelectorExpr:
 				if countName.MatchString(x.Sel.Name) || isDuration(info.TypeOf(x)) {
 					continue // its own bookkeeping, and no other thing to try
 				}
-				of = x.X
+				of, field = x.X, info.ObjectOf(x.Sel)
 			case *ast.IndexExpr:
 				of = x.X
 			default:
 				continue
 			}
 			if obj := objectOf(info, of); obj != nil {
-				fields[obj] = append(fields[obj], def{as, as.Rhs[i], 0, as.Tok})
+				fields[obj] = append(fields[obj], def{at: as, rhs: as.Rhs[i], op: as.Tok, field: field})
 			}
 		}
 		return true
 	})
 	return fields
+}
+
+// collectOuts notes the variables whose address is given to a call, with the error
+// that the call returns.
+func collectOuts(info *types.Info, body ast.Node) map[types.Object]types.Object {
+	outs := map[types.Object]types.Object{}
+	ast.Inspect(body, func(n ast.Node) bool {
+		as, ok := n.(*ast.AssignStmt)
+		if !ok || len(as.Rhs) != 1 || !isError(info, as.Lhs[len(as.Lhs)-1]) {
+			return true
+		}
+		call, ok := as.Rhs[0].(*ast.CallExpr)
+		if !ok || purePackages[pkgOf(info, call)] {
+			return true
+		}
+		for _, a := range call.Args {
+			if p, ok := a.(*ast.UnaryExpr); ok && p.Op == token.AND {
+				if obj := objectOf(info, p.X); obj != nil {
+					outs[obj] = variable(info, as.Lhs[len(as.Lhs)-1])
+				}
+			}
+		}
+		return true
+	})
+	return outs
 }
 
 // packageInfo is what the functions of a package have in common.

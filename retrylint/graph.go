@@ -35,14 +35,15 @@ type graph struct {
 	nodes []*node
 }
 
-// newGraph builds the graph of body.
-func newGraph(info *types.Info, body *ast.BlockStmt) *graph {
+// graph builds the graph of f.
+func (f *function) graph() *graph {
+	info, body := f.info, f.body
 	b := &graphBuilder{
 		clauses: map[*ast.CaseClause]ast.Stmt{},
 		comms:   map[ast.Node]bool{},
 	}
 	b.collect(body)
-	flow := cfg.New(body, func(call *ast.CallExpr) bool { return !neverReturns(info, call) })
+	flow := cfg.New(body, func(call *ast.CallExpr) bool { return !f.neverReturns(info, call, 2) })
 	first := make([]*node, len(flow.Blocks))
 	for i, block := range flow.Blocks {
 		first[i] = b.add(block)
@@ -187,12 +188,21 @@ func (b *graphBuilder) split(n *node, block *cfg.Block, cond ast.Expr, yes, no *
 	n.succs = []*node{yes, no}
 }
 
-// neverReturns reports whether call ends the goroutine or the process.
-func neverReturns(info *types.Info, call *ast.CallExpr) bool {
+// neverReturns reports whether call ends the goroutine or the process, itself or
+// in the last statement of a function of the package.
+func (fn *function) neverReturns(info *types.Info, call *ast.CallExpr, depth int) bool {
 	switch f := callee(info, call).(type) {
 	case *types.Builtin:
 		return f.Name() == "panic"
 	case *types.Func:
+		if decl := fn.pkg.bodyOf(info, call); decl != nil && depth > 0 && len(decl.Body.List) > 0 {
+			last, ok := decl.Body.List[len(decl.Body.List)-1].(*ast.ExprStmt)
+			if !ok {
+				return false
+			}
+			inner, ok := last.X.(*ast.CallExpr)
+			return ok && fn.neverReturns(info, inner, depth-1)
+		}
 		if f.Pkg() == nil {
 			return false
 		}

@@ -21,6 +21,7 @@ type loop struct {
 	tests    map[*node]*test
 	attempt  *test // the one that makes it a retry loop
 	round    edge  // of the attempt's test: to the next round
+	paced    bool  // waits somewhere, if only after a success
 	calls    []*ast.CallExpr
 	waits    []*wait
 	counters map[types.Object]bool // what changes from round to round
@@ -32,7 +33,7 @@ var retryWord = regexp.MustCompile(`(?i)retr(y|ies)|attempt|tries|^try|backoff|r
 // loops returns the retry loops of f that are loops in its control flow. Inner
 // ones come first, and what one of them tests makes no outer one a retry loop.
 func (f *function) loops() []*loop {
-	g := newGraph(f.info, f.body)
+	g := f.graph()
 	cycles := g.cycles()
 	sort.SliceStable(cycles, func(i, j int) bool { return len(cycles[i].nodes) < len(cycles[j].nodes) })
 	taken := map[*node]bool{}
@@ -63,8 +64,8 @@ func (f *function) retryLoop(c *cycle, taken map[*node]bool) *loop {
 		for _, t := range l.sortedTests() {
 			switch {
 			case t.kind != k || taken[t.at]:
-			case k == nilTest && !l.back(t.failed(), l.byStatus):
-				later = append(later, t) // the status decides, whether it failed or not
+			case k == nilTest && !l.back(t.failed(), func(e edge) bool { return l.otherwise(t, e) }):
+				later = append(later, t) // something else decides, whether it failed or not
 			default:
 				candidates = append(candidates, t)
 			}
@@ -196,10 +197,19 @@ func (l *loop) failing(e edge) bool {
 	return false
 }
 
-// byStatus reports whether e is taken because of a status.
-func (l *loop) byStatus(e edge) bool {
-	t := l.tests[e.from]
-	return t != nil && t.kind == statusTest && l.failing(e)
+// otherwise reports whether e is taken because of a status, or of what another call
+// than that of t answered.
+func (l *loop) otherwise(t *test, e edge) bool {
+	other := l.tests[e.from]
+	return other != nil && (other.kind == statusTest || other.kind == answerTest && other.obj != t.obj) && l.failing(e)
+}
+
+// failingOf is failing, but for answers of other calls than that of t.
+func (l *loop) failingOf(t *test) func(edge) bool {
+	return func(e edge) bool {
+		other := l.tests[e.from]
+		return l.failing(e) && (other.kind != answerTest || other.obj == t.obj)
+	}
 }
 
 // notYet reports whether e, a way out of an answerTest, leads to the next round
@@ -222,7 +232,15 @@ func (l *loop) notYet(e edge) bool {
 		}
 		return true
 	}
-	return idle(e) && !idle(edge{e.from, 1 - e.succ})
+	return idle(e) && !idle(edge{e.from, 1 - e.succ}) && !l.watches(e.from)
+}
+
+// watches reports whether the condition of n compares an answer with another value
+// than a constant: the loop waits for a change, for ever.
+func (l *loop) watches(n *node) bool {
+	b, ok := ast.Unparen(n.cond).(*ast.BinaryExpr)
+	return ok && b.Op == token.NEQ && n.tag == nil && l.f.info.Types[b.X].Value == nil && l.f.info.Types[b.Y].Value == nil &&
+		!l.f.isNil(b.X) && !l.f.isNil(b.Y)
 }
 
 // works reports whether statement x does more than wait, log, count or release.
@@ -233,7 +251,7 @@ func (l *loop) works(x ast.Node) bool {
 		case *ast.SendStmt, *ast.GoStmt:
 			found = true
 		case *ast.AssignStmt:
-			found = found || l.f.besideError(objectOf(l.f.info, n.Lhs[0]))
+			found = found || l.f.besideError(objectOf(l.f.info, n.Lhs[0])) != nil
 		case *ast.CallExpr:
 			tv := l.f.info.Types[n.Fun]
 			if tv.IsType() || tv.IsBuiltin() || l.f.waitCall(n) != nil || purePackages[pkgOf(l.f.info, n)] || l.f.isContextError(n, 0) {
@@ -279,7 +297,7 @@ func (l *loop) leaves(e edge) bool {
 func (l *loop) retries(t *test) bool {
 	switch t.kind {
 	case nilTest:
-		if !l.back(t.failed(), nil) || (l.back(t.passed(), l.failing) || !l.leaves(t.passed())) && !l.leavesWhenReady(t) {
+		if !l.back(t.failed(), nil) || (l.back(t.passed(), l.failingOf(t)) || !l.leaves(t.passed())) && !l.leavesWhenReady(t) {
 			return false
 		}
 		l.round = t.failed()
@@ -302,16 +320,18 @@ func (l *loop) retries(t *test) bool {
 var readyName = regexp.MustCompile(`(?i)connected|ready|alive|healthy|established|online|joined|initiali[sz]ed`)
 
 // leavesWhenReady reports whether the success of what t tests is seen at the
-// beginning of the next round: "if c.Connected() { return }".
+// beginning of the next round: "if c.Connected() { return }", or in the loop's
+// condition on what the attempt answered.
 func (l *loop) leavesWhenReady(t *test) bool {
+	if head := l.tests[l.cycle.head]; head != nil && head.kind == answerTest && head.obj == t.obj && l.stmt != nil {
+		return true
+	}
 	for n := range reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at }) {
 		if n.cond == nil || n == t.at || !l.names(n.cond, readyName) {
 			continue
 		}
-		for i, s := range n.succs {
-			if !l.cycle.nodes[s] && l.cycle.nodes[n.succs[1-i]] {
-				return true
-			}
+		if _, compares := n.cond.(*ast.BinaryExpr); !compares && !l.cycle.nodes[n.succs[0]] && l.cycle.nodes[n.succs[1]] {
+			return true
 		}
 	}
 	return false
@@ -342,7 +362,9 @@ func (l *loop) nilTested(obj types.Object) bool {
 func (l *loop) waitsBetween() []*wait {
 	after := reach(l.round.to(), func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != l.attempt.at })
 	var waits []*wait
-	for _, w := range l.f.waitsIn(l.cycle) {
+	all := l.f.waitsIn(l.cycle)
+	l.paced = len(all) > 0
+	for _, w := range all {
 		if after[w.at] || w.at == l.attempt.at {
 			waits = append(waits, w)
 		}

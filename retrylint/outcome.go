@@ -105,8 +105,8 @@ func (f *function) classify(n *node) *test {
 			}
 		}
 	}
-	if t.kind == otherTest && f.answers(n) {
-		t.kind = answerTest
+	if obj := f.answers(n); t.kind == otherTest && obj != nil {
+		t.kind, t.obj = answerTest, obj
 	}
 	return t
 }
@@ -135,32 +135,36 @@ func (f *function) standsForError(x ast.Expr) bool {
 	return found
 }
 
-// answers reports whether the condition of n asks about a value that came from a
-// call beside an error.
-func (f *function) answers(n *node) bool {
+// answers returns the error beside which the value came that the condition of n
+// asks about, or nil.
+func (f *function) answers(n *node) types.Object {
+	var err types.Object
 	for _, e := range n.about() {
-		if mentions(e, func(x ast.Node) bool {
-			id, ok := x.(*ast.Ident)
-			return ok && f.besideError(f.info.ObjectOf(id))
-		}) {
-			return true
-		}
+		mentions(e, func(x ast.Node) bool {
+			if id, ok := x.(*ast.Ident); ok && err == nil {
+				err = f.besideError(f.info.ObjectOf(id))
+			}
+			return err != nil
+		})
 	}
-	return false
+	return err
 }
 
-// besideError reports whether obj is set by a call that returns an error too.
-func (f *function) besideError(obj types.Object) bool {
+// besideError returns the error that comes from the call that sets obj, be it as
+// another result or through a pointer to obj. Nil if there is none.
+func (f *function) besideError(obj types.Object) types.Object {
 	v, ok := obj.(*types.Var)
 	if !ok || v.IsField() || isErrorVar(v) {
-		return false
+		return nil
 	}
 	for _, d := range f.defs[obj] {
-		if call, ok := d.rhs.(*ast.CallExpr); ok && resultCount(f.info, call) > 1 && f.errorBeside(d) != nil {
-			return true
+		if call, ok := d.rhs.(*ast.CallExpr); ok && resultCount(f.info, call) > 1 {
+			if err := f.errorBeside(d); err != nil {
+				return err
+			}
 		}
 	}
-	return false
+	return f.outs[obj]
 }
 
 // compared returns what the condition of n compares with an expression for which
@@ -268,7 +272,7 @@ func (f *function) decides(call *ast.CallExpr) bool {
 	}
 	return mentions(call, func(n ast.Node) bool {
 		id, ok := n.(*ast.Ident)
-		return ok && f.besideError(f.info.ObjectOf(id))
+		return ok && f.besideError(f.info.ObjectOf(id)) != nil
 	})
 }
 

@@ -36,7 +36,7 @@ func (f *function) poll(call *ast.CallExpr, lit *ast.FuncLit) *loop {
 		return nil
 	}
 	inner := &function{pass: f.pass, info: f.info, pkg: f.pkg, file: f.file, node: lit, typ: lit.Type, body: lit.Body, defs: f.defs}
-	g := newGraph(f.info, lit.Body)
+	g := inner.graph()
 	l := &loop{f: inner, shape: "poll", pos: call.Pos(), end: call.End(), tests: map[*node]*test{}, counters: map[types.Object]bool{},
 		cycle: &cycle{head: g.nodes[0], nodes: set{}}}
 	for _, n := range g.nodes {

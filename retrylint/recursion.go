@@ -16,7 +16,7 @@ func (f *function) recursions() []*loop {
 	if len(calls) == 0 {
 		return nil
 	}
-	g := newGraph(f.info, f.body)
+	g := f.graph()
 	l := &loop{f: f, shape: "recursion", tests: map[*node]*test{}, counters: map[types.Object]bool{}}
 	all := &cycle{head: g.nodes[0], nodes: set{}}
 	for _, n := range g.nodes {
