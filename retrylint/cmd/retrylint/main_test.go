@@ -8,8 +8,27 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
+
 	"github.com/retryutils/retry/retrylint"
 )
+
+const loop = `package a
+
+import "time"
+
+func f() error { return nil }
+
+func load() (err error) {
+	for i := 0; i < 3; i++ {
+		if err = f(); err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}
+`
 
 // build builds the command.
 func build(t *testing.T) string {
@@ -21,57 +40,171 @@ func build(t *testing.T) string {
 	return exe
 }
 
-func run(dir, name string, args ...string) (string, error) {
+// execute runs a program in dir, without a workspace, and returns its output and
+// exit code.
+func execute(t *testing.T, dir, name string, args ...string) (string, int) {
+	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOWORK=off")
+	cmd.Env = append(os.Environ(), "GOWORK=", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.org")
 	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
-
-// The command runs by itself and under go vet, writes JSON, has a flag for each
-// category, explains each with an example, and says what is wrong with code that
-// does not compile.
-func TestCommand(t *testing.T) {
-	exe := build(t)
-	data, err := filepath.Abs("../../testdata")
-	if err != nil {
+	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	out, err := run(data, exe, "./silence")
-	if err == nil || !strings.Contains(out, "(unbounded)") || !strings.Contains(out, "(jitter)") {
-		t.Errorf("by itself: %v\n%s", err, out)
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func put(t *testing.T, dir, name, text string) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
 	}
-	out, _ = run(data, exe, "-jitter=false", "./silence")
-	if strings.Contains(out, "(jitter)") || !strings.Contains(out, "(context)") {
-		t.Errorf("-jitter=false:\n%s", out)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	out, err = run(data, "go", "vet", "-vettool="+exe, "-retrylint.context=false", "./silence")
-	if err == nil || !strings.Contains(out, "(unbounded)") || strings.Contains(out, "(context)") {
-		t.Errorf("go vet: %v\n%s", err, out)
+}
+
+// newModule writes a module with one loop.
+func newModule(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	put(t, dir, "go.mod", "module example.org/a\n\ngo 1.25\n")
+	put(t, dir, "a.go", loop)
+	return dir
+}
+
+// The command runs by itself and under go vet, has a flag for each category,
+// explains each with an example, and says what is wrong with code that does not
+// compile.
+func TestCommand(t *testing.T) {
+	exe, dir := build(t), newModule(t)
+	out, code := execute(t, dir, exe, "./...")
+	if code != 3 || strings.Count(out, "\na.go")+strings.Count(out, "\n\ta.go") < 3 || !strings.HasPrefix(out, "a.go:8:2: warning: hand-written") {
+		t.Errorf("by itself: %d\n%s", code, out)
 	}
-	out, err = run(data, exe, "-json", "./silence")
-	if err != nil || !json.Valid([]byte(out)) || !strings.Contains(out, `"category": "unbounded"`) {
-		t.Errorf("-json: %v\n%s", err, out)
+	if out, _ := execute(t, dir, exe, "-each", "-jitter=false", "./..."); strings.Contains(out, "(jitter)") || !strings.Contains(out, "\na.go:12:3: warning: ") {
+		t.Errorf("-each -jitter=false:\n%s", out)
 	}
-	out, _ = run(data, exe, "-h")
+	out, code = execute(t, dir, "go", "vet", "-vettool="+exe, "-retrylint.context=false", "./...")
+	if code == 0 || !strings.Contains(out, "(loop)") || strings.Contains(out, "context") {
+		t.Errorf("go vet: %d\n%s", code, out)
+	}
+	out, _ = execute(t, dir, exe, "-h")
 	for _, c := range retrylint.Categories() {
-		if !strings.Contains(out, "\n"+c+": ") || !strings.Contains(out, "-"+c) {
+		if !strings.Contains(out, "\n"+c+" (") || !strings.Contains(out, "-"+c) {
 			t.Errorf("-h does not explain %s", c)
 		}
 	}
-	broken := t.TempDir()
-	write(t, broken, "go.mod", "module broken\n\ngo 1.25\n")
-	write(t, broken, "broken.go", "package broken\n\nfunc f() {\n\tfor {\n\t\tif err := missing(); err == nil {\n\t\t\treturn\n\t\t}\n\t}\n}\n")
-	out, err = run(broken, exe, "./...")
-	if err == nil || !strings.Contains(out, "undefined: missing") || strings.Contains(out, "panic") {
-		t.Errorf("broken code: %v\n%s", err, out)
+	if out, code := execute(t, dir, exe, "-severity", "jiter=error"); code != 2 || !strings.Contains(out, "jiter") {
+		t.Errorf("a wrong setting: %d\n%s", code, out)
+	}
+	put(t, dir, "a.go", "package a\n\nfunc f() {\n\tfor {\n\t\tif err := missing(); err == nil {\n\t\t\treturn\n\t\t}\n\t}\n}\n")
+	if out, code := execute(t, dir, exe, "-loop=false", "./..."); code == 0 || !strings.Contains(out, "undefined: missing") || strings.Contains(out, "panic") {
+		t.Errorf("broken code: %d\n%s", code, out)
 	}
 }
 
-func write(t *testing.T, dir, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+// Every format has the finding; SARIF is valid by its schema, its paths are
+// relative, and each rule has a page.
+func TestFormats(t *testing.T) {
+	exe, dir := build(t), newModule(t)
+	out, code := execute(t, dir, exe, "-format", "json", "./...")
+	var records []record
+	if err := json.Unmarshal([]byte(out), &records); err != nil || code != 3 || len(records) != 1 || records[0].File != "a.go" || len(records[0].Notes) < 3 || records[0].Function != "load" {
+		t.Errorf("json: %v %d\n%s", err, code, out)
+	}
+	file := filepath.Join(dir, "out.sarif")
+	execute(t, dir, exe, "-format", "sarif", "-o", file, "./...")
+	report, err := sarif.Open(file)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if err := report.Validate(); err != nil {
+		t.Error(err)
+	}
+	run := report.Runs[0]
+	if len(run.Tool.Driver.Rules) != len(retrylint.Categories()) || len(run.Results) != 1 || len(run.Results[0].RelatedLocations) < 3 ||
+		*run.Results[0].Locations[0].PhysicalLocation.ArtifactLocation.URI != "a.go" || !strings.Contains(*run.Tool.Driver.Rules[0].HelpURI, "#") {
+		t.Errorf("sarif: %+v", run)
+	}
+	if out, _ := execute(t, dir, exe, "-format", "github", "./..."); !strings.HasPrefix(out, "::warning file=a.go,line=8,") || strings.Count(out, "\n") != 1 {
+		t.Errorf("github:\n%s", out)
+	}
+	put(t, dir, "b/go.mod", "module example.org/b\n\ngo 1.25\n")
+	put(t, dir, "b/b.go", strings.Replace(loop, "package a", "package b", 1)+"var x int = 1\n")
+	if out, _ := execute(t, dir, exe, "-modules", "-format", "summary"); !strings.Contains(out, "example.org/a") || !strings.Contains(out, "example.org/b") || !strings.Contains(out, "2 modules") {
+		t.Errorf("summary:\n%s", out)
+	}
+	put(t, dir, "go.work", "go 1.25\n\nuse ./b\n")
+	if out, code := execute(t, dir, exe, "./..."); code != 3 || !strings.Contains(out, "b/b.go:8") {
+		t.Errorf("a workspace whose root is no module of it: %d\n%s", code, out)
+	}
+}
+
+// The configuration file, exclusions, other operating systems and tags.
+func TestConfig(t *testing.T) {
+	exe, dir := build(t), newModule(t)
+	put(t, dir, "old/old.go", strings.Replace(loop, "package a", "package old", 1))
+	put(t, dir, "w/w_windows.go", strings.Replace(loop, "package a", "package w", 1))
+	put(t, dir, "w/w.go", "package w\n")
+	put(t, dir, "g/g.go", "//go:build special\n\n"+strings.Replace(loop, "package a", "package g", 1))
+	put(t, dir, ".retrylint.yml", "disable: [jitter]\nseverity: {loop: error}\nexclude: [\"old/**\"]\n")
+	out, code := execute(t, dir, exe, "./...")
+	if code != 3 || strings.Contains(out, "old.go") || strings.Contains(out, "jitter") || !strings.Contains(out, "error: hand-written") || strings.Contains(out, "w_windows.go") {
+		t.Errorf("configuration: %d\n%s", code, out)
+	}
+	if out, _ := execute(t, dir, exe, "-goos", "linux,windows", "./..."); !strings.Contains(out, "w_windows.go") || strings.Count(out, "\na.go:8")+1 > 2 {
+		t.Errorf("-goos:\n%s", out)
+	}
+	if out, _ := execute(t, dir, exe, "-tags", "special", "./..."); !strings.Contains(out, "g.go") {
+		t.Errorf("-tags:\n%s", out)
+	}
+	if _, code := execute(t, dir, exe, "-fail", "none", "./..."); code != 0 {
+		t.Errorf("-fail none: %d", code)
+	}
+	put(t, dir, ".retrylint.yml", "disabled: [jitter]\n")
+	if out, code := execute(t, dir, exe, "./..."); code != 2 || !strings.Contains(out, "disabled") {
+		t.Errorf("a wrong field: %d\n%s", code, out)
+	}
+}
+
+// A baseline accepts what is there, also when lines move, and nothing beyond it;
+// -diff reports what touches a change only.
+func TestBaselineAndDiff(t *testing.T) {
+	exe, dir := build(t), newModule(t)
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-qm", "a"}} {
+		if out, code := execute(t, dir, "git", args...); code != 0 {
+			t.Fatal(out)
+		}
+	}
+	execute(t, dir, exe, "-baseline", "write", "./...")
+	put(t, dir, "a.go", strings.Replace(loop, "func f", "// f.\nfunc f", 1))
+	if out, code := execute(t, dir, exe, "-baseline", "check", "./..."); code != 0 {
+		t.Errorf("a line moved: %d\n%s", code, out)
+	}
+	if out, code := execute(t, dir, exe, "-diff", "HEAD", "./..."); code != 0 {
+		t.Errorf("-diff, the loop is as it was: %d\n%s", code, out)
+	}
+	put(t, dir, "b.go", strings.NewReplacer("load", "loadMore", "func f() error { return nil }", "").Replace(loop))
+	for _, args := range [][]string{{"-baseline", "check"}, {"-diff", "HEAD"}} {
+		if out, code := execute(t, dir, exe, append(args, "./...")...); code != 3 || !strings.Contains(out, "b.go:") || strings.Contains(out, "a.go:9") {
+			t.Errorf("%v, a new loop: %d\n%s", args, code, out)
+		}
+	}
+	put(t, dir, "a.go", strings.Replace(loop, "time.Second", "time.Minute", 1))
+	if out, code := execute(t, dir, exe, "-diff", "HEAD", "./..."); code != 3 || !strings.Contains(out, "a.go:8") {
+		t.Errorf("-diff, the loop changed: %d\n%s", code, out)
+	}
+}
+
+// -fix rewrites, and reports what is left by its exit code.
+func TestFix(t *testing.T) {
+	exe, dir := build(t), newModule(t)
+	put(t, dir, "a.go", strings.Replace(loop, "\treturn err\n", "\t_ = err\n\treturn err\n", 1))
+	out, code := execute(t, dir, exe, "-fix", "./...")
+	text, err := os.ReadFile(filepath.Join(dir, "a.go"))
+	if err != nil || code != 0 || !strings.Contains(string(text), "retry.Run(") || !strings.Contains(out, "1 loops replaced") {
+		t.Errorf("%v %d\n%s\n%s", err, code, out, text)
 	}
 }
