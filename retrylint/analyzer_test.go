@@ -47,7 +47,7 @@ func TestCgo(t *testing.T) { analysistest.Run(t, data(t), each("loop"), "./cgo")
 func TestNotes(t *testing.T) { analysistest.Run(t, data(t), retrylint.New(nil), "./notes") }
 
 func TestFixes(t *testing.T) {
-	analysistest.RunWithSuggestedFixes(t, data(t), each("loop"), "./fixes")
+	analysistest.RunWithSuggestedFixes(t, data(t), each("loop"), "./fixes", "./compared")
 }
 
 // A fix that does not compile, or does something else, is worse than none: the

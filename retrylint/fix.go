@@ -33,6 +33,9 @@ func (l *loop) rewrite() *analysis.SuggestedFix {
 	if rawName(l.f.pass.Fset, l.f.file) != sourceName(l.f.pass.Fset, l.f.file) {
 		return nil // the edit would be made in what a generator wrote
 	}
+	if l.f.cleansUp(l.pos) || l.f.pkg.comparesErrors {
+		return nil
+	}
 	p, ok := l.plainLoop()
 	if !ok || l.http() || l.commented() || !l.delayAllowed(p) || !l.errorsAllowed(p) {
 		return nil
@@ -49,6 +52,32 @@ func (l *loop) rewrite() *analysis.SuggestedFix {
 	}
 	edits := append(imports.edits(), analysis.TextEdit{Pos: l.stmt.Pos(), End: l.stmt.End(), NewText: []byte(code)})
 	return &analysis.SuggestedFix{Message: "Replace the loop with package retry", TextEdits: edits}
+}
+
+// Names of functions that run when their context may be done already.
+var cleanupName = regexp.MustCompile(`(?i)clean|close|stop|shutdown|teardown|rollback|release|unlock|delete|remove|unregister|destroy|dispose|drain`)
+
+// cleansUp reports whether the code at pos may run with a finished context, which
+// ends a call of the library before its first attempt: in a function that cleans up
+// or is deferred, or behind a receive from Done.
+func (f *function) cleansUp(pos token.Pos) bool {
+	for _, d := range f.file.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || pos < fn.Pos() || pos >= fn.End() {
+			continue
+		}
+		return cleanupName.MatchString(fn.Name.Name) || mentions(fn, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.DeferStmt:
+				return n.Pos() <= pos && pos < n.End()
+			case *ast.UnaryExpr:
+				call, ok := n.X.(*ast.CallExpr)
+				return n.Op == token.ARROW && ok && calleeName(call) == "Done" && n.Pos() < pos
+			}
+			return false
+		})
+	}
+	return false
 }
 
 // commented reports whether a comment in the loop's body would be lost.
@@ -284,7 +313,7 @@ func (l *loop) replacement(p *plain, pkg, ctxPkg string) (string, bool) {
 		}
 		name, result = "Do", "("+t+", error)"
 	}
-	call := fmt.Sprintf("%s.%s(%s, %s.Config{MaxRetries: %s, Backoff: %s.ConstantBackoff(%s)}, func(%s %s.Context) %s {\nreturn %s\n})",
+	call := fmt.Sprintf("%s.%s(%s, %s.Config{MaxRetries: %s, Backoff: %s.ConstantBackoff(%s), RetryIf: func(error) bool { return true }}, func(%s %s.Context) %s {\nreturn %s\n})",
 		pkg, name, ctx, pkg, p.tries, pkg, l.source(p.delay), param, ctxPkg, result, l.source(p.call))
 	lhs := make([]string, len(p.assign.Lhs))
 	for i, e := range p.assign.Lhs {

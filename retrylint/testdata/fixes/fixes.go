@@ -86,16 +86,15 @@ func numbered(n int) (err error) {
 	return err
 }
 
-// The error is compared: no rewrite.
-func compared(n int) bool {
-	var err error
+// The context may be done: no rewrite.
+func cleanUp(n int) (err error) {
 	for i := 0; i < 3; i++ { // want `hand-written`
 		if err = fails(n); err == nil {
-			break
+			return nil
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return err == context.Canceled
+	return err
 }
 
 // The name is taken: no rewrite.
@@ -110,7 +109,7 @@ func taken(n int) (err error) {
 	return fmt.Errorf("%d: %w", retry, err)
 }
 
-// Nobody knows how often: no rewrite.
+// How often is not known: no rewrite.
 func variable(n, times int) (err error) {
 	for i := 0; i < times; i++ { // want `hand-written`
 		if err = fails(n); err == nil {
@@ -134,7 +133,7 @@ func main() {
 		show("initialized", initialized(n) == nil)
 		show("both", both(ctx, n) == "it")
 		show("numbered", numbered(n) == nil)
-		show("compared", !compared(n))
+		show("cleanUp", cleanUp(n) == nil)
 		show("taken", taken(n) == nil)
 		show("variable", variable(n, 2) == nil)
 	}
