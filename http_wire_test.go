@@ -166,8 +166,15 @@ func TestDamagedBodyIsNoSuccess(t *testing.T) {
 			})
 		}
 	}
+	url, _ := newAnswers(t, framed("length", "gzip", damaged))
+	resp, err := http.Get(url) // DecodeJSON without Fetch
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	_, err = retry.DecodeJSON[map[string]string](resp)
+	assert.ErrorIs(t, err, gzip.ErrChecksum)
+
 	url, hits := newAnswers(t, framed("length", "gzip", damaged))
-	_, err := retry.PostJSON[map[string]string](t.Context(), outcomeClient(t, nil, soon, retry.IdempotentOnly()), url, 1)
+	_, err = retry.PostJSON[map[string]string](t.Context(), outcomeClient(t, nil, soon, retry.IdempotentOnly()), url, 1)
 	assert.ErrorIs(t, err, retry.ErrNotIdempotent)
 	assert.ErrorIs(t, err, gzip.ErrChecksum)
 	assert.EqualValues(t, 1, hits.Load())
