@@ -115,6 +115,7 @@ func (c *BreakerConfig) problems() (p problems) {
 	p.require(validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count"+orDefault)
 	p.require(validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count"+orDefault)
 	p.notNegative("ProbeTimeout", c.ProbeTimeout)
+	p.notNil("Clock", c.Clock)
 	return p
 }
 

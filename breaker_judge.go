@@ -2,13 +2,11 @@ package retry
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
+	"database/sql/driver"
 	"errors"
-	"io/fs"
+	"io"
 	"net"
-	"net/url"
-	"reflect"
+	"net/textproto"
 )
 
 // verdict is what a result means to a breaker.
@@ -32,9 +30,9 @@ func (b *CircuitBreaker) judgeCall(ctx context.Context, err error) verdict {
 		return neutral
 	case cancelled(ctx) && !hasStatus(err):
 		return neutral
-	case b.isFailure == nil && neverSent(err):
-		return neutral
-	case b.isFailure == nil && IsFailure(err), b.isFailure != nil && b.isFailure(err):
+	case b.isFailure == nil:
+		return judge(err)
+	case b.isFailure(err):
 		return failure
 	}
 	return success
@@ -62,58 +60,94 @@ func isNeutral(err error) bool {
 	return marked || is(err, context.Canceled) || is(err, ErrCircuitOpen)
 }
 
-// neverSent reports whether err is about what the caller asked for, and would be the
-// same whatever the state of the dependency. An answer in the same tree says otherwise.
-func neverSent(err error) bool {
-	return !hasStatus(err) && !walk(err, func(err error) bool {
-		if reflect.TypeOf(err) == typeValue {
-			return err != ErrInvalidConfig && err != sql.ErrTxDone && err != errors.ErrUnsupported
-		}
-		switch e := err.(type) {
-		case *json.InvalidUnmarshalError, *json.UnsupportedTypeError, *json.UnsupportedValueError,
-			*net.AddrError, *net.ParseError, net.InvalidAddrError, net.UnknownNetworkError,
-			url.EscapeError, url.InvalidHostError:
-			return false
-		case *url.Error:
-			return e == nil || e.Op != "parse" && (supportedScheme(e.URL) || served(e.Err))
-		}
-		return true
-	})
-}
-
 // IsFailure is the default of [BreakerConfig.IsFailure]: every error is a
 // failure except
 //
 //   - a cancel, what is marked [Neutral], and the rejection of another breaker
 //     or the pause of a [Gate], which say nothing about the dependency,
-//   - what is about the caller's own doing, so that nothing was asked of the
-//     dependency: [ErrInvalidConfig], a malformed address or URL, an unsupported
-//     scheme or operation, a Go value that is no JSON, a transaction that is over
-//     ([sql.ErrTxDone]); a breaker counts these as neither success nor failure,
-//   - a lookup that found nothing ([sql.ErrNoRows], a file that does not exist),
-//   - a [*StatusError] below 500, and what is marked [RetryAfter] and has no
-//     status of 500 or above, which show a server at work.
-func IsFailure(err error) bool {
-	if err == nil || isNeutral(err) || neverSent(err) {
-		return false
+//   - an answer, which shows it at work: a [*StatusError] below 500, what is marked
+//     [RetryAfter] and has no status of 500 or above, [sql.ErrNoRows], JSON that does
+//     not fit the Go type ([*json.UnmarshalTypeError]), and what PostgreSQL says about
+//     a statement, such as a violated constraint (by SQLState, in the classes 02, 0A,
+//     21, 22, 23, 40, 42, 44 and P0),
+//   - what came about without it: [ErrInvalidConfig], [sql.ErrTxDone],
+//     [sql.ErrConnDone], an [*Error] without an attempt, a request that cannot be sent
+//     (its address, URL, scheme or JSON), a response or request over the caller's size
+//     limit, a file or program that is missing here, [errors.ErrUnsupported], and no
+//     file descriptor left. Joined with an error of the network it counts as that.
+//
+// A breaker without an IsFailure of its own counts an answer as a success, and what came
+// about without the dependency, like a cancel, as neither.
+func IsFailure(err error) bool { return err != nil && judge(err) == failure }
+
+// judge judges an error by itself.
+func judge(err error) verdict {
+	if isNeutral(err) {
+		return neutral
 	}
-	atWork, broken := false, false
-	walk(err, func(err error) bool {
-		if reflect.TypeOf(err) == typeValue && err == sql.ErrNoRows {
-			atWork = true
-			return true
+	var h health
+	h.add(err)
+	switch {
+	case h.broken:
+		return failure
+	case h.answered:
+		return success
+	case h.local && !h.network:
+		return neutral
+	}
+	return failure
+}
+
+// health is what an error's tree shows of the dependency.
+type health struct {
+	broken   bool // it said so itself, by its status
+	answered bool
+	network  bool // a connection failed, or an answer did not come
+	local    bool // it had no part in it
+}
+
+func (h *health) add(err error) {
+	if err == nil || isNil(err) {
+		return
+	}
+	switch err := err.(type) {
+	case *StatusError:
+		h.answered = true
+		h.broken = h.broken || err.StatusCode >= 500
+		return
+	case *retryAfterError:
+		h.answered = true
+	case *Error:
+		if err.Attempts == 0 && err.Err == nil {
+			h.local = true
 		}
-		switch e := err.(type) {
-		case *retryAfterError:
-			atWork = true
-		case *fs.PathError:
-			atWork = atWork || e != nil && e.Err != nil && errors.Is(e.Err, fs.ErrNotExist)
-		case *StatusError:
-			if e != nil {
-				atWork, broken = true, broken || e.StatusCode >= 500
-			}
-		}
+		h.add(err.Err) // its Reason is about the call
+		return
+	}
+	n := natureOf(err)
+	h.answered = h.answered || n&answered != 0
+	if n&local != 0 { // and what is inside of it shows nothing of the network
+		h.local = true
+		return
+	}
+	several, one := unwrapped(err)
+	for _, branch := range several {
+		h.add(branch)
+	}
+	inside := health{}
+	inside.add(one)
+	h.broken, h.answered = h.broken || inside.broken, h.answered || inside.answered
+	h.local, h.network = h.local || inside.local, h.network || inside.network
+	if !inside.local { // a dial that has no address to go to is an error of the network by its type only
+		h.network = h.network || ofConnection(err)
+	}
+}
+
+// ofConnection reports whether err itself shows that a connection failed.
+func ofConnection(err error) bool {
+	switch err.(type) {
+	case net.Error, textproto.ProtocolError:
 		return true
-	})
-	return broken || !atWork
+	}
+	return err == io.EOF || err == io.ErrUnexpectedEOF || err == net.ErrClosed || err == driver.ErrBadConn
 }

@@ -2,11 +2,16 @@ package retry_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +19,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -440,39 +444,93 @@ func TestCancelThatOnlySaysSoIsNeutral(t *testing.T) {
 	assert.True(t, retry.IsFailure(&matching{context.DeadlineExceeded}))
 }
 
-// Lookups that found nothing, five in a row, opened the breaker of a healthy database,
-// and so did requests that could not be sent to any server.
-func TestErrorsThatSayNothingOfTheDependency(t *testing.T) {
-	malformed := &url.Error{Op: "parse", URL: "http://[::1", Err: errDown}
-	unsupported := &json.UnsupportedTypeError{Type: reflect.TypeFor[func()]()}
-	_, missing := os.Open(filepath.Join(t.TempDir(), "none"))
+// sqlState is an error of a PostgreSQL driver, which has its code by this method.
+type sqlState string
+
+func (s sqlState) Error() string    { return "ERROR (SQLSTATE " + string(s) + ")" }
+func (s sqlState) SQLState() string { return string(s) }
+
+// Five lookups that found nothing opened the breaker of a healthy database. An answer
+// shows the dependency at work, whatever the caller makes of it.
+func TestAnswersAreNoFailures(t *testing.T) {
+	var number struct{ N int }
 	for _, err := range []error{
-		sql.ErrNoRows, sql.ErrTxDone, retry.ErrInvalidConfig, errors.ErrUnsupported, malformed, unsupported, missing,
-		&net.AddrError{Err: "missing port"}, &url.Error{Op: "Get", URL: "ftp://h/", Err: errDown},
+		sql.ErrNoRows, &matching{sql.ErrNoRows}, fmt.Errorf("%w: %w", errors.New("gene not found"), sql.ErrNoRows),
+		json.Unmarshal([]byte(`{"N":"text"}`), &number), failedWith(404), retry.RetryAfter(errDown, 1),
+		sqlState("23505"), sqlState("42601"), sqlState("22001"), sqlState("40001"), sqlState("P0001"),
+		&retry.Error{Attempts: 3, Reason: retry.ErrMaxRetries, Err: sql.ErrNoRows},
 	} {
-		for _, err := range []error{err, fmt.Errorf("gene: %w", err), retry.Permanent(err)} {
-			assert.False(t, retry.IsFailure(err), "%v", err)
-			b, _ := newBreaker(t, nil)
-			for range 10 {
-				_ = b.Do(t.Context(), func(context.Context) error { return err })
-			}
-			assert.Equal(t, retry.StateClosed, b.State(), "%v", err)
+		for _, err := range []error{err, fmt.Errorf("lookup: %w", err), errors.Join(err)} {
+			assert.False(t, retry.IsFailure(err), "%T %v", err, err)
+			b, _ := halfOpened(t, nil)
+			assert.Equal(t, err, b.Do(t.Context(), func(context.Context) error { return err }))
+			assert.Equal(t, retry.StateClosed, b.State(), "the probe was answered: %v", err)
 		}
-	}
-	for _, err := range []error{
-		sql.ErrConnDone, io.EOF, &net.DNSError{IsNotFound: true}, errors.Join(&retry.StatusError{StatusCode: 503}, sql.ErrTxDone),
-		&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)},
-		&url.Error{Op: "Get", URL: "https://h/", Err: io.EOF},
-	} {
-		assert.True(t, retry.IsFailure(err), "%v", err)
 	}
 }
 
-// A probe that could not be sent showed a dependency that works, and closed the breaker.
-func TestProbeThatWasNeverSentIsNeutral(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	b.Trip(time.Minute)
-	clock.Advance(time.Minute)
-	_ = b.Do(t.Context(), func(context.Context) error { return retry.ErrInvalidConfig })
-	assert.Equal(t, retry.StateHalfOpen, b.State())
+// An error that came about without the dependency says nothing about it: calls with a
+// transaction that was over, or an address that nothing can be sent to, opened a healthy
+// one's breaker, and as a probe it would close that of one that is down.
+func TestErrorsOfThisSideSayNothing(t *testing.T) {
+	_, noFile := os.Open(filepath.Join(t.TempDir(), "client.pem"))
+	_, noProgram := exec.LookPath("no-such-program")
+	noURL := &url.Error{Op: "parse", URL: "http://host:port/%zz", Err: url.EscapeError("%zz")}
+	_, noScheme := http.Get("gopher://localhost/")
+	_, noPort := net.Dial("tcp", "localhost")
+	_, noNetwork := net.Dial("tcp9", "localhost:80")
+	_, noJSON := json.Marshal(math.NaN())
+	noRetries := retry.Config{MaxRetries: retry.NoRetries, Limiter: dry{}}
+	invalid := retry.Run(t.Context(), retry.Config{MaxRetries: -2}, none)
+	refused := retry.Run(t.Context(), noRetries, none)
+	for _, err := range []error{
+		sql.ErrTxDone, sql.ErrConnDone, retry.ErrInvalidConfig, invalid, refused, errors.ErrUnsupported, syscall.ENOSYS,
+		noFile, noProgram, noURL, noScheme, noPort, noNetwork, noJSON, &json.InvalidUnmarshalError{}, &http.MaxBytesError{},
+		fs.ErrNotExist, fs.ErrExist, fs.ErrClosed, x509.SystemRootsError{},
+		&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)},
+		&url.Error{Op: "Get", URL: "http://host", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.ENFILE)}},
+	} {
+		require.Error(t, err)
+		for _, err := range []error{err, fmt.Errorf("%w: %w", errors.New("save"), err), &retry.Error{Attempts: 1, Reason: retry.ErrMaxRetries, Err: err}} {
+			assert.False(t, retry.IsFailure(err), "%T %v", err, err)
+			b, _ := halfOpened(t, nil)
+			_ = b.Do(t.Context(), func(context.Context) error { return err })
+			assert.Equal(t, retry.StateHalfOpen, b.State(), "no verdict: %v", err)
+			b.Reset()
+			report(t, b, 9, err)
+			s := b.Snapshot()
+			assert.Equal(t, retry.StateClosed, s.State)
+			assert.Zero(t, s.Successes+s.Failures)
+		}
+	}
+}
+
+// dry is a limiter that lets no call through.
+type dry struct{}
+
+func (dry) Wait(context.Context) error { return errors.New("burst is 0") }
+
+// What is the dependency's state is a failure, also if a retry cannot change it; and a
+// rollback that comes too late, or a file that is closed twice, hides no broken connection.
+func TestStatesOfTheDependencyAreFailures(t *testing.T) {
+	var value any
+	for _, err := range []error{
+		errDown, io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, context.DeadlineExceeded, os.ErrDeadlineExceeded,
+		failedWith(500), retry.RetryAfter(failedWith(503), 1), &retry.Error{Attempts: 6, Reason: retry.ErrMaxRetries, Err: errDown},
+		&net.DNSError{IsNotFound: true}, &net.DNSError{IsTimeout: true}, x509.HostnameError{}, x509.UnknownAuthorityError{}, http.ErrSchemeMismatch,
+		&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}},
+		&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)},
+		&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+		json.Unmarshal([]byte(`{"N":`), &value), &exec.ExitError{}, &fs.PathError{Op: "read", Err: syscall.EIO},
+		sqlState("08006"), sqlState("53300"), sqlState("57P01"), sqlState("58030"), sqlState("XX000"), sqlState("bad"),
+		errors.Join(driver.ErrBadConn, sql.ErrTxDone), errors.Join(sql.ErrTxDone, driver.ErrBadConn),
+		errors.Join(context.DeadlineExceeded, fmt.Errorf("rollback: %w", sql.ErrTxDone)),
+		errors.Join(&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, fs.ErrClosed),
+	} {
+		assert.True(t, retry.IsFailure(err), "%T %v", err, err)
+		assert.True(t, retry.IsFailure(fmt.Errorf("wrapped: %w", err)), "%T %v", err, err)
+		b, _ := newBreaker(t, nil)
+		report(t, b, 3, err)
+		assert.Equal(t, retry.StateOpen, b.State(), "%T %v", err, err)
+	}
 }

@@ -293,6 +293,16 @@ func (c *Config) problems() (p problems) {
 	for _, code := range c.RetryStatusCodes {
 		p.require(validStatus(code), "RetryStatusCodes", code, "statuses from 100 to 999")
 	}
+	p.notNil("Limiter", c.Limiter)
+	p.notNil("Clock", c.Clock)
+	if c.Logger != nil {
+		handler := c.Logger.Handler()
+		p.require(handler != nil, "Logger", "without a handler", "one that slog.New made")
+		p.notNil("Logger's handler", handler)
+	}
+	if c.Gate != nil {
+		p.notNil("Gate's clock", c.Gate.clock)
+	}
 	p.require(c.Clock == nil || c.Breaker == nil || sameClock(c.Clock, c.Breaker.time()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
 	p.require(c.Clock == nil || c.Gate == nil || sameClock(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
 	return p
@@ -304,6 +314,11 @@ func (c *Config) valid() bool {
 		if !validStatus(code) {
 			return false
 		}
+	}
+	if c.Limiter != nil && isNil(c.Limiter) || c.Clock != nil && isNil(c.Clock) ||
+		c.Logger != nil && (c.Logger.Handler() == nil || isNil(c.Logger.Handler())) ||
+		c.Gate != nil && c.Gate.clock != nil && isNil(c.Gate.clock) {
+		return false
 	}
 	if c.Clock != nil && (c.Breaker != nil && !sameClock(c.Clock, c.Breaker.time()) ||
 		c.Gate != nil && !sameClock(c.Clock, c.Gate.clock)) {

@@ -13,6 +13,9 @@ import (
 
 // doneError is why ctx is done.
 func doneError(ctx context.Context) error {
+	if isNil(ctx) {
+		return invalid("ctx is a nil %T", ctx)
+	}
 	cause, err := causeOf(ctx)
 	if cause == context.Canceled || cause == context.DeadlineExceeded {
 		if is(cause, err) {
@@ -55,6 +58,9 @@ func causeOf(ctx context.Context) (cause, err error) {
 func done(ctx context.Context) bool {
 	if t := reflect.TypeOf(ctx); t == typeCancelCtx || t == typeTimerCtx {
 		return ctx.Err() != nil
+	}
+	if isNil(ctx) { // doneError says so
+		return true
 	}
 	ch := ctx.Done()
 	if ch == nil {

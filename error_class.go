@@ -20,7 +20,7 @@ import (
 //   - what the machine or the data says, and will say again: a file or program
 //     that is not there, is not permitted or is closed ([fs.ErrNotExist],
 //     [fs.ErrPermission], [fs.ErrInvalid], [fs.ErrClosed], [*exec.Error]); a row
-//     that is not there ([sql.ErrNoRows]), a transaction that is over
+//     that is not there ([sql.ErrNoRows]); a transaction that is over
 //     ([sql.ErrTxDone]); JSON that is whole, and does not fit
 //     the Go type, or a Go value that is no JSON; [errors.ErrUnsupported].
 //
@@ -181,7 +181,7 @@ func walk(err error, visit func(error) bool) bool {
 
 // is is [errors.Is] for a tree that may have nil pointers in it.
 func is(err, target error) bool {
-	comparable := target != nil && reflect.TypeOf(target).Comparable()
+	comparable := target != nil && reflect.ValueOf(target).Comparable() // its type alone does not say: a field may hold anything
 	return !walk(err, func(err error) bool {
 		if comparable && err == target {
 			return false
@@ -218,9 +218,9 @@ func unwrapped(err error) ([]error, error) {
 	return nil, nil
 }
 
-// isNil reports whether err is a nil pointer: an error to all appearances, but
-// most methods would panic.
-func isNil(err error) bool {
-	v := reflect.ValueOf(err)
-	return v.Kind() == reflect.Pointer && v.IsNil()
+// isNil reports whether an interface holds a nil pointer or function: it is not nil to
+// all appearances, but most methods would panic.
+func isNil(v any) bool {
+	value := reflect.ValueOf(v)
+	return (value.Kind() == reflect.Pointer || value.Kind() == reflect.Func) && value.IsNil()
 }

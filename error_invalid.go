@@ -35,6 +35,12 @@ func (p *problems) notNegative(field string, d time.Duration) {
 	p.require(d >= 0, field, d, "0 or more")
 }
 
+// notNil is for an interface that may be nil, but not hold a nil pointer: that would
+// panic in the middle of a call.
+func (p *problems) notNil(field string, v any) {
+	p.require(!isNil(v), field, fmt.Sprintf("a nil %T", v), "one that is there, or nil itself for none")
+}
+
 // join makes one error of them, with the fields named as name does.
 func (p problems) join(name func(field string) string) error {
 	errs := make([]error, len(p))

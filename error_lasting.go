@@ -14,71 +14,137 @@ import (
 	"os/exec"
 	"reflect"
 	"strings"
+	"syscall"
+)
+
+// nature is what the kind of an error says, to a retry and to a breaker.
+type nature int
+
+const (
+	final    nature = 1 << iota // another attempt cannot change it
+	answered                    // the dependency was at work, and answered
+	local                       // it came about on this side: the dependency has no part in it
 )
 
 // lasting reports whether err, without what it wraps, is of a kind that no
 // other attempt can change. See Retryable for the reasons.
+func lasting(err error) bool { return natureOf(err)&final != 0 }
+
+// natureOf judges err without what it wraps. An error that is final, and neither
+// answered nor local, is a state of the dependency or of the way to it: a name that does
+// not exist, a certificate that has expired.
 //
 // database/sql and os/exec are here for their errors alone: the linker leaves
 // all the rest of them out.
-func lasting(err error) bool {
+func natureOf(err error) nature {
 	if reflect.TypeOf(err) == typeValue { // most errors: one look, and not thirty
-		return lastingValues[err]
+		return valueNatures[err]
 	}
 	switch e := err.(type) {
 	case *net.DNSError:
-		return e.IsNotFound
+		return finalIf(e.IsNotFound)
 	case *net.AddrError, *net.ParseError, net.InvalidAddrError, net.UnknownNetworkError,
-		url.EscapeError, url.InvalidHostError, *http.MaxBytesError:
-		return true
+		url.EscapeError, url.InvalidHostError, *http.MaxBytesError, *exec.Error, x509.SystemRootsError,
+		*json.InvalidUnmarshalError, *json.UnsupportedTypeError, *json.UnsupportedValueError, *json.MarshalerError:
+		return final | local
+	case *json.UnmarshalTypeError:
+		return final | answered
 	case *url.Error:
-		return e.Op == "parse" || !supportedScheme(e.URL) && !served(e.Err)
+		if e.Op == "parse" || !supportedScheme(e.URL) && !served(e.Err) {
+			return final | local
+		}
+		return 0
 	case *fs.PathError:
-		return lastingFile(e.Err)
+		return fileNature(e.Err)
 	case *os.LinkError:
-		return lastingFile(e.Err)
-	case *exec.Error:
-		return true
-	case *json.UnmarshalTypeError, *json.InvalidUnmarshalError, *json.UnsupportedTypeError, *json.UnsupportedValueError:
-		return true
+		return fileNature(e.Err)
 	}
-	return lastingByIs(err) || lastingTLS(err)
+	if n := natureByIs(err); n != 0 {
+		return n
+	}
+	if e, ok := err.(interface{ SQLState() string }); ok {
+		return stateNature(e.SQLState())
+	}
+	return finalIf(lastingTLS(err))
 }
 
-// lastingValues are all made by errors.New.
-var lastingValues = map[error]bool{
-	ErrInvalidConfig: true, http.ErrSchemeMismatch: true, errors.ErrUnsupported: true, sql.ErrNoRows: true, sql.ErrTxDone: true,
-	exec.ErrNotFound: true, exec.ErrDot: true, fs.ErrNotExist: true, fs.ErrPermission: true, fs.ErrInvalid: true, fs.ErrClosed: true,
+func finalIf(is bool) nature {
+	if is {
+		return final
+	}
+	return 0
+}
+
+// valueNatures are all made by errors.New.
+var valueNatures = map[error]nature{
+	ErrInvalidConfig:       final | local,
+	errors.ErrUnsupported:  final | local,
+	sql.ErrNoRows:          final | answered,
+	sql.ErrTxDone:          final | local,
+	sql.ErrConnDone:        local, // the next attempt takes another one
+	exec.ErrNotFound:       final | local,
+	exec.ErrDot:            final | local,
+	fs.ErrNotExist:         final | local,
+	fs.ErrPermission:       final | local,
+	fs.ErrInvalid:          final | local,
+	fs.ErrClosed:           final | local,
+	fs.ErrExist:            local, // a lock file goes away
+	http.ErrSchemeMismatch: final,
 }
 
 var typeValue = reflect.TypeOf(ErrInvalidConfig)
 
-// lastingByIs reports whether err says by an Is method that it is one of those
-// values, as the errors of drivers and file systems do. An errno alone says only
-// that the system cannot do it: what else it means depends on what it is about.
-func lastingByIs(err error) bool {
+// natureByIs is the nature of one of those values if err says by an Is method that it
+// is that, as the errors of drivers and file systems do. An errno alone says only that
+// the system cannot do it, or has no file descriptors left: what else it means depends
+// on what it is about.
+func natureByIs(err error) nature {
 	matcher, ok := err.(interface{ Is(error) bool })
 	if !ok {
-		return false
+		return 0
 	}
 	if reflect.TypeOf(err).PkgPath() == "syscall" {
-		return errors.Is(err, errors.ErrUnsupported)
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			return final | local
+		case err == error(syscall.EMFILE), err == error(syscall.ENFILE):
+			return local
+		}
+		return 0
 	}
-	for value := range lastingValues {
+	for value, n := range valueNatures {
 		if matcher.Is(value) {
-			return true
+			return n
 		}
 	}
-	return false
+	return 0
 }
 
-// lastingFile judges what is inside an error about a file. The same errno in an
-// error of the network means something else: a socket that is not there yet.
-func lastingFile(err error) bool {
-	if err == nil || isNil(err) {
-		return false
+// stateNature goes by the class of a SQLSTATE, by which PostgreSQL's drivers tell what
+// its server answered. Those that are listed are about the statement; others may be
+// about the server's own state (08 connection, 53 resources, 57 operator, 58 system).
+func stateNature(state string) nature {
+	if len(state) == 5 {
+		switch state[:2] {
+		case "02", "0A", "21", "22", "23", "40", "42", "44", "P0":
+			return answered
+		}
 	}
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrClosed)
+	return 0
+}
+
+// fileNature judges what is inside an error about a file. The same errno in an
+// error of the network means something else: a socket that is not there yet.
+func fileNature(err error) nature {
+	if err == nil || isNil(err) {
+		return 0
+	}
+	for _, value := range []error{fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, fs.ErrExist} {
+		if errors.Is(err, value) {
+			return valueNatures[value]
+		}
+	}
+	return 0
 }
 
 // lastingTLS reports whether err means that the two sides of a TLS connection do
@@ -87,7 +153,7 @@ func lastingFile(err error) bool {
 func lastingTLS(err error) bool {
 	switch e := err.(type) {
 	case *tls.CertificateVerificationError, *tls.ECHRejectionError, tls.RecordHeaderError,
-		x509.UnknownAuthorityError, x509.HostnameError, x509.CertificateInvalidError, x509.SystemRootsError,
+		x509.UnknownAuthorityError, x509.HostnameError, x509.CertificateInvalidError,
 		x509.ConstraintViolationError, x509.UnhandledCriticalExtension:
 		return true
 	case tls.AlertError:

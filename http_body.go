@@ -98,10 +98,26 @@ var errNoBody = errors.New("GetBody returned neither a body nor an error")
 // anew asks a request for its body once more.
 func anew(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	body, err := getBody()
-	if err == nil && body == nil {
+	if err == nil && (body == nil || isNil(body)) {
 		err = errNoBody
 	}
 	return body, err
+}
+
+// checkRequest reports what keeps a request from being sent that has a nil in it.
+func checkRequest(req *http.Request) error {
+	inside := withoutNopCloser(req.Body)
+	switch {
+	case req.URL == nil:
+		return invalid("request URL is nil")
+	case isNil(req.Context()):
+		return invalid("request context is a nil %T", req.Context())
+	case isNil(req.Body):
+		return invalid("request body is a nil %T", req.Body)
+	case isNil(inside):
+		return invalid("request body is a nil %T", inside)
+	}
+	return nil
 }
 
 // inMemory returns the reader of a body that is what http.NewRequest makes of a
@@ -144,7 +160,7 @@ var (
 )
 
 func closeBody(req *http.Request) {
-	if req.Body != nil {
+	if req.Body != nil && !isNil(req.Body) {
 		req.Body.Close()
 	}
 }

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -43,9 +42,9 @@ type hop struct {
 
 // RoundTrip sends req until a response can be returned; see Transport.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL == nil {
+	if err := checkRequest(req); err != nil {
 		closeBody(req)
-		return nil, invalid("request URL is nil")
+		return nil, err
 	}
 	h := hop{t: t, req: req}
 	defer h.close()
@@ -158,7 +157,7 @@ func (h *hop) attempt(ctx context.Context) error {
 	h.inBase = false
 	switch {
 	case err != nil:
-		if resp != nil && resp.Body != nil {
+		if resp != nil && resp.Body != nil && !isNil(resp.Body) {
 			resp.Body.Close()
 		}
 		err = h.judgeError(safe(err))
@@ -182,7 +181,7 @@ func (h *hop) accept(resp *http.Response) {
 	h.resp, h.answered, h.call.status = resp, true, resp.StatusCode
 	h.host.proto.Store(int32(max(1, resp.ProtoMajor)))
 	resp.Request = h.req
-	if resp.Body == nil {
+	if resp.Body == nil || isNil(resp.Body) {
 		resp.Body = http.NoBody
 	}
 }
@@ -211,7 +210,7 @@ func (h *hop) outcome(ctx context.Context, err error) (*http.Response, error) {
 
 // isDone reports whether err says that ctx is done.
 func isDone(ctx context.Context, err error) bool {
-	return errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))
+	return is(err, ctx.Err()) || is(err, context.Cause(ctx))
 }
 
 // failure is the error to return: a Transport's without the URL, which the

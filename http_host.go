@@ -91,7 +91,7 @@ func (h *host) customize(c *core, key, name string) (err error) {
 	if h.cfg.Gate == nil && !c.noPause {
 		h.cfg.Gate = NewGate(h.cfg.Clock)
 	}
-	if h.cfg.Clock != given.Clock && h.cfg.Gate == given.Gate && h.cfg.Breaker == given.Breaker {
+	if !sameClock(h.cfg.Clock, given.Clock) && h.cfg.Gate == given.Gate && h.cfg.Breaker == given.Breaker {
 		if err = own(); err != nil { // what was made for it goes by its clock
 			return err
 		}

@@ -295,7 +295,7 @@ type wayError struct{ err error }
 
 func (e *wayError) Error() string { return e.err.Error() }
 
-func (e *wayError) Is(target error) bool { return errors.Is(e.err, target) }
+func (e *wayError) Is(target error) bool { return is(e.err, target) }
 
 func (e *wayError) As(target any) bool { return errors.As(e.err, target) }
 

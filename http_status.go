@@ -151,7 +151,7 @@ func CheckStatus(resp *http.Response) error {
 		return nil
 	}
 	e := statusOf(resp, nil)
-	if resp.Body != nil {
+	if resp.Body != nil && !isNil(resp.Body) {
 		// What was read counts, even if the rest cannot be.
 		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -62,6 +63,9 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Dur
 	if c.inner == nil {
 		c.inner = http.DefaultTransport
 	}
+	if isNil(c.inner) {
+		return nil, 0, errors.Join(cfg.Validate(), invalid("base transport is a nil %T", c.inner))
+	}
 	c.std, _ = c.inner.(*http.Transport)
 	for _, option := range opts {
 		if option != nil {
@@ -72,7 +76,7 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Dur
 	c.base = &wire{c.inner}
 	if c.wrap != nil {
 		c.base = c.wrap(c.base)
-		p.require(c.base != nil, "WrapTransport", c.base, "a RoundTripper")
+		p.require(c.base != nil && !isNil(c.base), "WrapTransport", fmt.Sprintf("<nil> (%T)", c.base), "a RoundTripper")
 	}
 	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
 	p.require(c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")

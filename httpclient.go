@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -198,6 +199,9 @@ func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*Retryab
 		base = &http.Client{Timeout: defaultTimeout}
 	}
 	core, limit, err := newCore(base.Transport, cfg, opts)
+	if isNil(base.Jar) {
+		err = errors.Join(err, invalid("Client.Jar is a nil %T", base.Jar))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -218,11 +222,12 @@ func (c *RetryableClient) Do(req *http.Request) (*http.Response, error) {
 
 // do has decode be part of the attempt, if it is not nil.
 func (c *RetryableClient) do(req *http.Request, decode func(*http.Response) error) (*http.Response, error) {
-	if req == nil || req.URL == nil {
-		if req != nil {
-			closeBody(req)
-		}
-		return nil, invalid("RetryableClient.Do: request or its URL is nil")
+	if req == nil {
+		return nil, invalid("RetryableClient.Do: request is nil")
+	}
+	if err := checkRequest(req); err != nil {
+		closeBody(req)
+		return nil, err
 	}
 	client := c.client
 	if decode != nil {
@@ -307,8 +312,13 @@ func (c *RetryableClient) send(ctx context.Context, method, url string, body io.
 }
 
 func newRequest(ctx context.Context, method, rawURL string, body io.Reader) (*http.Request, error) {
-	if ctx == nil {
+	switch {
+	case ctx == nil:
 		return nil, invalid("ctx is nil")
+	case isNil(ctx):
+		return nil, invalid("ctx is a nil %T", ctx)
+	case isNil(body): // http.NewRequest asks some readers for their length
+		return nil, invalid("body is a nil %T", body)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, rawURL, body)
 	if err != nil {

@@ -166,6 +166,8 @@ func (c *Config) check(ctx context.Context) error {
 	switch {
 	case ctx == nil:
 		return invalid("ctx is nil")
+	case isNil(ctx):
+		return invalid("ctx is a nil %T", ctx)
 	case !c.valid():
 		return c.Validate()
 	}

@@ -27,7 +27,7 @@ func (c *call) withHooks(ctx context.Context, cfg *Config, p pass, fn func(conte
 }
 
 func orElse(ctx, otherwise context.Context) context.Context {
-	if ctx == nil {
+	if ctx == nil || isNil(ctx) {
 		return otherwise
 	}
 	return ctx
