@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// nearest returns which of the known names somebody probably meant: one with other
+// nearest returns which of the known names was probably meant: one with other
 // underscores, with its words in another order or number, or with a slip in a word.
 // It returns "" if it was none.
 func nearest(name string, known []string) (found string) {

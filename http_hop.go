@@ -42,9 +42,11 @@ type hop struct {
 
 // RoundTrip sends req until a response can be returned; see Transport.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if err := checkRequest(req); err != nil {
-		closeBody(req)
-		return nil, err
+	if !t.client { // its own Do has looked
+		if err := checkRequest(req); err != nil {
+			closeBody(req)
+			return nil, err
+		}
 	}
 	h := hop{t: t, req: req}
 	defer h.close()

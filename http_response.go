@@ -110,8 +110,8 @@ func (a *aside) run() {
 
 // isComplete reports whether a body of which n bytes came, and then its end, cannot
 // have been cut off: its length was announced, or its end was marked. Where the end
-// of the connection is that of the body, nobody can know: to ask again does no harm,
-// but with a method that is not idempotent it might, and the status says that the
+// of the connection is that of the body, this cannot be known: another request does no
+// harm, but one with a method that is not idempotent might, and the status says that the
 // request was carried out.
 func isComplete(resp *http.Response, n int64) bool {
 	switch {

@@ -55,7 +55,7 @@ func TestStatusThatSaysNow(t *testing.T) {
 	}
 }
 
-// A plain 403 whose headers tell of a limit with something left was taken for one of
+// A plain 403 whose headers name a limit with something left was taken for one of
 // that limit: six requests in 82 s, and the host paused. A 500 with such headers
 // waited for the reset.
 func TestStatusBesideALimitThatIsNotExhausted(t *testing.T) {

@@ -166,15 +166,21 @@ func TestDamagedBodyIsNoSuccess(t *testing.T) {
 			})
 		}
 	}
-	url, _ := newAnswers(t, framed("length", "gzip", damaged))
-	resp, err := http.Get(url) // DecodeJSON without Fetch
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	_, err = retry.DecodeJSON[map[string]string](resp)
-	assert.ErrorIs(t, err, gzip.ErrChecksum)
+	// DecodeJSON without Fetch: of a value that fills its first read exactly, 512 bytes,
+	// no further read shows the end.
+	for _, length := range []int{9, 512} {
+		value := zipped(`{"a":"` + strings.Repeat("b", length-len(`{"a":""}`)) + `"}`)
+		value[len(value)-6] ^= 0xff
+		url, _ := newAnswers(t, framed("length", "gzip", value))
+		resp, err := http.Get(url)
+		require.NoError(t, err)
+		_, err = retry.DecodeJSON[map[string]string](resp)
+		assert.ErrorIs(t, err, gzip.ErrChecksum, length)
+		resp.Body.Close()
+	}
 
 	url, hits := newAnswers(t, framed("length", "gzip", damaged))
-	_, err = retry.PostJSON[map[string]string](t.Context(), outcomeClient(t, nil, soon, retry.IdempotentOnly()), url, 1)
+	_, err := retry.PostJSON[map[string]string](t.Context(), outcomeClient(t, nil, soon, retry.IdempotentOnly()), url, 1)
 	assert.ErrorIs(t, err, retry.ErrNotIdempotent)
 	assert.ErrorIs(t, err, gzip.ErrChecksum)
 	assert.EqualValues(t, 1, hits.Load())

@@ -107,26 +107,38 @@ func (l *longest) offer(d time.Duration, ok bool) {
 	}
 }
 
+// precision keeps the longest wait of the precise fields apart from that of the others,
+// which round it.
+type precision struct{ precise, plain longest }
+
+func (p *precision) offer(r *reader, text string, f field) {
+	if f.precise {
+		p.precise.offer(r.wait(text, f))
+	} else {
+		p.plain.offer(r.wait(text, f))
+	}
+}
+
+func (p *precision) best() longest {
+	if p.precise.found {
+		return p.precise
+	}
+	return p.plain
+}
+
 // asked is the longest wait that a Retry-After asks for, of those in milliseconds
 // if there are such: they are more precise.
 func (r *reader) asked(fields []field) longest {
-	var precise, plain longest
+	var waits precision
 	for _, f := range fields {
 		if f.kind != retryAfter {
 			continue
 		}
 		for _, text := range f.list() {
-			if f.precise {
-				precise.offer(r.wait(text, f))
-			} else {
-				plain.offer(r.wait(text, f))
-			}
+			waits.offer(r, text, f)
 		}
 	}
-	if precise.found {
-		return precise
-	}
-	return plain
+	return waits.best()
 }
 
 // bucket is what the fields say of one limit.
@@ -187,24 +199,17 @@ func (r *reader) buckets(fields []field) (exhausted, unknown longest, left bool)
 // restored is the time until the windows of a bucket that are exhausted, or may be,
 // are restored.
 func (r *reader) restored(b *bucket) longest {
-	var precise, plain longest
+	var waits precision
 	for _, f := range b.resets {
 		texts := f.list()
 		for i, text := range texts {
 			if len(texts) == len(b.remaining) && !isZero(b.remaining[i]) {
 				continue
 			}
-			if f.precise {
-				precise.offer(r.wait(text, f))
-			} else {
-				plain.offer(r.wait(text, f))
-			}
+			waits.offer(r, text, f)
 		}
 	}
-	if precise.found {
-		return precise
-	}
-	return plain
+	return waits.best()
 }
 
 // isZero reports whether too little remains for another request.
