@@ -143,6 +143,13 @@ func (f *findings) hint() time.Duration {
 	return wait
 }
 
+// refused reports whether the server refused the call: with a wait that concerns all
+// of its callers, or with a status that says as much without one.
+func (f *findings) refused(hint time.Duration) bool {
+	overload := f.status != nil && (f.status.StatusCode == 429 || f.status.StatusCode == 503)
+	return f.throttled() && (hint > 0 || overload)
+}
+
 // throttled reports whether the wait that the server asked for concerns all of
 // its callers, and not this one request.
 func (f *findings) throttled() bool {

@@ -2,90 +2,179 @@ package retry
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/pace"
 )
 
-// Gate pauses everybody who shares it when a server asks to be left alone: one
-// 429 with a Retry-After holds back all calls, first attempts too. When the
-// pause ends they are let through in the order in which they came: the first at
-// that very moment, the others 5ms apart or, after three seconds of it, ever
-// faster, until nobody is left in line.
+// Gate holds back the calls that share it when a server refuses calls: when it
+// answers 429 or 503, or an error is marked by [RetryAfter].
 //
-// If the server refuses again within ten pauses, or a minute if that is less, the
-// gate learns a pace: a little less than what the server has borne, which is what
-// passed between the two refusals, less the burst that it takes at once. While
-// calls have to wait for it the pace is held, for 24 pauses or at least 6s, then
-// raised by growing steps until nobody waits or the server refuses again. It is
-// forgotten when nobody is in line and either nobody had to wait for a minute or the
-// last pause ended ten minutes ago.
+// A refused call always waits as long as the server asked. The others pause with it
+// where nothing shows that the server accepts them: the first call is refused,
+// several in succession, or most of the last ones. Where one is refused among many
+// that are accepted, the others go on. The pause of the others ends as soon as a call
+// that was sent after the refused one is accepted. When a pause ends, calls are let
+// through in the order in which they came: the first at that very moment, the others
+// 5ms apart or, after three seconds of it, ever faster.
 //
-// A server that refuses at random, whatever the rate, is called too slowly so: a
-// Config without a Gate, or [NoSharedPause], lets each call wait for itself.
+// Where a rate explains the refusals, the gate paces calls: a little slower than the
+// server was seen to accept them, with probes of a higher rate. It gives the pace up
+// when lowering it does not reduce the share of calls that are refused, when no call
+// had to wait for it for a minute, or ten minutes after the last refusal.
 //
-// Before the first refusal a Gate holds nobody back, except when the headers of a
-// response say that the server's quota is nearly used up: the rest is spread over
-// the time until it is restored. A known rate is better kept by [Config.Limiter].
-// What a server asks for is kept in full, up to an hour.
+// Before the first refusal a Gate holds no call back, and a success never does. A
+// known rate is better kept by [Config.Limiter]. A pause is kept in full, up to an
+// hour.
 //
 // A Gate is safe for concurrent use. The zero value is an open gate on the real
 // clock.
 type Gate struct {
-	clock  clockwork.Clock
-	busy   atomic.Bool  // false: open, and nobody need look further
-	beyond atomic.Int32 // those who passed, and now wait for a Limiter
-	burst  burst        // what was accepted before the first refusal
+	clock   clockwork.Clock
+	busy    atomic.Bool   // false: open, with nothing to learn from outcomes
+	beyond  atomic.Int32  // calls that passed, and now wait for a Limiter
+	accepts atomic.Int32  // calls accepted while it was not busy, up to gateRecent
+	tickets atomic.Uint64 // of calls that were sent
 
 	mu        sync.Mutex // guards the fields below
-	queue     *queue     // nil until the first pause
+	queue     *queue     // nil until the first refusal
 	listeners []func(time.Time)
-	by        error // what set the pause
+	notified  time.Time // the end of the pause that the listeners know
+	by        error     // the last refusal
 }
 
 // maxPause is how long a server can pause a gate: one that is wrong about the
 // time must not do so for a year. Calls that may not wait for so long
-// (MaxRetryAfter) end instead. Nothing is learned from what a longer one adds.
+// (MaxRetryAfter) end instead.
 const maxPause = time.Hour
 
 // NewGate returns an open gate on the given clock; nil means the real one.
 func NewGate(clock clockwork.Clock) *Gate { return &Gate{clock: clock} }
 
-// Pause closes the gate for d from now on. It never shortens a longer pause. A
-// d of 0 or less does nothing.
-func (g *Gate) Pause(d time.Duration) { g.pause(d, nil) }
-
-// pause is Pause with the failure that is its cause; nil if it was not a call
-// of this gate that failed. It returns the end of the pause, and whether it is
-// later than before.
-func (g *Gate) pause(d time.Duration, cause error) (until time.Time, longer bool) {
+// Pause closes the gate for d from now on, to the end. It never shortens a longer
+// pause. A d of 0 or less does nothing.
+func (g *Gate) Pause(d time.Duration) {
 	if d <= 0 {
-		return time.Time{}, false
-	}
-	if cause != nil {
-		d = min(d, maxPause)
-		cause = kept(cause) // others are shown it
+		return
 	}
 	g.mu.Lock()
 	q := g.line()
-	until = addTime(q.seen, d)
-	longer = until.After(q.until)
-	q.refused(min(d, maxPause), cause != nil)
-	if longer {
+	until := addTime(q.seen, d)
+	q.firm = later(q.firm, until)
+	if until.After(q.until) {
+		g.by = nil
+	}
+	g.pauseUntil(until)
+}
+
+// Refused notes a refusal that was seen elsewhere, by another process or by code
+// that does not call through a [Config], with the wait that the server asked for. It
+// pauses the gate, or not, by the same evidence as the refusal of a call of its own,
+// and yields to what becomes of calls that are sent from now on. A d of 0 or less
+// does nothing.
+func (g *Gate) Refused(d time.Duration) {
+	if d > 0 {
+		g.refused(pace.Call{Number: g.tickets.Load(), Sent: now(g.clock)}, d, nil)
+	}
+}
+
+// refusal is what a refusal leads to.
+type refusal struct {
+	until  time.Time // the end of the pause of all calls, if longer
+	longer bool
+	cause  string // why the pace was set, lowered or given up, if it was
+	rate   float64
+}
+
+// String is what the log says of the pace.
+func (r refusal) String() string {
+	if r.rate == 0 {
+		return "no pace, it does not help: " + r.cause
+	}
+	return fmt.Sprintf("pacing at %.3g/s: %s", r.rate, r.cause)
+}
+
+// refused learns from the refusal of a call, which waits for d by itself.
+func (g *Gate) refused(t pace.Call, d time.Duration, err error) (v refusal) {
+	d = min(d, maxPause)
+	g.mu.Lock()
+	q := g.line()
+	q.know(int(g.accepts.Swap(0)))
+	if t.Sent.IsZero() {
+		t.Sent = q.seen
+	}
+	if err != nil {
+		g.by = kept(err) // shown to other callers
+	}
+	all := q.refused(t)
+	v.cause = q.pace.Refused(t, g.next(), d, q.rate())
+	if v.rate = q.pace.Rate(); v.cause != "" {
+		q.reason = v.cause
+	}
+	if !all {
+		g.mu.Unlock()
+		return v
+	}
+	v.until = addTime(q.seen, d)
+	q.pace.Paused(q.seen, v.until)
+	v.longer = g.pauseUntil(v.until)
+	return v
+}
+
+// pauseUntil lengthens the pause, and notifies the listeners where it is longer than
+// they know by more than it takes to pass it on to another gate and back. It unlocks
+// g.mu, which must be held.
+func (g *Gate) pauseUntil(until time.Time) (longer bool) {
+	q := g.queue
+	if longer = until.After(q.until); longer {
 		q.hold(until)
-		g.by = cause
 	}
-	listeners := g.listeners
+	left := until.Sub(q.seen)
+	var listeners []func(time.Time)
+	if until.Sub(g.notified) > max(left/10, 100*time.Millisecond) || longer && !g.notified.After(q.seen) {
+		listeners, g.notified = g.listeners, until
+	}
 	g.mu.Unlock()
-	if longer {
-		for _, listener := range listeners {
-			listener(until)
-		}
+	for _, listener := range listeners {
+		listener(until)
 	}
-	return until, longer
+	return longer
+}
+
+// accepted learns from a call that the server did not refuse.
+func (g *Gate) accepted(t pace.Call) {
+	if !g.busy.Load() {
+		if g.accepts.Load() < gateRecent {
+			g.accepts.Add(1)
+		}
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	q := g.line()
+	if t.Sent.IsZero() {
+		t.Sent = q.seen
+	}
+	q.pace.Accepted(t, g.next())
+	q.accepted(t)
+}
+
+// next is the last call that was sent, as of now.
+func (g *Gate) next() pace.Call { return pace.Call{Number: g.tickets.Load(), Sent: g.queue.seen} }
+
+// sent gives out the ticket of a call that goes to the server, after all waits.
+func (g *Gate) sent() (t pace.Call) {
+	t.Number = g.tickets.Add(1)
+	if g.busy.Load() {
+		t.Sent = now(g.clock)
+	}
+	return t
 }
 
 // cause is the failure that set the pause; nil if none did.
@@ -95,18 +184,11 @@ func (g *Gate) cause() error {
 	return g.by
 }
 
-// accepted notes that a call succeeded.
-func (g *Gate) accepted() {
-	if g.burst.count.Load() < maxBurst {
-		g.burst.add(g.clock)
-	}
-}
-
 // line returns the queue, which is in use from now on. g.mu must be held, also
-// so that one look at the clock is never later than the next.
+// so that one reading of the clock is never later than the next.
 func (g *Gate) line() *queue {
 	if at := now(g.clock); g.queue == nil {
-		g.queue = newQueue(&g.burst, at)
+		g.queue = newQueue(at)
 	} else {
 		g.queue.adjust(at)
 	}
@@ -149,16 +231,6 @@ func (g *Gate) Wait(ctx context.Context) error {
 		g.sent()
 	}
 	return err
-}
-
-// sent counts a call that goes to the server, after all waits.
-func (g *Gate) sent() {
-	if g.busy.Load() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		q := g.line()
-		q.pace.sent(q.seen)
-	}
 }
 
 // wait is Wait for a caller with limits of its own: it waits only as long as
@@ -236,6 +308,30 @@ func (g *Gate) leave(w *waiter) {
 	}
 }
 
+// GateSnapshot is a [Gate] at one moment.
+type GateSnapshot struct {
+	PausedUntil   time.Time // zero if it is not paused
+	PacePerSecond float64   // 0: it does not pace
+	Waiting       int       // calls in its queue
+	Cause         string    // of its last pause or pace: "14 of 320 refused in 3s"
+	LastRefusal   error     // without body and header; nil if none was seen here
+}
+
+// Snapshot returns one consistent copy of the gate's state.
+func (g *Gate) Snapshot() (s GateSnapshot) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s.LastRefusal = g.by; g.queue == nil {
+		return s
+	}
+	q := g.line()
+	if q.until.After(q.seen) {
+		s.PausedUntil = q.until
+	}
+	s.PacePerSecond, s.Waiting, s.Cause = q.pace.Rate(), q.length, q.reason
+	return s
+}
+
 // PausedUntil returns the end of the pause, and whether there is one.
 func (g *Gate) PausedUntil() (time.Time, bool) {
 	if !g.busy.Load() {
@@ -262,9 +358,9 @@ func (g *Gate) left() time.Duration {
 
 // OnPause adds a listener that is called after a pause was set or lengthened,
 // outside of any lock. It may pass the pause on to other processes; a pause that
-// comes back from there does not lengthen it, and so is not passed on again. At
-// the end of a pause the first of each gate goes at that very moment: where there
-// are many, let each of the others end it a random part of its [Gate.Pace] later.
+// comes back from there is not passed on again. At the end of a pause the first of
+// each gate goes at that very moment: where there are many, let each of the others
+// end it a random part of its [Gate.Pace] later.
 func (g *Gate) OnPause(fn func(until time.Time)) {
 	if fn == nil {
 		return
@@ -283,7 +379,7 @@ func (g *Gate) Pace() (perSecond float64, paced bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if q := g.line(); !q.open() {
-		return float64(time.Second) / float64(q.step()), true
+		return q.rate(), true
 	}
 	return 0, false
 }

@@ -1,19 +1,35 @@
 package retry
 
-import "time"
+import (
+	"math"
+	"time"
+
+	"github.com/retryutils/retry/internal/pace"
+)
 
 // queue is the line at a gate: first come, first served. Each waiter sleeps until
-// about its turn by itself; whoever is at the head is told if that is too long.
-// The gate's mu guards it.
+// about its turn by itself; the head is woken if that is too long. The gate's mu
+// guards it.
 type queue struct {
-	seen  time.Time // the clock, as last seen
+	seen  time.Time // the clock, as last read
 	until time.Time // the end of the pause
+	firm  time.Time // the end of that part of it that evidence does not end
 	told  time.Time // the end that all in line were told of
-	next  time.Time // the turn of whoever is at the head
-	went  time.Time // who passed last
-	pace  pace
-	ends  time.Time     // the window of a quota that is nearly used up
-	share time.Duration // of a turn in it
+	next  time.Time // the turn of the head
+
+	pace   pace.Pace
+	held   time.Duration // how long calls had to wait since the pause, without a pace
+	base   float64       // calls per second right after the pause, without a pace
+	last   time.Time     // when the last call passed
+	wanted time.Time     // when a call last had to wait
+	reason string        // of the last pause or pace
+
+	calls     int     // of which share is known, up to gateRecent
+	share     float64 // of the recent calls that were refused
+	odds      float64 // of so many refusals in succession at that share
+	suspect   uint64  // the last refused call
+	proof     uint64  // the last accepted one
+	refusedAt time.Time
 
 	head, tail *waiter
 	length     int
@@ -31,43 +47,89 @@ type waiter struct {
 }
 
 const (
-	gateCalm = time.Second // after a pause, until the gate stands open again
-	// gateRecall is how many pauses later a refusal is held against the last.
-	gateRecall = 10
+	gateStagger = 200.0       // calls per second right after a pause: 1,000 waiters in 5s
+	gateCalm    = time.Second // after a pause, until the gate stands open again
+	gateIdle    = time.Minute // without a refusal, or a call that had to wait, until it forgets
+	gateRecent  = 32          // calls that tell what share is refused
 	// gateLate is how late a timer may be without moving the turns behind it.
 	// More is a stall of the process: a crowd must not make up for that.
 	gateLate = 2 * time.Millisecond
-	// gateNews is by how much longer a pause must be, if it is long, for all in line
-	// to be told.
-	gateNews = 50 * time.Millisecond
 )
 
-func newQueue(first *burst, at time.Time) *queue { return &queue{seen: at, pace: newPace(first, at)} }
+func newQueue(at time.Time) *queue { return &queue{seen: at, base: gateStagger, odds: 1} }
+
+// know counts calls that were accepted before.
+func (q *queue) know(accepted int) {
+	for range accepted {
+		q.weigh(0)
+	}
+}
+
+func (q *queue) weigh(refused float64) {
+	q.calls = min(q.calls+1, gateRecent)
+	q.share += (refused - q.share) / float64(q.calls)
+}
+
+// refused notes the refusal of a call, and reports whether all calls must pause:
+// unless one that was sent after it was accepted, where most of the recent calls were
+// refused, or so many in succession that it is no chance.
+func (q *queue) refused(t pace.Call) (all bool) {
+	q.odds *= max(q.share, 1.0/gateRecent)
+	if q.calls == 0 {
+		q.odds = 0
+	}
+	q.weigh(1)
+	q.suspect, q.refusedAt = max(q.suspect, t.Number), q.seen
+	return t.Number >= q.proof && (q.share > 0.5 || q.odds <= 1.0/gateRecent/gateRecent)
+}
+
+// accepted notes a call that was accepted, which ends the pause if it was sent after
+// the last refused one.
+func (q *queue) accepted(t pace.Call) {
+	q.weigh(0)
+	q.odds = 1
+	q.proof = max(q.proof, t.Number)
+	if t.Number > q.suspect && q.until.After(q.seen) && q.seen.After(q.firm) {
+		q.base = max(gateStagger, 2*float64(q.length)/q.seen.Sub(q.refusedAt).Seconds())
+		q.told = time.Time{}
+		q.hold(q.seen)
+		q.pace.Paused(q.seen, q.seen)
+	}
+}
 
 // hold moves the first turn to the end of a pause, and all others after it. Of
 // thousands in flight, each refusal makes a pause a little longer. Then those in
 // line are not told: they find out when they look, a little too early.
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
-	q.pace.begin(until)
-	if later := until.Sub(q.told); later >= 0 && later < min(until.Sub(q.seen)/100, gateNews) {
+	q.held, q.last = 0, until
+	if until.After(q.seen) {
+		q.base = gateStagger
+	}
+	if later := until.Sub(q.told); later >= 0 && later < until.Sub(q.seen)/100 {
 		return
 	}
 	q.told = until
 	n := 0.0
 	for w := q.head; w != nil; w = w.next {
-		w.at, w.exact = until.Add(q.turns(until, n)), true
+		w.at, w.exact = until.Add(q.turns(n)), true
 		n++
 		w.wake()
 	}
 }
 
-// turns is how long n turns take from a time on. Those of a quota end with its
-// window.
-func (q *queue) turns(from time.Time, n float64) time.Duration {
-	window := max(0, q.ends.Sub(from))
-	took := min(n*float64(q.step()), float64(window)+n*float64(q.pace.step()))
-	return time.Duration(min(took, float64(maxLine)))
+// turns is how long n turns take.
+func (q *queue) turns(n float64) time.Duration {
+	return time.Duration(min(n*float64(time.Second)/q.rate(), float64(maxLine)))
+}
+
+// rate is how many calls a second pass: the pace, or, after a pause, a crowd of calls
+// spread out, and faster when that has gone on for some seconds.
+func (q *queue) rate() float64 {
+	if rate := q.pace.Rate(); rate > 0 {
+		return rate
+	}
+	return min(q.base*math.Sqrt(math.Exp2(max(0, (q.held-3*gateCalm).Seconds()))), 1e6)
 }
 
 // maxLine is the longest wait in line that is told of.
@@ -101,7 +163,7 @@ func (q *queue) join() *waiter {
 	q.seq++
 	w := &waiter{prev: q.tail, seq: q.seq, moved: make(chan struct{}, 1), exact: true}
 	first := later(q.next, q.seen)
-	w.at = first.Add(q.turns(first, float64(q.length)))
+	w.at = first.Add(q.turns(float64(q.length)))
 	if q.tail == nil {
 		q.head = w
 	} else {
@@ -158,59 +220,62 @@ func (q *queue) look(w *waiter) (left, sleep time.Duration) {
 		left = w.at.Sub(q.seen)
 		return left, left
 	}
-	first := later(q.next, q.seen)
-	ahead := q.turns(first, float64(w.seq-q.head.seq))
+	ahead := q.turns(float64(w.seq - q.head.seq))
 	if overdue {
 		ahead = max(ahead, late)
 	}
 	w.exact = false
 	w.at = q.seen.Add(head + ahead)
-	return head + q.turns(first, 1), head + ahead
+	return head + q.turns(1), head + ahead
 }
 
-// advance uses up a turn: that of w, or, if it is nil, of somebody who did not
+// advance uses up a turn: that of w, or, if it is nil, of a call that did not
 // have to wait. held tells that it will be held back for longer elsewhere.
 func (q *queue) advance(w *waiter, held bool) {
-	if late := q.seen.Sub(q.next); late > gateLate || q.pace.learned && q.pace.burst < fewCalls {
+	paced := q.pace.Rate() > 0
+	if q.seen.Sub(q.next) > gateLate || paced {
 		q.next = q.seen
 	}
-	q.pace.passed(q.seen, w != nil && !held, w != nil && w.seq <= q.crowd)
-	q.went = q.seen
-	q.next = q.next.Add(q.step())
-}
-
-// refused notes a refusal that asks for a pause of d. A pause that begins when
-// the last one is forgotten says nothing of the pace, nor does one after a handful
-// of calls that the gate did not hold back.
-func (q *queue) refused(d time.Duration, own bool) {
-	again := !q.until.IsZero() && !q.forgotten() && (!q.open() || q.pace.count >= fewCalls)
-	q.pace.refused(q.seen, q.until, d, own, again)
+	if w != nil && !held {
+		q.wanted = q.seen
+		q.pace.Waited()
+		more := q.held + max(0, min(q.seen.Sub(q.last), 2*q.turns(1)))
+		if w.seq <= q.crowd { // those who waited for the end of the pause: once they are through
+			more = min(more, 3*gateCalm)
+		}
+		q.held = max(q.held, more)
+	}
+	q.last = q.seen
+	q.next = q.next.Add(q.turns(1))
 }
 
 // open reports whether the pause, its crowd and the pace are over.
 func (q *queue) open() bool {
-	return q.length == 0 && q.seen.Sub(q.until) >= gateCalm && !q.pace.learned && !q.seen.Before(q.ends)
+	return q.length == 0 && q.seen.Sub(q.until) >= gateCalm && q.pace.Rate() == 0
 }
 
-// forgotten reports whether the last pause is so long ago that it does not matter
-// for the next. Until then calls are counted.
+// forgotten reports whether the last refusal is so long ago that it does not matter
+// for the next. Until then outcomes are counted.
 func (q *queue) forgotten() bool {
-	return q.open() && q.seen.Sub(q.until) >= min(gateRecall*q.pace.pause, gateIdle)
+	return q.open() && q.seen.Sub(later(q.until, q.refusedAt)) >= gateIdle
 }
 
 // adjust keeps the pause in place when a clock without monotonic time is set
 // back: what was left of it is still left, and not an hour more.
 func (q *queue) adjust(now time.Time) {
 	if back := q.seen.Sub(now); back > 0 {
-		q.until, q.next, q.ends = q.until.Add(-back), q.next.Add(-back), q.ends.Add(-back)
-		q.went, q.told = q.went.Add(-back), q.told.Add(-back)
-		q.pace.shift(-back)
+		for _, t := range []*time.Time{&q.until, &q.firm, &q.told, &q.next, &q.last, &q.wanted, &q.refusedAt} {
+			*t = t.Add(-back)
+		}
+		q.pace.Shift(-back)
 		for w := q.head; w != nil; w = w.next {
 			w.at = w.at.Add(-back)
 		}
 	}
 	q.seen = now
-	if q.length == 0 {
-		q.pace.forget(now, q.until)
+	if q.length == 0 && q.pace.Rate() > 0 {
+		if now.Sub(later(q.until, later(q.wanted, q.refusedAt))) >= gateIdle {
+			q.pace.Forget()
+		}
 	}
 }

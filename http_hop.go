@@ -167,9 +167,6 @@ func (h *hop) attempt(ctx context.Context) error {
 		err = Permanent(errNoResponse)
 	default:
 		h.accept(resp)
-		if gate := h.host.cfg.Gate; gate != nil && resp.StatusCode < 400 {
-			gate.heed(resp.Header)
-		}
 		err = h.explained(h.judgeResponse())
 	}
 	if h.resp == nil {

@@ -21,6 +21,8 @@ package retry
 import (
 	"context"
 	"time"
+
+	"github.com/retryutils/retry/internal/pace"
 )
 
 // Do calls fn until it succeeds, fails with an error that a retry cannot help,
@@ -117,6 +119,7 @@ type call struct {
 	ended    bool          // finish has run
 	ending   ending        // why it ended, or is about to
 	contexts retryContexts
+	ticket   pace.Call // of the Gate, for the last attempt
 	alarm    alarm
 
 	// Of a request; empty otherwise.
@@ -154,7 +157,7 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 		}
 		if c.last = c.attempt(ctx, cfg, pass, fn); c.last == nil {
 			if cfg.Gate != nil {
-				cfg.Gate.accepted()
+				cfg.Gate.accepted(c.ticket)
 			}
 			return c.finish(ctx, cfg, nil)
 		}

@@ -37,7 +37,7 @@ func (c *call) awaitTurn(ctx context.Context, cfg *Config) (admitted pass, stop 
 		admitted, stop = c.waitForPass(ctx, cfg)
 	}
 	if cfg.Gate != nil && !stop {
-		cfg.Gate.sent()
+		c.ticket = cfg.Gate.sent()
 	}
 	return admitted, stop
 }

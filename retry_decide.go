@@ -15,8 +15,9 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	var found findings
 	found.add(c.last, false)
 	hint := found.hint()
-	if cfg.Gate != nil && hint > 0 && found.throttled() {
-		c.pauseGate(ctx, cfg, hint)
+	c.backoff = cfg.delay(c.attempts, c.backoff)
+	if cfg.Gate != nil {
+		c.tellGate(ctx, cfg, &found, hint)
 	}
 	switch {
 	case !cfg.retryable(c.last, &found):
@@ -31,7 +32,6 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	case hint > cfg.maxRetryAfter():
 		return 0, c.stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
 	}
-	c.backoff = cfg.delay(c.attempts, c.backoff)
 	wait = c.backoff
 	if hint > wait {
 		wait = cfg.lengthen(hint)

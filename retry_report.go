@@ -29,11 +29,27 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 	return c.stopIfOver(ctx, cfg, wait)
 }
 
-// pauseGate pauses the gate, and tells of it.
-func (c *call) pauseGate(ctx context.Context, cfg *Config, d time.Duration) {
-	d = min(d, maxPause)
-	if until, longer := cfg.Gate.pause(d, c.last); longer && cfg.Logger != nil {
-		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", d), slog.Time("until", until))
+// tellGate notifies the gate of what became of an attempt that failed: a refusal, for
+// which the call waits by itself, or an answer to a call that was accepted.
+func (c *call) tellGate(ctx context.Context, cfg *Config, found *findings, hint time.Duration) {
+	switch {
+	case !found.refused(hint):
+		if found.status != nil && found.status.StatusCode < 500 {
+			cfg.Gate.accepted(c.ticket)
+		}
+		return
+	case hint <= 0:
+		hint = c.backoff
+	}
+	r := cfg.Gate.refused(c.ticket, hint, c.last)
+	if cfg.Logger == nil {
+		return
+	}
+	if r.longer {
+		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", min(hint, maxPause)), slog.Time("until", r.until))
+	}
+	if r.cause != "" {
+		c.log(ctx, cfg, slog.LevelInfo, r.String(), nil)
 	}
 }
 

@@ -26,6 +26,15 @@ type bucketServer struct {
 }
 
 func (s *bucketServer) answer() error {
+	if err := s.admit(); err != nil {
+		return err
+	}
+	s.world.sleep(s.behind)
+	return nil
+}
+
+// admit is answer without the time that it takes.
+func (s *bucketServer) admit() error {
 	now := s.world.now
 	if s.stray > 0 && s.world.since() >= s.stray {
 		s.stray = 0
@@ -39,7 +48,6 @@ func (s *bucketServer) answer() error {
 		return s.refuse()
 	}
 	s.excess, s.last = excess, now
-	s.world.sleep(s.behind)
 	return nil
 }
 

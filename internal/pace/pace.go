@@ -1,0 +1,216 @@
+// Package pace finds the rate of calls that a server accepts, from which calls it
+// refuses. It reads no clock, and its caller locks it.
+package pace
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Call is a call that was sent. Calls are numbered in the order in which they were.
+type Call struct {
+	Number uint64
+	Sent   time.Time
+}
+
+// Pace is the rate at which calls may be sent, where refusals show that there is
+// one. The zero value has none.
+//
+// It learns in rounds. A round begins with a change of the pace, or with a refused
+// call, when the server has nothing to spare. It counts the calls that are sent in it,
+// and which of them are refused.
+type Pace struct {
+	rate float64 // calls per second; 0: none
+	base float64 // the rate without the present probe
+	safe float64 // the rate a step before base
+	step float64 // by what share the last step of a probe raised it
+	hold float64 // for so many calls it is held before it is probed
+
+	first, last       Call // before the round, and the last in it whose outcome is known
+	accepted, refused float64
+	waited            bool          // calls had to wait for the pace
+	stopped, resumed  time.Time     // the last pause of all calls
+	idle              time.Duration // of those before it
+	wait              time.Duration // that the last refused call was asked for
+
+	before    trial   // the rate before it was lowered
+	useless   int     // how often in succession lowering it was that
+	lowered   int     // how often it was lowered since it was held without refusals
+	tolerated float64 // the share of refusals that the rate has nothing to do with
+}
+
+// trial is what came of a rate: accepted calls per second, and the share of calls that
+// were refused.
+type trial struct{ rate, accepted, share float64 }
+
+// The figures of sim/RESULTS.md show what half and twice of each does.
+const (
+	few    = 0.1  // a share of refusals that the refused calls bear alone, without a pace
+	slight = 0.04 // a share that a pace bears, its margin below what was accepted, and the first step of a probe
+	enough = 3.0  // refusals that are more than chance
+	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is told from
+	held   = 150  // calls until a pace is probed: a failed probe costs two or three refusals
+	out    = 2    // useless reductions until the pace is given up
+)
+
+// Rate returns the pace in calls per second; 0 if there is none.
+func (p *Pace) Rate() float64 { return p.rate }
+
+// Waited notes that a call had to wait for the pace.
+func (p *Pace) Waited() { p.waited = true }
+
+// Paused notes that all calls pause from now until a time; now ends a pause.
+func (p *Pace) Paused(now, until time.Time) {
+	if now.After(p.resumed) {
+		p.idle += p.resumed.Sub(p.stopped)
+		p.stopped = now
+	}
+	p.resumed = until
+}
+
+// Accepted counts an accepted call. next is the last one that was sent, as of now.
+func (p *Pace) Accepted(c, next Call) {
+	if p.first.Sent.IsZero() || c.Number <= p.first.Number {
+		return
+	}
+	p.accepted++
+	p.count(c)
+	if p.rate > 0 && p.waited {
+		p.probe(next)
+	}
+}
+
+// Refused counts a refused call that was asked to wait, while calls were let through
+// at a rate. It returns why it set, lowered or gave up the pace, if it did.
+func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64) (cause string) {
+	p.wait = wait
+	if p.first.Sent.IsZero() {
+		p.begin(c)
+	}
+	if c.Number <= p.first.Number {
+		return ""
+	}
+	p.refused++
+	p.count(c)
+	calls := p.calls()
+	share := p.refused / calls
+	switch {
+	case p.rate == 0:
+		expected := max(few, 2*p.tolerated) * calls
+		if p.refused >= enough+expected+math.Sqrt(expected) && p.accepted >= enough {
+			return p.lower(next, passing)
+		}
+		if calls >= some && p.refused <= expected {
+			p.begin(c)
+		}
+	case p.rate > p.base && share > slight: // the probe has failed
+		p.rate, p.base, p.hold, p.step = p.safe, p.safe, held, slight/2
+		p.begin(c)
+	case p.accepted < enough:
+	case calls >= some && p.refused > enough, calls >= enough*some && p.refused >= 2 && share > slight:
+		return p.lower(next, passing)
+	}
+	return ""
+}
+
+// begin begins a round after a call.
+func (p *Pace) begin(first Call) {
+	p.first, p.last = first, first
+	p.accepted, p.refused, p.waited = 0, 0, false
+	p.stopped, p.resumed, p.idle = time.Time{}, time.Time{}, 0
+}
+
+func (p *Pace) count(c Call) {
+	if c.Number > p.last.Number {
+		p.last = c
+	}
+}
+
+// calls is how many were sent in the round, up to the last whose outcome is known.
+// Those before it whose outcome is not were most likely accepted: a refusal is quick.
+func (p *Pace) calls() float64 { return float64(p.last.Number - p.first.Number) }
+
+// probe raises the pace after a round in which calls had to wait for it and no more
+// than a few were refused. Its steps double.
+func (p *Pace) probe(next Call) {
+	calls := p.accepted + p.refused
+	took := next.Sent.Sub(p.first.Sent).Seconds()
+	switch {
+	case calls < some, took < some/p.rate, took < min(p.wait.Seconds()/2, 1), p.rate == p.base && calls < p.hold:
+		return
+	case p.rate == p.base:
+		p.safe, p.before, p.useless = p.base, trial{}, 0
+		if p.refused <= 1 {
+			p.lowered = 0
+		}
+	default:
+		p.safe, p.base = p.base, p.rate
+	}
+	p.step = min(2*p.step, 1)
+	p.rate = min(p.base*(1+p.step), 1e6)
+	p.begin(next)
+}
+
+// lower sets the pace below the rate that was accepted in the round; or gives it up,
+// where lowering it has not helped.
+func (p *Pace) lower(next Call, passing float64) (cause string) {
+	calls, took, idle := p.calls(), p.last.Sent.Sub(p.first.Sent), p.idle
+	if p.resumed.Before(p.last.Sent) {
+		idle += p.resumed.Sub(p.stopped)
+	}
+	cause = fmt.Sprintf("%.0f of %.0f refused in %v", p.refused, calls, readable(took))
+	now := trial{p.rate, max(1, calls-p.refused) / max(took.Seconds(), 1e-6), p.refused / calls}
+	rate := now.accepted
+	p.hold, p.step = held, slight/2
+	switch {
+	case idle > took/4: // the server may have accepted more meanwhile: between that and what it refused
+		most := max(rate, min(passing, calls/max((took-idle).Seconds(), 1e-6)))
+		rate *= math.Pow(most/rate, 0.4)
+		p.hold, p.step, p.useless, now.rate = 0, 2*few, 0, 0
+	case p.rate > 0:
+		p.lowered++
+		if now.uselessAfter(p.before) {
+			p.useless++
+		} else {
+			p.useless = 0
+		}
+		if p.useless >= out || p.lowered >= enough*out {
+			*p = Pace{tolerated: min(now.share, 0.25)}
+			return cause
+		}
+		rate = min(max(rate, p.rate/2), p.rate)
+	}
+	p.before, p.rate = now, max((1-slight)*rate, 1.0/3600)
+	p.base, p.safe = p.rate, p.rate
+	p.begin(next)
+	return cause
+}
+
+// uselessAfter reports whether a rate was lowered to t without use: fewer calls were
+// accepted, and no fewer refused. Then it is not the rate that they are refused for.
+func (t trial) uselessAfter(before trial) bool {
+	return before.rate > 0 && t.share > before.share/2 && t.accepted < before.accepted*(1+t.rate/before.rate)/2
+}
+
+// Forget gives the pace up.
+func (p *Pace) Forget() { *p = Pace{} }
+
+// Shift moves all times, with a clock that was set back.
+func (p *Pace) Shift(by time.Duration) {
+	for _, t := range []*time.Time{&p.first.Sent, &p.last.Sent, &p.stopped, &p.resumed} {
+		if !t.IsZero() {
+			*t = t.Add(by)
+		}
+	}
+}
+
+// readable leaves two or three digits of a duration.
+func readable(d time.Duration) time.Duration {
+	for unit := time.Second; unit > time.Microsecond; unit /= 10 {
+		if d >= 10*unit {
+			return d.Round(unit)
+		}
+	}
+	return d
+}
