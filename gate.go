@@ -102,7 +102,7 @@ func (r refusal) String() string {
 
 // refused learns from the refusal of a call, which waits for d by itself.
 func (g *Gate) refused(t pace.Call, d time.Duration, err error) (v refusal) {
-	d = min(d, maxPause)
+	d = min(max(d, 0), maxPause)
 	g.mu.Lock()
 	q := g.line()
 	q.know(int(g.accepts.Swap(0)))
@@ -122,7 +122,6 @@ func (g *Gate) refused(t pace.Call, d time.Duration, err error) (v refusal) {
 		return v
 	}
 	v.until = addTime(q.seen, d)
-	q.pace.Paused(q.seen, v.until)
 	v.longer = g.pauseUntil(v.until)
 	return v
 }
@@ -134,10 +133,11 @@ func (g *Gate) pauseUntil(until time.Time) (longer bool) {
 	q := g.queue
 	if longer = until.After(q.until); longer {
 		q.hold(until)
+		q.pace.Paused(q.seen, until)
 	}
-	left := until.Sub(q.seen)
 	var listeners []func(time.Time)
-	if until.Sub(g.notified) > max(left/10, 100*time.Millisecond) || longer && !g.notified.After(q.seen) {
+	echo := min(max(until.Sub(q.seen)/10, 5*time.Millisecond), 100*time.Millisecond)
+	if longer && (until.Sub(g.notified) > echo || !g.notified.After(q.seen)) {
 		listeners, g.notified = g.listeners, until
 	}
 	g.mu.Unlock()

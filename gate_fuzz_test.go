@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
-	"net/http"
 	"runtime/debug"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,8 +15,7 @@ import (
 
 // FuzzGate does to a gate whatever can be done to one, on a clock that is also set
 // back and forward, and checks after each step that
-//   - the pace is a number within its limits, and no refusal raises it, except for
-//     one that seems to be a matter of chance,
+//   - the pace is a number within its limits,
 //   - nobody looks at the clock more than a few times per caller and step: a Wait
 //     that spins does,
 //   - what is kept does not grow,
@@ -88,18 +85,15 @@ func (s *gateFuzz) do(step byte, arg int) {
 	case 1:
 		s.call(0, d, nil)
 	case 2:
-		s.refuse(d, nil)
+		s.gate.Pause(d)
 	case 3:
-		if s.refuse(d, errGateFuzz); arg == 255 {
+		if s.gate.refused(s.gate.sent(), d, errGateFuzz); arg == 255 {
 			s.gate.Pause(math.MaxInt64) // a century
 		}
 	case 4: // one in flight, refused later
 		s.call(gateFuzzTimes[arg%5], d, nil)
 	case 5:
-		s.gate.heed(http.Header{
-			"X-Ratelimit-Limit": {"1000"}, "X-Ratelimit-Remaining": {strconv.Itoa(arg / 9)},
-			"X-Ratelimit-Reset": {strconv.Itoa(int(d / time.Second))},
-		})
+		s.gate.Refused(d)
 	case 6:
 		s.clock.offset.Add(-int64(d))
 	case 7:
@@ -128,22 +122,6 @@ func (s *gateFuzz) wait(d time.Duration) {
 		defer cancel()
 		_ = s.gate.Wait(ctx)
 	}()
-}
-
-// refuse pauses the gate, while nothing else happens.
-func (s *gateFuzz) refuse(d time.Duration, cause error) {
-	before, paced := s.gate.Pace()
-	if paced && s.gate.left() > 0 && len(s.gate.queue.pace.end.back) > 0 {
-		before = max(before, s.gate.queue.pace.end.rate()) // learned anew, from one more of those in flight
-	}
-	s.gate.pause(d, cause)
-	after, still := s.gate.Pace()
-	if s.gate.queue.pace.end.chance { // refused whatever the pace: lowered for nothing
-		return
-	}
-	if paced && (!still || after > before*1.000001) {
-		s.Fatalf("a refusal raised the pace from %v to %v", before, after)
-	}
 }
 
 // call makes a call that takes a while; with a hint it is then refused.
@@ -190,18 +168,12 @@ func (s *gateFuzz) check() {
 	if q == nil {
 		return
 	}
-	rate, step := q.pace.rate(), q.step()
+	rate := q.rate()
 	switch n := 0; {
-	case !(rate >= gateSlowest && rate <= gateFastest): // NaN too
-		s.Fatalf("the pace is %v", rate)
-	case step < time.Microsecond || step > time.Hour+time.Second:
-		s.Fatalf("a turn takes %v", step)
-	case !(q.pace.burst >= 0 && q.pace.burst <= 1e6):
-		s.Fatalf("the burst is %v", q.pace.burst)
-	case len(q.pace.marks) > maxMarks || len(q.pace.end.back) > maxMarks:
-		s.Fatalf("%d marks", len(q.pace.marks))
-	case q.pace.hold < 0 || q.pace.pause < 0 || q.pace.pause > maxPause:
-		s.Fatalf("a hold of %v after a pause of %v", q.pace.hold, q.pace.pause)
+	case !(rate >= 1.0/3601 && rate <= 1e6): // NaN too
+		s.Fatalf("calls pass at %v a second", rate)
+	case !(q.share >= 0 && q.share <= 1 && q.odds >= 0 && q.odds <= 1):
+		s.Fatalf("a share of %v, at odds of %v", q.share, q.odds)
 	default:
 		for w := q.head; w != nil; w = w.next {
 			n++
@@ -236,7 +208,7 @@ func (s *gateFuzz) end() {
 	for w := q.head; s.forward > 0 && w != nil; w = w.next { // timers do not follow a clock that was set forward
 		first = max(first, w.at.Sub(q.seen)+s.forward)
 	}
-	bound := first + time.Duration(q.length)*(q.step()+gateLate)
+	bound := first + time.Duration(q.length)*(q.turns(1)+gateLate)
 	w := q.tail
 	s.gate.mu.Unlock()
 	if bound > 1e4*time.Hour { // a century

@@ -89,11 +89,13 @@ func (q *queue) accepted(t pace.Call) {
 	q.weigh(0)
 	q.odds = 1
 	q.proof = max(q.proof, t.Number)
-	if t.Number > q.suspect && q.until.After(q.seen) && q.seen.After(q.firm) {
-		q.base = max(gateStagger, 2*float64(q.length)/q.seen.Sub(q.refusedAt).Seconds())
+	if end := later(q.seen, q.firm); t.Number > q.suspect && q.until.After(end) {
 		q.told = time.Time{}
-		q.hold(q.seen)
-		q.pace.Paused(q.seen, q.seen)
+		q.hold(end)
+		q.pace.Paused(q.seen, end)
+		if took := end.Sub(q.refusedAt).Seconds(); took > 0 { // those in line go as fast as they came, and faster
+			q.base = max(gateStagger, 2*float64(q.length)/took)
+		}
 	}
 }
 
@@ -103,9 +105,7 @@ func (q *queue) accepted(t pace.Call) {
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
 	q.held, q.last = 0, until
-	if until.After(q.seen) {
-		q.base = gateStagger
-	}
+	q.base = gateStagger
 	if later := until.Sub(q.told); later >= 0 && later < until.Sub(q.seen)/100 {
 		return
 	}

@@ -2,12 +2,14 @@ package retry
 
 import (
 	"context"
-	"net/http"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/retryutils/retry/internal/pace"
 )
 
 // A clock without monotonic time is set forward, past the end of the pause. The
@@ -56,28 +58,6 @@ func TestGateBehindASlowHook(t *testing.T) {
 	})
 }
 
-// The window of a quota ends, and with it the long turns of those who still wait.
-// Their number times such a turn was taken for the wait, and who had time enough was
-// turned away at once.
-func TestGateBeyondTheWindowOfAQuota(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(nil)
-		g.heed(http.Header{"X-Ratelimit-Limit": {"1000"}, "X-Ratelimit-Remaining": {"10"}, "X-Ratelimit-Reset": {"3600"}})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour+time.Second)
-		defer cancel()
-		start := time.Now()
-		done := make(chan error, 100)
-		for range cap(done) {
-			go func() { done <- g.Wait(ctx) }()
-			synctest.Wait()
-		}
-		for range cap(done) {
-			assert.NoError(t, <-done)
-		}
-		assert.Equal(t, time.Hour+450*time.Millisecond, time.Since(start).Round(10*time.Millisecond))
-	})
-}
-
 // Of a thousand calls in flight each refusal makes the pause a little longer. All
 // who were in line were told of each: with 20,000 of them that took 15ms.
 func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
@@ -94,7 +74,7 @@ func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
 		clock.allow(10_000) // and not 100,000
 		for range 1000 {
 			time.Sleep(100 * time.Microsecond)
-			g.pause(time.Second, errRefused)
+			g.refused(pace.Call{Number: 1, Sent: time.Now()}, time.Second, errors.New("refused"))
 			synctest.Wait()
 		}
 		last := time.Now()

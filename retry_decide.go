@@ -15,12 +15,15 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	var found findings
 	found.add(c.last, false)
 	hint := found.hint()
-	c.backoff = cfg.delay(c.attempts, c.backoff)
+	retryable, backoff := cfg.retryable(c.last, &found), time.Duration(0)
+	if retryable && c.attempts <= cfg.maxRetries() {
+		backoff = cfg.delay(c.attempts, c.backoff)
+	}
 	if cfg.Gate != nil {
-		c.tellGate(ctx, cfg, &found, hint)
+		c.tellGate(ctx, cfg, &found, hint, backoff)
 	}
 	switch {
-	case !cfg.retryable(c.last, &found):
+	case !retryable:
 		return 0, c.keepError()
 	case done(ctx):
 		return 0, c.contextEnded(ctx)
@@ -32,7 +35,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	case hint > cfg.maxRetryAfter():
 		return 0, c.stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
 	}
-	wait = c.backoff
+	c.backoff, wait = backoff, backoff
 	if hint > wait {
 		wait = cfg.lengthen(hint)
 	}

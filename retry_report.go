@@ -31,15 +31,15 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 
 // tellGate notifies the gate of what became of an attempt that failed: a refusal, for
 // which the call waits by itself, or an answer to a call that was accepted.
-func (c *call) tellGate(ctx context.Context, cfg *Config, found *findings, hint time.Duration) {
+func (c *call) tellGate(ctx context.Context, cfg *Config, found *findings, hint, backoff time.Duration) {
 	switch {
 	case !found.refused(hint):
 		if found.status != nil && found.status.StatusCode < 500 {
 			cfg.Gate.accepted(c.ticket)
 		}
 		return
-	case hint <= 0:
-		hint = c.backoff
+	case hint == 0:
+		hint = backoff
 	}
 	r := cfg.Gate.refused(c.ticket, hint, c.last)
 	if cfg.Logger == nil {
