@@ -181,7 +181,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 		}
 		rate = min(max(rate, p.rate/2), p.rate)
 	}
-	p.before, p.rate = now, max((1-slight)*rate, 1.0/3600)
+	p.before, p.rate = now, min(max((1-slight)*rate, 1.0/3600), 1e6)
 	p.base, p.safe = p.rate, p.rate
 	p.begin(next)
 	return cause
