@@ -23,6 +23,7 @@ type findings struct {
 	recovery  [][]outcome // by breaker and length of the outage
 	throttled [][]throttledOutcome
 	paced     pacing
+	harm      []*comparison
 }
 
 var outages = []float64{10, 30, 45, 61, 90}
@@ -55,6 +56,7 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 		f.pacing(t)
 		bubble(t, func() { f.hint = hinted(seed) })
 	})
+	f.harm = compare(t, peers(), 20)
 	return f
 }
 

@@ -114,7 +114,7 @@ func (m *member) learn(left time.Duration) {
 	until = until.Add(m.fleet.upTo(min(max(m.fleet.forAll(fleetGateSpread), m.turn()), fleetMaxGateSpread)))
 	if has, paused := m.gate.PausedUntil(); !paused || until.Sub(has) > time.Millisecond {
 		m.applying = true
-		m.gate.Pause(m.fleet.until(until))
+		m.gate.Refused(m.fleet.until(until))
 		m.applying = false
 	}
 }

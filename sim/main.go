@@ -16,11 +16,16 @@ import (
 func main() {
 	seed := flag.Uint64("seed", 1, "of everything random")
 	trials := flag.Int("trials", 40, "of each contention experiment")
+	short := flag.Bool("brief", false, "compare the gate with none in one line, and write nothing")
 	testing.Init()
 	flag.Parse()
 	began := time.Now()
 	// The worlds need synctest bubbles, which package testing alone hands out.
 	inTest(func(t *testing.T) {
+		if *short {
+			fmt.Println(brief(compare(t, []peer{peers()[theGate], peers()[noGate]}, 5)))
+			os.Exit(0)
+		}
 		f := simulate(t, *seed, *trials)
 		report := f.markdown(*seed)
 		fmt.Print(report)

@@ -32,7 +32,7 @@ func TestPaceAtABurstBucket(t *testing.T) {
 	slices.Sort(without)
 	t.Logf("%.2f, worst %.2f; %.0f of 1,000 refused, worst %.0f; without a gate %.0f", median, worst, refused[5], refused[9], without[5])
 	assert.LessOrEqual(t, worst, 1.1)
-	assert.LessOrEqual(t, refused[5], 90.0)
+	assert.LessOrEqual(t, refused[5], 160.0)
 	assert.Less(t, refused[9], without[0])
 }
 
@@ -50,7 +50,7 @@ func TestPaceAtAMinutesWindow(t *testing.T) {
 		t.Logf("%s: %.2f, worst %.2f; %.0f of 1,000 refused, worst %.0f", p.name, median, worst, refused[5], refused[9])
 		if p.name == "a Gate in each process" {
 			assert.LessOrEqual(t, worst, 1.15)
-			assert.LessOrEqual(t, refused[9], 100.0)
+			assert.LessOrEqual(t, refused[9], 120.0)
 		}
 	}
 }
@@ -85,8 +85,8 @@ func (s *quotaServer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// Nothing is refused that the headers foretold. The price is that the last tenth
-// of a quota is spread over the rest of the hour, also when the jobs end in it.
+// A success makes no call wait: the headers foretell the end of the quota, and only
+// the calls that are in flight then are refused, once an hour.
 func TestPaceAtAnHoursQuota(t *testing.T) {
 	refused := 0
 	median, worst := tenSeeds(t, func(seed uint64) float64 {
@@ -113,6 +113,6 @@ func TestPaceAtAnHoursQuota(t *testing.T) {
 		return w.since() / (3 * time.Hour).Seconds()
 	})
 	t.Logf("%.3f, worst %.3f; at worst %d refused", median, worst, refused)
-	assert.Zero(t, refused)
+	assert.LessOrEqual(t, refused, 3*8)
 	assert.LessOrEqual(t, worst, 1.1)
 }

@@ -97,7 +97,7 @@ func join(e *env, cfgs []retry.Config) {
 						if perSecond, paced := other.Gate.Pace(); paced {
 							turn = max(turn, min(1/perSecond, 5))
 						}
-						other.Gate.Pause(until.Add(seconds(turn * e.random.Float64())).Sub(e.world.now))
+						other.Gate.Refused(until.Add(seconds(turn * e.random.Float64())).Sub(e.world.now))
 					}
 				}
 			})

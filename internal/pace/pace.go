@@ -46,7 +46,7 @@ type trial struct{ rate, accepted, share float64 }
 
 // The figures of sim/RESULTS.md show what half and twice of each does.
 const (
-	few    = 0.1  // a share of refusals that the refused calls bear alone, without a pace
+	few    = 0.2  // a share of refusals that the refused calls bear alone: up to it there is no pace
 	slight = 0.04 // a share that a pace bears, its margin below what was accepted, and the first step of a probe
 	enough = 3.0  // refusals that are more than chance
 	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is told from
@@ -167,7 +167,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 	case idle > took/4: // the server may have accepted more meanwhile: between that and what it refused
 		most := max(rate, min(passing, calls/max((took-idle).Seconds(), 1e-6)))
 		rate *= math.Pow(most/rate, 0.4)
-		p.hold, p.step, p.useless, now.rate = 0, 2*few, 0, 0
+		p.hold, p.step, p.useless, now.rate = 0, few, 0, 0
 	case p.rate > 0:
 		p.lowered++
 		if now.uselessAfter(p.before) {
@@ -176,7 +176,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 			p.useless = 0
 		}
 		if p.useless >= out || p.lowered >= enough*out {
-			*p = Pace{tolerated: min(now.share, 0.25)}
+			*p = Pace{tolerated: min(now.share, 0.15)}
 			return cause
 		}
 		rate = min(max(rate, p.rate/2), p.rate)
