@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ import (
 // that are accepted, the others go on. The pause of the others ends as soon as a call
 // that was sent after the refused one is accepted. When a pause ends, calls are let
 // through in the order in which they came: the first at that very moment, the others
-// 5ms apart or, after three seconds of it, ever faster.
+// 5ms apart or, after five seconds of it, ever faster.
 //
 // Where a rate explains the refusals, the gate paces calls: a little slower than the
 // server was seen to accept them, with probes of a higher rate. It gives the pace up
@@ -38,7 +39,6 @@ import (
 type Gate struct {
 	clock   clockwork.Clock
 	busy    atomic.Bool   // false: open, with nothing to learn from outcomes
-	beyond  atomic.Int32  // calls that passed, and now wait for a Limiter
 	accepts atomic.Int32  // calls accepted while it was not busy, up to gateRecent
 	tickets atomic.Uint64 // of calls that were sent
 
@@ -86,10 +86,11 @@ func (g *Gate) Refused(d time.Duration) {
 
 // refusal is what a refusal leads to.
 type refusal struct {
-	until  time.Time // the end of the pause of all calls, if longer
-	longer bool
-	cause  string // why the pace was set, lowered or given up, if it was
-	rate   float64
+	until   time.Time // the end of the pause of all calls, if longer
+	longer  bool
+	cause   string // why the pace was set, lowered or given up, if it was
+	rate    float64
+	notable bool // it began, ended, or changed by half
 }
 
 // String is what the log says of the pace.
@@ -113,9 +114,14 @@ func (g *Gate) refused(t pace.Call, d time.Duration, err error) (v refusal) {
 		g.by = kept(err) // shown to other callers
 	}
 	all := q.refused(t)
+	paced := q.pace.Rate() > 0
 	v.cause = q.pace.Refused(t, g.next(), d, q.rate())
 	if v.rate = q.pace.Rate(); v.cause != "" {
 		q.reason = v.cause
+		v.notable = !paced || v.rate == 0 || math.Abs(math.Log2(v.rate/q.logged)) >= 1
+	}
+	if v.notable {
+		q.logged = v.rate
 	}
 	if !all {
 		g.mu.Unlock()
@@ -289,7 +295,7 @@ func (g *Gate) pass(w *waiter) bool {
 		return false
 	}
 	q.remove(w)
-	q.advance(w, g.beyond.Load() > 1)
+	q.advance(w)
 	q.wakeHead()
 	return true
 }

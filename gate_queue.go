@@ -18,11 +18,10 @@ type queue struct {
 	next  time.Time // the turn of the head
 
 	pace   pace.Pace
-	held   time.Duration // how long calls had to wait since the pause, without a pace
-	base   float64       // calls per second right after the pause, without a pace
-	last   time.Time     // when the last call passed
-	wanted time.Time     // when a call last had to wait
-	reason string        // of the last pause or pace
+	from   time.Time // of a crowd, which goes ever faster: the end of the pause, and later after a stall
+	wanted time.Time // when a call last had to wait
+	reason string    // of the last pause or pace
+	logged float64   // the pace that the log has
 
 	calls     int     // of which share is known, up to gateRecent
 	share     float64 // of the recent calls that were refused
@@ -34,7 +33,6 @@ type queue struct {
 	head, tail *waiter
 	length     int
 	seq        uint64 // of the last who joined
-	crowd      uint64 // of the last who came before the end of the pause
 }
 
 type waiter struct {
@@ -56,7 +54,7 @@ const (
 	gateLate = 2 * time.Millisecond
 )
 
-func newQueue(at time.Time) *queue { return &queue{seen: at, base: gateStagger, odds: 1} }
+func newQueue(at time.Time) *queue { return &queue{seen: at, odds: 1} }
 
 // know counts calls that were accepted before.
 func (q *queue) know(accepted int) {
@@ -94,7 +92,7 @@ func (q *queue) accepted(t pace.Call) {
 		q.hold(end)
 		q.pace.Paused(q.seen, end)
 		if took := end.Sub(q.refusedAt).Seconds(); took > 0 { // those in line go as fast as they came, and faster
-			q.base = max(gateStagger, 2*float64(q.length)/took)
+			q.from = end.Add(-gateCrowd(max(gateStagger, 2*float64(q.length)/took)))
 		}
 	}
 }
@@ -104,8 +102,7 @@ func (q *queue) accepted(t pace.Call) {
 // line are not told: they find out when they look, a little too early.
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
-	q.held, q.last = 0, until
-	q.base = gateStagger
+	q.from = until
 	if later := until.Sub(q.told); later >= 0 && later < until.Sub(q.seen)/100 {
 		return
 	}
@@ -129,7 +126,13 @@ func (q *queue) rate() float64 {
 	if rate := q.pace.Rate(); rate > 0 {
 		return rate
 	}
-	return min(q.base*math.Sqrt(math.Exp2(max(0, (q.held-3*gateCalm).Seconds()))), 1e6)
+	return min(gateStagger*math.Exp2(max(0, q.seen.Sub(q.from).Seconds()-5)/2), 1e6)
+}
+
+// gateCrowd is how long after its beginning a crowd goes at a rate: 200 a second for
+// five seconds, and twice as fast every two seconds from then on.
+func gateCrowd(rate float64) time.Duration {
+	return time.Duration((5 + 2*math.Log2(rate/gateStagger)) * float64(time.Second))
 }
 
 // maxLine is the longest wait in line that is told of.
@@ -157,7 +160,7 @@ func (q *queue) join() *waiter {
 		return nil
 	}
 	if q.head == nil && !q.next.After(q.seen) {
-		q.advance(nil, false)
+		q.advance(nil)
 		return nil
 	}
 	q.seq++
@@ -171,9 +174,6 @@ func (q *queue) join() *waiter {
 	}
 	q.tail = w
 	q.length++
-	if !q.until.Before(q.seen) {
-		q.crowd = q.seq
-	}
 	return w
 }
 
@@ -230,22 +230,17 @@ func (q *queue) look(w *waiter) (left, sleep time.Duration) {
 }
 
 // advance uses up a turn: that of w, or, if it is nil, of a call that did not
-// have to wait. held tells that it will be held back for longer elsewhere.
-func (q *queue) advance(w *waiter, held bool) {
-	paced := q.pace.Rate() > 0
-	if q.seen.Sub(q.next) > gateLate || paced {
+// have to wait.
+func (q *queue) advance(w *waiter) {
+	if late := q.seen.Sub(q.next); late > gateLate { // a stall: a crowd does not make up for it
+		q.from, q.next = q.from.Add(late), q.seen
+	} else if q.pace.Rate() > 0 {
 		q.next = q.seen
 	}
-	if w != nil && !held {
+	if w != nil {
 		q.wanted = q.seen
 		q.pace.Waited()
-		more := q.held + max(0, min(q.seen.Sub(q.last), 2*q.turns(1)))
-		if w.seq <= q.crowd { // those who waited for the end of the pause: once they are through
-			more = min(more, 3*gateCalm)
-		}
-		q.held = max(q.held, more)
 	}
-	q.last = q.seen
 	q.next = q.next.Add(q.turns(1))
 }
 
@@ -264,7 +259,7 @@ func (q *queue) forgotten() bool {
 // back: what was left of it is still left, and not an hour more.
 func (q *queue) adjust(now time.Time) {
 	if back := q.seen.Sub(now); back > 0 {
-		for _, t := range []*time.Time{&q.until, &q.firm, &q.told, &q.next, &q.last, &q.wanted, &q.refusedAt} {
+		for _, t := range []*time.Time{&q.until, &q.firm, &q.told, &q.next, &q.from, &q.wanted, &q.refusedAt} {
 			*t = t.Add(-back)
 		}
 		q.pace.Shift(-back)

@@ -188,7 +188,7 @@ func TestDamagedBodyIsNoSuccess(t *testing.T) {
 
 // Lines of a log about a request say which: several hosts share a Config, and a name.
 func TestLogLinesNameTheRequest(t *testing.T) {
-	server := newStand(t, status(503, "Connection", "close"), reset, status(500))
+	server := newStand(t, status(502, "Connection", "close"), reset, status(500))
 	text, logger := newLog()
 	cfg, tr := track(soon)
 	cfg.Logger, cfg.Name = logger, "genes"
@@ -196,7 +196,7 @@ func TestLogLinesNameTheRequest(t *testing.T) {
 	require.Error(t, err)
 	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 	require.Len(t, lines, 4)
-	for i, want := range []string{"status=503", "", "status=500", "status=500"} {
+	for i, want := range []string{"status=502", "", "status=500", "status=500"} {
 		assert.Contains(t, lines[i], "name=genes method=POST host="+server.URL)
 		if assert.Contains(t, lines[i], want); want == "" {
 			assert.NotContains(t, lines[i], "status=", "there was no answer")

@@ -48,10 +48,6 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 }
 
 func (c *call) askLimiter(ctx context.Context, cfg *Config) (refused bool) {
-	if cfg.Gate != nil {
-		cfg.Gate.beyond.Add(1)
-		defer cfg.Gate.beyond.Add(-1)
-	}
 	bound, release := c.boundLimiter(ctx, cfg)
 	defer release()
 	err := cfg.Limiter.Wait(bound)

@@ -48,7 +48,7 @@ func (c *call) tellGate(ctx context.Context, cfg *Config, found *findings, hint,
 	if r.longer {
 		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", min(hint, maxPause)), slog.Time("until", r.until))
 	}
-	if r.cause != "" {
+	if r.notable {
 		c.log(ctx, cfg, slog.LevelInfo, r.String(), nil)
 	}
 }

@@ -152,9 +152,9 @@ func TestPaceAtLimitersOfAllKinds(t *testing.T) {
 		limiter       func(*world, *rand.Rand) limiter
 		time, refused float64 // at most; the time in multiples of that without a gate
 	}{
-		"concurrency":        {concurrency, 1.05, 20},
+		"concurrency":        {concurrency, 1.05, 25},
 		"gcra":               {gcra, 0.95, 50},
-		"sliding log":        {sliding, 0.9, 30},
+		"sliding log":        {sliding, 0.9, 55},
 		"windows of 1 s":     {windows(time.Second), 0.9, 20},
 		"windows of 10 s":    {windows(10 * time.Second), 1.4, 5}, // without a gate each begins with a crowd
 		"shared with others": {shared, 1.4, 550},

@@ -81,7 +81,7 @@ func TestWaitingWorkers(t *testing.T) {
 		assert.LessOrEqual(t, float64(o.perSecond), 1.25*capacity, o.policy)
 		assert.Zero(t, o.shed, o.policy)
 	}
-	assert.LessOrEqual(t, gate.quantile(1, 1000), 6.7, "it was 7.4 when newcomers first had to wait in line")
+	assert.LessOrEqual(t, gate.quantile(1, 1000), 7.0, "it was 7.4 when newcomers first had to wait in line")
 }
 
 func TestThrottled(t *testing.T) {
@@ -95,7 +95,7 @@ func TestThrottled(t *testing.T) {
 		switch s.name {
 		case "NCBI, 16 x 8", "gnomAD, 4 x 8": // the first rounds alone are a tenth of the jobs
 		default:
-			assert.LessOrEqual(t, joined.refused, 100.0, s.name)
+			assert.LessOrEqual(t, joined.refused, 250.0, s.name)
 		}
 		if s.name != "NCBI, 16 x 8" { // a share of less than one call in a window cannot be kept without a common clock
 			assert.LessOrEqual(t, known.refused, 1.0, s.name)
