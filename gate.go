@@ -80,7 +80,7 @@ func (g *Gate) Pause(d time.Duration) {
 // does nothing.
 func (g *Gate) Refused(d time.Duration) {
 	if d > 0 {
-		g.refused(pace.Call{Number: g.tickets.Load(), Sent: now(g.clock)}, d, nil)
+		g.refused(pace.Call{Number: g.tickets.Load(), Sent: now(g.clock)}, 0, d, nil)
 	}
 }
 
@@ -101,8 +101,9 @@ func (r refusal) String() string {
 	return fmt.Sprintf("pacing at %.3g/s: %s", r.rate, r.cause)
 }
 
-// refused learns from the refusal of a call, which waits for d by itself.
-func (g *Gate) refused(t pace.Call, d time.Duration, err error) (v refusal) {
+// refused learns from the refusal of a call, which waits for d by itself. before is the
+// number of its last attempt that was refused; 0 if none was.
+func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (v refusal) {
 	d = min(max(d, 0), maxPause)
 	g.mu.Lock()
 	q := g.line()
@@ -113,7 +114,7 @@ func (g *Gate) refused(t pace.Call, d time.Duration, err error) (v refusal) {
 	if err != nil {
 		g.by = kept(err) // shown to other callers
 	}
-	all := q.refused(t)
+	all := q.refused(t, before)
 	paced := q.pace.Rate() > 0
 	v.cause = q.pace.Refused(t, g.next(), d, q.rate())
 	if v.rate = q.pace.Rate(); v.cause != "" {

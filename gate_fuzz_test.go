@@ -87,7 +87,7 @@ func (s *gateFuzz) do(step byte, arg int) {
 	case 2:
 		s.gate.Pause(d)
 	case 3:
-		if s.gate.refused(s.gate.sent(), d, errGateFuzz); arg == 255 {
+		if s.gate.refused(s.gate.sent(), 0, d, errGateFuzz); arg == 255 {
 			s.gate.Pause(math.MaxInt64) // a century
 		}
 	case 4: // one in flight, refused later

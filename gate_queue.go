@@ -70,13 +70,17 @@ func (q *queue) weigh(refused float64) {
 
 // refused notes the refusal of a call, and reports whether all calls must pause:
 // unless one that was sent after it was accepted, where most of the recent calls were
-// refused, or so many in succession that it is no chance.
-func (q *queue) refused(t pace.Call) (all bool) {
-	q.odds *= max(q.share, 1.0/gateRecent)
-	if q.calls == 0 {
-		q.odds = 0
+// refused, or so many in succession that it is no chance. A call that was refused
+// before is no new evidence where others were accepted since: it may be the only one
+// that the server does not accept.
+func (q *queue) refused(t pace.Call, before uint64) (all bool) {
+	if before == 0 || before >= q.proof {
+		q.odds *= max(q.share, 1.0/gateRecent)
+		if q.calls == 0 {
+			q.odds = 0
+		}
+		q.weigh(1)
 	}
-	q.weigh(1)
 	q.suspect, q.refusedAt = max(q.suspect, t.Number), q.seen
 	return t.Number >= q.proof && (q.share > 0.5 || q.odds <= 1.0/gateRecent/gateRecent)
 }

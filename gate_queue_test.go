@@ -74,7 +74,7 @@ func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
 		clock.allow(10_000) // and not 100,000
 		for range 1000 {
 			time.Sleep(100 * time.Microsecond)
-			g.refused(pace.Call{Number: 1, Sent: time.Now()}, time.Second, errors.New("refused"))
+			g.refused(pace.Call{Number: 1, Sent: time.Now()}, 0, time.Second, errors.New("refused"))
 			synctest.Wait()
 		}
 		last := time.Now()

@@ -120,6 +120,7 @@ type call struct {
 	ending   ending        // why it ended, or is about to
 	contexts retryContexts
 	ticket   pace.Call // of the Gate, for the last attempt
+	refused  uint64    // the number of the last one that the Gate was told of as refused
 	alarm    alarm
 
 	// Of a request; empty otherwise.

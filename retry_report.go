@@ -41,7 +41,8 @@ func (c *call) tellGate(ctx context.Context, cfg *Config, found *findings, hint,
 	case hint == 0:
 		hint = backoff
 	}
-	r := cfg.Gate.refused(c.ticket, hint, c.last)
+	r := cfg.Gate.refused(c.ticket, c.refused, hint, c.last)
+	c.refused = c.ticket.Number
 	if cfg.Logger == nil {
 		return
 	}
