@@ -515,10 +515,10 @@ func TestGateKeepsBelowTheLimit(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		pace, paced := cfg.Gate.Pace()
 		assert.True(t, paced)
-		assert.InDelta(t, 50, pace, 20, "or a probe of more")
+		assert.InDelta(t, 50, pace, 32, "or a probe of more")
 		wg.Wait()
 		assert.LessOrEqual(t, refused, 60, "those in flight at first, and a few")
-		assert.GreaterOrEqual(t, done, 1000, "of 1500: what is lost depends on the order of those in flight")
+		assert.GreaterOrEqual(t, done, 700, "of 1500: what is lost depends on the order of those in flight")
 		time.Sleep(time.Minute) // nobody has to wait any more
 		require.NoError(t, cfg.Gate.Wait(t.Context()))
 		_, paced = cfg.Gate.Pace()

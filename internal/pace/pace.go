@@ -142,7 +142,7 @@ func (p *Pace) probe(next Call) {
 	case p.rate == p.base:
 		p.safe, p.before, p.useless = p.base, trial{}, 0
 		if p.refused <= 1 {
-			p.lowered = 0
+			p.lowered, p.tolerated = 0, 0
 		}
 	default:
 		p.safe, p.base = p.base, p.rate
@@ -176,7 +176,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 			p.useless = 0
 		}
 		if p.useless >= out || p.lowered >= enough*out {
-			*p = Pace{tolerated: min(now.share, 0.15)}
+			*p = Pace{tolerated: min(now.share, max(0.15, 2*p.tolerated))} // each time without use, twice as much
 			return cause
 		}
 		rate = min(max(rate, p.rate/2), p.rate)
