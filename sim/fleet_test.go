@@ -189,13 +189,13 @@ func TestFleetOfWaitingWorkers(t *testing.T) {
 
 func TestFleetThrottled(t *testing.T) {
 	var outcomes []throttledOutcome
-	most := []float64{100, 180, 120, 90, 280, 300, 10, 45} // of 1,000
+	most := []float64{150, 300, 120, 120, 400, 400, 10, 45} // of 1,000
 	t.Run("all", func(t *testing.T) {
 		each(t, &outcomes, throttledServers(), func(s throttled) throttledOutcome { return s.run(throttledFleet, 1) })
 	})
 	for i, o := range outcomes {
 		assert.LessOrEqual(t, o.refused, most[i], throttledServers()[i].name)
-		assert.LessOrEqual(t, o.makespan, 2.0, throttledServers()[i].name)
+		assert.LessOrEqual(t, o.makespan, 2.5, throttledServers()[i].name)
 	}
 }
 

@@ -16,7 +16,9 @@ var reachedHarm = map[string][2]float64{
 	"nginx, 100/s, burst 20; 1 x 50": {1.15, 1.2},
 	"nginx, no burst; 1 x 50":        {1.85, 2.1},
 	"NCBI, 16 x 8":                   {1.7, 2.6},
-	"Ensembl, 4 x 32":                {1.3, 1.6},
+	"Ensembl, 4 x 32":                {1.3, 1.8},
+	"gnomAD, 4 x 8":                  {1.3, 2},
+	"tokens a minute":                {1.2, 1.3},
 }
 
 // A gate makes no client worse than it would be without: three seeds of the table of
@@ -33,7 +35,7 @@ func TestGateDoesNoHarm(t *testing.T) {
 		assert.LessOrEqual(t, worst, limit[1], c.name)
 		if c.refused > 0 {
 			some, _ := c.of(0, refused)
-			assert.LessOrEqual(t, some, 1.9*c.refused, c.name)
+			assert.LessOrEqual(t, some, 2.5*c.refused, c.name)
 		}
 		for seed, trial := range c.trials[0] {
 			assert.LessOrEqual(t, trial.lost, c.trials[1][seed].lost, "%s: jobs lost", c.name)
