@@ -156,7 +156,7 @@ func TestPaceAtLimitersOfAllKinds(t *testing.T) {
 		"gcra":               {gcra, 0.95, 50},
 		"sliding log":        {sliding, 0.9, 55},
 		"windows of 1 s":     {windows(time.Second), 0.9, 100},
-		"windows of 10 s":    {windows(10 * time.Second), 1.4, 5}, // without a gate each begins with a crowd
+		"windows of 10 s":    {windows(10 * time.Second), 1.4, 25}, // without a gate each begins with a crowd
 		"shared with others": {shared, 1.4, 550},
 		"by chance":          {chance, 1.15, 30},
 	} {
