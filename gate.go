@@ -73,15 +73,17 @@ func (g *Gate) Pause(d time.Duration) {
 	g.pauseUntil(until)
 }
 
-// Refused notes a refusal that was seen elsewhere, by another process or by code
-// that does not call through a [Config], with the wait that the server asked for. It
-// pauses the gate, or not, by the same evidence as the refusal of a call of its own,
-// and yields to what becomes of calls that are sent from now on. A d of 0 or less
-// does nothing.
+// Refused notes a refusal that was seen elsewhere, by another process or by code that
+// does not call through a [Config], with the wait that the server asked for. It pauses
+// the gate for d, and yields to what becomes of the gate's own calls: as soon as one
+// that is under way is accepted, and was not sent before one that was refused, the
+// pause is over. A d of 0 or less does nothing.
 func (g *Gate) Refused(d time.Duration) {
-	if d > 0 {
-		g.refused(pace.Call{Number: g.tickets.Load(), Sent: now(g.clock)}, 0, d, nil)
+	if d <= 0 {
+		return
 	}
+	g.mu.Lock()
+	g.pauseUntil(g.line().seen.Add(min(d, maxPause)))
 }
 
 // refusal is what a refusal leads to.

@@ -86,13 +86,19 @@ func TestGatePaceIsObserved(t *testing.T) {
 		require.NoError(t, otelretry.ObserveGate("g", once, p.opts...))
 		require.NoError(t, otelretry.ObserveGate("g", again, p.opts...))
 		assert.NotContains(t, p.metrics(), "retry.gate.pace{g}")
-		once.Pause(time.Second)
-		again.Pause(time.Second)
-		require.NoError(t, again.Wait(context.Background()))
-		again.Pause(time.Second)
-		fast, _ := once.Pace()
+		for i := range 60 { // every other call is refused
+			_ = retry.Run(context.Background(), retry.Config{Gate: again, MaxRetries: retry.NoRetries}, func(context.Context) error {
+				time.Sleep(20 * time.Millisecond)
+				if i%2 == 0 {
+					return retry.RetryAfter(errFault, 100*time.Millisecond)
+				}
+				return nil
+			})
+		}
 		slow, paced := again.Pace()
 		require.True(t, paced)
+		once.Pause(time.Second)
+		fast, _ := once.Pace()
 		require.Less(t, slow, fast)
 		assert.Equal(t, slow, p.metrics()["retry.gate.pace{g}"])
 		time.Sleep(time.Hour)

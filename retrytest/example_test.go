@@ -179,7 +179,7 @@ func ExampleAnswer() {
 func ExampleBubble() {
 	script := retrytest.NewScriptFunc(t, func(r retrytest.Request) retrytest.Answer {
 		if r.Attempt == 1 {
-			return retrytest.Status(503, "").After(time.Second)
+			return retrytest.Status(500, "").After(time.Second)
 		}
 		return retrytest.JSON(Gene{"BRCA1"})
 	})

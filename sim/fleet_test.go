@@ -189,7 +189,7 @@ func TestFleetOfWaitingWorkers(t *testing.T) {
 
 func TestFleetThrottled(t *testing.T) {
 	var outcomes []throttledOutcome
-	most := []float64{150, 300, 120, 120, 400, 400, 10, 45} // of 1,000
+	most := []float64{150, 300, 150, 150, 600, 500, 10, 45} // of 1,000
 	t.Run("all", func(t *testing.T) {
 		each(t, &outcomes, throttledServers(), func(s throttled) throttledOutcome { return s.run(throttledFleet, 1) })
 	})
