@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // State is the state of a [CircuitBreaker].
@@ -222,7 +224,7 @@ func (e *OpenError) Error() string {
 		text += fmt.Sprintf(" for another %v", roughly(e.RetryAfter))
 	}
 	if e.Err != nil {
-		text += " (last failure: " + redacted(e.Err) + ")"
+		text += " (last failure: " + redact.Error(e.Err) + ")"
 	}
 	return text
 }

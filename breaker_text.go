@@ -3,6 +3,8 @@ package retry
 import (
 	"encoding/json"
 	"log/slog"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // An error is a struct whose fields nobody may see or an address, to a package
@@ -88,7 +90,7 @@ func (s Snapshot) LogValue() slog.Value {
 
 func appendError(attrs []slog.Attr, err error) []slog.Attr {
 	if err != nil {
-		attrs = append(attrs, slog.String("error", redacted(err)))
+		attrs = append(attrs, slog.String("error", redact.Error(err)))
 	}
 	return attrs
 }
@@ -98,5 +100,5 @@ func textOrNil(err error) any {
 	if err == nil {
 		return nil
 	}
-	return redacted(err)
+	return redact.Error(err)
 }

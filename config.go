@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Values of [Config.MaxRetries] that no count expresses.
@@ -225,7 +227,7 @@ func (c *Config) settings() (attrs []slog.Attr) {
 		}
 	}
 	if c.Name != "" {
-		add("name", redactText(c.Name))
+		add("name", redact.Text(c.Name))
 	}
 	if n := c.maxRetries(); n == Unlimited {
 		add("max_retries", "unlimited")
@@ -249,7 +251,7 @@ func (c *Config) settings() (attrs []slog.Attr) {
 		add("retry_status_codes", c.statusCodes())
 	}
 	if c.Breaker != nil {
-		add("breaker", cmp.Or(redactText(c.Breaker.Name()), "unnamed"))
+		add("breaker", cmp.Or(redact.Text(c.Breaker.Name()), "unnamed"))
 		add("wait_when_open", c.WaitWhenOpen)
 	}
 	if c.Budget != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // doneError is why ctx is done.
@@ -32,9 +34,9 @@ type endedError struct{ err, cause error }
 
 func (e *endedError) Error() string {
 	if is(e.cause, e.err) {
-		return redacted(e.cause)
+		return redact.Error(e.cause)
 	}
-	return redacted(e.err) + ": " + redacted(e.cause)
+	return redact.Error(e.err) + ": " + redact.Error(e.cause)
 }
 
 func (e *endedError) Unwrap() []error { return []error{e.err, e.cause} }
@@ -206,7 +208,7 @@ type limitError struct {
 }
 
 func (e *limitError) Error() string {
-	text := redacted(e.err)
+	text := redact.Error(e.err)
 	own := fmt.Sprintf("no answer within %v (%s)", e.limit, e.setting)
 	if before, same := strings.CutSuffix(text, context.DeadlineExceeded.Error()); same {
 		return before + own

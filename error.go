@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Reasons for giving up, as found in [Error.Reason]. ErrDeadline also matches
@@ -70,7 +72,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " in %v", roughly(e.Elapsed))
 	}
 	if e.Err != nil {
-		b.WriteString(": " + redacted(e.Err))
+		b.WriteString(": " + redact.Error(e.Err))
 	}
 	return b.String()
 }
@@ -82,7 +84,7 @@ func (e *Error) Format(f fmt.State, verb rune) {
 	var status *StatusError
 	switch {
 	case verb == 'v' && f.Flag('#') && e != nil:
-		fmt.Fprintf(f, "&retry.Error{Attempts:%d, Elapsed:%d, Reason:%q, Err:%q}", e.Attempts, e.Elapsed, redacted(e.Reason), redacted(e.Err))
+		fmt.Fprintf(f, "&retry.Error{Attempts:%d, Elapsed:%d, Reason:%q, Err:%q}", e.Attempts, e.Elapsed, redact.Error(e.Reason), redact.Error(e.Err))
 		return
 	case verb == 'v' && f.Flag('+') && e != nil && as(e.Err, &status):
 		text += status.body()
@@ -96,7 +98,7 @@ func (e *Error) reasonText() string {
 	if e.Reason == nil {
 		return ""
 	}
-	text, detail := redacted(e.Reason), withoutFailure(e.detail, e.Err)
+	text, detail := redact.Error(e.Reason), withoutFailure(e.detail, e.Err)
 	switch e.Reason {
 	case ErrMaxElapsed:
 		if e.limit > 0 {
@@ -116,7 +118,7 @@ func (e *Error) reasonText() string {
 		}
 	case *OpenError:
 		if e.Reason == ErrCircuitOpen {
-			return redacted(d)
+			return redact.Error(d)
 		}
 	case *PauseError:
 		if e.Reason == ErrRetryAfterTooLong {
@@ -125,7 +127,7 @@ func (e *Error) reasonText() string {
 	default:
 		return text
 	}
-	return text + " (" + redacted(detail) + ")"
+	return text + " (" + redact.Error(detail) + ")"
 }
 
 // text says how long the wait was to be, and how much time there was.
@@ -155,7 +157,7 @@ func (e *lateError) Unwrap() error { return ErrDeadline }
 // withoutFailure is the detail of a reason without the failure that it is due to,
 // if that reads as the call's own, which the text ends with: once is enough.
 func withoutFailure(detail, err error) error {
-	same := func(other error) bool { return err != nil && other != nil && redacted(other) == redacted(err) }
+	same := func(other error) bool { return err != nil && other != nil && redact.Error(other) == redact.Error(err) }
 	switch d := detail.(type) {
 	case *OpenError:
 		if d != nil && same(d.Err) {
@@ -216,7 +218,7 @@ func (e *PauseError) Error() string {
 	}
 	text = fmt.Sprintf("%s for another %v", text, roughly(e.RetryAfter))
 	if e.Err != nil {
-		text += " (by: " + redacted(e.Err) + ")"
+		text += " (by: " + redact.Error(e.Err) + ")"
 	}
 	return text
 }

@@ -1,6 +1,10 @@
 package retry
 
-import "net/url"
+import (
+	"net/url"
+
+	"github.com/retryutils/retry/internal/redact"
+)
 
 // kept returns err as it may be kept and shown to callers other than the one
 // who got it. They must not find what a server sent to somebody else: so each
@@ -22,7 +26,7 @@ func shareable(err error) bool {
 	case *StatusError:
 		return e == nil || e.Header == nil && e.Body == nil
 	case *url.Error:
-		return e == nil || redactURL(e.URL) == e.URL
+		return e == nil || redact.URL(e.URL) == e.URL
 	case *OpenError:
 		return e == nil || walk(e.Err, shareable)
 	case *PauseError:
@@ -44,7 +48,7 @@ func rebuilt(err error) error {
 		safe.Header, safe.Body = nil, nil
 		return &safe
 	case *url.Error:
-		return &url.Error{Op: e.Op, URL: redactURL(e.URL), Err: rebuilt(e.Err)}
+		return &url.Error{Op: e.Op, URL: redact.URL(e.URL), Err: rebuilt(e.Err)}
 	case *OpenError:
 		safe := *e
 		safe.Err = rebuilt(e.Err)
@@ -64,7 +68,7 @@ func rebuilt(err error) error {
 	case *neutralError:
 		return &neutralError{rebuilt(e.err)}
 	}
-	return &keptError{redacted(err), inside(err)}
+	return &keptError{redact.Error(err), inside(err)}
 }
 
 // inside returns what an error of an unknown type wraps, rebuilt.

@@ -3,6 +3,8 @@ package retry
 import (
 	"encoding/json"
 	"log/slog"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // The errors of this package are logged and marshalled as their text, which has
@@ -44,7 +46,7 @@ func (e Event) LogValue() slog.Value {
 		attrs = append(attrs, slog.String("why", string(e.Why)))
 	}
 	if e.Err != nil {
-		attrs = append(attrs, slog.String("error", redacted(e.Err)))
+		attrs = append(attrs, slog.String("error", redact.Error(e.Err)))
 	}
 	return slog.GroupValue(attrs...)
 }
@@ -63,6 +65,6 @@ func errorText(err error) *string {
 	if err == nil {
 		return nil
 	}
-	text := redacted(err)
+	text := redact.Error(err)
 	return &text
 }

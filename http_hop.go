@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // hop is one request on its way through a Transport, with all its attempts.
@@ -162,7 +164,7 @@ func (h *hop) attempt(ctx context.Context) error {
 		if resp != nil && resp.Body != nil && !isNil(resp.Body) {
 			resp.Body.Close()
 		}
-		err = h.judgeError(safe(err))
+		err = h.judgeError(redact.Wrap(err))
 	case resp == nil:
 		err = Permanent(errNoResponse)
 	default:

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // judgeError says what a failure of the transport means.
@@ -68,7 +70,7 @@ func (h *hop) named(err error) error {
 
 func (h *hop) safeURL() string {
 	if h.url == "" {
-		h.url = safeURL(h.req.URL)
+		h.url = redact.ParsedURL(h.req.URL)
 	}
 	return h.url
 }

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Limits of what is read of a response that is not wanted.
@@ -189,7 +191,7 @@ func isRedirect(resp *http.Response) bool {
 // follow, but for the text of the URL.
 func malformedLocation(resp *http.Response) error {
 	if _, err := url.Parse(resp.Header.Get("Location")); err != nil {
-		return &url.Error{Op: "parse", URL: redactURL(resp.Header.Get("Location")), Err: errors.New("malformed Location")}
+		return &url.Error{Op: "parse", URL: redact.URL(resp.Header.Get("Location")), Err: errors.New("malformed Location")}
 	}
 	return nil
 }

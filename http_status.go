@@ -14,6 +14,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"github.com/retryutils/retry/internal/redact"
 	"github.com/retryutils/retry/internal/retryafter"
 )
 
@@ -39,7 +40,7 @@ func (e *StatusError) Error() string {
 		return "<nil>"
 	}
 	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
-	if where := strings.TrimSpace(e.Method + " " + redactURL(e.URL)); where != "" {
+	if where := strings.TrimSpace(e.Method + " " + redact.URL(e.URL)); where != "" {
 		text = where + ": " + text
 	}
 	return text
@@ -53,7 +54,7 @@ func (e *StatusError) Format(f fmt.State, verb rune) {
 		text += e.body()
 	}
 	if verb == 'v' && f.Flag('#') && e != nil {
-		fmt.Fprintf(f, "&retry.StatusError{StatusCode:%d, Method:%q, URL:%q, RetryAfter:%d}", e.StatusCode, e.Method, redactURL(e.URL), e.RetryAfter)
+		fmt.Fprintf(f, "&retry.StatusError{StatusCode:%d, Method:%q, URL:%q, RetryAfter:%d}", e.StatusCode, e.Method, redact.URL(e.URL), e.RetryAfter)
 		return
 	}
 	fmt.Fprintf(f, fmt.FormatString(f, verb), text)
@@ -165,7 +166,7 @@ func statusOf(resp *http.Response, clock clockwork.Clock) *StatusError {
 	if req := resp.Request; req != nil {
 		method = methodOf(req)
 		if req.URL != nil {
-			url = safeURL(req.URL)
+			url = redact.ParsedURL(req.URL)
 		}
 	}
 	return newStatusError(resp, method, url, clock)

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // RetryableClient is an *http.Client that retries: requests that failed on the
@@ -277,7 +279,7 @@ func unwrapURL(err error) error {
 	case *Error, *url.Error, *StatusError:
 		return inner
 	}
-	return &url.Error{Op: outer.Op, URL: redactURL(outer.URL), Err: safe(outer.Err)}
+	return &url.Error{Op: outer.Op, URL: redact.URL(outer.URL), Err: redact.Wrap(outer.Err)}
 }
 
 // Get sends a GET request.
@@ -325,7 +327,7 @@ func newRequest(ctx context.Context, method, rawURL string, body io.Reader) (*ht
 		if closer, ok := body.(io.Closer); ok {
 			closer.Close()
 		}
-		return nil, fmt.Errorf("%w: url: %w", ErrInvalidConfig, safe(err))
+		return nil, fmt.Errorf("%w: url: %w", ErrInvalidConfig, redact.Wrap(err))
 	}
 	return req, nil
 }

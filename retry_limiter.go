@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
@@ -121,5 +123,5 @@ type limiterError struct {
 	sole bool // it is the reason, and not a deadline
 }
 
-func (e *limiterError) Error() string { return "limiter: " + redacted(e.err) }
+func (e *limiterError) Error() string { return "limiter: " + redact.Error(e.err) }
 func (e *limiterError) Unwrap() error { return e.err }

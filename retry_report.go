@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // announce tells of the retry to come, and of the wait before it. What it calls
@@ -162,7 +164,7 @@ func (c *call) log(ctx context.Context, cfg *Config, level slog.Level, text stri
 		attrs = append(attrs, slog.Int("status", c.status))
 	}
 	if attrs = append(attrs, more...); err != nil {
-		attrs = append(attrs, slog.String("error", redacted(err)))
+		attrs = append(attrs, slog.String("error", redact.Error(err)))
 	}
 	cfg.Logger.LogAttrs(ctx, level, text, attrs...)
 }

@@ -1,17 +1,17 @@
-package retry
+package redact
 
 import (
 	"slices"
 	"strings"
 )
 
-// redactText hides what looks like a secret in a text of unknown make: the
-// values of Authorization headers, the details that package net/url quotes of a
-// URL that it cannot parse, and, word by word, URLs and credentials.
-func redactText(text string) string {
-	text = redactHeaders(text)
+// Text removes what looks like a secret from a text of unknown origin: the values
+// of Authorization headers, the parts that package net/url quotes of a URL that it
+// cannot parse, and, word by word, URLs and credentials.
+func Text(text string) string {
+	text = headers(text)
 	for _, phrase := range quotedByURL {
-		text = redactQuoted(text, phrase)
+		text = quotedAfter(text, phrase)
 	}
 	var b strings.Builder
 	previous := ""
@@ -41,9 +41,9 @@ func isSpace(r rune) bool { return r == ' ' || r == '\n' || r == '\t' || r == '\
 // net/netip.
 var quotedByURL = []string{"invalid port ", "invalid URL escape ", "invalid character ", "ParseAddr("}
 
-// redactQuoted hides what is quoted right behind a phrase, however often the
-// quotes were quoted again.
-func redactQuoted(text, phrase string) string {
+// quotedAfter removes what is quoted right behind a phrase, however often the quotes
+// were quoted again.
+func quotedAfter(text, phrase string) string {
 	var b strings.Builder
 	for {
 		before, after, ok := strings.Cut(text, phrase)
@@ -65,18 +65,19 @@ func redactQuoted(text, phrase string) string {
 	}
 }
 
-// redactHeaders hides the value of each Authorization header, up to the end of
-// its line, or of the brackets in which Go prints it.
-func redactHeaders(text string) string {
-	const name = "authorization"
+const authorization = "authorization"
+
+// headers removes the value of each Authorization header, up to the end of its line,
+// or of the brackets in which Go prints it.
+func headers(text string) string {
 	var b strings.Builder
 	for {
-		i := indexFold(text, name)
+		i := indexFold(text, authorization)
 		if i < 0 {
 			b.WriteString(text)
 			return b.String()
 		}
-		i += len(name)
+		i += len(authorization)
 		b.WriteString(text[:i])
 		text = text[i:]
 		value := strings.TrimLeft(text, " \\\"':=[{")
@@ -99,7 +100,7 @@ func redactHeaders(text string) string {
 // opaqueSchemes are those of URLs without slashes that are looked for in texts.
 var opaqueSchemes = []string{"http:", "https:", "mailto:", "urn:", "data:", "tel:", "sip:", "sips:"}
 
-// redactWord hides what a word without white space has of secrets.
+// redactWord removes the secrets from a word without white space.
 func redactWord(word, previous string) string {
 	lead := len(word) - len(strings.TrimLeft(word, "([{<'`,;\\\""))
 	tail := len(strings.TrimRight(word, ":,.;)}>'`\\\""))
@@ -122,58 +123,45 @@ func redactCore(core, previous string) string {
 		}
 	}
 	if i := strings.Index(core, "://"); i >= 0 {
-		start := i
-		for start > 0 && isScheme(core[start-1:i]) {
-			start--
-		}
-		if start < i {
-			return redactCredentials(core[:start]) + redactURLs(core[start:])
+		if start := schemeStart(core, i); start < i {
+			return credentials(core[:start]) + urls(core[start:])
 		}
 	}
 	for _, scheme := range opaqueSchemes {
 		if len(core) > len(scheme) && strings.EqualFold(core[:len(scheme)], scheme) {
-			return redactURL(core)
+			return URL(core)
 		}
 	}
-	return redactCredentials(core)
+	return credentials(core)
 }
 
-// redactURLs hides the secrets of a URL, and of those that follow without a
-// space, unless they are in its query anyway.
-func redactURLs(raw string) string {
+// urls removes the secrets from a URL, and from those that follow without a space,
+// unless they are in its query anyway.
+func urls(raw string) string {
 	path, _, _ := strings.Cut(raw, "?")
-	first := strings.Index(path, "://")
 	next := strings.LastIndex(path, "://")
-	if next == first {
-		return redactURL(raw)
+	if next == strings.Index(path, "://") {
+		return URL(raw)
 	}
-	for next > 0 && isScheme(path[next-1:next]) {
-		next--
-	}
-	if next == 0 {
-		return hidden
-	}
-	return redactURLs(raw[:next]) + redactURL(raw[next:])
+	next = schemeStart(path, next)
+	return urls(raw[:next]) + URL(raw[next:])
 }
 
-// redactCredentials hides a name and password before an @, and the values of a
-// query.
-func redactCredentials(word string) string {
-	path, query, ok := strings.Cut(word, "?")
+// credentials removes a name and password before an @, and the values of a query.
+func credentials(word string) string {
+	path, values, ok := strings.Cut(word, "?")
 	if at := strings.LastIndexByte(path, '@'); at >= 0 && strings.Contains(path[:at], ":") {
 		path = hidden + path[at:]
 	}
 	switch {
 	case !ok:
 		return path
-	case strings.Contains(query, "=") || strings.Contains(path, "/"):
-		query, _, _ = strings.Cut(query, "#")
-		return path + "?" + redactQuery(query)
+	case strings.Contains(values, "=") || strings.Contains(path, "/"):
+		values, _, _ = strings.Cut(values, "#")
+		return path + "?" + query(values)
 	}
-	return path + "?" + query
+	return path + "?" + values
 }
-
-func containsFold(text, lower string) bool { return indexFold(text, lower) >= 0 }
 
 // indexFold is strings.Index for a text in any case and an ASCII word in lower
 // case.

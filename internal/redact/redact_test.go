@@ -1,0 +1,163 @@
+package redact_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry/internal/redact"
+)
+
+var errDown = errors.New("down")
+
+func parseError(raw string) error {
+	_, err := url.Parse(raw)
+	return err
+}
+
+// Whatever a secret stands in, and however deep, the text does not contain it: not
+// only the URL of an outermost, valid *url.Error.
+func TestError(t *testing.T) {
+	get := func(raw string, err error) error { return &url.Error{Op: "Get", URL: raw, Err: err} }
+	const sound = "https://user:SECRET@h.example/gene?sig=SECRET&SECRET#SECRET"
+	for name, err := range map[string]error{
+		"query":                    get(sound, errDown),
+		"inner":                    get("https://h.example/", get(sound, errDown)),
+		"wrapped":                  fmt.Errorf("token: %w", fmt.Errorf("fetch: %w", get(sound, errDown))),
+		"flattened":                fmt.Errorf("token: %v", get(sound, errDown)),
+		"flattened, quoted":        fmt.Errorf("token: %q", get(sound, errDown).Error()),
+		"quoted twice":             fmt.Errorf("%q", fmt.Sprintf("%q", get(sound, errDown).Error())),
+		"joined":                   errors.Join(errDown, get(sound, errDown), get("mailto:SECRET@h", errDown)),
+		"a plain text":             errors.New("cannot reach " + sound + ", giving up"),
+		"in brackets":              errors.New("cannot reach <" + sound + ">: down (" + sound + ")"),
+		"two in one":               errors.New("https://a.example/,https://user:SECRET@b.example/"),
+		"a URL in a query":         errors.New("https://a.example/?next=https://user:SECRET@b.example/?SECRET"),
+		"relative":                 get("/gene?sig=SECRET", errDown),
+		"without a scheme":         get("//user:SECRET@h/gene?sig=SECRET", errDown),
+		"mailto":                   get("mailto:SECRET@h", errDown),
+		"mailto, in a text":        errors.New(`cannot send to mailto:SECRET@h?subject=SECRET.`),
+		"urn":                      get("urn:SECRET:x", errDown),
+		"urn, in a text":           errors.New("unknown urn:uuid:SECRET"),
+		"opaque":                   get("http:user:SECRET@h?sig=SECRET", errDown),
+		"opaque, of any scheme":    get("magnet:?xt=SECRET", errDown),
+		"not a URL: port":          parseError("http://user:SECRET/word@host/"),
+		"the same, wrapped":        fmt.Errorf("%w: %w", errDown, parseError("http://user:SECRET/word@host/")),
+		"the same, flattened":      fmt.Errorf("config: %v", parseError("http://user:SECRET/word@host/")),
+		"the same, quoted":         fmt.Errorf("config: %q", parseError("http://user:SECRET/word@host/").Error()),
+		"not a URL: escape":        parseError("http://h/%SECRET?sig=SECRET"),
+		"not a URL: control":       parseError("http://h/\x7f?sig=SECRET"),
+		"not a URL: brackets":      parseError("http://user:SECRET@[::1?token=SECRET"),
+		"not a URL: no scheme":     parseError(":SECRET@h"),
+		"not a URL: relative":      get("%zz?token=SECRET", errDown),
+		"not a URL: spaces":        get("http://us er:SECRET WORD@h/?a=SECRET b SECRET", errDown),
+		"Location":                 fmt.Errorf("failed to parse Location header %q: %v", "http://[::1?token=SECRET", parseError("http://[::1?token=SECRET")),
+		"proxy":                    fmt.Errorf("invalid proxy address %q: %v", "user:SECRET@proxy:3128", parseError("user:SECRET@proxy:port")),
+		"proxy with a scheme":      get("https://h.example/", fmt.Errorf("proxyconnect: %s refused", "http://user:SECRET@proxy:3128")),
+		"Authorization":            errors.New("bad header Authorization: Bearer SECRET"),
+		"Authorization in Go":      fmt.Errorf("sent %v", http.Header{"Authorization": {"Basic SECRET"}, "Proxy-Authorization": {"Digest username=\"SECRET\", response=\"SECRET\""}}),
+		"Authorization in Go, %+q": fmt.Errorf("sent %+q", http.Header{"Authorization": {"SECRET"}}),
+		"Authorization in JSON":    errors.New(`{"authorization":"Token SECRET"}`),
+		"bearer":                   errors.New("rejected bearer SECRET"),
+		"dsn":                      errors.New("dial postgres://user:SECRET@db:5432/genes?sslkey=SECRET: refused"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Error(t, err)
+			assert.NotContains(t, redact.Error(err), "SECRET")
+			wrapped := redact.Wrap(err)
+			assert.NotContains(t, fmt.Sprintf("%v %+v %q", wrapped, wrapped, wrapped), "SECRET")
+			assert.Equal(t, redact.Error(err), redact.Error(wrapped), "once is enough")
+			var found *url.Error
+			if errors.As(wrapped, &found) {
+				assert.NotContains(t, found.Error(), "SECRET")
+			}
+		})
+	}
+}
+
+// What is no secret stays: a text that cannot be read helps no reader.
+func TestErrorKeepsTheRest(t *testing.T) {
+	for text, want := range map[string]string{
+		"":     "",
+		"down": "",
+		"dial tcp 127.0.0.1:80: connect: refused":                               "",
+		`Get "https://h.example:8443/a/@b/c%20d": EOF`:                          "",
+		"dial tcp: lookup h.example on 10.0.0.1:53: no such host":               "",
+		"http: server closed, https: too":                                       "",
+		"mail to alice@example.com bounced":                                     "",
+		"really? yes: 12:30":                                                    "",
+		"Basic authentication failed, bearer token expired":                     "",
+		`invalid header field value for "Authorization"`:                        "",
+		"http://[::1]:8080/gene: refused":                                       "",
+		"rpc error: code = Unavailable desc = closing":                          "",
+		`Get "https://h.example/gene?key=SECRET&v=1": EOF`:                      `Get "https://h.example/gene?key=xxxxx&v=xxxxx": EOF`,
+		"a https://user:SECRET@h.example/x, b":                                  "a https://xxxxx@h.example/x, b",
+		`parse "http://user:SECRET/word@h/": invalid port ":SECRET" after host`: `parse "http:xxxxx": invalid port "xxxxx" after host`,
+		"line 1\n\tline  2 ":                                                    "",
+	} {
+		if want == "" {
+			want = text
+		}
+		assert.Equal(t, want, redact.Error(errors.New(text)))
+		assert.Equal(t, want, redact.Error(errors.New(want)), "once is enough")
+	}
+}
+
+func TestWrapKeepsWhatHasNoSecret(t *testing.T) {
+	assert.NoError(t, redact.Wrap(nil))
+	assert.Empty(t, redact.Error(nil))
+	assert.Same(t, errDown, redact.Wrap(errDown))
+	inner := &url.Error{Op: "Get", URL: "https://h.example/?a=SECRET", Err: errDown}
+	wrapped := redact.Wrap(fmt.Errorf("token: %w", inner))
+	assert.ErrorIs(t, wrapped, errDown)
+	var found *url.Error
+	require.ErrorAs(t, wrapped, &found)
+	assert.Equal(t, "https://h.example/?a=xxxxx", found.URL)
+	assert.Equal(t, "https://h.example/?a=SECRET", inner.URL, "the caller's own is not changed")
+	assert.NotPanics(t, func() { redact.Wrap(&careless{}) }, "a method that panics")
+	assert.NotPanics(t, func() { redact.Wrap(fmt.Errorf("a: %w", (*url.Error)(nil))) })
+}
+
+type careless struct{ inner error }
+
+func (c *careless) Error() string { return "careless: " + c.inner.Error() }
+
+// FuzzError puts a secret wherever a URL has a place for one, and its error
+// through the usual ways of wrapping and formatting.
+func FuzzError(f *testing.F) {
+	f.Add("https", "h.example", "a/b", "key", uint16(0), uint8(0))
+	f.Add("http", "[::1]:80", "%zz", "", uint16(0xffff), uint8(3))
+	f.Add("mailto", "h", "", "a=b", uint16(9), uint8(5))
+	f.Fuzz(func(t *testing.T, scheme, host, path, key string, places uint16, form uint8) {
+		const secret = "S3CR3Tt0ken"
+		for _, part := range []string{scheme, host, path, key} {
+			if strings.ContainsAny(part, " \t\r\n\v\f\"\\?#@&=/:") && form%4 >= 2 { // a flattened text shows no bounds
+				return
+			}
+		}
+		at := func(i int, text string) string {
+			if places&(1<<i) == 0 {
+				return ""
+			}
+			return text
+		}
+		raw := scheme + "://" + at(0, "user:"+secret+"@") + host + "/" + path + "?" + key + "=" + at(1, secret) + at(2, "&"+secret) + at(3, "#"+secret)
+		var err error = &url.Error{Op: "Get", URL: raw, Err: errDown}
+		switch form % 4 {
+		case 1:
+			err = fmt.Errorf("outer: %w", errors.Join(errDown, err))
+		case 2:
+			err = fmt.Errorf("outer: %v", err)
+		case 3:
+			err = fmt.Errorf("outer: %q", err.Error())
+		}
+		if text := redact.Error(err); strings.Contains(text, secret) {
+			t.Errorf("%q of %q shows the secret", text, raw)
+		}
+	})
+}
