@@ -111,14 +111,21 @@ func (b *CircuitBreaker) admit(stretch float64) (pass, error) {
 
 // report judges the result of a call, and records it. err is what the call returned,
 // or errAbandoned. If IsFailure panics the result is neutral.
-func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, from pass, err error) {
+// It returns what it found in err, by the status codes of cfg.
+func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, from pass, err error) (found findings) {
 	if err == nil {
 		b.record(ctx, cfg, from, success, nil)
-		return
+		return found
 	}
 	v := neutral
 	defer func() { b.record(ctx, cfg, from, v, err) }()
-	v = b.judgeCall(ctx, err)
+	var codes []int
+	if cfg != nil {
+		codes = cfg.RetryStatusCodes
+	}
+	found = examine(err, codes)
+	v = b.judge(ctx, err, found)
+	return found
 }
 
 // record counts the result of a call, if its period is still under way.
@@ -137,7 +144,7 @@ func (b *CircuitBreaker) record(ctx context.Context, cfg *Config, from pass, v v
 	r := result{verdict: v, stretch: 1}
 	defer func() { b.settle(ctx, cfg, from, r) }() // also if the user's code panics
 	if v == failure {
-		r.err = kept(err)
+		r.err, _ = sanitized(err)
 	}
 	if v == failure || b.window != nil && b.window.slow != nil { // it may open
 		r.stretch = b.drawStretch()

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -20,7 +21,7 @@ func doneError(ctx context.Context) error {
 	}
 	cause, err := causeOf(ctx)
 	if cause == context.Canceled || cause == context.DeadlineExceeded {
-		if is(cause, err) {
+		if errors.Is(cause, err) {
 			return cause
 		}
 	}

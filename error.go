@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -81,24 +82,27 @@ func (e *Error) Error() string {
 // one's does.
 func (e *Error) Format(f fmt.State, verb rune) {
 	text := e.Error()
-	var status *StatusError
-	switch {
-	case verb == 'v' && f.Flag('#') && e != nil:
-		fmt.Fprintf(f, "&retry.Error{Attempts:%d, Elapsed:%d, Reason:%q, Err:%q}", e.Attempts, e.Elapsed, redact.Error(e.Reason), redact.Error(e.Err))
-		return
-	case verb == 'v' && f.Flag('+') && e != nil && as(e.Err, &status):
-		text += status.body()
+	if verb == 'v' && e != nil {
+		var status *StatusError
+		switch {
+		case f.Flag('#'):
+			fmt.Fprintf(f, "&retry.Error{Attempts:%d, Elapsed:%d, Reason:%q, Err:%q}", e.Attempts, e.Elapsed, redact.Error(e.Reason), redact.Error(e.Err))
+			return
+		case f.Flag('+') && errors.As(e.Err, &status) && status != nil:
+			text += status.body()
+		}
 	}
 	fmt.Fprintf(f, fmt.FormatString(f, verb), text)
 }
 
 // reasonText names the reason and what it is due to: which breaker is open and
-// for how long, who paused, how long a server asked to wait.
+// for how long, which failure set a pause, what delay a server requested. A failure
+// that reads as the call's own, which the text ends with, is left out.
 func (e *Error) reasonText() string {
 	if e.Reason == nil {
 		return ""
 	}
-	text, detail := redact.Error(e.Reason), withoutFailure(e.detail, e.Err)
+	text := redact.Error(e.Reason)
 	switch e.Reason {
 	case ErrMaxElapsed:
 		if e.limit > 0 {
@@ -109,25 +113,35 @@ func (e *Error) reasonText() string {
 			text = "next attempt would come too late" + short
 		}
 	}
-	switch d := detail.(type) {
+	own := redact.Error(e.Err)
+	detail := ""
+	switch d := e.detail.(type) {
 	case *tooLongError:
 		return d.Error()
 	case *limiterError:
-		if d.sole {
-			return d.Error()
+		if detail = d.Error(); d.sole {
+			return detail
 		}
 	case *OpenError:
-		if e.Reason == ErrCircuitOpen {
-			return redact.Error(d)
+		bare := *d // callers share it
+		if e.Err != nil && redact.Error(d.Err) == own {
+			bare.Err = nil
+		}
+		if detail = redact.Error(&bare); e.Reason == ErrCircuitOpen {
+			return detail
 		}
 	case *PauseError:
-		if e.Reason == ErrRetryAfterTooLong {
+		bare := *d
+		if e.Err != nil && redact.Error(d.Err) == own {
+			bare.Err = nil
+		}
+		if detail = redact.Error(&bare); e.Reason == ErrRetryAfterTooLong {
 			text += fmt.Sprintf(" of %v", e.limit)
 		}
 	default:
 		return text
 	}
-	return text + " (" + redact.Error(detail) + ")"
+	return text + " (" + detail + ")"
 }
 
 // text says how long the wait was to be, and how much time there was.
@@ -154,27 +168,6 @@ type lateError struct{ shortage }
 func (e *lateError) Error() string { return "paused beyond the deadline" + e.text() }
 func (e *lateError) Unwrap() error { return ErrDeadline }
 
-// withoutFailure is the detail of a reason without the failure that it is due to,
-// if that reads as the call's own, which the text ends with: once is enough.
-func withoutFailure(detail, err error) error {
-	same := func(other error) bool { return err != nil && other != nil && redact.Error(other) == redact.Error(err) }
-	switch d := detail.(type) {
-	case *OpenError:
-		if d != nil && same(d.Err) {
-			bare := *d // callers share it
-			bare.Err = nil
-			return &bare
-		}
-	case *PauseError:
-		if d != nil && same(d.Err) {
-			bare := *d
-			bare.Err = nil
-			return &bare
-		}
-	}
-	return detail
-}
-
 // Unwrap returns the reason and the last failure.
 func (e *Error) Unwrap() []error {
 	if e == nil {
@@ -188,11 +181,11 @@ func (e *Error) Timeout() bool {
 	if e == nil {
 		return false
 	}
-	if is(e.Reason, context.DeadlineExceeded) || is(e.detail, context.DeadlineExceeded) {
+	if errors.Is(e.Reason, context.DeadlineExceeded) || errors.Is(e.detail, context.DeadlineExceeded) {
 		return true
 	}
 	var timeout interface{ Timeout() bool }
-	return as(e.Err, &timeout) && timeout.Timeout()
+	return errors.As(e.Err, &timeout) && timeout.Timeout()
 }
 
 // PauseError says that a call could not wait for the pause of a [Gate] to end. It
@@ -221,6 +214,210 @@ func (e *PauseError) Error() string {
 		text += " (by: " + redact.Error(e.Err) + ")"
 	}
 	return text
+}
+
+// Permanent marks err as not worth a retry: [Do] returns err at once, without
+// the mark. The mark is also found inside errors that wrap it, and stays there.
+// Permanent(nil) is nil.
+func Permanent(err error) error { return marked(err, permanent, 0) }
+
+// RetryAfter marks err as worth a retry, and not before d has passed; it also
+// pauses [Config.Gate] for that long. A d of 0 or less asks for the usual
+// backoff. RetryAfter(nil, d) is nil.
+func RetryAfter(err error, d time.Duration) error {
+	return marked(err, delayed|wholly|answered|refusing.when(d > 0), d)
+}
+
+// Neutral marks err as one that says nothing about the dependency: a
+// [CircuitBreaker] counts the call as neither success nor failure. It is
+// retried as err would be; combine it with [Permanent] for an answer that is
+// final and no fault, such as a cache miss. Neutral(nil) is nil.
+func Neutral(err error) error { return marked(err, silent, 0) }
+
+// markedError has a mark, which adds to what err shows by itself.
+type markedError struct {
+	err   error
+	mark  nature
+	delay time.Duration
+}
+
+func marked(err error, mark nature, delay time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &markedError{err, mark, delay}
+}
+
+func (e *markedError) Error() string { return e.err.Error() }
+func (e *markedError) Unwrap() error { return e.err }
+
+// unmarked removes the mark of Permanent from err, and leaves the other marks.
+func unmarked(err error) error {
+	switch e := err.(type) {
+	case *markedError:
+		inside := unmarked(e.err)
+		if e.mark.has(permanent) {
+			return inside
+		}
+		return &markedError{inside, e.mark, e.delay}
+	case *limitError:
+		return &limitError{unmarked(e.err), e.limit, e.setting}
+	}
+	return err
+}
+
+// Outcome returns a label for how a call ended, given the error that [Do], a
+// request or [CircuitBreaker.Do] returned: for metrics, and stable.
+//
+//	ok                    no error
+//	permanent             an error that was not worth a retry
+//	canceled, deadline    the context ended it, or would have during a wait
+//	max_retries, max_elapsed, budget
+//	                      a limit of the Config or its Budget
+//	circuit_open          a breaker rejected it
+//	paused                a pause of the Gate lasts longer than it may wait
+//	retry_after_too_long  the server asked for more than MaxRetryAfter
+//	body_not_replayable   the request's body could not be sent again
+//	not_idempotent        the request may have been carried out, and must not be twice
+//	limiter               the Limiter refused
+//	invalid               a setting or an argument is wrong
+//	abandoned             it panicked or called runtime.Goexit: in a hook only
+func Outcome(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	var call interface{ outcome() string }
+	if errors.As(err, &call) {
+		return call.outcome()
+	}
+	return outcomeOf(err)
+}
+
+func (e *Error) outcome() string {
+	if e == nil {
+		return outcomeOf(nil)
+	}
+	switch d := e.detail.(type) {
+	case *PauseError, *OpenError:
+		return outcomeOf(e.detail)
+	case *limiterError:
+		if d.sole {
+			return "limiter"
+		}
+	}
+	if e.detail == context.Canceled || e.detail == context.DeadlineExceeded {
+		return outcomeOf(e.detail) // its cause is the user's own, and may be the error of another call
+	}
+	return outcomeOf(e.Reason)
+}
+
+func (e *endedError) outcome() string { return outcomeOf(e.err) }
+
+// outcomeOf is the label of an error that is not of a call.
+func outcomeOf(err error) string {
+	for _, known := range outcomes {
+		if errors.Is(err, known.err) {
+			return known.label
+		}
+	}
+	var pause *PauseError
+	var body *bodyError
+	switch {
+	case errors.As(err, &pause):
+		return "paused"
+	case errors.As(err, &body):
+		return "body_not_replayable"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline"
+	}
+	return "permanent"
+}
+
+var outcomes = []struct {
+	err   error
+	label string
+}{
+	{ErrMaxRetries, "max_retries"},
+	{ErrMaxElapsed, "max_elapsed"},
+	{ErrBudgetExhausted, "budget"},
+	{ErrCircuitOpen, "circuit_open"},
+	{ErrRetryAfterTooLong, "retry_after_too_long"},
+	{ErrBodyNotReplayable, "body_not_replayable"},
+	{ErrNotIdempotent, "not_idempotent"},
+	{ErrInvalidConfig, "invalid"},
+	{errAbandoned, "abandoned"},
+}
+
+// orDefault ends what is wanted of a field whose 0 means a default.
+const orDefault = ", or 0 for the default"
+
+// problems collects what is wrong with a configuration.
+type problems []problem
+
+type problem struct {
+	field string
+	value any
+	want  string
+	other string // a field that the wanted value hangs on
+	limit any    // and its value
+}
+
+func (p *problems) require(ok bool, field string, value any, want string) {
+	p.requireOther(ok, field, value, want, "", nil)
+}
+
+// requireOther is for a field that contradicts another one.
+func (p *problems) requireOther(ok bool, field string, value any, want, other string, limit any) {
+	if !ok {
+		*p = append(*p, problem{field, value, want, other, limit})
+	}
+}
+
+func (p *problems) notNegative(field string, d time.Duration) {
+	p.require(d >= 0, field, d, "0 or more")
+}
+
+// notNil is for an interface that may be nil, but not hold a nil pointer: that would
+// panic in the middle of a call.
+func (p *problems) notNil(field string, v any) {
+	p.require(!isNil(v), field, fmt.Sprintf("a nil %T", v), "one that is there, or nil itself for none")
+}
+
+// join makes one error of them, with the fields named as name does.
+func (p problems) join(name func(field string) string) error {
+	errs := make([]error, len(p))
+	for i, e := range p {
+		if e.other != "" {
+			e.want = fmt.Sprintf("%s %s, %v", e.want, name(e.other), e.limit)
+		}
+		errs[i] = fmt.Errorf("%w: %s is %v, want %s", ErrInvalidConfig, name(e.field), e.value, e.want)
+	}
+	return errors.Join(errs...)
+}
+
+// of names the fields of a struct.
+func of(kind string) func(string) string {
+	return func(field string) string { return kind + "." + field }
+}
+
+// invalid reports a wrong argument.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrInvalidConfig, fmt.Errorf(format, args...))
+}
+
+// is is [errors.Is] for a target that may not be comparable. Its type alone does not
+// tell: a field may hold anything.
+func is(err, target error) bool {
+	return target != nil && reflect.ValueOf(target).Comparable() && errors.Is(err, target)
+}
+
+// isNil reports whether an interface holds a nil pointer or function: it is not nil to
+// all appearances, but most methods would panic.
+func isNil(v any) bool {
+	value := reflect.ValueOf(v)
+	return (value.Kind() == reflect.Pointer || value.Kind() == reflect.Func) && value.IsNil()
 }
 
 func count(n int, noun string) string {

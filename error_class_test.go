@@ -211,29 +211,36 @@ func (carelessTree) Error() string     { return "tree" }
 func (c carelessTree) Unwrap() []error { return c }
 
 // Functions that return a nil pointer as an error, or wrap one, crashed the caller
-// in a method of the pointer.
-func TestNilPointersInTrees(t *testing.T) {
-	for _, err := range []error{
-		(*retry.Error)(nil), (*retry.OpenError)(nil), (*retry.StatusError)(nil), (*retry.PauseError)(nil),
-		(*url.Error)(nil), (*net.OpError)(nil), (*net.DNSError)(nil), (*fs.PathError)(nil), (*os.LinkError)(nil), (*exec.Error)(nil), (*careless)(nil),
-	} {
-		for _, err := range []error{err, carelessTree{nil, err, nil}, carelessTree{}, errors.Join(err, errDown), &careless{err}, retry.RetryAfter(carelessTree{err}, 0)} {
+// in a method of the pointer. Those of this package's types are safe; of others no
+// method is called but Error.
+func TestNilPointersAsErrors(t *testing.T) {
+	try := func(err error, ours bool) {
+		for _, err := range []error{err, carelessTree{nil, err, nil}, carelessTree{}, errors.Join(err, errDown), retry.RetryAfter(carelessTree{err}, 0)} {
 			assert.NotPanics(t, func() {
 				retry.Retryable(err)
 				retry.IsFailure(err)
-				breaker, _ := newBreaker(t, nil)
+				breaker, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 100 })
 				log, logger := newLog()
-				cfg := retry.Config{MaxRetries: 1, Backoff: retry.ConstantBackoff(0), Gate: retry.NewGate(nil), Logger: logger}
+				cfg := retry.Config{MaxRetries: 1, Backoff: retry.ConstantBackoff(0), Gate: retry.NewGate(nil), Logger: logger, Breaker: breaker}
 				got := retry.Run(t.Context(), cfg, func(context.Context) error { return err })
-				if given, ok := got.(*retry.Error); ok && given != nil {
-					_ = given.Timeout()
-					_ = given.Error()
-				}
-				_ = retry.Outcome(got)
 				_ = breaker.Do(t.Context(), func(context.Context) error { return err })
+				permit(t, breaker).Done(err)
 				_, _ = json.Marshal(retry.Event{Err: err})
 				_ = log.String()
+				if ours {
+					_ = fmt.Sprintf("%v %+v", got, got)
+					_ = retry.Outcome(got)
+					if given, ok := got.(*retry.Error); ok {
+						_ = given.Timeout()
+					}
+				}
 			}, "%T", err)
 		}
+	}
+	for _, err := range []error{(*retry.Error)(nil), (*retry.OpenError)(nil), (*retry.StatusError)(nil), (*retry.PauseError)(nil)} {
+		try(err, true)
+	}
+	for _, err := range []error{(*url.Error)(nil), (*net.OpError)(nil), (*net.DNSError)(nil), (*fs.PathError)(nil), (*os.LinkError)(nil), (*exec.Error)(nil), (*careless)(nil)} {
+		try(err, false)
 	}
 }

@@ -107,6 +107,7 @@ func (r refusal) String() string {
 // number of its last attempt that was refused; 0 if none was.
 func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (v refusal) {
 	d = min(max(d, 0), maxPause)
+	shown, _ := sanitized(err) // to other callers
 	g.mu.Lock()
 	q := g.line()
 	q.know(int(g.accepts.Swap(0)))
@@ -114,7 +115,7 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 		t.Sent = q.seen
 	}
 	if err != nil {
-		g.by = kept(err) // shown to other callers
+		g.by = shown
 	}
 	all := q.refused(t, before)
 	paced := q.pace.Rate() > 0

@@ -3,13 +3,11 @@ package retry
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -123,7 +121,7 @@ func (h *hop) decoded(resp *http.Response) error {
 	case err == nil && !body.closed.Load():
 		err = damage(resp, drainTime)
 	case err != nil && body.ended.Load() && body.n.Load() == 0 && !idempotentMethod(resp.Request.Method) && isComplete(resp, 0):
-		if found := examine(err); found.marked == nil { // the answer is there, and says that it was done
+		if !examine(err, nil).has(delayed) { // the answer is there, and says that it was done
 			err = Permanent(err)
 		}
 	}
@@ -192,9 +190,6 @@ func (h *hop) hopeless(err error) bool {
 	if h.host.proto.Load() != 0 || ofNetwork(err) {
 		return false
 	}
-	if found := examine(err); found.status != nil || found.marked != nil { // from OnProxyConnectResponse
-		return false
-	}
 	if !overHTTP(h.req) {
 		return true
 	}
@@ -232,17 +227,9 @@ func cutOff(err error) bool {
 		len(line) < 3 && strings.Trim(line, "0123456789") == "")
 }
 
-// ofNetwork reports whether err is of a type that connections fail with.
-func ofNetwork(err error) bool {
-	_, ok := streamCode(err)
-	return ok || !walk(err, func(err error) bool {
-		switch err.(type) {
-		case net.Error, textproto.ProtocolError: // the latter: cut inside a header line
-			return false
-		}
-		return err != io.EOF && err != io.ErrUnexpectedEOF && err != net.ErrClosed && err != context.Canceled
-	})
-}
+// ofNetwork reports whether err shows that a connection failed, or what kept it from
+// being made, or is an answer, from OnProxyConnectResponse.
+func ofNetwork(err error) bool { return examine(err, nil).has(network | local | answered) }
 
 // malformed reports whether nobody will ever send req.
 func malformed(req *http.Request) bool {

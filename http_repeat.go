@@ -3,6 +3,7 @@ package retry
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -13,11 +14,11 @@ import (
 // and calls nothing that could take it for the decision: what RetryIf will say is
 // not known, and counts as a no.
 func (h *hop) mayBeLast(err error) bool {
-	found := examine(err)
-	hint := found.hint()
+	found := examine(err, h.cfg.RetryStatusCodes)
+	hint := found.delay
 	budget := h.cfg.Budget
 	return h.cfg.RetryIf != nil || h.call.veto.reason != nil || budget != nil && budget.Balance() < 1 ||
-		h.call.attempts > h.cfg.maxRetries() || !found.retryable(h.cfg.RetryStatusCodes) ||
+		h.call.attempts > h.cfg.maxRetries() || !found.retryable() ||
 		hint > h.cfg.maxRetryAfter() || h.call.tooLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).reason != nil
 }
 
@@ -129,15 +130,9 @@ func (h *hop) refused() bool {
 
 // isDial reports whether err is of a type that only a connection to be made has.
 func isDial(err error) bool {
-	return !walk(err, func(err error) bool {
-		switch e := err.(type) {
-		case *net.OpError:
-			return e.Op != "dial" && e.Op != "proxyconnect" && !strings.HasPrefix(e.Op, "socks")
-		case *net.DNSError:
-			return false
-		}
-		return true
-	})
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) || errors.As(err, &dns)
 }
 
 // newKey returns a random UUID (RFC 9562, version 4) for an Idempotency-Key, which

@@ -126,14 +126,14 @@ func (c *Config) lists(resp *http.Response) bool {
 // What follows a 429: its wait is read in internal/retryafter, pauses the gate and
 // ends the call or not in retry_decide.go, and whether the request is sent again in http_repeat.go.
 
-// throttled reports whether the server's wish to wait is addressed to the
-// client, and not about this request.
-func (e *StatusError) throttled() bool {
+// refuses reports whether the server refuses its client for now, and not only this
+// request.
+func (e *StatusError) refuses() bool {
 	switch e.StatusCode {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusForbidden:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return true
 	}
-	return false
+	return e.StatusCode == http.StatusForbidden && e.RetryAfter > 0
 }
 
 // maxErrorBody is how much of an error's body is kept.

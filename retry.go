@@ -113,6 +113,7 @@ type call struct {
 	late     bool      // start is the end of the first attempt
 	attempts int
 	last     error         // what the last attempt returned
+	found    findings      // what is to be found in it
 	backoff  time.Duration // the last one, jitter included; a server's wait may have been longer
 	veto     ending        // why it must not be called again after the last attempt, if so
 	taken    bool          // from the budget, for a retry that has not begun yet
@@ -218,17 +219,17 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context
 	if cfg.Breaker == nil && cfg.AttemptTimeout == 0 {
 		return fn(ctx)
 	}
-	return guarded(ctx, cfg, p, fn)
+	return c.guarded(ctx, cfg, p, fn)
 }
 
 // guarded calls fn under the attempt's timeout, and reports to the breaker what
 // came of it, also if fn panics or calls runtime.Goexit.
-func guarded(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) (err error) {
+func (c *call) guarded(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) (err error) {
 	if b := cfg.Breaker; b != nil {
 		caller := ctx
 		ctx = p.context(ctx, b)
 		err = errAbandoned // until fn has returned
-		defer func() { b.report(caller, cfg, p, err) }()
+		defer func() { c.found = b.report(caller, cfg, p, err) }()
 	}
 	if cfg.AttemptTimeout > 0 {
 		timeout := withTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)

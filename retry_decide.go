@@ -12,15 +12,16 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	if c.start.IsZero() {
 		c.start, c.late = cfg.now(), true
 	}
-	var found findings
-	found.add(c.last, false)
-	hint := found.hint()
-	retryable, backoff := cfg.retryable(c.last, &found), time.Duration(0)
+	if cfg.Breaker == nil { // which has reported its findings
+		c.found = examine(c.last, cfg.RetryStatusCodes)
+	}
+	hint := c.found.delay
+	retryable, backoff := cfg.retryable(c.last, c.found), time.Duration(0)
 	if retryable && c.attempts <= cfg.maxRetries() {
 		backoff = cfg.delay(c.attempts, c.backoff)
 	}
 	if cfg.Gate != nil {
-		c.tellGate(ctx, cfg, &found, hint, backoff)
+		c.tellGate(ctx, cfg, hint, backoff)
 	}
 	switch {
 	case !retryable:
@@ -52,9 +53,9 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 }
 
 // retryable judges an error by its marks, then by RetryIf.
-func (c *Config) retryable(err error, found *findings) bool {
-	if c.RetryIf == nil || found.permanent || found.marked != nil && !found.ended {
-		return found.retryable(c.RetryStatusCodes)
+func (c *Config) retryable(err error, found findings) bool {
+	if c.RetryIf == nil || found.has(permanent) || found.has(delayed) && !found.has(ended) {
+		return found.retryable()
 	}
 	return c.RetryIf(err)
 }

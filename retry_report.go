@@ -31,12 +31,12 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 	return c.stopIfOver(ctx, cfg, wait)
 }
 
-// tellGate notifies the gate of what became of an attempt that failed: a refusal, for
+// tellGate notifies the gate of what became of an attempt that failed: a refusing, for
 // which the call waits by itself, or an answer to a call that was accepted.
-func (c *call) tellGate(ctx context.Context, cfg *Config, found *findings, hint, backoff time.Duration) {
+func (c *call) tellGate(ctx context.Context, cfg *Config, hint, backoff time.Duration) {
 	switch {
-	case !found.refused(hint):
-		if found.status != nil && found.status.StatusCode < 500 {
+	case !c.found.has(refusing):
+		if c.found.has(status) && !c.found.has(failing) {
 			cfg.Gate.accepted(c.ticket)
 		}
 		return
@@ -139,11 +139,11 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 // level is how much a call's end matters to those who read logs.
 func (e *Error) level() slog.Level {
 	switch Outcome(e) {
-	case outcomeNotIdempotent: // only the caller can find out what became of it
+	case "not_idempotent": // only the caller can find out what became of it
 		return slog.LevelWarn
-	case outcomeCanceled:
+	case "canceled":
 		return slog.LevelDebug
-	case outcomePaused, outcomeCircuitOpen:
+	case "paused", "circuit_open":
 		if e.Attempts == 0 {
 			return slog.LevelDebug
 		}

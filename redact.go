@@ -1,0 +1,140 @@
+package retry
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/url"
+
+	"github.com/retryutils/retry/internal/redact"
+)
+
+// sanitized returns err as it may be kept and shown to callers other than the one
+// that received it. They must not find what a server sent to that one: so each
+// *StatusError loses its header and body, and each *url.Error the secrets of its
+// URL. An error without either is returned as it is.
+//
+// The tree around them is copied. Wrappers of unknown types become plain ones, with the
+// same text and the same errors inside.
+func sanitized(err error) (safe error, changed bool) {
+	if err == nil || isNil(err) {
+		return err, false
+	}
+	inside := func(field error) error {
+		safe, differs := sanitized(field)
+		changed = changed || differs
+		return safe
+	}
+	safe = err
+	switch e := err.(type) {
+	case *StatusError:
+		if changed = e.Header != nil || e.Body != nil; changed {
+			bare := *e
+			bare.Header, bare.Body = nil, nil
+			safe = &bare
+		}
+	case *url.Error:
+		inner, raw := inside(e.Err), redact.URL(e.URL)
+		if changed = changed || raw != e.URL; changed {
+			safe = &url.Error{Op: e.Op, URL: raw, Err: inner}
+		}
+	case *OpenError:
+		if inner := inside(e.Err); changed {
+			bare := *e
+			bare.Err = inner
+			safe = &bare
+		}
+	case *PauseError:
+		if inner := inside(e.Err); changed {
+			safe = &PauseError{e.Name, e.RetryAfter, inner}
+		}
+	case *Error:
+		reason, detail, last := inside(e.Reason), inside(e.detail), inside(e.Err)
+		if changed {
+			bare := *e
+			bare.Reason, bare.detail, bare.Err = reason, detail, last
+			safe = &bare
+		}
+	case *markedError:
+		if inner := inside(e.err); changed {
+			safe = &markedError{inner, e.mark, e.delay}
+		}
+	default:
+		var inner error
+		var more []error
+		switch wrapper := err.(type) {
+		case interface{ Unwrap() error }:
+			inner = inside(wrapper.Unwrap())
+		case interface{ Unwrap() []error }:
+			for _, branch := range wrapper.Unwrap() {
+				more = append(more, inside(branch))
+			}
+		}
+		var status *StatusError
+		if wrapper, ok := err.(interface{ As(any) bool }); ok && wrapper.As(&status) {
+			more, changed = append(more, inside(status)), true
+		}
+		if changed {
+			safe = &sanitizedError{redact.Error(err), append(more, inner)}
+		}
+	}
+	return safe, changed
+}
+
+// sanitizedError is what is left of a wrapper of an unknown type.
+type sanitizedError struct {
+	text string
+	errs []error
+}
+
+func (e *sanitizedError) Error() string   { return e.text }
+func (e *sanitizedError) Unwrap() []error { return e.errs }
+
+// The errors of this package are logged and marshalled as their text, which has
+// no secrets, whatever they wrap. Without that, encoding/json would write {} for
+// an error inside, and slog every field of it.
+
+// LogValue is the error's text.
+func (e *Error) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// MarshalJSON writes the error's text.
+func (e *Error) MarshalJSON() ([]byte, error) { return json.Marshal(e.Error()) }
+
+// LogValue is the error's text.
+func (e *PauseError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// MarshalJSON writes the error's text.
+func (e *PauseError) MarshalJSON() ([]byte, error) { return json.Marshal(e.Error()) }
+
+// LogValue is the error's text: neither its header nor its body.
+func (e *StatusError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// MarshalJSON writes the error's text: neither its header nor its body.
+func (e *StatusError) MarshalJSON() ([]byte, error) { return json.Marshal(e.Error()) }
+
+// LogValue is a group of the fields that are set, the error as its text.
+func (e Event) LogValue() slog.Value {
+	attrs := append(make([]slog.Attr, 0, 7), slog.Int("attempt", e.Attempt))
+	if e.Name != "" {
+		attrs = append(attrs, slog.String("name", e.Name))
+	}
+	if e.Host != "" {
+		attrs = append(attrs, slog.String("host", e.Host))
+	}
+	if e.Delay > 0 {
+		attrs = append(attrs, readable("delay", e.Delay))
+	}
+	attrs = append(attrs, readable("elapsed", e.Elapsed))
+	if e.Why != "" {
+		attrs = append(attrs, slog.String("why", string(e.Why)))
+	}
+	return slog.GroupValue(appendError(attrs, e.Err)...)
+}
+
+// MarshalJSON writes all fields by their names, the error as its text, or null.
+func (e Event) MarshalJSON() ([]byte, error) {
+	type event Event // has no methods
+	return json.Marshal(struct {
+		event
+		Err any
+	}{event(e), textOrNil(e.Err)})
+}
