@@ -2,64 +2,20 @@ package retry_test
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
 )
-
-func TestRetryable(t *testing.T) {
-	transport := func(err error) error { return &url.Error{Op: "Get", URL: "https://host/", Err: err} }
-	for _, err := range []error{
-		errDown, context.Canceled, context.DeadlineExceeded, retry.RetryAfter(errDown, 0),
-		&retry.StatusError{StatusCode: 429}, &retry.StatusError{StatusCode: 503}, &retry.StatusError{StatusCode: 403, RetryAfter: 1},
-		transport(&net.OpError{Op: "dial", Err: errDown}), transport(&net.DNSError{IsTemporary: true}), &url.Error{Op: "custom", URL: "no scheme"},
-		retry.RetryAfter(&retry.Error{Reason: retry.ErrMaxRetries}, 0), // the caller insists
-	} {
-		assert.True(t, retry.Retryable(err), "%T %v", err, err)
-		assert.True(t, retry.Retryable(fmt.Errorf("wrapped: %w", err)), "%T %v", err, err)
-	}
-	for _, err := range []error{
-		nil, retry.Permanent(errDown), errors.Join(errDown, retry.Permanent(errDown)), retry.ErrInvalidConfig, http.ErrSchemeMismatch,
-		&retry.StatusError{StatusCode: 404}, &retry.StatusError{StatusCode: 403}, &retry.StatusError{StatusCode: 501},
-		&retry.OpenError{}, &retry.OpenError{Err: retry.RetryAfter(errDown, 1)},
-		&retry.Error{Reason: retry.ErrMaxRetries, Err: retry.RetryAfter(errDown, 1)},
-		transport(&tls.CertificateVerificationError{Err: errDown}), transport(tls.AlertError(40)), transport(tls.RecordHeaderError{}),
-		x509.UnknownAuthorityError{}, x509.HostnameError{}, x509.CertificateInvalidError{}, x509.SystemRootsError{}, &tls.ECHRejectionError{},
-		transport(&net.OpError{Op: "remote error", Err: errDown}), transport(&net.OpError{Op: "local error", Err: errDown}),
-		transport(&net.DNSError{IsNotFound: true}), transport(&net.AddrError{}), transport(&net.ParseError{}),
-		net.InvalidAddrError(""), net.UnknownNetworkError(""), url.EscapeError(""), url.InvalidHostError(""), &http.MaxBytesError{},
-		&url.Error{Op: "parse", URL: ":", Err: errDown}, &url.Error{Op: "Get", URL: "gopher://host/", Err: errDown},
-	} {
-		assert.False(t, retry.Retryable(err), "%T", err)
-		if err != nil {
-			assert.False(t, retry.Retryable(fmt.Errorf("wrapped: %w", err)), "%T", err)
-		}
-	}
-}
-
-// An open breaker's rejection inside of fn ends the call, whoever's it is, even
-// where its last failure asked for a retry.
-func TestRejectionOfAnotherBreakerIsNotRetried(t *testing.T) {
-	b, _ := newBreaker(t, nil)
-	report(t, b, 3, retry.RetryAfter(&retry.StatusError{StatusCode: 503}, time.Millisecond))
-	calls := 0
-	err := retry.Run(t.Context(), retry.Config{}, func(ctx context.Context) error {
-		calls++
-		return b.Do(ctx, func(context.Context) error { return nil })
-	})
-	assert.ErrorIs(t, err, retry.ErrCircuitOpen)
-	assert.Equal(t, 1, calls)
-}
 
 func TestErrorText(t *testing.T) {
 	secret := &url.Error{Op: "Get", URL: "https://user:pass@host/a?key=SECRET&TOKEN#frag", Err: errDown}
@@ -95,4 +51,108 @@ func TestErrorShowsTheBody(t *testing.T) {
 	e := &retry.Error{Attempts: 2, Reason: retry.ErrMaxRetries, Err: errDown}
 	assert.Equal(t, e.Error(), fmt.Sprintf("%+v", e))
 	assert.Equal(t, "<nil> <nil>", fmt.Sprintf("%v %+v", (*retry.Error)(nil), (*retry.Error)(nil)))
+}
+
+// Permanent around Permanent left a mark, which an outer Do then obeyed.
+func TestPermanentLeavesNoMark(t *testing.T) {
+	run := func(err error) error {
+		return retry.Run(t.Context(), retry.Config{}, func(context.Context) error { return err })
+	}
+	assert.Equal(t, errDown, run(retry.Permanent(retry.Permanent(errDown))))
+	assert.Equal(t, retry.Neutral(errDown), run(retry.Permanent(retry.Neutral(retry.Permanent(errDown)))))
+	assert.Equal(t, retry.RetryAfter(errDown, 1), run(retry.Permanent(retry.RetryAfter(errDown, 1))))
+	for _, err := range []error{retry.Permanent(retry.Permanent(errDown)), retry.Neutral(retry.Permanent(errDown))} {
+		assert.True(t, retry.Retryable(run(err)), "the Do around this one is free to retry")
+	}
+	wrapped := fmt.Errorf("outer: %w", retry.Permanent(errDown))
+	assert.Equal(t, wrapped, run(wrapped))
+	assert.Nil(t, retry.Permanent(nil))
+	assert.Nil(t, retry.Neutral(nil))
+	assert.EqualError(t, retry.Neutral(errDown), "down")
+	assert.ErrorIs(t, retry.Neutral(errDown), errDown)
+}
+
+// Neutral changes nothing in the loop.
+func TestNeutralIsRetriedAsTheErrorWouldBe(t *testing.T) {
+	cfg := retry.Config{Backoff: retry.ConstantBackoff(0), MaxRetries: 2}
+	fn, calls := script(retry.Neutral(errDown))
+	gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxRetries)
+	assert.Equal(t, 3, *calls)
+	for _, err := range []error{retry.Neutral(retry.Permanent(errDown)), retry.Permanent(retry.Neutral(errDown)), retry.Neutral(&retry.StatusError{StatusCode: 404})} {
+		fn, calls = script(err)
+		assert.Error(t, retry.Run(t.Context(), cfg, fn))
+		assert.Equal(t, 1, *calls)
+	}
+}
+
+func TestOutcomeGivesEveryEndALabel(t *testing.T) {
+	cause := errors.New("deploy")
+	ended, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	late, cancelLate := context.WithTimeoutCause(context.Background(), 0, cause)
+	defer cancelLate()
+	open := new(retry.CircuitBreaker)
+	open.ForceOpen()
+	at := func(ctx context.Context, cfg retry.Config, errs ...error) error {
+		fn, _ := script(errs...)
+		return retry.Run(ctx, cfg, fn)
+	}
+	ctx := context.Background()
+	var nilError *retry.Error
+	once, err := http.NewRequest("PUT", "http://host.example/", strings.NewReader("body"))
+	require.NoError(t, err)
+	once.GetBody = func() (io.ReadCloser, error) { return nil, errDown }
+	_, notReplayed := outcomeClient(t, &http.Client{Transport: answering(503)}, soon).Do(once)
+	for want, errs := range map[string][]error{
+		"ok":                   {nil, at(ctx, exact, nil)},
+		"permanent":            {errDown, at(ctx, exact, retry.Permanent(errDown)), &retry.StatusError{StatusCode: 404}, &retry.Error{}, nilError},
+		"canceled":             {at(ended, exact, nil), context.Canceled, retry.NewGate(nil).Wait(ended), &retry.Error{Reason: context.Canceled}},
+		"deadline":             {at(late, exact, nil), context.DeadlineExceeded, &retry.Error{Reason: retry.ErrDeadline}},
+		"max_retries":          {at(ctx, retry.Config{MaxRetries: retry.NoRetries}, errDown), &retry.Error{Reason: retry.ErrMaxRetries, Err: context.Canceled}},
+		"max_elapsed":          {at(ctx, retry.Config{MaxElapsed: time.Nanosecond}, errDown)},
+		"budget":               {at(ctx, retry.Config{Budget: new(retry.Budget)}, errDown)},
+		"circuit_open":         {at(ctx, retry.Config{Breaker: open}, nil), open.Do(ctx, func(context.Context) error { return nil }), retry.ErrCircuitOpen},
+		"paused":               {at(ctx, retry.Config{Gate: pausedFor(time.Hour)}, nil), &retry.PauseError{}},
+		"retry_after_too_long": {at(ctx, exact, askFor(time.Hour)), fmt.Errorf("outer: %w", at(ctx, exact, askFor(time.Hour)))},
+		"body_not_replayable":  {&retry.Error{Reason: retry.ErrBodyNotReplayable}, notReplayed},
+		"not_idempotent":       {&retry.Error{Reason: retry.ErrNotIdempotent}},
+		"limiter":              {at(ctx, retry.Config{Limiter: &countingLimiter{err: errDown}}, nil), at(ctx, retry.Config{Limiter: &countingLimiter{err: context.Canceled}}, nil)},
+		"invalid":              {at(ctx, retry.Config{MaxDelay: -1}, nil), retry.Run(ctx, exact, nil)},
+	} {
+		for i, err := range errs {
+			assert.Equal(t, want, retry.Outcome(err), "%s %d: %v", want, i, err)
+		}
+	}
+}
+
+// In an errgroup one call's error is the cause of the cancel of all others. They
+// were given its label: a group with one failure counted as many.
+func TestOutcomeOfACancelWithACause(t *testing.T) {
+	fn, _ := script(errDown)
+	open := new(retry.CircuitBreaker)
+	open.ForceOpen()
+	_, asks := open.Allow()
+	for name, cause := range map[string]error{
+		"gave up": retry.Run(t.Context(), retry.Config{MaxRetries: retry.NoRetries}, fn), "sentinel": retry.ErrMaxElapsed, "rejection": asks,
+		"pause": &retry.PauseError{}, "deadline": context.DeadlineExceeded, "invalid": retry.ErrInvalidConfig, "plain": errDown,
+		"with the context's error": fmt.Errorf("%w: %w", retry.ErrBudgetExhausted, context.Canceled),
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(fmt.Errorf("other call: %w", cause))
+		during, cancelDuring := context.WithCancelCause(t.Context())
+		for way, err := range map[string]error{
+			"before":  retry.Run(ctx, retry.Config{}, fn),
+			"during":  retry.Run(during, retry.Config{}, func(context.Context) error { cancelDuring(cause); return errDown }),
+			"gate":    retry.NewGate(nil).Wait(ctx),
+			"breaker": new(retry.CircuitBreaker).Do(ctx, none),
+		} {
+			assert.Equal(t, "canceled", retry.Outcome(err), "%s, %s: %v", name, way, err)
+			assert.ErrorIs(t, err, cause)
+			assert.ErrorIs(t, err, context.Canceled)
+		}
+	}
+	late, cancel := context.WithTimeoutCause(t.Context(), 0, fmt.Errorf("slow: %w", context.Canceled))
+	defer cancel()
+	assert.Equal(t, "deadline", retry.Outcome(retry.Run(late, retry.Config{}, fn)))
+	assert.Equal(t, "deadline", retry.Outcome(new(retry.CircuitBreaker).Do(late, none)))
 }
