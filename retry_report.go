@@ -31,7 +31,7 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 	return c.stopIfOver(ctx, cfg, wait)
 }
 
-// tellGate notifies the gate of what became of an attempt that failed: a refusing, for
+// tellGate notifies the gate of what became of an attempt that failed: a refusal, for
 // which the call waits by itself, or an answer to a call that was accepted.
 func (c *call) tellGate(ctx context.Context, cfg *Config, hint, backoff time.Duration) {
 	switch {

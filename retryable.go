@@ -130,7 +130,7 @@ const (
 	ended                        // an inner Do, a breaker or a gate ended a call with it
 	final                        // another attempt cannot change it
 	refusing                     // of all callers of the server, not of this request alone
-	status                       // a response with a status; not set inside a mark of RetryAfter
+	status                       // it is a *StatusError, not inside a mark of RetryAfter
 
 	// To a breaker. What is final, and neither answered nor local, is a state of the
 	// dependency or of the way to it: a name that does not exist, an expired certificate.
