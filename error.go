@@ -41,7 +41,7 @@ type Error struct {
 
 	// Elapsed is the time since the start of the call. If the Config has no
 	// MaxElapsed, AttemptTimeout, Clock, Logger or hook, it does not include the
-	// first attempt, to spare calls that succeed at once a look at the clock. For
+	// first attempt, so that calls that succeed at once need not read the clock. For
 	// a request it always does; after redirects, it is the last request's alone.
 	Elapsed time.Duration
 
@@ -195,7 +195,7 @@ type PauseError struct {
 	RetryAfter time.Duration // until the gate lets the call through
 
 	// Err is the failure that set the pause, nil if [Gate.Pause] did. It was
-	// somebody else's, and so it is shown in the text, but not unwrapped, and
+	// another call's, and so it is shown in the text, but not unwrapped, and
 	// has neither header nor body.
 	Err error
 }
@@ -360,7 +360,7 @@ type problem struct {
 	field string
 	value any
 	want  string
-	other string // a field that the wanted value hangs on
+	other string // a field that the wanted value depends on
 	limit any    // and its value
 }
 
@@ -427,7 +427,7 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// roughly drops the digits of a duration that nobody reads.
+// roughly is a duration without the digits that no reader needs.
 func roughly(d time.Duration) time.Duration {
 	switch {
 	case d >= 10*time.Second:

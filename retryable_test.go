@@ -137,7 +137,8 @@ func TestWhatErrorsSay(t *testing.T) {
 			retry.Neutral(errDown), retry.Neutral(failedWith(500)), retry.Neutral(context.DeadlineExceeded), retry.RetryAfter(retry.Neutral(errDown), 1),
 			fmt.Errorf("cache: %w", retry.Neutral(errDown)), errors.Join(errors.New("a"), retry.Neutral(errDown)),
 			sql.ErrConnDone, fs.ErrExist, &fs.PathError{Op: "open", Err: fs.ErrExist}, &fs.PathError{Op: "open", Err: syscall.EMFILE},
-			dial(call("socket", syscall.EMFILE)), at("http://host", dial(call("socket", syscall.ENFILE))),
+			dial(call("socket", syscall.EMFILE)), at("http://host", dial(call("socket", syscall.ENFILE))), at("s3://bucket/key", dial(call("socket", syscall.EMFILE))),
+			&exec.Error{Name: "x", Err: retry.RetryAfter(errDown, 1)}, // the mark overrides what is final
 		}},
 		{false, silent, []error{
 			retry.ErrCircuitOpen, &matching{retry.ErrCircuitOpen}, &retry.OpenError{}, &retry.OpenError{Err: retry.RetryAfter(errDown, 1)}, errors.Join(errDown, &retry.OpenError{}),
@@ -146,6 +147,7 @@ func TestWhatErrorsSay(t *testing.T) {
 			sql.ErrTxDone, fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, &matching{fs.ErrNotExist}, &matching{fs.ErrPermission},
 			noFile, noDirectory, noRename, notOpen, &fs.PathError{Op: "open", Err: syscall.EACCES}, &fs.PathError{Op: "open", Err: syscall.EPERM},
 			exec.ErrNotFound, exec.ErrDot, noProgram, notStarted,
+			&exec.Error{Name: "x", Err: errors.Join(retry.RetryAfter(errDown, 1), errCause)}, // that of one of several does not
 			errors.ErrUnsupported, &matching{errors.ErrUnsupported}, http.ErrNotSupported, syscall.ENOSYS, call("splice", syscall.EOPNOTSUPP),
 			noJSON, &json.InvalidUnmarshalError{}, &json.UnsupportedValueError{Str: "NaN"}, &http.MaxBytesError{}, x509.SystemRootsError{},
 			noPort, noNetwork, at("https://host/", &net.AddrError{}), at("https://host/", &net.ParseError{}), net.InvalidAddrError(""), net.UnknownNetworkError(""),
@@ -426,7 +428,7 @@ func TestHangsAsAProcess(t *testing.T) {
 	}
 }
 
-// Time that runs out is evidence against the dependency, whoever set the limit;
+// Time that runs out is evidence against the dependency, the caller's limit or the attempt's;
 // and a panic is one even if the caller is gone.
 func TestWhatStaysAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
