@@ -1,9 +1,10 @@
 package retry
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,179 @@ import (
 
 	"github.com/retryutils/retry/internal/redact"
 )
+
+// CircuitBreaker rejects calls to a dependency that keeps failing, and probes
+// after a while whether it has recovered.
+//
+// Closed, it lets all calls pass and counts. Open, it rejects them with an
+// [*OpenError]. When the open time is over it is half-open and lets a few pass
+// as probes: enough successes close it, a failure opens it again. A result that
+// arrives after a change of state belongs to the state before, and changes
+// nothing.
+//
+// A breaker starts no goroutine. It is safe for concurrent use. The zero value
+// is a breaker with the default settings.
+type CircuitBreaker struct {
+	cfg        BreakerConfig          // with its defaults; set before current
+	current    atomic.Pointer[period] // nil until a zero breaker is used; written by start and transition only
+	rejections atomic.Int64
+
+	mu          sync.Mutex    // guards the fields below, and the periods' where they say so
+	openTime    time.Duration // the next one, without jitter
+	lastFailure error         // since the last Reset, sanitized
+	window      *window       // nil without rates
+	notify      *notifier     // nil until there is a listener or a change of state
+	waiters     *waiters      // nil until a call waits for the breaker
+}
+
+// NewCircuitBreaker returns a closed breaker, or what is wrong with cfg.
+func NewCircuitBreaker(cfg BreakerConfig) (*CircuitBreaker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := new(CircuitBreaker)
+	b.start(cfg)
+	return b, nil
+}
+
+// start sets the breaker up and begins its first period.
+func (b *CircuitBreaker) start(cfg BreakerConfig) {
+	b.cfg = cfg.withDefaults()
+	b.openTime = b.cfg.RecoveryTimeout
+	if cfg.rated() {
+		b.window = newWindow(&b.cfg)
+	}
+	if cfg.OnStateChange != nil {
+		b.notify = &notifier{listeners: []func(StateChange){cfg.OnStateChange}}
+	}
+	b.current.Store(b.closedPeriod())
+}
+
+// period returns the current period. It comes before any reading of cfg, for a zero
+// breaker gets its settings here.
+func (b *CircuitBreaker) period() *period {
+	if p := b.current.Load(); p != nil {
+		return p
+	}
+	return b.firstPeriod() // apart, so that the common case is inlined
+}
+
+func (b *CircuitBreaker) firstPeriod() *period {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current.Load() == nil {
+		b.start(BreakerConfig{})
+	}
+	return b.current.Load()
+}
+
+// Name returns the Name of its [BreakerConfig].
+func (b *CircuitBreaker) Name() string {
+	b.period()
+	return b.cfg.Name
+}
+
+func (b *CircuitBreaker) clock() clockwork.Clock {
+	b.period()
+	return b.cfg.Clock
+}
+
+// Do calls fn if the breaker lets it pass, and counts its result. Otherwise it
+// returns an [*OpenError]. A panic of fn counts as a failure, and so does a
+// deadline of ctx that passes. An error that fn returns after a cancel of ctx
+// counts as neither, unless it is a [*StatusError].
+//
+// fn may call Do of the same breaker again, with the context that it was given.
+// Inside of a probe that call passes uncounted. While the breaker is closed it counts
+// as a call of its own, so that one failure counts twice.
+func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error) (err error) {
+	if ctx == nil || fn == nil {
+		return invalid("CircuitBreaker.Do: ctx or fn is nil")
+	}
+	if done(ctx) {
+		return doneError(ctx)
+	}
+	p := permit{period: b.countingPeriod()}
+	if p.period != nil { // as admit does: inlined here and below, they are a quarter faster
+		p.period.requests.Add(1)
+	} else if p, err = b.admit(ctx, nil); err != nil {
+		return err
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			b.report(ctx, nil, p, errAbandoned)
+		}
+	}()
+	err = fn(p.context(ctx, b))
+	returned = true
+	if err == nil && p.period != nil && p.period.countsOnly { // as report does
+		b.succeed(p.period)
+	} else {
+		b.report(ctx, nil, p, err)
+	}
+	return err
+}
+
+// countingPeriod returns the current period if calls that pass and succeed change
+// counts only, or else nil. It is short enough to be inlined.
+func (b *CircuitBreaker) countingPeriod() *period {
+	if p := b.current.Load(); p != nil && p.countsOnly {
+		return p
+	}
+	return nil
+}
+
+// Allow asks for a permit for one call, and returns an [*OpenError] if there is
+// none. With a permit, the result of the call must be reported by [Permit.Done],
+// also if the call panics. Where a function can be passed, [CircuitBreaker.Do] sees
+// to all of that.
+func (b *CircuitBreaker) Allow() (Permit, error) {
+	p, rejection := b.admit(context.Background(), nil)
+	if rejection != nil {
+		return Permit{}, rejection
+	}
+	shared := permits.Get().(*sharedPermit)
+	shared.breaker, shared.permit = b, p
+	return Permit{shared, shared.uses.Load()}, nil
+}
+
+// Permit is the permit of one call, as [CircuitBreaker.Allow] gives it. Call Done
+// exactly once, when the call is over. Until then the breaker takes the call to be in
+// flight: a probe keeps its place until ProbeTimeout, and a call that is watched for
+// being slow counts as slow in the end.
+//
+// The zero value is the permit of no call, and its Done does nothing. A Permit may be
+// copied, and is safe for concurrent use.
+type Permit struct {
+	shared *sharedPermit
+	use    uint64 // of shared.uses, while this permit is the one that it serves
+}
+
+// Done reports the call's result, nil for a success. The first report of a permit
+// counts, and any further one, of a copy too, does nothing. The breaker does not know
+// the call's context here: an error that came of the caller's own cancel, but is no
+// [context.Canceled], is to be marked with [Neutral].
+func (p Permit) Done(err error) {
+	if p.shared == nil || !p.shared.uses.CompareAndSwap(p.use, p.use+1) {
+		return
+	}
+	b, admitted := p.shared.breaker, p.shared.permit
+	p.shared.breaker, p.shared.permit = nil, permit{}
+	permits.Put(p.shared)
+	b.report(context.Background(), nil, admitted, err)
+}
+
+// sharedPermit is what all copies of a Permit share, so that it counts once. It is
+// pooled, for an allocation takes as long as all the rest of Allow and Done: it serves
+// one Permit after another, which differ by the number of its uses.
+type sharedPermit struct {
+	uses    atomic.Uint64
+	breaker *CircuitBreaker
+	permit  permit
+}
+
+var permits = sync.Pool{New: func() any { return new(sharedPermit) }}
 
 // State is the state of a [CircuitBreaker].
 type State int
@@ -54,146 +228,6 @@ func (s *State) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// CircuitBreaker rejects calls to a dependency that keeps failing, and probes
-// after a while whether it has recovered.
-//
-// Closed, it lets all calls pass and counts. Open, it rejects them with an
-// [*OpenError]. When the open time is over it is half-open and lets a few pass
-// as probes: enough successes close it, a failure opens it again. A result that
-// arrives after a change of state belongs to the state before, and changes
-// nothing.
-//
-// A breaker starts no goroutine. It is safe for concurrent use. The zero value
-// is a breaker with the default settings.
-type CircuitBreaker struct {
-	name         string
-	threshold    int64 // consecutive failures; 0: not by count
-	probes       int32
-	successes    int32
-	observeOnly  bool
-	reopened     int32 // failed probes since it was last closed, up to maxDoublings; mu guards it
-	recovery     time.Duration
-	maxRecovery  time.Duration
-	probeTimeout time.Duration
-	jitter       float64
-	isFailure    func(error) bool
-	clock        clockwork.Clock
-	rand         func() float64
-
-	current atomic.Pointer[period] // written by transition only
-
-	mu       sync.Mutex // guards the fields below, and the periods' counts where they say so
-	last     error      // the last failure, as it may be kept
-	rejected int64      // calls, in the periods that have ended
-	window   *window    // nil without rates
-	notify   notifier
-	waiters  *waiters // nil until a call waits for the breaker
-}
-
-// NewCircuitBreaker returns a closed breaker, or what is wrong with cfg.
-func NewCircuitBreaker(cfg BreakerConfig) (*CircuitBreaker, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	b := new(CircuitBreaker)
-	b.configure(cfg)
-	b.current.Store(b.closed())
-	return b, nil
-}
-
-func (b *CircuitBreaker) configure(cfg BreakerConfig) {
-	b.name = cfg.Name
-	rated := cfg.FailureRate > 0 || cfg.SlowCallRate > 0
-	b.threshold = int64(max(0, cfg.FailureThreshold))
-	if cfg.FailureThreshold == 0 && !rated {
-		b.threshold = defaultFailureThreshold
-	}
-	b.probes = int32(cmp.Or(cfg.HalfOpenProbes, 1))
-	b.successes = int32(cmp.Or(cfg.SuccessThreshold, 1))
-	b.observeOnly = cfg.ObserveOnly
-	b.recovery = cmp.Or(cfg.RecoveryTimeout, defaultRecovery)
-	b.maxRecovery = cmp.Or(cfg.MaxRecoveryTimeout, b.recovery)
-	b.probeTimeout = cmp.Or(cfg.ProbeTimeout, b.recovery)
-	b.jitter = cfg.RecoveryJitter
-	b.isFailure = cfg.IsFailure
-	if cfg.OnStateChange != nil {
-		b.notify.listeners = []func(StateChange){cfg.OnStateChange}
-	}
-	b.clock = cfg.Clock
-	b.rand = cfg.Rand
-	if rated {
-		b.window = newWindow(cfg)
-	}
-}
-
-// Name returns the Name of its [BreakerConfig].
-func (b *CircuitBreaker) Name() string {
-	b.period() // a zero breaker is about to get its settings
-	return b.name
-}
-
-// period returns the period under way.
-func (b *CircuitBreaker) period() *period {
-	if p := b.current.Load(); p != nil {
-		return p
-	}
-	return b.first()
-}
-
-// first gives a zero breaker its settings and its first period.
-func (b *CircuitBreaker) first() *period {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.current.Load() == nil {
-		b.configure(BreakerConfig{})
-		b.current.Store(b.closed())
-	}
-	return b.current.Load()
-}
-
-// time is the clock it runs on.
-func (b *CircuitBreaker) time() clockwork.Clock {
-	b.period() // a zero breaker is about to get its settings
-	return b.clock
-}
-
-// Do calls fn if the breaker lets it pass, and counts its result. Otherwise it
-// returns an [*OpenError]. A panic of fn counts as a failure, and so does a
-// deadline of ctx that passes. An error that fn returns after a cancel of ctx
-// counts as neither, unless it is a [*StatusError].
-//
-// fn may call Do of the same breaker again, with the context that it was given.
-// Inside of a probe that call passes uncounted. While the breaker is closed it counts
-// as a call of its own, so that one failure counts twice.
-func (b *CircuitBreaker) Do(ctx context.Context, fn func(context.Context) error) (err error) {
-	if ctx == nil || fn == nil {
-		return invalid("CircuitBreaker.Do: ctx or fn is nil")
-	}
-	if done(ctx) {
-		return doneError(ctx)
-	}
-	p := pass{period: b.passing()}
-	if p.period != nil {
-		p.period.requests.Add(1)
-	} else if p, err = b.enter(ctx, nil); err != nil {
-		return err
-	}
-	returned := false
-	defer func() {
-		if !returned {
-			b.report(ctx, nil, p, errAbandoned)
-		}
-	}()
-	err = fn(p.context(ctx, b))
-	returned = true
-	if err == nil && p.period != nil && p.period.entersUnlocked {
-		b.succeed(p.period)
-	} else {
-		b.report(ctx, nil, p, err)
-	}
-	return err
-}
-
 // OpenError is the rejection of a call by a [CircuitBreaker]. It matches
 // [ErrCircuitOpen]. Callers share it, and must not change it.
 type OpenError struct {
@@ -232,31 +266,14 @@ func (e *OpenError) Error() string {
 // Is reports whether target is [ErrCircuitOpen].
 func (e *OpenError) Is(target error) bool { return target == ErrCircuitOpen }
 
-// StateChange is what a breaker's listeners receive.
-type StateChange struct {
-	Name      string
-	From, To  State
-	Err       error     // the failure that opened it, as in OpenError; nil for other changes, and for slow calls
-	At, Until time.Time // Until: when an open breaker will let a probe through; zero if it is not known, and for other states
-
-	// Cause is why, for people to read. To open: "5 failures in a row", "12 of 20
-	// calls failed", "14 of 20 calls slow", "probe failed" (or slow), "tripped",
-	// "forced". To half-open: "recovery time over". To closed: "probe succeeded",
-	// "reset".
-	Cause string
+// MarshalJSON writes the fields, Err as its text.
+func (e *OpenError) MarshalJSON() ([]byte, error) {
+	type fields OpenError // without methods
+	return json.Marshal(struct {
+		fields
+		Err *string
+	}{fields(*e), textOrNil(e.Err)})
 }
 
-// Snapshot is a copy of a breaker's state and counts: since the last change of
-// state, or, while it is closed and has a rate to go by, within the Window.
-type Snapshot struct {
-	State               State
-	Requests            int // calls let through: Successes, Failures, neither, and those in flight
-	Successes           int
-	Failures            int
-	SlowCalls           int
-	Rejections          int
-	ConsecutiveFailures int
-	OpenUntil           time.Time // zero unless open for a known time
-	LastFailure         error     // since the last Reset; as in OpenError
-	Cause               string    // of the last change, as in StateChange; "" if there was none
-}
+// LogValue is the text, as of any error in a log.
+func (e *OpenError) LogValue() slog.Value { return slog.StringValue(e.Error()) }

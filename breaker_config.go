@@ -68,7 +68,8 @@ type BreakerConfig struct {
 	// IsFailure reports whether a call's error counts as a failure; if not, it
 	// counts as a success. Nil means the package's [IsFailure]. It is not asked
 	// about panics, which are failures, nor about what counts as neither: a
-	// caller's cancel, a rejection, and what is marked [Neutral].
+	// caller's cancel, a rejection, and what is marked [Neutral]; nor about a result
+	// that is too late to count.
 	IsFailure func(error) bool
 
 	// ObserveOnly lets every call pass, while the breaker changes state, counts
@@ -117,6 +118,27 @@ func (c *BreakerConfig) problems() (p problems) {
 	p.notNegative("ProbeTimeout", c.ProbeTimeout)
 	p.notNil("Clock", c.Clock)
 	return p
+}
+
+// rated reports whether there is a rate to open by.
+func (c *BreakerConfig) rated() bool { return c.FailureRate > 0 || c.SlowCallRate > 0 }
+
+// withDefaults fills in what is 0 and means something else.
+func (c BreakerConfig) withDefaults() BreakerConfig {
+	if c.FailureThreshold == 0 && !c.rated() {
+		c.FailureThreshold = defaultFailureThreshold
+	}
+	c.Window = cmp.Or(c.Window, defaultWindow)
+	c.MinCalls = cmp.Or(c.MinCalls, defaultMinCalls)
+	c.RecoveryTimeout = cmp.Or(c.RecoveryTimeout, defaultRecovery)
+	c.MaxRecoveryTimeout = cmp.Or(c.MaxRecoveryTimeout, c.RecoveryTimeout)
+	c.HalfOpenProbes = cmp.Or(c.HalfOpenProbes, 1)
+	c.SuccessThreshold = cmp.Or(c.SuccessThreshold, 1)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, c.RecoveryTimeout)
+	if c.Rand == nil {
+		c.Rand = randomFloat
+	}
+	return c
 }
 
 func validRate(rate float64) bool { return rate >= 0 && rate <= 1 }

@@ -13,7 +13,7 @@ import (
 	"github.com/retryutils/retry"
 )
 
-func TestB33_ImpossibleWindowsAreRejected(t *testing.T) {
+func TestBreakerConfigRefusesImpossibleWindows(t *testing.T) {
 	for _, window := range []time.Duration{5, -1, time.Millisecond - 1, math.MaxInt64, math.MinInt64} {
 		_, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureRate: 0.5, Window: window})
 		require.ErrorIs(t, err, retry.ErrInvalidConfig)
@@ -24,7 +24,7 @@ func TestB33_ImpossibleWindowsAreRejected(t *testing.T) {
 	}
 }
 
-func TestB52_ImpossibleSettings(t *testing.T) {
+func TestBreakerConfigRefusesImpossibleValues(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	for field, c := range map[string]retry.BreakerConfig{
 		"FailureThreshold":   {FailureThreshold: -1},

@@ -7,88 +7,75 @@ import (
 	"time"
 )
 
-// halfOpenPeriod is what only a half-open period has; the breaker's mu guards it.
-type halfOpenPeriod struct {
-	probes     []*probe // that hold a place, in order of their start
-	count      int64    // of probes so far
-	rejections int64
-	rejection  *OpenError // shared by all who are rejected
-}
-
 // probe is a call that was let through to see whether others may follow.
 type probe struct {
 	period *period
 	since  time.Time
-	over   atomic.Bool // it has come back
+	over   atomic.Bool // its result has come
 }
 
-// expire takes the places of the probes whose time is over. They may still come
-// back, and succeed.
-func (h *halfOpenPeriod) expire(now time.Time, timeout time.Duration) {
-	for _, probe := range h.probes {
+// probes are the probes that hold a place, in order of their start. The breaker's
+// mu guards them.
+type probes []*probe
+
+// expire frees the places of the probes whose time is over. They may still succeed.
+func (p *probes) expire(now time.Time, timeout time.Duration) {
+	for _, probe := range *p {
 		if probe.since.After(now) { // the clock was set back
 			probe.since = now
 		}
 	}
-	for len(h.probes) > 0 && h.timeLeft(now, timeout) <= 0 {
-		h.probes = h.probes[1:]
+	for len(*p) > 0 && p.left(now, timeout) <= 0 {
+		*p = (*p)[1:]
 	}
 }
 
-// timeLeft is how long the oldest probe may still keep its place.
-func (h *halfOpenPeriod) timeLeft(now time.Time, timeout time.Duration) time.Duration {
-	return h.probes[0].since.Add(timeout).Sub(now)
+// left is how long the oldest probe may still keep its place.
+func (p probes) left(now time.Time, timeout time.Duration) time.Duration {
+	return p[0].since.Add(timeout).Sub(now)
 }
-
-// full reports whether all places are taken; expire comes before it.
-func (h *halfOpenPeriod) full(places int32) bool { return len(h.probes) >= int(places) }
 
 // admitProbe lets a call pass as a probe if there is a place. b.mu must be held.
-func (b *CircuitBreaker) admitProbe(p *period, now time.Time) (pass, error) {
-	h := p.halfOpen
-	h.expire(now, b.probeTimeout)
-	if !h.full(b.probes) {
-		probe := &probe{period: p, since: now}
-		h.count++
-		h.probes = append(h.probes, probe)
-		return pass{period: p, probe: probe}, nil
+func (b *CircuitBreaker) admitProbe(p *period) (permit, error) {
+	now := now(b.cfg.Clock)
+	p.probes.expire(now, b.cfg.ProbeTimeout)
+	if len(*p.probes) >= b.cfg.HalfOpenProbes {
+		return permit{}, b.reject(p, 0)
 	}
-	h.rejections++
-	if b.observeOnly {
-		return pass{}, nil
-	}
-	if h.rejection == nil {
-		h.rejection = &OpenError{Name: b.name, State: StateHalfOpen, Err: b.last}
-	}
-	return pass{}, h.rejection
+	probe := &probe{period: p, since: now}
+	*p.probes = append(*p.probes, probe)
+	p.requests.Add(1)
+	return permit{period: p, probe: probe}, nil
 }
 
-// settleProbe counts a probe's result. One that has lost its place is heard if
-// it succeeded: the dependency works, if slowly. That it failed is no news of
-// now. b.mu must be held.
+// settleProbe counts a probe's result. One that has lost its place counts if it
+// succeeded, for the dependency works, if slowly; its failure is stale. b.mu must
+// be held.
 func (b *CircuitBreaker) settleProbe(probe *probe, r result) {
-	p, now := probe.period, now(b.clock)
-	h := p.halfOpen
-	h.expire(now, b.probeTimeout)
-	i := slices.Index(h.probes, probe)
-	if i >= 0 {
-		h.probes = slices.Delete(h.probes, i, i+1)
+	p, now := probe.period, now(b.cfg.Clock)
+	p.probes.expire(now, b.cfg.ProbeTimeout)
+	place := slices.Index(*p.probes, probe)
+	if place >= 0 {
+		*p.probes = slices.Delete(*p.probes, place, place+1)
 	}
-	slow := b.window != nil && b.window.slow != nil && now.Sub(probe.since) >= b.window.slow.after
+	slow := b.cfg.SlowCallRate > 0 && now.Sub(probe.since) >= b.cfg.SlowCallDuration
 	switch {
 	case r.verdict == neutral:
 		p.neutrals++
-	case slow, r.verdict == failure && i >= 0:
+	case slow, r.verdict == failure && place >= 0:
 		if r.verdict == failure {
-			b.last = r.err
+			b.lastFailure = r.err
 		}
-		b.reopened = min(b.reopened+1, maxDoublings)
-		b.trip(r, "probe failed")
+		if most := b.cfg.MaxRecoveryTimeout; b.openTime < most-b.openTime {
+			b.openTime *= 2
+		} else {
+			b.openTime = most
+		}
+		b.trip("probe failed", r.err, r.stretch)
 		return
 	case r.verdict == success:
-		if p.successes.Add(1) >= int64(b.successes) {
-			b.reopened = 0
-			b.transition(b.closed(), "probe succeeded", nil, now)
+		if p.successes.Add(1) >= int64(b.cfg.SuccessThreshold) {
+			b.transition(b.closedPeriod(), "probe succeeded", nil)
 			return
 		}
 	}
@@ -114,16 +101,16 @@ func (c *probeContext) Value(key any) any {
 }
 
 // context returns the context to make the call with.
-func (p pass) context(ctx context.Context, b *CircuitBreaker) context.Context {
+func (p permit) context(ctx context.Context, b *CircuitBreaker) context.Context {
 	if p.probe == nil {
 		return ctx
 	}
 	return &probeContext{ctx, b, p.probe}
 }
 
-// within reports whether ctx comes from a probe of this period that is still
-// under way.
-func (b *CircuitBreaker) within(ctx context.Context, p *period) bool {
+// isWithinProbe reports whether ctx comes from a probe of this period that is still
+// in flight.
+func (b *CircuitBreaker) isWithinProbe(ctx context.Context, p *period) bool {
 	probe, _ := ctx.Value(probeKey{b}).(*probe)
 	return probe != nil && probe.period == p && !probe.over.Load()
 }

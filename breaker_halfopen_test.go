@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,16 +16,124 @@ import (
 	"github.com/retryutils/retry"
 )
 
-func none(context.Context) error { return nil }
+// A result counts in the period in which its call was let through. One that comes
+// later changes nothing: neither the state, nor a count, nor a place of a probe.
+func TestStaleResults(t *testing.T) {
+	type breaker = *retry.CircuitBreaker
+	type advance = func(time.Duration)
+	fails := func(b breaker) { report(t, b, 3, errDown) }
+	for name, c := range map[string]struct {
+		calls  int // let through before
+		run    func(b breaker, advance advance)
+		want   retry.State
+		places int // for probes
+	}{
+		"closed, then open":      {3, func(b breaker, _ advance) { fails(b) }, retry.StateOpen, 0},
+		"closed, then tripped":   {3, func(b breaker, _ advance) { b.Trip(time.Hour) }, retry.StateOpen, 0},
+		"closed, then forced":    {3, func(b breaker, _ advance) { b.ForceOpen() }, retry.StateOpen, 0},
+		"closed, then half-open": {9, func(b breaker, advance advance) { fails(b); advance(10 * time.Second); permit(t, b) }, retry.StateHalfOpen, 1},
+		"closed, then recovered": {3, func(b breaker, advance advance) { fails(b); advance(10 * time.Second); report(t, b, 2, nil) }, retry.StateClosed, 0},
+		"closed, then reset":     {3, func(b breaker, _ advance) { report(t, b, 2, errDown); b.Reset() }, retry.StateClosed, 0},
+		"a probe, then reopened": {-1, func(b breaker, _ advance) { report(t, b, 1, errDown) }, retry.StateOpen, 0},
+		"a probe, then the next ones": {-1, func(b breaker, advance advance) {
+			report(t, b, 1, errDown)
+			advance(10 * time.Second)
+			permit(t, b)
+			permit(t, b)
+		}, retry.StateHalfOpen, 0},
+		"a probe, then closed":                       {-1, func(b breaker, _ advance) { report(t, b, 2, nil) }, retry.StateClosed, 0},
+		"a probe, then reset":                        {-1, func(b breaker, _ advance) { b.Reset() }, retry.StateClosed, 0},
+		"a probe that lost its place, then reopened": {-1, func(b breaker, advance advance) { advance(time.Minute); report(t, b, 1, errDown) }, retry.StateOpen, 0},
+	} {
+		for _, config := range []func(*retry.BreakerConfig){nil, func(c *retry.BreakerConfig) { c.FailureRate, c.MinCalls = 1, 3 }, slowCalls} {
+			for _, result := range []error{nil, errDown, context.Canceled} {
+				t.Run(fmt.Sprint(name, " ", result), func(t *testing.T) {
+					changes := 0
+					b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
+						if c.HalfOpenProbes, c.SuccessThreshold = 2, 2; config != nil {
+							config(c)
+						}
+						c.OnStateChange = func(retry.StateChange) { changes++ }
+					})
+					advance := func(d time.Duration) { clock.Advance(d) }
+					if c.calls < 0 {
+						fails(b)
+						advance(10 * time.Second)
+					}
+					var stale []retry.Permit
+					for range max(1, c.calls) {
+						stale = append(stale, permit(t, b))
+					}
+					c.run(b, advance)
+					before, changed := b.Snapshot(), changes
+					for _, p := range stale {
+						p.Done(result)
+						p.Done(result)
+					}
+					assert.Equal(t, before, b.Snapshot())
+					assert.Equal(t, changed, changes)
+					assert.Equal(t, c.want, b.State())
+					for range c.places {
+						permit(t, b)
+					}
+					if c.want != retry.StateClosed {
+						refused(t, b)
+					}
+				})
+			}
+		}
+	}
+}
 
-// halfOpened returns a breaker whose open time has just passed.
-func halfOpened(t testing.TB, change func(*retry.BreakerConfig)) (b *retry.CircuitBreaker, advance func(time.Duration)) {
-	t.Helper()
-	b, clock := newBreaker(t, change)
-	b.Trip(time.Second)
-	clock.Advance(time.Second)
-	require.Equal(t, retry.StateHalfOpen, b.State())
-	return b, func(d time.Duration) { clock.Advance(d) }
+// A probe that has lost its place, while the breaker is still half-open, counts if it
+// succeeds, and frees no place.
+func TestLateProbes(t *testing.T) {
+	for result, closes := range map[error]bool{nil: true, errDown: false, context.Canceled: false} {
+		for _, needed := range []int{1, 5} {
+			b, advance := halfOpened(t, func(c *retry.BreakerConfig) { c.SuccessThreshold = needed })
+			late := permit(t, b)
+			advance(10 * time.Second)
+			next := permit(t, b)
+			late.Done(result)
+			if closes && needed == 1 {
+				assert.Equal(t, retry.StateClosed, b.State())
+				next.Done(errDown) // stale now
+				assert.Zero(t, b.Snapshot().Failures)
+				continue
+			}
+			assert.Equal(t, retry.StateHalfOpen, b.State(), result)
+			refused(t, b)
+			next.Done(nil)
+			assert.Equal(t, needed == 1, b.State() == retry.StateClosed)
+		}
+	}
+}
+
+// A probe that panics or calls runtime.Goexit has failed, and gives its place back.
+func TestProbeDoesNotReturn(t *testing.T) {
+	for name, leave := range map[string]func(){"panic": func() { panic("bang") }, "Goexit": runtime.Goexit} {
+		b, advance := halfOpened(t, nil)
+		leaveBy(func() { _ = b.Do(context.Background(), func(context.Context) error { leave(); return nil }) })
+		assert.Equal(t, retry.StateOpen, b.State(), name)
+		advance(10 * time.Second)
+		require.NoError(t, b.Do(context.Background(), none))
+		assert.Equal(t, retry.StateClosed, b.State(), name)
+	}
+}
+
+func TestProbeThatNeverReturnsLosesItsPlace(t *testing.T) {
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.ProbeTimeout = 4 * time.Second })
+	report(t, b, 3, errDown)
+	clock.Advance(10 * time.Second)
+	lost := permit(t, b)
+	clock.Advance(4*time.Second - 1)
+	refused(t, b)
+	clock.Advance(1)
+	next := permit(t, b)
+	lost.Done(errDown) // too late to say anything
+	assert.Equal(t, retry.StateHalfOpen, b.State())
+	next.Done(nil)
+	assert.Equal(t, retry.StateClosed, b.State())
 }
 
 // A dependency that was only slow kept a breaker half-open for ever: each probe
@@ -64,35 +173,29 @@ func TestLateSuccessesAddUp(t *testing.T) {
 	assert.Zero(t, b.Snapshot().Failures)
 }
 
-// A late result frees no place: its own is taken already.
-func TestLateResultFreesNoPlace(t *testing.T) {
-	for _, result := range []error{nil, context.Canceled, errDown} {
-		b, advance := halfOpened(t, func(c *retry.BreakerConfig) { c.SuccessThreshold, c.ProbeTimeout = 5, time.Second })
-		late := permit(t, b)
-		advance(time.Second)
-		permit(t, b)
-		late.Done(result)
-		refused(t, b)
-		assert.Equal(t, retry.StateHalfOpen, b.State(), result)
+func TestHalfOpenAdmitsExactlyTheProbes(t *testing.T) {
+	for _, probes := range []int{1, 7} {
+		b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.HalfOpenProbes = probes })
+		report(t, b, 3, errDown)
+		clock.Advance(10 * time.Second)
+		admitted := rush(1000, func() bool { _, err := b.Allow(); return err == nil })
+		assert.Equal(t, probes, admitted)
+		assert.Equal(t, 1000-probes, b.Snapshot().Rejections)
 	}
 }
 
-// A late success of an earlier half-open period says nothing of this one.
-func TestLateSuccessOfAnEarlierPeriod(t *testing.T) {
-	b, advance := halfOpened(t, func(c *retry.BreakerConfig) { c.ProbeTimeout = time.Second })
-	late := permit(t, b)
-	advance(time.Second)
-	permit(t, b).Done(errDown)
-	late.Done(nil)
-	assert.Equal(t, retry.StateOpen, b.State())
-	advance(10 * time.Second)
-	permit(t, b)
-	late.Done(nil)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-}
-
-func slowFromOneSecond(c *retry.BreakerConfig) {
-	c.SlowCallDuration, c.SlowCallRate, c.MinCalls = time.Second, 0.5, 2
+func TestSuccessThresholdIsNotTheNumberOfProbes(t *testing.T) {
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.SuccessThreshold = 5 })
+	report(t, b, 3, errDown)
+	clock.Advance(10 * time.Second)
+	for range 4 {
+		p := permit(t, b)
+		refused(t, b)
+		p.Done(nil)
+		assert.Equal(t, retry.StateHalfOpen, b.State())
+	}
+	report(t, b, 1, nil)
+	assert.Equal(t, retry.StateClosed, b.State())
 }
 
 // A dependency that always took 10s opened a breaker for being slow, and was
@@ -127,7 +230,7 @@ func TestSlowProbeFails(t *testing.T) {
 			}
 		})
 	}
-	b, advance := halfOpened(t, nil) // without a rate, how long a probe takes is nobody's business
+	b, advance := halfOpened(t, nil) // without a rate, it does not matter how long a probe takes
 	probe := permit(t, b)
 	advance(9 * time.Second)
 	probe.Done(nil)
@@ -192,7 +295,7 @@ func TestProbeMeetsItsOwnBreaker(t *testing.T) {
 							require.NoError(t, err)
 						}
 						assert.Equal(t, 1, b.Snapshot().Requests, "they are not counted")
-						refused(t, b) // nor does anybody else pass
+						refused(t, b) // nor does any other call pass
 						return result
 					})
 					assert.ErrorIs(t, err, result)
@@ -264,78 +367,6 @@ func TestProbeDoesNotWaitForItself(t *testing.T) {
 		assert.NoError(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error { return retry.Run(ctx, cfg, none) }))
 		assert.Equal(t, time.Second, time.Since(start))
 	})
-}
-
-// Without half-open probes the mark costs nothing.
-func TestNestedCallsInAClosedBreakerAllocateNothing(t *testing.T) {
-	b, _ := newBreaker(t, nil)
-	inner := func(ctx context.Context) error { return b.Do(ctx, none) }
-	assert.Zero(t, testing.AllocsPerRun(100, func() { _ = b.Do(context.Background(), inner) }))
-	assert.Equal(t, 202, b.Snapshot().Requests, "both count")
-}
-
-// IsFailure and Rand are the user's. Their panic reaches the caller, and nothing
-// stays behind: neither a probe's place nor a call under watch.
-func TestPanicOfTheUsersFunctions(t *testing.T) {
-	for name, c := range map[string]struct {
-		change func(*retry.BreakerConfig, *bool)
-		after  retry.State
-	}{
-		"IsFailure": {func(c *retry.BreakerConfig, on *bool) {
-			c.IsFailure = func(error) bool {
-				if *on {
-					panic("user")
-				}
-				return true
-			}
-		}, retry.StateHalfOpen},
-		"Rand": {func(c *retry.BreakerConfig, on *bool) {
-			c.RecoveryJitter, c.Rand = 0.5, func() float64 {
-				if *on {
-					panic("user")
-				}
-				return 0
-			}
-		}, retry.StateOpen}, // that the probe failed is known
-	} {
-		fail := func(context.Context) error { return errDown }
-		for kind, call := range map[string]func(b *retry.CircuitBreaker){
-			"Do":     func(b *retry.CircuitBreaker) { _ = b.Do(context.Background(), fail) },
-			"Permit": func(b *retry.CircuitBreaker) { p, _ := b.Allow(); p.Done(errDown) },
-			"loop": func(b *retry.CircuitBreaker) {
-				_ = retry.Run(context.Background(), retry.Config{Breaker: b, MaxRetries: retry.NoRetries}, fail)
-			},
-		} {
-			t.Run(name+" "+kind, func(t *testing.T) {
-				on := false
-				b, advance := halfOpened(t, func(cfg *retry.BreakerConfig) { c.change(cfg, &on) })
-				on = true
-				assert.PanicsWithValue(t, "user", func() { call(b) })
-				on = false
-				assert.Equal(t, c.after, b.State())
-				advance(10 * time.Second)
-				permit(t, b).Done(nil)
-				assert.Equal(t, retry.StateClosed, b.State())
-			})
-			t.Run(name+" "+kind+", slow call", func(t *testing.T) {
-				on := false
-				b, clock := newBreaker(t, func(cfg *retry.BreakerConfig) {
-					slowFromOneSecond(cfg)
-					c.change(cfg, &on)
-				})
-				permit(t, b).Done(nil)
-				func() {
-					defer func() { assert.Equal(t, "user", recover()) }()
-					_ = b.Do(context.Background(), func(context.Context) error { on = true; return errDown })
-				}()
-				on = false
-				clock.Advance(time.Hour)
-				s := b.Snapshot()
-				assert.Zero(t, s.SlowCalls, "it is not in flight")
-				assert.Zero(t, s.Requests-s.Successes-s.Failures)
-			})
-		}
-	}
 }
 
 // The same breaker in a client and in the transport below it: the request takes

@@ -1,10 +1,27 @@
 package retry
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"slices"
+	"time"
 )
+
+// StateChange is what a breaker's listeners receive.
+type StateChange struct {
+	Name      string
+	From, To  State
+	Err       error     // the failure that opened it, as in OpenError; nil for other changes, and for slow calls
+	At, Until time.Time // Until: when an open breaker will let a probe through; zero if it is not known, and for other states
+
+	// Cause is why, for people to read. To open: "5 failures in a row", "12 of 20
+	// calls failed", "14 of 20 calls slow", "probe failed" (or slow), "tripped",
+	// "forced". To half-open: "recovery time over". To closed: "probe succeeded",
+	// "reset".
+	Cause string
+}
 
 // notifier delivers a breaker's changes to its listeners: in order, once each, and
 // never under the breaker's lock. Whichever goroutine finds changes queued and no other
@@ -25,6 +42,9 @@ func (b *CircuitBreaker) OnStateChange(fn func(StateChange)) {
 	b.period()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.notify == nil {
+		b.notify = new(notifier)
+	}
 	b.notify.listeners = append(slices.Clip(b.notify.listeners), fn)
 }
 
@@ -32,8 +52,8 @@ func (b *CircuitBreaker) OnStateChange(fn func(StateChange)) {
 // goroutine is delivering: that one goes on with this change. ctx and cfg are the
 // caller's; cfg may be nil.
 func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
-	n := &b.notify
-	if n.changed == nil {
+	n := b.notify
+	if n == nil || n.changed == nil {
 		b.mu.Unlock()
 		return
 	}
@@ -57,7 +77,7 @@ func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 // deliver empties the queue, whatever is added to it meanwhile. If a listener panics
 // or calls runtime.Goexit, the others are called before the goroutine goes on with that.
 func (b *CircuitBreaker) deliver() {
-	n, empty := &b.notify, false
+	n, empty := b.notify, false
 	defer func() {
 		if !empty {
 			b.deliver()
@@ -83,4 +103,109 @@ func logChange(ctx context.Context, log *slog.Logger, caller string, change Stat
 		level = slog.LevelWarn
 	}
 	log.LogAttrs(ctx, level, "circuit breaker changed state", change.attrs(caller)...)
+}
+
+// MarshalJSON writes the fields, Err as its text.
+func (c StateChange) MarshalJSON() ([]byte, error) {
+	type fields StateChange // without methods
+	return json.Marshal(struct {
+		fields
+		Err *string
+	}{fields(c), textOrNil(c.Err)})
+}
+
+// LogValue is a group of the fields that are set, under the keys of the
+// package's own log lines.
+func (c StateChange) LogValue() slog.Value {
+	return slog.GroupValue(append(c.attrs(""), slog.Time("at", c.At))...)
+}
+
+// attrs describes the change of a breaker; caller is its name if it has none of its own.
+func (c *StateChange) attrs(caller string) []slog.Attr {
+	attrs := make([]slog.Attr, 0, 6)
+	if name := cmp.Or(c.Name, caller); name != "" {
+		attrs = append(attrs, slog.String("name", name))
+	}
+	attrs = append(attrs, slog.String("from", c.From.String()), slog.String("to", c.To.String()))
+	if c.Cause != "" {
+		attrs = append(attrs, slog.String("cause", c.Cause))
+	}
+	if !c.Until.IsZero() {
+		attrs = append(attrs, slog.Time("until", c.Until))
+	}
+	return appendError(attrs, c.Err)
+}
+
+// waiters are the calls that wait until the breaker lets them pass. Its mu guards
+// the fields.
+type waiters struct {
+	woken map[chan struct{}]struct{} // a channel for each
+	after *Gate                      // lets them through one by one, once the breaker has closed
+}
+
+// join returns a channel that receives whenever a waiter must check the breaker
+// again. Each has a channel of its own, which quit removes: one that stayed behind
+// could not be used by a waiter in another testing/synctest bubble.
+func (b *CircuitBreaker) join() (woken chan struct{}) {
+	woken = make(chan struct{}, 1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiters == nil {
+		b.waiters = &waiters{make(map[chan struct{}]struct{}), NewGate(b.cfg.Clock)}
+	}
+	b.waiters.woken[woken] = struct{}{}
+	return woken
+}
+
+func (b *CircuitBreaker) quit(woken chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.waiters.woken, woken)
+}
+
+// wake has the waiters check the breaker again. b.mu must be held.
+func (b *CircuitBreaker) wake() {
+	if b.waiters == nil {
+		return
+	}
+	for woken := range b.waiters.woken {
+		select {
+		case woken <- struct{}{}:
+		default: // it is about to check
+		}
+	}
+}
+
+// blocked returns how long calls are rejected from now on, unless woken receives
+// before. known is false if that may come at any time.
+func (b *CircuitBreaker) blocked(woken <-chan struct{}) (left time.Duration, known, blocked bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-woken: // before this check
+	default:
+	}
+	switch p := b.current.Load(); p.state() {
+	case StateOpen:
+		left = p.open.left(b.cfg.Clock)
+		return left, !p.open.forced, left > 0
+	case StateHalfOpen:
+		now := now(b.cfg.Clock)
+		if p.probes.expire(now, b.cfg.ProbeTimeout); len(*p.probes) >= b.cfg.HalfOpenProbes {
+			return p.probes.left(now, b.cfg.ProbeTimeout), false, true
+		}
+	}
+	return 0, true, false
+}
+
+// Waiting returns how many calls wait for the breaker to let them pass, as they
+// do with [Config.WaitWhenOpen]. When it closes they go one by one, and those that
+// have not gone yet count too. It is 0 for a breaker that only observes.
+func (b *CircuitBreaker) Waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiters == nil {
+		return 0
+	}
+	return len(b.waiters.woken)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/retryutils/retry"
 )
 
-// ledger is a listener that notes what it is told, and takes its time.
+// ledger is a listener that records the changes, and takes its time.
 type ledger struct {
 	mu      sync.Mutex
 	changes []retry.StateChange
@@ -264,7 +264,7 @@ func TestStateChangeNamesNoCancel(t *testing.T) {
 	}
 }
 
-func TestB46_HookMayCallEveryMethod(t *testing.T) {
+func TestListenerMayCallEveryMethod(t *testing.T) {
 	var b *retry.CircuitBreaker
 	var seen []retry.Snapshot
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
@@ -291,8 +291,8 @@ func TestB46_HookMayCallEveryMethod(t *testing.T) {
 	assert.GreaterOrEqual(t, len(seen), 4)
 }
 
-// Rand was called under the lock once: a look at the breaker from there hung.
-func TestB47_RandAndIsFailureMayTouchTheBreaker(t *testing.T) {
+// Rand was called under the lock once: a Snapshot from there hung.
+func TestRandAndIsFailureMayUseTheBreaker(t *testing.T) {
 	var b *retry.CircuitBreaker
 	b, _ = newBreaker(t, func(c *retry.BreakerConfig) {
 		c.RecoveryJitter = 0.1
@@ -301,10 +301,11 @@ func TestB47_RandAndIsFailureMayTouchTheBreaker(t *testing.T) {
 	})
 	report(t, b, 10, errDown)
 	assert.Equal(t, retry.StateClosed, b.State(), "each was reset first")
+	assert.NoError(t, b.Snapshot().LastFailure, "its period was over when it was counted")
 }
 
-func TestB48_HookPanicsAndNothingIsLost(t *testing.T) {
-	var told []retry.State
+func TestListenerPanicsAndNothingIsLost(t *testing.T) {
+	var seen []retry.State
 	panics := true
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
 		c.OnStateChange = func(retry.StateChange) {
@@ -313,11 +314,11 @@ func TestB48_HookPanicsAndNothingIsLost(t *testing.T) {
 			}
 		}
 	})
-	b.OnStateChange(func(s retry.StateChange) { told = append(told, s.To) })
+	b.OnStateChange(func(s retry.StateChange) { seen = append(seen, s.To) })
 	report(t, b, 2, errDown)
 	assert.PanicsWithValue(t, "hook", func() { report(t, b, 1, errDown) })
 	assert.Equal(t, retry.StateOpen, b.State())
-	assert.Equal(t, []retry.State{retry.StateOpen}, told, "the others are told all the same")
+	assert.Equal(t, []retry.State{retry.StateOpen}, seen, "the others are called all the same")
 	clock.Advance(10 * time.Second)
 	// The call that makes it half-open had its place taken for ProbeTimeout,
 	// when a listener's panic kept it from being made.
@@ -325,35 +326,12 @@ func TestB48_HookPanicsAndNothingIsLost(t *testing.T) {
 	panics = false
 	permit(t, b).Done(nil)
 	assert.Equal(t, retry.StateClosed, b.State())
-	assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, told)
-}
-
-func TestB49_B50_SlowHookDelaysNobodyAndKeepsTheOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var to []retry.State
-		blocked := make(chan struct{})
-		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Second,
-			OnStateChange: func(s retry.StateChange) {
-				if to = append(to, s.To); len(to) == 1 {
-					<-blocked
-				}
-			}})
-		require.NoError(t, err)
-		go report(t, b, 1, errDown)
-		synctest.Wait()
-		time.Sleep(time.Second)
-		report(t, b, 1, nil) // not blocked
-		assert.Equal(t, retry.StateClosed, b.State())
-		assert.Len(t, to, 1)
-		close(blocked)
-		synctest.Wait()
-		assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, to)
-	})
+	assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, seen)
 }
 
 // State is shared by telling others of a trip: no lock is held over a call, and
-// two breakers that tell each other do not go round in circles.
-func TestB58_SharedThroughHooks(t *testing.T) {
+// two breakers that trip each other do not go round in circles.
+func TestTwoBreakersShareTheirStateByListeners(t *testing.T) {
 	a, clock := newBreaker(t, nil)
 	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
 	share := func(from, to *retry.CircuitBreaker) {
@@ -372,7 +350,7 @@ func TestB58_SharedThroughHooks(t *testing.T) {
 	assert.Equal(t, retry.StateOpen, b.State())
 }
 
-func TestStateChangeTellsWhatHappened(t *testing.T) {
+func TestStateChanges(t *testing.T) {
 	var changes []retry.StateChange
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.Name = "hgnc" })
 	b.OnStateChange(func(s retry.StateChange) { changes = append(changes, s) })
@@ -387,7 +365,7 @@ func TestStateChangeTellsWhatHappened(t *testing.T) {
 	}, changes)
 }
 
-// Each change says why, and an opening one until when; a look at the breaker says the
+// Each change says why, and an opening one until when; a Snapshot says the
 // same. Without it, "open" in a log left the reader to guess which limit was reached.
 func TestStateChangeCauses(t *testing.T) {
 	const minute = time.Minute
@@ -456,4 +434,143 @@ func TestStateChangeCauses(t *testing.T) {
 		}
 		assert.Equal(t, until, last.Until, want)
 	}
+}
+
+// A breaker that is shared by the tests of a package killed the process: a
+// channel that was made inside one testing/synctest bubble was closed inside the
+// next.
+func TestBreakerSharedByBubbles(t *testing.T) {
+	for name, prepare := range map[string]func(b *retry.CircuitBreaker) func(){
+		"open":   func(b *retry.CircuitBreaker) func() { b.Trip(time.Hour); return func() {} },
+		"forced": func(b *retry.CircuitBreaker) func() { b.ForceOpen(); return func() {} },
+		"half-open": func(b *retry.CircuitBreaker) func() {
+			b.Trip(time.Second)
+			time.Sleep(time.Second)
+			p, _ := b.Allow()
+			return func() { p.Done(context.Canceled) }
+		},
+	} {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{RecoveryTimeout: time.Hour})
+		require.NoError(t, err)
+		cfg := retry.Config{Breaker: b, WaitWhenOpen: true, MaxElapsed: 100 * time.Hour}
+		var release func()
+		bubble(t, name+", one gives up", func(t *testing.T) {
+			release = prepare(b)
+			ctx, cancel := context.WithCancel(t.Context())
+			finished := make(chan error)
+			go func() { finished <- retry.Run(ctx, cfg, none) }()
+			synctest.Wait()
+			cancel()
+			assert.ErrorIs(t, <-finished, context.Canceled)
+		})
+		bubble(t, name+", the next wakes all", func(t *testing.T) {
+			release()
+			b.Reset()
+			assert.NoError(t, retry.Run(t.Context(), cfg, none))
+			b.OnStateChange(func(retry.StateChange) {})
+			b.Trip(time.Second)
+			start := time.Now()
+			assert.NoError(t, retry.Run(t.Context(), cfg, none))
+			assert.Equal(t, time.Second, time.Since(start))
+		})
+		bubble(t, name+", and one more", func(t *testing.T) {
+			b.Trip(time.Minute)
+			finished := make(chan error, 3)
+			for range cap(finished) {
+				go func() { finished <- retry.Run(t.Context(), cfg, none) }()
+			}
+			synctest.Wait()
+			b.Reset()
+			for range cap(finished) {
+				assert.NoError(t, <-finished)
+			}
+		})
+	}
+}
+
+// Waiters are woken by each thing that may let them pass, none is forgotten, and
+// none stays on the list.
+func TestEachWaiterIsWoken(t *testing.T) {
+	for name, change := range map[string]func(b *retry.CircuitBreaker, probe retry.Permit){
+		"probe succeeds":      func(_ *retry.CircuitBreaker, probe retry.Permit) { probe.Done(nil) },
+		"probe says nothing":  func(_ *retry.CircuitBreaker, probe retry.Permit) { probe.Done(context.Canceled) },
+		"reset":               func(b *retry.CircuitBreaker, _ retry.Permit) { b.Reset() },
+		"tripped for a while": func(b *retry.CircuitBreaker, _ retry.Permit) { b.Trip(time.Second) },
+	} {
+		bubble(t, name, func(t *testing.T) {
+			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{RecoveryTimeout: time.Hour})
+			require.NoError(t, err)
+			b.Trip(time.Second)
+			time.Sleep(time.Second)
+			probe := permit(t, b)
+			finished := make(chan error, 20)
+			for range cap(finished) {
+				go func() { finished <- retry.Run(t.Context(), retry.Config{Breaker: b, WaitWhenOpen: true}, none) }()
+			}
+			synctest.Wait()
+			start := time.Now()
+			change(b, probe)
+			for range cap(finished) {
+				require.NoError(t, <-finished)
+			}
+			assert.Less(t, time.Since(start), 2*time.Second)
+			assert.Equal(t, retry.StateClosed, b.State())
+		})
+	}
+}
+
+// Waiters that give up leave nothing behind.
+func TestManyWaitersLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+		require.NoError(t, err)
+		b.ForceOpen()
+		ctx, cancel := context.WithCancel(t.Context())
+		const waiters = 2000
+		finished := make(chan error, waiters)
+		for range waiters {
+			go func() { finished <- retry.Run(ctx, retry.Config{Breaker: b, WaitWhenOpen: true}, none) }()
+		}
+		synctest.Wait()
+		cancel()
+		for range waiters {
+			assert.ErrorIs(t, <-finished, context.Canceled)
+		}
+		b.Reset()
+		assert.NoError(t, b.Do(t.Context(), none))
+	})
+}
+
+// Those in line count until they have left it.
+func TestBreakerWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+		require.NoError(t, err)
+		assert.Zero(t, b.Waiting())
+		b.Trip(time.Hour)
+		assert.ErrorIs(t, retry.Run(t.Context(), retry.Config{Breaker: b}, none), retry.ErrCircuitOpen)
+		assert.Zero(t, b.Waiting(), "it did not wait")
+		ctx, cancel := context.WithCancel(t.Context())
+		for i := range 4 {
+			if i == 3 {
+				ctx = t.Context()
+			}
+			go retry.Run(ctx, retry.Config{Breaker: b, WaitWhenOpen: true}, none)
+		}
+		for range 20 {
+			go retry.Run(t.Context(), retry.Config{Breaker: b, WaitWhenOpen: true}, none)
+		}
+		synctest.Wait()
+		assert.Equal(t, 24, b.Waiting())
+		cancel()
+		synctest.Wait()
+		assert.Equal(t, 21, b.Waiting())
+		b.Reset()
+		time.Sleep(51 * time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, 10, b.Waiting(), "one goes at once, and one every 5ms")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Zero(t, b.Waiting())
+	})
 }

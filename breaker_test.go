@@ -31,6 +31,16 @@ func newBreaker(t testing.TB, change func(*retry.BreakerConfig)) (*retry.Circuit
 	return b, clock
 }
 
+// halfOpened returns a breaker whose open time has just passed.
+func halfOpened(t testing.TB, change func(*retry.BreakerConfig)) (b *retry.CircuitBreaker, advance func(time.Duration)) {
+	t.Helper()
+	b, clock := newBreaker(t, change)
+	b.Trip(time.Second)
+	clock.Advance(time.Second)
+	require.Equal(t, retry.StateHalfOpen, b.State())
+	return b, func(d time.Duration) { clock.Advance(d) }
+}
+
 func permit(t testing.TB, b *retry.CircuitBreaker) retry.Permit {
 	t.Helper()
 	p, err := b.Allow()
@@ -54,227 +64,18 @@ func report(t testing.TB, b *retry.CircuitBreaker, n int, err error) {
 	}
 }
 
-func TestB01_SuccessFromBeforeTheOutageClosesNothing(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	late := permit(t, b)
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	probe := permit(t, b)
-	late.Done(nil)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-	probe.Done(nil)
-	assert.Equal(t, retry.StateClosed, b.State())
+func none(context.Context) error { return nil }
+
+var noContext context.Context
+
+func byRate(c *retry.BreakerConfig) { c.FailureThreshold, c.FailureRate, c.MinCalls = -1, 0.5, 10 }
+
+func slowCalls(c *retry.BreakerConfig) {
+	c.SlowCallDuration, c.SlowCallRate, c.MinCalls = time.Second, 0.5, 4
 }
 
-func TestB02_FailureFromBeforeTheOutageReopensNothing(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	late := permit(t, b)
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	probe := permit(t, b)
-	late.Done(errDown)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-	probe.Done(nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-}
-
-func TestB03_LateFailuresAfterRecoveryDoNotReopen(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	late := []retry.Permit{permit(t, b), permit(t, b), permit(t, b)}
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	report(t, b, 1, nil)
-	for _, p := range late {
-		p.Done(errDown)
-	}
-	assert.Equal(t, retry.StateClosed, b.State())
-	assert.Zero(t, b.Snapshot().Failures)
-}
-
-func TestB04_ProbeOfAnEarlierEpisodeIsIgnored(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.HalfOpenProbes = 2 })
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	old := permit(t, b)
-	permit(t, b).Done(errDown) // reopens
-	clock.Advance(10 * time.Second)
-	permit(t, b)
-	permit(t, b)
-	old.Done(nil)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-	refused(t, b) // and it freed no place of the new episode
-}
-
-func TestB05_StaleResultsReturnOnlyTheirOwnPlace(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.HalfOpenProbes, c.SuccessThreshold = 2, 100 })
-	var stale []retry.Permit
-	for range 9 {
-		stale = append(stale, permit(t, b))
-	}
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	held := permit(t, b)
-	for _, p := range stale {
-		p.Done(nil)
-	}
-	permit(t, b)
-	refused(t, b)
-	held.Done(nil)
-	held.Done(nil) // twice is once
-	permit(t, b)
-	refused(t, b)
-}
-
-func TestB06_ResultWhileOpenChangesNothing(t *testing.T) {
-	var changes []retry.StateChange
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
-		c.OnStateChange = func(s retry.StateChange) { changes = append(changes, s) }
-	})
-	late := permit(t, b)
-	report(t, b, 3, errDown)
-	before := b.Snapshot()
-	clock.Advance(5 * time.Second)
-	late.Done(errDown)
-	after := b.Snapshot()
-	assert.Len(t, changes, 1)
-	assert.True(t, before.OpenUntil.Equal(after.OpenUntil))
-	assert.Zero(t, after.Failures)
-	assert.Equal(t, 5*time.Second, refused(t, b).RetryAfter)
-}
-
-func TestB14_PanicsCountAndPassUnchanged(t *testing.T) {
-	b, _ := newBreaker(t, nil)
-	type value struct{ n int }
-	for n := range 3 {
-		assert.PanicsWithValue(t, value{n}, func() {
-			_ = b.Do(context.Background(), func(context.Context) error { panic(value{n}) })
-		})
-	}
-	assert.Equal(t, retry.StateOpen, b.State())
-	refused(t, b)
-}
-
-// leaveBy runs fn in a goroutine of its own and waits until that is gone.
-func leaveBy(fn func()) {
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		defer func() { _ = recover() }()
-		fn()
-	}()
-	<-gone
-}
-
-func TestB16_ProbePanicReopensAndFreesThePlace(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	leaveBy(func() { _ = b.Do(context.Background(), func(context.Context) error { panic("bang") }) })
-	assert.Equal(t, retry.StateOpen, b.State())
-	clock.Advance(10 * time.Second)
-	require.NoError(t, b.Do(context.Background(), func(context.Context) error { return nil }))
-	assert.Equal(t, retry.StateClosed, b.State())
-}
-
-func TestB17_ProbeLeavesByGoexit(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	leaveBy(func() { _ = b.Do(context.Background(), func(context.Context) error { runtime.Goexit(); return nil }) })
-	assert.Equal(t, retry.StateOpen, b.State())
-	clock.Advance(10 * time.Second)
-	report(t, b, 1, nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-}
-
-func TestB18_ProbeThatNeverReturnsLosesItsPlace(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.ProbeTimeout = 4 * time.Second })
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	lost := permit(t, b)
-	clock.Advance(4*time.Second - 1)
-	refused(t, b)
-	clock.Advance(1)
-	next := permit(t, b)
-	lost.Done(errDown) // too late to say anything
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-	next.Done(nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-}
-
-func TestB18_LateSuccessOfAProbeCounts(t *testing.T) {
-	b, clock := newBreaker(t, nil) // the place lasts as long as the open time
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	late := permit(t, b)
-	clock.Advance(10 * time.Second)
-	next := permit(t, b)
-	late.Done(nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-	next.Done(errDown) // a probe of a period that is over
-	assert.Zero(t, b.Snapshot().Failures)
-}
-
-func TestB19_HalfOpenEdgeAdmitsExactlyTheProbes(t *testing.T) {
-	for _, probes := range []int{1, 7} {
-		b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.HalfOpenProbes = probes })
-		report(t, b, 3, errDown)
-		clock.Advance(10 * time.Second)
-		admitted := rush(1000, func() bool { _, err := b.Allow(); return err == nil })
-		assert.Equal(t, probes, admitted)
-		assert.Equal(t, 1000-probes, b.Snapshot().Rejections)
-	}
-}
-
-// rush calls fn in n goroutines at once and counts how often it is true.
-func rush(n int, fn func() bool) (count int) {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	start := make(chan struct{})
-	for range n {
-		wg.Go(func() {
-			<-start
-			if fn() {
-				mu.Lock()
-				count++
-				mu.Unlock()
-			}
-		})
-	}
-	close(start)
-	wg.Wait()
-	return count
-}
-
-func TestB20_SuccessesNeededAndProbesAtOnceAreTwoNumbers(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.SuccessThreshold = 5 })
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	for range 4 {
-		p := permit(t, b)
-		refused(t, b)
-		p.Done(nil)
-		assert.Equal(t, retry.StateHalfOpen, b.State())
-	}
-	report(t, b, 1, nil)
-	assert.Equal(t, retry.StateClosed, b.State())
-}
-
-func TestB22_ThreeReasonsOneSentinel(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	report(t, b, 3, errDown)
-	open := refused(t, b)
-	assert.Equal(t, retry.StateOpen, open.State)
-	assert.Equal(t, 10*time.Second, open.RetryAfter)
-	clock.Advance(10 * time.Second)
-	permit(t, b)
-	full := refused(t, b)
-	assert.Equal(t, retry.StateHalfOpen, full.State)
-	assert.Zero(t, full.RetryAfter)
-	b.ForceOpen()
-	forced := refused(t, b)
-	assert.Equal(t, retry.StateOpen, forced.State)
-	assert.Zero(t, forced.RetryAfter)
+func slowFromOneSecond(c *retry.BreakerConfig) {
+	c.SlowCallDuration, c.SlowCallRate, c.MinCalls = time.Second, 0.5, 2
 }
 
 // wallClock has no monotonic reading: it can be set back and forward, while
@@ -308,35 +109,63 @@ func newWallBreaker(t *testing.T, change func(*retry.BreakerConfig)) (*retry.Cir
 	return b, wall
 }
 
-// An open breaker whose clock was set back an hour used to stay open until the
-// clock had caught up.
-func TestB30_ClockSetBackWhileOpen(t *testing.T) {
-	b, wall := newWallBreaker(t, nil)
-	report(t, b, 3, errDown)
-	wall.Advance(5 * time.Second)
-	assert.Equal(t, 5*time.Second, refused(t, b).RetryAfter)
-	wall.step(-time.Hour)
-	assert.Equal(t, 10*time.Second, refused(t, b).RetryAfter, "too early is worse than too late")
-	wall.Advance(10*time.Second - 1)
-	refused(t, b)
-	wall.Advance(1)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
-	permit(t, b) // and a probe that hangs does not keep its place for an hour
-	wall.step(-time.Hour)
-	refused(t, b)
-	wall.Advance(10 * time.Second)
-	permit(t, b).Done(nil)
-	assert.Equal(t, retry.StateClosed, b.State())
+// rush calls fn in n goroutines at once and counts how often it is true.
+func rush(n int, fn func() bool) (count int) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	start := make(chan struct{})
+	for range n {
+		wg.Go(func() {
+			<-start
+			if fn() {
+				mu.Lock()
+				count++
+				mu.Unlock()
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	return count
 }
 
-func TestB30_ClockSetForwardWhileOpen(t *testing.T) {
-	b, wall := newWallBreaker(t, nil)
-	report(t, b, 3, errDown)
-	wall.step(time.Hour)
-	assert.Equal(t, retry.StateHalfOpen, b.State())
+// leaveBy runs fn in a goroutine of its own and waits until that is gone.
+func leaveBy(fn func()) {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		defer func() { _ = recover() }()
+		fn()
+	}()
+	<-gone
 }
 
-func TestB35_SuccessBetweenResetsTheCount(t *testing.T) {
+// awaitTimer waits until a timer is set.
+func awaitTimer(t testing.TB, clock *clockwork.FakeClock) {
+	t.Helper()
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+}
+
+// hasWaiters reports whether a timer runs on the clock.
+func hasWaiters(clock *clockwork.FakeClock) bool {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	return clock.BlockUntilContext(gone, 1) == nil
+}
+
+func TestPanicIsAFailureAndPassesUnchanged(t *testing.T) {
+	b, _ := newBreaker(t, nil)
+	type value struct{ n int }
+	for n := range 3 {
+		assert.PanicsWithValue(t, value{n}, func() {
+			_ = b.Do(context.Background(), func(context.Context) error { panic(value{n}) })
+		})
+	}
+	assert.Equal(t, retry.StateOpen, b.State())
+	refused(t, b)
+}
+
+func TestSuccessEndsARunOfFailures(t *testing.T) {
 	for name, change := range map[string]func(*retry.BreakerConfig){
 		"by count": nil,
 		"and rate": func(c *retry.BreakerConfig) { c.FailureRate, c.MinCalls = 1, 1000 },
@@ -355,7 +184,79 @@ func TestB35_SuccessBetweenResetsTheCount(t *testing.T) {
 	}
 }
 
-func TestB38_OneClockForAll(t *testing.T) {
+// There is no window of a number of calls; consecutive failures are the count.
+func TestNeutralResultDoesNotEndARunOfFailures(t *testing.T) {
+	b, _ := newBreaker(t, nil)
+	report(t, b, 2, errDown)
+	report(t, b, 1, nil)
+	report(t, b, 2, errDown)
+	assert.Equal(t, retry.StateClosed, b.State())
+	report(t, b, 1, context.Canceled) // says nothing either way
+	report(t, b, 1, errDown)
+	assert.Equal(t, retry.StateOpen, b.State())
+}
+
+func TestRejectionInEachState(t *testing.T) {
+	b, clock := newBreaker(t, nil)
+	report(t, b, 3, errDown)
+	open := refused(t, b)
+	assert.Equal(t, retry.StateOpen, open.State)
+	assert.Equal(t, 10*time.Second, open.RetryAfter)
+	clock.Advance(10 * time.Second)
+	permit(t, b)
+	full := refused(t, b)
+	assert.Equal(t, retry.StateHalfOpen, full.State)
+	assert.Zero(t, full.RetryAfter)
+	b.ForceOpen()
+	forced := refused(t, b)
+	assert.Equal(t, retry.StateOpen, forced.State)
+	assert.Zero(t, forced.RetryAfter)
+}
+
+func TestOpenErrorNamesBreakerTimeAndFailure(t *testing.T) {
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.Name = "ensembl" })
+	report(t, b, 3, errDown)
+	clock.Advance(4 * time.Second)
+	err := b.Do(context.Background(), func(context.Context) error { return nil })
+	assert.ErrorIs(t, err, retry.ErrCircuitOpen)
+	assert.NotErrorIs(t, err, errDown, "it was another call's: shown only")
+	assert.Equal(t, &retry.OpenError{Name: "ensembl", State: retry.StateOpen, RetryAfter: 6 * time.Second, Err: errDown}, err)
+	assert.EqualError(t, err, "circuit breaker ensembl open for another 6s (last failure: down)")
+	assert.EqualError(t, &retry.OpenError{State: retry.StateHalfOpen}, "circuit breaker half-open")
+}
+
+func TestSharedRejectionIsNeverTooEarly(t *testing.T) {
+	b, clock := newBreaker(t, nil)
+	report(t, b, 3, errDown)
+	for left := 10 * time.Second; left > 0; left -= 317 * time.Microsecond {
+		got := refused(t, b).RetryAfter
+		require.True(t, got >= left && got <= left+time.Millisecond, "%v left, got %v", left, got)
+		clock.Advance(317 * time.Microsecond)
+	}
+}
+
+func TestRetryAfterOfAHalfOpenBreakerIsNotKnown(t *testing.T) {
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.ProbeTimeout = time.Hour })
+	report(t, b, 3, errDown)
+	clock.Advance(10 * time.Second)
+	permit(t, b)
+	clock.Advance(30 * time.Minute)
+	rejection := refused(t, b)
+	assert.Zero(t, rejection.RetryAfter)
+	assert.Equal(t, retry.StateHalfOpen, rejection.State)
+	assert.Equal(t, errDown, rejection.Err)
+}
+
+func TestHalfOpenExactlyAtTheEndOfTheOpenTime(t *testing.T) {
+	b, clock := newBreaker(t, nil)
+	report(t, b, 3, errDown)
+	clock.Advance(10*time.Second - 1)
+	assert.Equal(t, time.Duration(1), refused(t, b).RetryAfter)
+	clock.Advance(1)
+	permit(t, b)
+}
+
+func TestBreakerRunsOnOneClock(t *testing.T) {
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { byRate(c); c.ProbeTimeout = time.Hour })
 	report(t, b, 10, errDown)
 	assert.True(t, b.Snapshot().OpenUntil.Equal(clock.Now().Add(10*time.Second)))
@@ -369,7 +270,35 @@ func TestB38_OneClockForAll(t *testing.T) {
 	assert.Equal(t, retry.StateClosed, b.State())
 }
 
-func TestB39_OpenTimeGrowsWithFailedProbes(t *testing.T) {
+// An open breaker whose clock was set back an hour used to stay open until the
+// clock had caught up.
+func TestClockSetBackWhileOpen(t *testing.T) {
+	b, wall := newWallBreaker(t, nil)
+	report(t, b, 3, errDown)
+	wall.Advance(5 * time.Second)
+	assert.Equal(t, 5*time.Second, refused(t, b).RetryAfter)
+	wall.step(-time.Hour)
+	assert.Equal(t, 10*time.Second, refused(t, b).RetryAfter, "too early is worse than too late")
+	wall.Advance(10*time.Second - 1)
+	refused(t, b)
+	wall.Advance(1)
+	assert.Equal(t, retry.StateHalfOpen, b.State())
+	permit(t, b) // and a probe that hangs does not keep its place for an hour
+	wall.step(-time.Hour)
+	refused(t, b)
+	wall.Advance(10 * time.Second)
+	permit(t, b).Done(nil)
+	assert.Equal(t, retry.StateClosed, b.State())
+}
+
+func TestClockSetForwardWhileOpen(t *testing.T) {
+	b, wall := newWallBreaker(t, nil)
+	report(t, b, 3, errDown)
+	wall.step(time.Hour)
+	assert.Equal(t, retry.StateHalfOpen, b.State())
+}
+
+func TestOpenTimeGrowsWithFailedProbes(t *testing.T) {
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.MaxRecoveryTimeout = 45 * time.Second })
 	report(t, b, 3, errDown)
 	for _, want := range []time.Duration{10, 20, 40, 45, 45, 45} {
@@ -383,7 +312,7 @@ func TestB39_OpenTimeGrowsWithFailedProbes(t *testing.T) {
 	assert.Equal(t, 10*time.Second, refused(t, b).RetryAfter, "falls back when it closes")
 }
 
-func TestB39_GrowthDoesNotOverflow(t *testing.T) {
+func TestGrowthOfTheOpenTimeDoesNotOverflow(t *testing.T) {
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
 		c.RecoveryTimeout, c.MaxRecoveryTimeout = 1, math.MaxInt64
 	})
@@ -400,7 +329,7 @@ func TestB39_GrowthDoesNotOverflow(t *testing.T) {
 	t.Fatal("the open time does not grow")
 }
 
-func TestB40_JitterOfTheOpenTimeIsClamped(t *testing.T) {
+func TestJitterOfTheOpenTimeIsClamped(t *testing.T) {
 	for _, c := range []struct {
 		draw float64
 		want time.Duration
@@ -417,16 +346,7 @@ func TestB40_JitterOfTheOpenTimeIsClamped(t *testing.T) {
 	assert.True(t, left >= 10*time.Second && left <= 20*time.Second, left)
 }
 
-func TestB41_HalfOpenExactlyAtTheEnd(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	report(t, b, 3, errDown)
-	clock.Advance(10*time.Second - 1)
-	assert.Equal(t, time.Duration(1), refused(t, b).RetryAfter)
-	clock.Advance(1)
-	permit(t, b)
-}
-
-func TestB42_StateIsAPureRead(t *testing.T) {
+func TestStateIsAPureRead(t *testing.T) {
 	var changes []retry.StateChange
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
 		c.OnStateChange = func(s retry.StateChange) { changes = append(changes, s) }
@@ -438,10 +358,10 @@ func TestB42_StateIsAPureRead(t *testing.T) {
 		assert.Equal(t, retry.StateHalfOpen, b.Snapshot().State)
 		assert.True(t, b.Snapshot().OpenUntil.IsZero())
 	}
-	assert.Len(t, changes, 1, "a read tells nobody")
+	assert.Len(t, changes, 1, "a read notifies no listener")
 }
 
-func TestB43_ForcedOpenStaysUntilReset(t *testing.T) {
+func TestForcedOpenStaysUntilReset(t *testing.T) {
 	b, clock := newBreaker(t, nil)
 	late := permit(t, b)
 	b.ForceOpen()
@@ -479,7 +399,7 @@ func TestTripOpensForExactlyThatLong(t *testing.T) {
 	refused(t, b)
 }
 
-func TestB44_ResetWithCallsInFlight(t *testing.T) {
+func TestResetForgetsAllCounts(t *testing.T) {
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureRate, c.MinCalls = 1, 3 })
 	var late []retry.Permit
 	for range 3 {
@@ -499,7 +419,7 @@ func TestB44_ResetWithCallsInFlight(t *testing.T) {
 	assert.Equal(t, retry.Snapshot{Cause: "reset"}, b.Snapshot())
 }
 
-func TestB45_ObserveOnlyRejectsNobody(t *testing.T) {
+func TestObserveOnlyRejectsNoCall(t *testing.T) {
 	var to []retry.State
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) {
 		c.ObserveOnly = true
@@ -518,7 +438,7 @@ func TestB45_ObserveOnlyRejectsNobody(t *testing.T) {
 }
 
 // The loop used to count a rejection for each failure of an observed breaker.
-func TestB45_ObserveOnlyInsideDo(t *testing.T) {
+func TestObserveOnlyInTheLoop(t *testing.T) {
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.ObserveOnly, c.FailureThreshold = true, 1 })
 	calls := 0
 	err := retry.Run(context.Background(), retry.Config{Breaker: b, Clock: clock, Backoff: retry.ConstantBackoff(0)},
@@ -528,7 +448,7 @@ func TestB45_ObserveOnlyInsideDo(t *testing.T) {
 	assert.Equal(t, 5, b.Snapshot().Rejections)
 }
 
-func TestB51_NilFunctionTakesNoPermit(t *testing.T) {
+func TestNilFunctionTakesNoPermit(t *testing.T) {
 	b, _ := newBreaker(t, nil)
 	assert.ErrorIs(t, b.Do(context.Background(), nil), retry.ErrInvalidConfig)
 	assert.ErrorIs(t, b.Do(noContext, func(context.Context) error { return nil }), retry.ErrInvalidConfig)
@@ -541,41 +461,90 @@ func TestB51_NilFunctionTakesNoPermit(t *testing.T) {
 	assert.Zero(t, b.Snapshot().Requests)
 }
 
-func TestB53_RejectionTellsAll(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.Name = "ensembl" })
-	report(t, b, 3, errDown)
-	clock.Advance(4 * time.Second)
-	err := b.Do(context.Background(), func(context.Context) error { return nil })
-	assert.ErrorIs(t, err, retry.ErrCircuitOpen)
-	assert.NotErrorIs(t, err, errDown, "it was another call's: shown only")
-	assert.Equal(t, &retry.OpenError{Name: "ensembl", State: retry.StateOpen, RetryAfter: 6 * time.Second, Err: errDown}, err)
-	assert.EqualError(t, err, "circuit breaker ensembl open for another 6s (last failure: down)")
-	assert.EqualError(t, &retry.OpenError{State: retry.StateHalfOpen}, "circuit breaker half-open")
+func TestPermitCountsOnceAmongManyCopies(t *testing.T) {
+	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1000 })
+	p := permit(t, b)
+	rush(100, func() bool { p.Done(errDown); return true })
+	next := permit(t, b) // may serve the next call with what the first left behind
+	p.Done(errDown)
+	assert.Equal(t, 1, b.Snapshot().Failures)
+	next.Done(nil)
+	assert.Equal(t, 1, b.Snapshot().Successes)
 }
 
-func TestB53_SharedRejectionIsNeverTooEarly(t *testing.T) {
-	b, clock := newBreaker(t, nil)
-	report(t, b, 3, errDown)
-	for left := 10 * time.Second; left > 0; left -= 317 * time.Microsecond {
-		got := refused(t, b).RetryAfter
-		require.True(t, got >= left && got <= left+time.Millisecond, "%v left, told %v", left, got)
-		clock.Advance(317 * time.Microsecond)
+// Without half-open probes the mark costs nothing.
+func TestNestedCallsInAClosedBreakerAllocateNothing(t *testing.T) {
+	b, _ := newBreaker(t, nil)
+	inner := func(ctx context.Context) error { return b.Do(ctx, none) }
+	assert.Zero(t, testing.AllocsPerRun(100, func() { _ = b.Do(context.Background(), inner) }))
+	assert.Equal(t, 202, b.Snapshot().Requests, "both count")
+}
+
+// IsFailure and Rand are the user's. Their panic reaches the caller, and nothing
+// stays behind: neither a probe's place nor a call under watch.
+func TestPanicOfTheUsersFunctions(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*retry.BreakerConfig, *bool)
+		after  retry.State
+	}{
+		"IsFailure": {func(c *retry.BreakerConfig, on *bool) {
+			c.IsFailure = func(error) bool {
+				if *on {
+					panic("user")
+				}
+				return true
+			}
+		}, retry.StateHalfOpen},
+		"Rand": {func(c *retry.BreakerConfig, on *bool) {
+			c.RecoveryJitter, c.Rand = 0.5, func() float64 {
+				if *on {
+					panic("user")
+				}
+				return 0
+			}
+		}, retry.StateOpen}, // that the probe failed is known
+	} {
+		fail := func(context.Context) error { return errDown }
+		for kind, call := range map[string]func(b *retry.CircuitBreaker){
+			"Do":     func(b *retry.CircuitBreaker) { _ = b.Do(context.Background(), fail) },
+			"Permit": func(b *retry.CircuitBreaker) { p, _ := b.Allow(); p.Done(errDown) },
+			"loop": func(b *retry.CircuitBreaker) {
+				_ = retry.Run(context.Background(), retry.Config{Breaker: b, MaxRetries: retry.NoRetries}, fail)
+			},
+		} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				on := false
+				b, advance := halfOpened(t, func(cfg *retry.BreakerConfig) { c.change(cfg, &on) })
+				on = true
+				assert.PanicsWithValue(t, "user", func() { call(b) })
+				on = false
+				assert.Equal(t, c.after, b.State())
+				advance(10 * time.Second)
+				permit(t, b).Done(nil)
+				assert.Equal(t, retry.StateClosed, b.State())
+			})
+			t.Run(name+" "+kind+", slow call", func(t *testing.T) {
+				on := false
+				b, clock := newBreaker(t, func(cfg *retry.BreakerConfig) {
+					slowFromOneSecond(cfg)
+					c.change(cfg, &on)
+				})
+				permit(t, b).Done(nil)
+				func() {
+					defer func() { assert.Equal(t, "user", recover()) }()
+					_ = b.Do(context.Background(), func(context.Context) error { on = true; return errDown })
+				}()
+				on = false
+				clock.Advance(time.Hour)
+				s := b.Snapshot()
+				assert.Zero(t, s.SlowCalls, "it is not in flight")
+				assert.Zero(t, s.Requests-s.Successes-s.Failures)
+			})
+		}
 	}
 }
 
-func TestB54_RetryAfterIsNeverNegative(t *testing.T) {
-	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.ProbeTimeout = time.Hour })
-	report(t, b, 3, errDown)
-	clock.Advance(10 * time.Second)
-	permit(t, b)
-	clock.Advance(30 * time.Minute)
-	rejection := refused(t, b)
-	assert.Zero(t, rejection.RetryAfter)
-	assert.Equal(t, retry.StateHalfOpen, rejection.State)
-	assert.Equal(t, errDown, rejection.Err)
-}
-
-func TestB55_SnapshotAddsUp(t *testing.T) {
+func TestSnapshotAddsUp(t *testing.T) {
 	for name, change := range map[string]func(*retry.BreakerConfig){"count": nil, "window": byRate, "slow": slowCalls} {
 		t.Run(name, func(t *testing.T) {
 			b, _ := newBreaker(t, change)
@@ -593,33 +562,6 @@ func TestB55_SnapshotAddsUp(t *testing.T) {
 	}
 }
 
-func TestB57_BreakersLeaveNothingBehind(t *testing.T) {
-	before := runtime.NumGoroutine()
-	for range 1000 {
-		b, clock := newBreaker(t, slowCalls)
-		report(t, b, 3, errDown)
-		clock.Advance(10 * time.Second)
-		permit(t, b)
-		assert.False(t, hasWaiters(clock))
-	}
-	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
-}
-
-// awaitTimer waits until somebody has set a timer.
-func awaitTimer(t testing.TB, clock *clockwork.FakeClock) {
-	t.Helper()
-	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
-}
-
-var noContext context.Context
-
-// hasWaiters reports whether a timer runs on the clock.
-func hasWaiters(clock *clockwork.FakeClock) bool {
-	gone, cancel := context.WithCancel(context.Background())
-	cancel()
-	return clock.BlockUntilContext(gone, 1) == nil
-}
-
 func TestStateText(t *testing.T) {
 	for state, want := range map[retry.State]string{retry.StateClosed: "closed", retry.StateOpen: "open", retry.StateHalfOpen: "half-open", 7: "State(7)"} {
 		assert.Equal(t, want, state.String())
@@ -629,13 +571,14 @@ func TestStateText(t *testing.T) {
 	}
 }
 
-func TestPermitCountsOnceAmongManyCopies(t *testing.T) {
-	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.FailureThreshold = 1000 })
-	p := permit(t, b)
-	rush(100, func() bool { p.Done(errDown); return true })
-	next := permit(t, b) // may serve the next call with what the first left behind
-	p.Done(errDown)
-	assert.Equal(t, 1, b.Snapshot().Failures)
-	next.Done(nil)
-	assert.Equal(t, 1, b.Snapshot().Successes)
+func TestBreakersStartNoGoroutineOrTimer(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for range 1000 {
+		b, clock := newBreaker(t, slowCalls)
+		report(t, b, 3, errDown)
+		clock.Advance(10 * time.Second)
+		permit(t, b)
+		assert.False(t, hasWaiters(clock))
+	}
+	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
 }

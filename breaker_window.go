@@ -5,23 +5,20 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jonboulle/clockwork"
 )
 
 // window counts the results of the last while, in a ring of buckets. The
 // breaker's mu guards it.
 type window struct {
-	failureRate float64
-	minCalls    int64
-	width       time.Duration // of a bucket
+	cfg   *BreakerConfig // the breaker's
+	width time.Duration  // of a bucket
 
 	base    time.Time     // when the first bucket began
-	now     time.Duration // since base, as of the last look at the clock
+	now     time.Duration // since base, as of the last reading of the clock
 	end     time.Duration // of the newest bucket, since base
 	newest  int64         // number of the bucket that now falls into
 	buckets [buckets]bucket
-	slow    *slowness // nil if it is of no interest
+	slow    *slowness // nil without SlowCallRate
 }
 
 const buckets = 10
@@ -31,8 +28,6 @@ type bucket struct{ successes, failures, neutrals int64 }
 
 // slowness watches calls in flight for being slow, and counts those that were.
 type slowness struct {
-	rate     float64
-	after    time.Duration
 	ended    [buckets]int64 // successes and failures that took long
 	inFlight []watched      // in order of their start
 	started  uint64
@@ -44,15 +39,10 @@ type watched struct {
 	since time.Duration
 }
 
-func newWindow(cfg BreakerConfig) *window {
-	w := &window{
-		failureRate: cfg.FailureRate,
-		minCalls:    int64(cmp.Or(cfg.MinCalls, defaultMinCalls)),
-		width:       (cmp.Or(cfg.Window, defaultWindow) + buckets - 1) / buckets,
-		base:        now(cfg.Clock),
-	}
-	if cfg.SlowCallDuration > 0 {
-		w.slow = &slowness{rate: cfg.SlowCallRate, after: cfg.SlowCallDuration}
+func newWindow(cfg *BreakerConfig) *window {
+	w := &window{cfg: cfg, width: (cfg.Window + buckets - 1) / buckets, base: now(cfg.Clock)}
+	if cfg.SlowCallRate > 0 {
+		w.slow = new(slowness)
 	}
 	return w
 }
@@ -61,25 +51,84 @@ func newWindow(cfg BreakerConfig) *window {
 func (w *window) clear() {
 	w.buckets = [buckets]bucket{}
 	if w.slow != nil {
-		*w.slow = slowness{rate: w.slow.rate, after: w.slow.after, started: w.slow.started}
+		*w.slow = slowness{started: w.slow.started}
 	}
 }
 
-// advance looks at the clock and drops the buckets that are out of the window.
-func (w *window) advance(clock clockwork.Clock) {
-	elapsed := since(clock, w.base)
+// watch begins to watch a call for being slow and returns its number, or what opens the
+// breaker instead: enough calls in flight have become slow.
+func (w *window) watch() (id uint64, cause string) {
+	w.advance()
+	if w.becameSlow() {
+		if cause = w.tooSlow(); cause != "" {
+			return 0, cause
+		}
+	}
+	s := w.slow
+	s.started++
+	s.inFlight = append(s.inFlight, watched{id: s.started, since: w.now})
+	return s.started, ""
+}
+
+// record counts a result, and returns what opens the breaker, "" if nothing does. id
+// is the call's number, if it is watched.
+func (w *window) record(id uint64, v verdict) (cause string) {
+	w.advance()
+	switch bucket := w.bucket(); v {
+	case success:
+		bucket.successes++
+	case failure:
+		bucket.failures++
+	case neutral:
+		bucket.neutrals++
+	}
+	if w.slow != nil {
+		if ended, found := w.unwatch(id, v), w.becameSlow(); ended || found {
+			cause = w.tooSlow()
+		}
+	}
+	if cause == "" && v == failure {
+		all := w.sum()
+		cause = w.excess(all.failures, all.successes+all.failures, w.cfg.FailureRate, "failed")
+	}
+	return cause
+}
+
+// unwatch ends the watch on a call of this period. It reports whether that was slow,
+// and counts as such: a neutral one does not.
+func (w *window) unwatch(id uint64, v verdict) bool {
+	s := w.slow
+	i, _ := slices.BinarySearchFunc(s.inFlight, id, func(c watched, id uint64) int { return cmp.Compare(c.id, id) })
+	slow := w.now-s.inFlight[i].since >= w.cfg.SlowCallDuration
+	s.inFlight = slices.Delete(s.inFlight, i, i+1)
+	if i < s.overdue {
+		s.overdue--
+	}
+	if !slow || v == neutral {
+		return false
+	}
+	s.ended[w.newest%buckets]++
+	return true
+}
+
+// advance reads the clock and drops the buckets that are out of the window.
+func (w *window) advance() {
+	elapsed := since(w.cfg.Clock, w.base)
 	if back := w.now - elapsed; back > 0 { // a clock without monotonic time, set back: go on from where it was
 		w.base = w.base.Add(-back)
 		elapsed = w.now
 	}
 	w.now = elapsed
 	if elapsed >= w.end {
-		w.turn()
+		w.rotate()
 	}
 }
 
-// turn begins the bucket that now falls into.
-func (w *window) turn() {
+// bucket returns the newest bucket.
+func (w *window) bucket() *bucket { return &w.buckets[uint64(w.newest)%buckets] }
+
+// rotate begins the bucket that now falls into.
+func (w *window) rotate() {
 	number := int64(w.now / w.width)
 	w.end = time.Duration(number+1) * w.width
 	for n := max(w.newest+1, number-buckets+1); n <= number; n++ {
@@ -89,18 +138,6 @@ func (w *window) turn() {
 		}
 	}
 	w.newest = number
-}
-
-func (w *window) count(v verdict) {
-	b := &w.buckets[uint64(w.newest)%buckets]
-	switch v {
-	case success:
-		b.successes++
-	case failure:
-		b.failures++
-	case neutral:
-		b.neutrals++
-	}
 }
 
 // sum adds up the window.
@@ -114,48 +151,21 @@ func (w *window) sum() (all bucket) {
 	return all
 }
 
-// failing returns what opens the breaker if the share of failures is over the limit.
-func (w *window) failing() (cause string) {
-	all := w.sum()
-	return w.excess(all.failures, all.successes+all.failures, w.failureRate, "failed")
-}
-
 // excess returns a text if part is too much of all calls, and "" if it is not. A rate
 // of 0 is off. The share is a quotient and compared as such: 55 of 100 is exactly 0.55,
 // while 0.55 times 100 is more than 55.
 func (w *window) excess(part, calls int64, rate float64, what string) string {
-	if rate == 0 || calls < w.minCalls || float64(part)/float64(calls) < rate {
+	if rate == 0 || calls < int64(w.cfg.MinCalls) || float64(part)/float64(calls) < rate {
 		return ""
 	}
 	return fmt.Sprintf("%d of %d calls %s", part, calls, what)
 }
 
-// watch begins to watch a call and returns its number.
-func (w *window) watch() uint64 {
-	s := w.slow
-	s.started++
-	s.inFlight = append(s.inFlight, watched{id: s.started, since: w.now})
-	return s.started
-}
-
-// unwatch ends the watch on a call. It reports whether that was slow, and counts
-// as such: a neutral one does not.
-func (w *window) unwatch(id uint64, v verdict) bool {
-	s := w.slow
-	i, ok := slices.BinarySearchFunc(s.inFlight, id, func(c watched, id uint64) int { return cmp.Compare(c.id, id) })
-	if !ok {
-		return false
-	}
-	slow := w.now-s.inFlight[i].since >= s.after
-	s.inFlight = slices.Delete(s.inFlight, i, i+1)
-	if i < s.overdue {
-		s.overdue--
-	}
-	if !slow || v == neutral {
-		return false
-	}
-	s.ended[w.newest%buckets]++
-	return true
+// tooSlow returns what opens the breaker if the share of slow calls is over the limit:
+// of those that ended within the window, and those in flight that are slow already.
+func (w *window) tooSlow() (cause string) {
+	all := w.sum()
+	return w.excess(w.slowCalls(), all.successes+all.failures+int64(w.slow.overdue), w.cfg.SlowCallRate, "slow")
 }
 
 // becameSlow reports whether calls in flight have become slow that were not
@@ -166,17 +176,10 @@ func (w *window) becameSlow() bool {
 	return w.slow.overdue > before
 }
 
-// tooSlow returns what opens the breaker if the share of slow calls is over the limit:
-// of those that ended within the window, and those in flight that are slow already.
-func (w *window) tooSlow() (cause string) {
-	all := w.sum()
-	return w.excess(w.slowCalls(), all.successes+all.failures+int64(w.slow.overdue), w.slow.rate, "slow")
-}
-
 // late is how many of the calls in flight are slow by now.
 func (w *window) late() int {
 	n := w.slow.overdue
-	for n < len(w.slow.inFlight) && w.now-w.slow.inFlight[n].since >= w.slow.after {
+	for n < len(w.slow.inFlight) && w.now-w.slow.inFlight[n].since >= w.cfg.SlowCallDuration {
 		n++
 	}
 	return n
@@ -188,13 +191,4 @@ func (w *window) slowCalls() int64 {
 		n += ended
 	}
 	return n
-}
-
-func (w *window) report(s *Snapshot, inFlight int64) {
-	all := w.sum()
-	s.Successes, s.Failures = asInt(all.successes), asInt(all.failures)
-	s.Requests = asInt(all.successes + all.failures + all.neutrals + inFlight)
-	if w.slow != nil {
-		s.SlowCalls = asInt(w.slowCalls())
-	}
 }

@@ -90,9 +90,8 @@ func (b *Budget) Withdraw() bool { return b.withdraw(nil) }
 // Refund gives back what Withdraw took for an attempt that was not made after all.
 func (b *Budget) Refund() { b.add(unit) }
 
-// add adds n to a balance below the limit, and all of it: of what goes beyond,
-// the fraction is on its way to the next retry. Cut off, it would be lost with
-// every call, and a ratio of 0.75 be 0.5.
+// add adds all of n to a balance below the limit, also what goes beyond it: without
+// that fraction of the next retry, a ratio of 0.75 would come to 0.5 on average.
 func (b *Budget) add(n int64) {
 	for {
 		old := b.balance.Load()
@@ -126,9 +125,9 @@ func (b *Budget) withdraw(clock clockwork.Clock) bool {
 	}
 }
 
-// accrue adds what time has earned since it last did, as far as there is room; a
-// balance that is full saves up no time. The time of another clock, or of one that was
-// set back, begins to count now.
+// accrue adds what is due for the time since the last time, as far as there is room; a
+// full balance saves up no time. The time of another clock, or of one that was set
+// back, begins to count now.
 func (b *Budget) accrue(clock clockwork.Clock) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -44,7 +44,7 @@ func TestBudgetBoundsTheLoadAtTotalFailure(t *testing.T) {
 }
 
 // Check and take are one step: 200 goroutines share exactly what is there.
-func TestR37_CheckAndTakeAreOneStep(t *testing.T) {
+func TestWithdrawIsOneStep(t *testing.T) {
 	for burst, ratio := range []float64{0, 0, 0.1} {
 		cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: budget(t, ratio, 10*burst), MaxRetries: retry.Unlimited}
 		var calls atomic.Int64
@@ -58,7 +58,7 @@ func TestR37_CheckAndTakeAreOneStep(t *testing.T) {
 	}
 }
 
-func TestR38_WhatDrainsAndRefills(t *testing.T) {
+func TestWhatDrainsAndRefillsABudget(t *testing.T) {
 	b := budget(t, 0.5, 2)
 	succeed := retry.Config{Budget: b}
 	for range 100 { // saves up no more than the burst
@@ -72,7 +72,7 @@ func TestR38_WhatDrainsAndRefills(t *testing.T) {
 }
 
 // In no time, calls alone deposit.
-func TestR39_CallsDeposit(t *testing.T) {
+func TestCallsDeposit(t *testing.T) {
 	b := budget(t, 0, 1)
 	assert.Equal(t, 2, attempts(t, b, 1))
 	assert.Equal(t, 5, attempts(t, b, 5))

@@ -305,7 +305,7 @@ func (c *Config) problems() (p problems) {
 	if c.Gate != nil {
 		p.notNil("Gate's clock", c.Gate.clock)
 	}
-	p.require(c.Clock == nil || c.Breaker == nil || sameClock(c.Clock, c.Breaker.time()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
+	p.require(c.Clock == nil || c.Breaker == nil || sameClock(c.Clock, c.Breaker.clock()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
 	p.require(c.Clock == nil || c.Gate == nil || sameClock(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
 	return p
 }
@@ -322,7 +322,7 @@ func (c *Config) valid() bool {
 		c.Gate != nil && c.Gate.clock != nil && isNil(c.Gate.clock) {
 		return false
 	}
-	if c.Clock != nil && (c.Breaker != nil && !sameClock(c.Clock, c.Breaker.time()) ||
+	if c.Clock != nil && (c.Breaker != nil && !sameClock(c.Clock, c.Breaker.clock()) ||
 		c.Gate != nil && !sameClock(c.Clock, c.Gate.clock)) {
 		return false
 	}

@@ -135,6 +135,15 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	type event Event // has no methods
 	return json.Marshal(struct {
 		event
-		Err any
+		Err *string
 	}{event(e), textOrNil(e.Err)})
+}
+
+// textOrNil is for a field that holds an error.
+func textOrNil(err error) *string {
+	if err == nil {
+		return nil
+	}
+	text := redact.Error(err)
+	return &text
 }

@@ -200,7 +200,7 @@ func (c *Config) timed() bool {
 
 // attempt calls fn once, with the attempt's own context, and reports the result to
 // the breaker.
-func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
+func (c *call) attempt(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) error {
 	c.attempts++
 	c.taken = false
 	if c.attempts > 1 {
@@ -224,7 +224,7 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p pass, fn func(context
 
 // guarded calls fn under the attempt's timeout, and reports to the breaker what
 // came of it, also if fn panics or calls runtime.Goexit.
-func (c *call) guarded(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) (err error) {
+func (c *call) guarded(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) (err error) {
 	if b := cfg.Breaker; b != nil {
 		caller := ctx
 		ctx = p.context(ctx, b)

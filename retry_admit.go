@@ -9,28 +9,28 @@ import (
 // awaitTurn waits until an attempt may begin: for the gate, then for the limiter,
 // then, if WaitWhenOpen is set, for the breaker, whose pass it returns. No pass
 // is held while waiting, and what is certain to be refused does not wait.
-func (c *call) awaitTurn(ctx context.Context, cfg *Config) (admitted pass, stop bool) {
+func (c *call) awaitTurn(ctx context.Context, cfg *Config) (admitted permit, stop bool) {
 	if done(ctx) {
-		return pass{}, c.contextEnded(ctx)
+		return permit{}, c.contextEnded(ctx)
 	}
 	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
 	if gate || cfg.Breaker != nil {
 		if c.stopIfVain(ctx, cfg, 0) {
-			return pass{}, true
+			return permit{}, true
 		}
 	} else if c.attempts > 0 || cfg.OnStart != nil { // hooks and the wait took time
 		if c.stopIfLate(ctx, cfg, 0) {
-			return pass{}, true
+			return permit{}, true
 		}
 	}
 	if gate {
 		if c.waitGate(ctx, cfg, cfg.Gate) {
-			return pass{}, true
+			return permit{}, true
 		}
 	}
 	if cfg.Limiter != nil {
 		if c.waitLimiterAndGate(ctx, cfg) {
-			return pass{}, true
+			return permit{}, true
 		}
 	}
 	if cfg.Breaker != nil {
@@ -75,9 +75,9 @@ func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, ch
 }
 
 // waitForPass returns the breaker's pass.
-func (c *call) waitForPass(ctx context.Context, cfg *Config) (admitted pass, stop bool) {
+func (c *call) waitForPass(ctx context.Context, cfg *Config) (admitted permit, stop bool) {
 	for { //retrylint:ignore not a retry loop: it waits for the breaker
-		pass, rejection := cfg.Breaker.enter(ctx, cfg)
+		pass, rejection := cfg.Breaker.admit(ctx, cfg)
 		if rejection == nil {
 			return c.recheck(ctx, cfg, pass)
 		}
@@ -98,11 +98,11 @@ func (c *call) waitForPass(ctx context.Context, cfg *Config) (admitted pass, sto
 // recheck gives a probe's place back if ctx is done or time is up by now: those
 // who listen to the breaker were told that it is half-open, and may have taken
 // their time.
-func (c *call) recheck(ctx context.Context, cfg *Config, p pass) (admitted pass, stop bool) {
+func (c *call) recheck(ctx context.Context, cfg *Config, p permit) (admitted permit, stop bool) {
 	if p.probe != nil {
 		if c.stopIfOver(ctx, cfg, 0) {
-			cfg.Breaker.record(ctx, cfg, p, neutral, nil)
-			return pass{}, true
+			cfg.Breaker.release(ctx, cfg, p)
+			return permit{}, true
 		}
 	}
 	return p, false

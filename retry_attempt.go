@@ -5,7 +5,7 @@ import "context"
 // withHooks calls fn as guarded does, and OnAttempt and OnAttemptDone around it.
 // The hooks are called inside of guarded, so that the breaker's pass is given back
 // if one panics.
-func (c *call) withHooks(ctx context.Context, cfg *Config, p pass, fn func(context.Context) error) error {
+func (c *call) withHooks(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) error {
 	return c.guarded(ctx, cfg, p, func(ctx context.Context) (err error) {
 		event := c.event(cfg, "", 0)
 		timeout, _ := ctx.(*timeoutContext) // the attempt's, where it has a limit

@@ -126,17 +126,17 @@ func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) 
 // stopIfOpen ends the call, and reports true, if the breaker is certain to reject
 // an attempt after a wait.
 func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) (stop bool) {
-	p, left := b.rejects(wait)
+	p, left := b.rejectsAfter(wait)
 	switch {
 	case p == nil:
 		return false
 	case !cfg.WaitWhenOpen:
-		_, rejection := b.rejectOpen(p, left)
+		rejection := b.reject(p, left)
 		return c.stopFor(ErrCircuitOpen, rejection)
 	case p.open.forced: // nobody knows for how long
 		return false
 	}
-	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p.open, left))
+	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p, left))
 }
 
 // stopIfOver ends the call, and reports true, if ctx is done or a wait that begins

@@ -97,13 +97,15 @@ const (
 // A *StatusError is the server's own answer all the same.
 func (b *CircuitBreaker) judge(ctx context.Context, err error, found findings) verdict {
 	switch {
+	case err == nil:
+		return success
 	case err == errAbandoned:
 		return failure
 	case found.has(silent), cancelled(ctx) && !hasStatus(err):
 		return neutral
-	case b.isFailure == nil:
+	case b.cfg.IsFailure == nil:
 		return found.verdict()
-	case b.isFailure(err):
+	case b.cfg.IsFailure(err):
 		return failure
 	}
 	return success
