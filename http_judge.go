@@ -114,15 +114,19 @@ func (h *hop) ofAttempt() *http.Request { return h.req.WithContext(h.ctx) }
 // decoded has the response decoded, as part of the attempt.
 func (h *hop) decoded(resp *http.Response) error {
 	body := &decodedBody{ReadCloser: resp.Body}
+	body.ended.Store(h.empty(resp))
 	resp.Body, resp.Request = body, h.ofAttempt()
 	err := h.t.decode(resp)
 	resp.Body, resp.Request = body, h.req
 	switch {
 	case err == nil && !body.closed.Load():
 		err = damage(resp, drainTime)
-	case err != nil && body.ended.Load() && body.n.Load() == 0 && !idempotentMethod(resp.Request.Method) && isComplete(resp, 0):
-		if !examine(err, nil).has(delayed) { // the answer is there, and says that it was done
-			err = Permanent(err)
+	case err != nil && !idempotentMethod(resp.Request.Method) && body.n.Load() == 0:
+		if !body.ended.Load() { // not seen: the decoder may have read nothing
+			h.readSome(resp, drainTime, nil)
+		}
+		if body.ended.Load() && body.n.Load() == 0 && !examine(err, nil).has(delayed) {
+			err = Permanent(err) // the answer is there, and says that it was done
 		}
 	}
 	if err == nil {

@@ -556,8 +556,23 @@ func newFrames(t testing.TB, answers ...func(stream uint32) []byte) (*frames, *h
 	lender.Close()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: lender.TLS.Certificates, NextProtos: []string{"h2"}})
 	require.NoError(t, err)
+	base := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	return serveFrames(t, "https", listener, base, answers)
+}
+
+// newPlainFrames is newFrames without TLS, which is most of its time.
+func newPlainFrames(t testing.TB, answers ...func(stream uint32) []byte) (*frames, *http.Client) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	base := &http.Transport{Protocols: new(http.Protocols)}
+	base.Protocols.SetUnencryptedHTTP2(true)
+	return serveFrames(t, "http", listener, base, answers)
+}
+
+func serveFrames(t testing.TB, scheme string, listener net.Listener, base *http.Transport, answers []func(uint32) []byte) (*frames, *http.Client) {
 	t.Cleanup(func() { listener.Close() })
-	f := &frames{url: "https://" + listener.Addr().String()}
+	t.Cleanup(base.CloseIdleConnections)
+	f := &frames{url: scheme + "://" + listener.Addr().String()}
 	go func() {
 		for {
 			conn, err := listener.Accept()
@@ -568,8 +583,6 @@ func newFrames(t testing.TB, answers ...func(stream uint32) []byte) (*frames, *h
 			go f.serve(conn, answers)
 		}
 	}()
-	base := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	t.Cleanup(base.CloseIdleConnections)
 	return f, &http.Client{Transport: base}
 }
 
@@ -597,7 +610,7 @@ func (f *frames) serve(conn net.Conn, answers []func(uint32) []byte) {
 				return
 			}
 			conn.Write(answer)
-			if answer[3] == 7 && answer[len(answer)-1] != 0 { // a GOAWAY for an error
+			if last := answer[max(0, len(answer)-17):]; last[3] == 7 && last[len(last)-1] != 0 { // a GOAWAY for an error
 				return
 			}
 		}

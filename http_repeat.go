@@ -36,9 +36,18 @@ func (h *hop) limitRepeats(err error) {
 }
 
 // finalAnswer reports whether the pending response is the server's own word on the
-// request. A gateway says 502 and 504 when that did not reach it.
+// request. A gateway says 502, 503, 504, or a status that is not registered, such as
+// 524, when it had none from the server.
 func (h *hop) finalAnswer() bool {
-	return h.resp != nil && h.resp.StatusCode != http.StatusBadGateway && h.resp.StatusCode != http.StatusGatewayTimeout
+	if h.resp == nil {
+		return false
+	}
+	switch code := h.resp.StatusCode; code {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false
+	default:
+		return code < 500 || http.StatusText(code) != ""
+	}
 }
 
 // atWork reports whether the pending 409 means that the server is still busy with

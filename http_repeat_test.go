@@ -393,6 +393,9 @@ func TestConflictWithOwnAttempt(t *testing.T) {
 		{"cut off", "POST", "", []http.HandlerFunc{cut, busy, done}, 0, 3},
 		{"gateway", "PATCH", "", []http.HandlerFunc{status(504), busy, done}, 0, 3},
 		{"bad gateway", "POST", "", []http.HandlerFunc{status(502), busy, done}, 0, 3},
+		{"a proxy's 503", "POST", "", []http.HandlerFunc{status(503), busy, done}, 0, 3},
+		{"a CDN's timeout", "POST", "k", []http.HandlerFunc{status(524), busy, done}, 0, 3},
+		{"a 503 that refuses", "POST", "", []http.HandlerFunc{status(503, "Retry-After", "0"), busy, done}, 409, 2},
 		{"with a refusal between", "POST", "", []http.HandlerFunc{reset, status(429), busy, done}, 0, 4},
 		{"caller's key", "POST", "k", []http.HandlerFunc{reset, busy, done}, 0, 3},
 		{"caller's key on a PUT", "PUT", "k", []http.HandlerFunc{reset, busy, done}, 0, 3},
@@ -403,7 +406,7 @@ func TestConflictWithOwnAttempt(t *testing.T) {
 		{"another conflict", "POST", "", []http.HandlerFunc{reset, status(422), done}, 422, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for _, codes := range [][]int{nil, {429, 500, 502, 504}} {
+			for _, codes := range [][]int{nil, {429, 500, 502, 503, 504}} {
 				server := newStand(t, test.answers...)
 				cfg := soon
 				cfg.AttemptTimeout, cfg.RetryStatusCodes = 200*time.Millisecond, codes

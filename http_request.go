@@ -20,6 +20,7 @@ type outgoing struct {
 	// For the base transport alone, beneath the user's own; see wire.
 	look  bool // for evidence
 	mark  bool // net/http may repeat it
+	once  bool // net/http must not repeat it
 	fresh bool // over a connection of its own
 
 	mu     sync.Mutex // guards traces
@@ -64,7 +65,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 		h.timeout = withTimeout(ctx, h.cfg.Clock, limit)
 		ctx = h.timeout
 	}
-	h.out, o.Context, o.look, o.mark = o, ctx, look, h.marked()
+	h.out, o.Context, o.look, o.mark, o.once = o, ctx, look, h.marked(), h.once()
 	o.request = *h.req.WithContext(o)
 	req := &o.request
 	req.URL = &o.url
@@ -138,6 +139,13 @@ func (h *hop) adds() bool { return h.key != "" || h.cookies != nil }
 // request.
 func (h *hop) marked() bool {
 	return h.key == "" && h.t.core.std != nil && !idempotentForStd(h.req.Method) && !keyForStd(h.req.Header) && h.idempotent()
+}
+
+// once reports whether net/http must be kept from repeating a request of which the
+// caller said that it is not idempotent. Over HTTP/2 it repeats none that may have been
+// carried out.
+func (h *hop) once() bool {
+	return h.hasOverride && !h.override && h.t.core.std != nil && h.host.proto.Load() != 2
 }
 
 // header copies the caller's, and adds what is ours.

@@ -1,9 +1,11 @@
 package retry
 
 import (
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 )
 
@@ -13,7 +15,7 @@ type wire struct{ http.RoundTripper }
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := attemptOf(req)
-	if o == nil || !o.look && !o.mark && !o.fresh {
+	if o == nil || !o.look && !o.mark && !o.once && !o.fresh {
 		return w.RoundTripper.RoundTrip(req)
 	}
 	ctx := req.Context()
@@ -29,7 +31,31 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		sent.Header = maps.Clone(req.Header)
 		sent.Header["X-Idempotency-Key"] = []string{}
 	}
+	if o.once {
+		keepFromRepeating(sent)
+	}
 	return w.RoundTripper.RoundTrip(sent)
+}
+
+// keepFromRepeating changes what net/http goes by when a connection that others had used
+// breaks with the request on it: the method, where the body can be had again, and a key
+// in its canonical spelling. What is sent stays the same.
+func keepFromRepeating(req *http.Request) {
+	if idempotentForStd(req.Method) && req.Method != http.MethodTrace { // that one would be sent with an empty body
+		req.GetBody = nil
+		if req.Body == nil || req.Body == http.NoBody {
+			req.Body = io.NopCloser(strings.NewReader("")) // which net/http does not know to be empty
+		}
+	}
+	if keyForStd(req.Header) {
+		req.Header = maps.Clone(req.Header)
+		for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+			if values, ok := req.Header[name]; ok {
+				delete(req.Header, name)
+				req.Header[strings.ToLower(name)] = values
+			}
+		}
+	}
 }
 
 // Unwrap returns the transport that it adds to, for those of WrapTransport that go by

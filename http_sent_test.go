@@ -245,23 +245,8 @@ func TestHTTP_Sent_DecodeThatDials(t *testing.T) {
 // HTTP/2 without TLS: a GOAWAY in the very first answer is a connection that went
 // away, and not a peer that does not speak HTTP.
 func TestHTTP_Sent_PlainHTTP2GoAway(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	f := &frames{url: "http://" + listener.Addr().String()}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go f.serve(conn, []func(uint32) []byte{func(stream uint32) []byte { return goAway(stream, 2) }, ok200})
-		}
-	}()
-	base := &http.Transport{Protocols: new(http.Protocols)}
-	base.Protocols.SetUnencryptedHTTP2(true)
-	t.Cleanup(base.CloseIdleConnections)
-	resp, err := outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), f.url)
+	f, base := newPlainFrames(t, func(stream uint32) []byte { return goAway(stream, 2) }, ok200)
+	resp, err := outcomeClient(t, base, soon).Get(t.Context(), f.url)
 	read(t, resp, err)
 	assert.EqualValues(t, 2, f.streams.Load())
 }

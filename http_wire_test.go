@@ -51,16 +51,42 @@ func TestSignerSeesWhatIsSent(t *testing.T) {
 			})
 		}
 	}
+}
 
-	// What the caller said of a request stands: net/http must not repeat this one.
-	server := newStand(t, status(200), reset, status(200))
-	client := outcomeClient(t, nil, soon)
-	resp, err := client.Get(t.Context(), server.URL)
-	read(t, resp, err)
-	req := newRequest(t, "PUT", server.URL, strings.NewReader("x"))
-	_, err = client.Do(req.WithContext(retry.WithIdempotent(req.Context(), false)))
-	assert.ErrorIs(t, err, retry.ErrNotIdempotent)
-	assert.Equal(t, 2, server.hits())
+// net/http itself repeats a GET, and whatever has a key, when a connection that was used
+// before breaks with the request on it. A caller who says that the request is not
+// idempotent had it carried out twice all the same.
+func TestNotIdempotentHoldsForNetHTTPToo(t *testing.T) {
+	for _, method := range []string{"GET", "", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "LOCK"} {
+		for _, key := range []string{"", "Idempotency-Key", "X-Idempotency-Key"} {
+			for _, body := range []string{"", "x"} {
+				t.Run(strings.Join([]string{method, key, body}, " "), func(t *testing.T) {
+					server := newStand(t, status(200), reset, status(200))
+					client := outcomeClient(t, nil, soon)
+					send := func(idempotent bool) (*http.Response, error) {
+						req := newRequest(t, method, server.URL, nil)
+						if body != "" {
+							req = newRequest(t, method, server.URL, strings.NewReader(body))
+						}
+						if key != "" {
+							req.Header.Set(key, "k")
+						}
+						return client.Do(req.WithContext(retry.WithIdempotent(req.Context(), idempotent)))
+					}
+					resp, err := send(true)
+					read(t, resp, err)
+					_, err = send(false)
+					assert.ErrorIs(t, err, retry.ErrNotIdempotent)
+					require.Equal(t, 2, server.hits())
+					first, second := server.requests()[0], server.requests()[1]
+					assert.Equal(t, first.header, second.header)
+					assert.Equal(t, first.body, second.body)
+					assert.Equal(t, first.length, second.length)
+					assert.Empty(t, second.encoding)
+				})
+			}
+		}
+	}
 }
 
 // RetryCount was 0 in a check and in a decoder, so that what was to be done once, at
@@ -98,11 +124,15 @@ func framed(framing, coding string, body []byte) string {
 	switch framing {
 	case "length":
 		return fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
-	case "chunks":
+	case "chunks", "trailers":
+		head += "Transfer-Encoding: chunked\r\n\r\n"
 		if len(body) > 0 {
-			return fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", head, len(body), body)
+			head += fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
 		}
-		return head + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+		if framing == "trailers" {
+			return head + "0\r\nX-Sum: 7\r\nServer-Timing: db;dur=3\r\n\r\n"
+		}
+		return head + "0\r\n\r\n"
 	}
 	return head + "Connection: close\r\n\r\n" + string(body)
 }
@@ -119,15 +149,14 @@ func zipped(text string) []byte {
 // complete answer was empty was sent again, although the status said that it was
 // carried out.
 func TestEmptyAnswerToAPostIsNotAskedForAgain(t *testing.T) {
-	for _, framing := range []string{"length", "chunks", "close"} {
+	for _, framing := range []string{"length", "chunks", "trailers", "close"} {
 		for coding, body := range map[string][]byte{"": nil, "gzip": zipped("")} {
-			for _, method := range []string{"POST", "PATCH", "LOCK"} {
-				for _, opts := range [][]retry.Option{nil, {retry.IdempotentOnly()}} {
-					t.Run(framing+coding+method, func(t *testing.T) {
+			for how, fetch := range fetches {
+				for _, sender := range senders {
+					t.Run(strings.Join([]string{framing, coding, how, sender.method}, " "), func(t *testing.T) {
 						url, hits := newAnswers(t, framed(framing, coding, body))
-						client := outcomeClient(t, nil, soon, opts...)
-						_, err := retry.Fetch(client, newRequest(t, method, url, strings.NewReader("x")), retry.DecodeJSON[map[string]any])
-						assert.NoError(t, err)
+						_, err := fetch(outcomeClient(t, nil, soon, sender.opts...), newRequest(t, sender.method, url, strings.NewReader("x")))
+						assert.Equal(t, how == "DecodeJSON", err == nil, "%v", err)
 						assert.EqualValues(t, 1, hits.Load())
 					})
 				}
@@ -142,7 +171,7 @@ func TestDamagedBodyIsNoSuccess(t *testing.T) {
 	good := zipped(`{"a":"b"}`)
 	damaged := bytes.Clone(good)
 	damaged[len(damaged)-6] ^= 0xff // in the checksum
-	for _, framing := range []string{"length", "chunks", "close"} {
+	for _, framing := range []string{"length", "chunks", "trailers", "close"} {
 		for name, fetch := range map[string]func(*retry.RetryableClient, string) (map[string]string, error){
 			"GET": func(c *retry.RetryableClient, url string) (map[string]string, error) {
 				return retry.GetJSON[map[string]string](context.Background(), c, url)

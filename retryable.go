@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,7 +34,8 @@ import (
 //   - what cannot change: failed TLS verification, and TLS alerts about how one
 //     side is set up; a host name that does not exist; a malformed address or
 //     URL, and an unsupported scheme, unless the cause shows that it is served; a
-//     response or request over a size limit,
+//     response or request over a size limit, or a line over that of a
+//     [bufio.Scanner]; a server of one's own that was shut down ([http.ErrServerClosed]),
 //   - what the machine or the data says, and will say again: a file or program
 //     that is not there, is not permitted or is closed ([fs.ErrNotExist],
 //     [fs.ErrPermission], [fs.ErrInvalid], [fs.ErrClosed], [*exec.Error]); a row
@@ -70,12 +72,15 @@ func Retryable(err error) bool {
 //     [RetryAfter] and has no status of 500 or above, [sql.ErrNoRows], JSON that does
 //     not fit the Go type ([*json.UnmarshalTypeError]), and what PostgreSQL says about
 //     a statement, such as a violated constraint (by SQLState, in the classes 02, 0A,
-//     21, 22, 23, 40, 42, 44 and P0),
+//     20 to 27, 2B, 2D, 2F, 34, 38 to 40, 42, 44, 54 and P0, and 55P03, but 25006, a server
+//     that has become read-only),
 //   - what came about without it: [ErrInvalidConfig], [sql.ErrTxDone],
 //     [sql.ErrConnDone], an [*Error] without an attempt, a request that cannot be sent
 //     (its address, URL, scheme or JSON), a response or request over the caller's size
 //     limit, a file or program that is missing here, [errors.ErrUnsupported], and no
-//     file descriptor left. Joined with an error of the network it counts as that.
+//     file descriptor left.
+//
+// Either, joined with an error of the network, counts as that.
 //
 // A breaker without an IsFailure of its own counts an answer as a success, and what came
 // about without the dependency, like a cancel, as neither.
@@ -166,11 +171,11 @@ func (f findings) verdict() verdict {
 	switch {
 	case f.has(silent):
 		return neutral
-	case f.has(failing):
+	case f.has(failing | network): // an answer beside it hides no broken connection
 		return failure
 	case f.has(answered):
 		return success
-	case f.has(local) && !f.has(network):
+	case f.has(local):
 		return neutral
 	}
 	return failure
@@ -210,7 +215,7 @@ func examine(err error, codes []int) (f findings) {
 	case *markedError:
 		f = examine(e.err, codes)
 		if e.mark.has(delayed) { // it overrides what is inside
-			f.nature &^= ended | final | refusing | status
+			f.nature &^= ended | final | refusing | status | network
 			f.delay = max(0, e.delay)
 		}
 		f.nature |= e.mark
@@ -230,8 +235,8 @@ func examine(err error, codes []int) (f findings) {
 		}
 	}
 	own := natureOf(err, f.nature)
-	if own.has(local) { // what is inside shows nothing of the network
-		f.nature &^= failing | answered | network
+	if own.has(local | answered) { // what is inside shows nothing of the network
+		f.nature &^= failing | answered | network | local
 	}
 	if f.has(wholly) {
 		own &^= final
@@ -264,6 +269,8 @@ var natures = map[error]nature{
 	fs.ErrClosed:           final | local,
 	fs.ErrExist:            local, // a lock file goes away
 	http.ErrSchemeMismatch: final,
+	http.ErrServerClosed:   final | local, // Serve says so once it was shut down
+	bufio.ErrTooLong:       final | local,
 }
 
 var typeValue = reflect.TypeOf(ErrInvalidConfig)
@@ -298,6 +305,9 @@ func natureOf(err error, inside nature) (n nature) {
 		for _, value := range []error{fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, fs.ErrExist} {
 			n |= natures[value].when(errors.Is(err, value))
 		}
+		for _, value := range []error{syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EROFS, syscall.EXDEV} {
+			n |= (final | local).when(errors.Is(err, value)) // what else is wrong with a path
+		}
 	case syscall.Errno: // what else it means depends on what it is about
 		n = (final | local).when(errors.Is(e, errors.ErrUnsupported)) | local.when(e == syscall.EMFILE || e == syscall.ENFILE)
 	default:
@@ -310,7 +320,7 @@ func natureOf(err error, inside nature) (n nature) {
 			n |= answered.when(isAboutStatement(e.SQLState()))
 		}
 	}
-	if n.has(local) || inside.has(local) { // a dial that has no address to go to is an error of the network by its type only
+	if (n | inside).has(local | answered) { // an error of the network by its type only, such as a dial that has no address to go to
 		return n
 	}
 	switch e := err.(type) {
@@ -348,11 +358,15 @@ func isSetupAlert(code uint64) bool {
 // what its server answered. Other classes may be about the server's own state (08
 // connection, 53 resources, 57 operator, 58 system).
 func isAboutStatement(state string) bool {
-	if len(state) == 5 {
-		switch state[:2] {
-		case "02", "0A", "21", "22", "23", "40", "42", "44", "P0":
-			return true
-		}
+	switch {
+	case len(state) != 5, state == "25006": // read-only, as after a failover
+		return false
+	case state == "55P03": // lock_not_available: NOWAIT, or lock_timeout
+		return true
+	}
+	switch state[:2] {
+	case "02", "0A", "20", "21", "22", "23", "24", "25", "26", "27", "2B", "2D", "2F", "34", "38", "39", "40", "42", "44", "54", "P0":
+		return true
 	}
 	return false
 }

@@ -1,6 +1,7 @@
 package retry_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -102,12 +103,15 @@ func TestWhatErrorsSay(t *testing.T) {
 			&exec.ExitError{}, &fs.PathError{Op: "read", Err: syscall.EIO}, &fs.PathError{Op: "write", Err: syscall.ENOSPC},
 			cutOff, &strconv.NumError{Err: strconv.ErrSyntax},
 			sqlState("08006"), sqlState("53300"), sqlState("57P01"), sqlState("58030"), sqlState("XX000"), sqlState("bad"),
+			sqlState("25006"), sqlState("28P01"), sqlState("3D000"), sqlState("55000"), sqlState("57014"), sqlState("HY000"),
+			errors.Join(retry.RetryAfter(errDown, 1), syscall.ECONNRESET), errors.Join(driver.ErrBadConn, sqlState("23505")),
 			// A scheme that net/http does not know (RegisterProtocol) is not in doubt once it
 			// failed as only one that is served can.
 			at("s3://bucket/key", dial(syscall.ECONNREFUSED)), at("s3://bucket/key", io.EOF), at("s3://bucket/key", context.DeadlineExceeded), at("s3://bucket/key", failedWith(503)),
 		}},
 		// The state of the dependency, or of the way to it, which no retry changes; and a
-		// rollback that comes too late, or a file closed twice, hides no broken connection.
+		// rollback that comes too late, a file closed twice, or a row that was not found hides
+		// no broken connection: as a probe, such an error closed the breaker.
 		{false, failure, []error{
 			failedWith(501), gaveUp(6, errDown), &net.DNSError{IsNotFound: true}, at("https://host/", &net.DNSError{IsNotFound: true}),
 			x509.HostnameError{Certificate: &x509.Certificate{}}, x509.UnknownAuthorityError{}, x509.CertificateInvalidError{}, &tls.ECHRejectionError{}, http.ErrSchemeMismatch,
@@ -116,6 +120,7 @@ func TestWhatErrorsSay(t *testing.T) {
 			errors.Join(driver.ErrBadConn, sql.ErrTxDone), errors.Join(sql.ErrTxDone, driver.ErrBadConn),
 			errors.Join(context.DeadlineExceeded, fmt.Errorf("rollback: %w", sql.ErrTxDone)),
 			errors.Join(&net.OpError{Op: "read", Err: call("read", syscall.ECONNRESET)}, fs.ErrClosed),
+			errors.Join(sql.ErrNoRows, driver.ErrBadConn), errors.Join(failedWith(404), io.ErrUnexpectedEOF), fmt.Errorf("%w: %w", sql.ErrNoRows, context.DeadlineExceeded),
 			errors.Join(failedWith(404), failedWith(503)), errors.Join(failedWith(503), failedWith(404)), failedWith(599 + 1),
 		}},
 		// A server that says when to come back is at work: a rate limit, known by a mark and
@@ -124,11 +129,13 @@ func TestWhatErrorsSay(t *testing.T) {
 			failedWith(408), failedWith(429), &retry.StatusError{StatusCode: 403, RetryAfter: 1}, retry.RetryAfter(failedWith(429), 1),
 			retry.RetryAfter(errDown, 1), retry.RetryAfter(errDown, 0), retry.RetryAfter(failedWith(404), 1), at("s3://bucket/key", retry.RetryAfter(errDown, 0)),
 			sqlState("23505"), sqlState("42601"), sqlState("22001"), sqlState("40001"), sqlState("P0001"),
+			sqlState("55P03"), sqlState("25P02"), sqlState("26000"), sqlState("54001"), sqlState("38000"), retry.RetryAfter(io.ErrUnexpectedEOF, 1),
 		}},
 		// Five lookups that found nothing opened the breaker of a healthy database.
 		{false, answer, []error{
 			failedWith(400), failedWith(403), failedWith(404), failedWith(499), errors.Join(failedWith(404), failedWith(429)),
 			sql.ErrNoRows, &matching{sql.ErrNoRows}, fmt.Errorf("%w: %w", errors.New("gene not found"), sql.ErrNoRows), notFitting, gaveUp(3, sql.ErrNoRows),
+			&url.Error{Op: "Get", Err: failedWith(404)}, errors.Join(sql.ErrNoRows, sql.ErrTxDone),
 		}},
 		// A cancel, and what came about on this side, say nothing: they opened the breakers of
 		// healthy dependencies, and as a probe would close that of one that is down.
@@ -145,6 +152,7 @@ func TestWhatErrorsSay(t *testing.T) {
 			&retry.PauseError{Err: errDown}, gaveUp(1, retry.Neutral(errDown)), gaveUp(0, nil), retry.Neutral(failedWith(404)),
 			retry.ErrInvalidConfig, &matching{retry.ErrInvalidConfig}, invalid, refused, gaveUp(1, sql.ErrConnDone), gaveUp(1, retry.ErrInvalidConfig),
 			sql.ErrTxDone, fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, &matching{fs.ErrNotExist}, &matching{fs.ErrPermission},
+			http.ErrServerClosed, bufio.ErrTooLong, &fs.PathError{Op: "open", Err: syscall.ENOTDIR}, &fs.PathError{Op: "write", Err: syscall.EROFS}, &os.LinkError{Op: "rename", Err: syscall.EXDEV},
 			noFile, noDirectory, noRename, notOpen, &fs.PathError{Op: "open", Err: syscall.EACCES}, &fs.PathError{Op: "open", Err: syscall.EPERM},
 			exec.ErrNotFound, exec.ErrDot, noProgram, notStarted,
 			&exec.Error{Name: "x", Err: errors.Join(retry.RetryAfter(errDown, 1), errCause)}, // that of one of several does not

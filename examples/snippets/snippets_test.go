@@ -23,6 +23,7 @@ import (
 
 // packages are what a snippet may use without importing it, by name.
 var packages = map[string]string{
+	"bufio": "bufio", "cmp": "cmp", "xml": "encoding/xml",
 	"context": "context", "errors": "errors", "expvar": "expvar", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog",
 	"http": "net/http", "url": "net/url", "os": "os", "rand": "math/rand/v2", "strconv": "strconv", "strings": "strings", "sync": "sync",
 	"testing": "testing", "synctest": "testing/synctest", "time": "time", "httptest": "net/http/httptest",
@@ -48,6 +49,11 @@ func fetch(ctx context.Context, symbol string) (Gene, error) { return Gene{}, ni
 func ping(ctx context.Context) error { return nil }
 func dial() error { return nil }
 func status(ctx context.Context, job string) (string, error) { return "", nil }
+func googleDelay(*http.Response) error { return nil }
+func chatDelay(*http.Response) error { return nil }
+func ncbiError(*http.Response) error { return nil }
+func s3Error(*http.Response) error { return nil }
+func firstEvent(*http.Response) error { return nil }
 `
 
 type snippet struct {
