@@ -231,7 +231,8 @@ func RetryAfter(err error, d time.Duration) error {
 // Neutral marks err as one that says nothing about the dependency: a
 // [CircuitBreaker] counts the call as neither success nor failure. It is
 // retried as err would be; combine it with [Permanent] for an answer that is
-// final and no fault, such as a cache miss. Neutral(nil) is nil.
+// final and no fault, such as a cache miss. Around a mark of [RetryAfter] it makes the
+// wait one of this call alone, which pauses no gate. Neutral(nil) is nil.
 func Neutral(err error) error { return marked(err, silent, 0) }
 
 // markedError has a mark, which adds to what err shows by itself.

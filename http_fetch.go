@@ -31,7 +31,7 @@ func Fetch[T any](c *RetryableClient, req *http.Request, decode func(*http.Respo
 		decoded = err == nil
 		return err
 	}
-	resp, err := c.do(req, inAttempt)
+	resp, err := c.do(req, func(t *Transport) { t.decode = inAttempt })
 	if err != nil {
 		return zero, err
 	}

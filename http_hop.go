@@ -35,11 +35,12 @@ type hop struct {
 	out      *outgoing       // nil if it is the caller's own request
 	inBase   bool            // the base transport was called, and has not returned
 
-	lost        bool     // an attempt that may have been carried out had no answer
-	misdirected bool     // a 421 has been answered by another connection
-	stale       bool     // the connection may be dead
-	aside       *aside   // to read with what may hang
-	cookies     []string // what the jar had for the attempt that failed, and what it has now
+	lost        bool      // an attempt that may have been carried out had no answer
+	misdirected bool      // a 421 has been answered by another connection
+	stale       bool      // the connection may be dead
+	aside       *aside    // to read with what may hang
+	idle        *idleBody // the body of the pending response, if IdleTimeout limits it
+	cookies     []string  // what the jar had for the attempt that failed, and what it has now
 }
 
 // RoundTrip sends req until a response can be returned; see Transport.
@@ -60,6 +61,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	h.call.start = h.cfg.now()
 	if err := h.followed(ctx); err != nil {
 		return nil, err
+	}
+	if t.resumed != nil {
+		return h.outcome(ctx, t.resumed.send(ctx, &h))
 	}
 	err := h.call.run(ctx, h.cfg, h.attempt, h.discard)
 	return h.outcome(ctx, err)
@@ -150,7 +154,7 @@ func (c undecided) Value(key any) any {
 // attempt sends the request once and says what came of it, as an error that the
 // loop can judge. A response stays in hand until it is discarded or returned.
 func (h *hop) attempt(ctx context.Context) error {
-	h.ctx, h.resp, h.answered, h.sent, h.out = ctx, nil, false, nil, nil
+	h.ctx, h.resp, h.answered, h.sent, h.out, h.idle = ctx, nil, false, nil, nil, nil
 	h.call.veto, h.call.status = ending{}, 0
 	req, err := h.next(ctx)
 	if err != nil {
@@ -185,6 +189,7 @@ func (h *hop) accept(resp *http.Response) {
 	if resp.Body == nil || isNil(resp.Body) {
 		resp.Body = http.NoBody
 	}
+	h.limitIdle(resp)
 }
 
 // outcome is what RoundTrip returns when the loop is over: the last response, if

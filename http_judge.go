@@ -97,7 +97,7 @@ func (h *hop) judgeResponse() error {
 			return h.refusedResponse(err)
 		}
 	}
-	if resp.StatusCode >= 400 || h.cfg.lists(resp) {
+	if resp.StatusCode >= 400 && !(h.t.resumed != nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable) || h.cfg.lists(resp) {
 		return h.refusedResponse(newStatusError(resp, methodOf(h.req), h.safeURL(), h.cfg.Clock))
 	}
 	if h.t.decode == nil || isRedirect(resp) {
@@ -113,13 +113,16 @@ func (h *hop) ofAttempt() *http.Request { return h.req.WithContext(h.ctx) }
 
 // decoded has the response decoded, as part of the attempt.
 func (h *hop) decoded(resp *http.Response) error {
+	if h.t.resumed != nil {
+		h.relax()
+	}
 	body := &decodedBody{ReadCloser: resp.Body}
 	body.ended.Store(h.empty(resp))
 	resp.Body, resp.Request = body, h.ofAttempt()
 	err := h.t.decode(resp)
 	resp.Body, resp.Request = body, h.req
 	switch {
-	case err == nil && !body.closed.Load():
+	case err == nil && !body.closed.Load() && h.t.resumed == nil:
 		err = damage(resp, drainTime)
 	case err != nil && !idempotentMethod(resp.Request.Method) && body.n.Load() == 0:
 		if !body.ended.Load() { // not seen: the decoder may have read nothing
@@ -134,6 +137,9 @@ func (h *hop) decoded(resp *http.Response) error {
 		resp.Body = http.NoBody
 		h.release()
 		return nil
+	}
+	if h.idle != nil && h.idle.expired.Load() && resp.ProtoMajor == 2 {
+		h.stale = true // what was silent may be the connection
 	}
 	h.keepCookies()
 	h.closeResponse(resp)

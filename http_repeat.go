@@ -18,7 +18,7 @@ func (h *hop) mayBeLast(err error) bool {
 	hint := found.delay
 	budget := h.cfg.Budget
 	return h.cfg.RetryIf != nil || h.call.veto.reason != nil || budget != nil && budget.Balance() < 1 ||
-		h.call.attempts > h.cfg.maxRetries() || !found.retryable() ||
+		h.call.failed() > h.cfg.maxRetries() || !found.retryable() ||
 		hint > h.cfg.maxRetryAfter() || h.call.tooLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).reason != nil
 }
 

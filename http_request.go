@@ -61,7 +61,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 		return h.req, nil
 	}
 	o := &outgoing{method: h.req.Method, url: *h.req.URL}
-	if limit := h.limit(); limit > 0 {
+	if limit := h.limit(); limit > 0 || h.t.core.idleTimeout > 0 {
 		h.timeout = withTimeout(ctx, h.cfg.Clock, limit)
 		ctx = h.timeout
 	}
@@ -86,7 +86,7 @@ func (h *hop) asItIs() bool {
 	if h.cfg.OnStart != nil || h.cfg.OnAttempt != nil { // its context is another
 		return false
 	}
-	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && RetryCount(req.Context()) == 0 &&
+	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && h.t.core.idleTimeout == 0 && RetryCount(req.Context()) == 0 &&
 		req.Header != nil && !h.hasOverride && !h.adds() && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 

@@ -25,7 +25,7 @@ const errorBodyTime = time.Second
 // closeResponse closes a response that is not wanted, after reading what little
 // may be left of it: only then can an HTTP/1 connection be used again.
 func (h *hop) closeResponse(resp *http.Response) {
-	if resp.Body != http.NoBody && resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
+	if h.t.resumed == nil && resp.Body != http.NoBody && resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
 		h.readSome(resp, drainTime, nil)
 		return
 	}
@@ -259,7 +259,7 @@ func (h *hop) relax() {
 		return
 	}
 	left := time.Duration(0)
-	if h.t.timeout > 0 {
+	if h.t.timeout > 0 && h.t.resumed == nil {
 		left = max(1, h.t.timeout-h.timeout.elapsed())
 	}
 	h.timeout.setLimit(left)

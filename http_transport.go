@@ -26,7 +26,8 @@ import (
 type Transport struct {
 	core    *core
 	client  bool                       // on behalf of a RetryableClient
-	decode  func(*http.Response) error // belongs to the attempt; nil but for Fetch
+	decode  func(*http.Response) error // belongs to the attempt; nil but for Fetch and Resume
+	resumed *resumption                // nil but for Resume
 	timeout time.Duration              // of the base client
 	jar     http.CookieJar             // of the base client
 }
@@ -80,6 +81,7 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Dur
 	}
 	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
 	p.require(c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
+	p.require(c.idleTimeout >= 0, "IdleTimeout", c.idleTimeout, "0 or more")
 	errs := []error{cfg.Validate(), p.join(of("Option"))}
 	if c.breaker != nil {
 		errs = append(errs, c.breaker.Validate())

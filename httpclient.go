@@ -76,6 +76,7 @@ type options struct {
 	idempotentOnly bool
 	noPause        bool
 	decodeLimit    int64
+	idleTimeout    time.Duration
 }
 
 // PerHost calls configure once for each host, with a copy of the client's
@@ -222,8 +223,8 @@ func (c *RetryableClient) Do(req *http.Request) (*http.Response, error) {
 	return c.do(req, nil)
 }
 
-// do has decode be part of the attempt, if it is not nil.
-func (c *RetryableClient) do(req *http.Request, decode func(*http.Response) error) (*http.Response, error) {
+// do sends by a copy of the transport that adapt has changed, if it is not nil.
+func (c *RetryableClient) do(req *http.Request, adapt func(*Transport)) (*http.Response, error) {
 	if req == nil {
 		return nil, invalid("RetryableClient.Do: request is nil")
 	}
@@ -232,9 +233,9 @@ func (c *RetryableClient) do(req *http.Request, decode func(*http.Response) erro
 		return nil, err
 	}
 	client := c.client
-	if decode != nil {
+	if adapt != nil {
 		transport := *client.Transport.(*Transport)
-		transport.decode = decode
+		adapt(&transport)
 		own := *client
 		own.Transport = &transport
 		client = &own

@@ -124,6 +124,12 @@ type call struct {
 	refused  uint64    // the number of the last one that the Gate was told of as refused
 	alarm    alarm
 
+	// Of Resume; empty otherwise.
+	progressed bool              // the last attempt did
+	before     int               // attempts before the last one that progressed
+	elsewhere  bool              // the last attempt failed at another host than the Config's
+	onHost     func(error) error // what an attempt's error says about the host; nil: all of it
+
 	// Of a request; empty otherwise.
 	method, host string
 	status       int // of the last attempt's response; 0 if there was none
@@ -229,7 +235,14 @@ func (c *call) guarded(ctx context.Context, cfg *Config, p permit, fn func(conte
 		caller := ctx
 		ctx = p.context(ctx, b)
 		err = errAbandoned // until fn has returned
-		defer func() { c.found = b.report(caller, cfg, p, err) }()
+		defer func() {
+			if c.onHost == nil || err == nil || err == errAbandoned {
+				c.found = b.report(caller, cfg, p, err)
+				return
+			}
+			b.report(caller, cfg, p, c.onHost(err))
+			c.found = examine(err, cfg.RetryStatusCodes)
+		}()
 	}
 	if cfg.AttemptTimeout > 0 {
 		timeout := withTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)

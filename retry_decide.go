@@ -12,15 +12,22 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	if c.start.IsZero() {
 		c.start, c.late = cfg.now(), true
 	}
+	if c.progressed {
+		c.before, c.backoff = c.attempts-1, 0
+	}
 	if cfg.Breaker == nil { // which has reported its findings
 		c.found = examine(c.last, cfg.RetryStatusCodes)
 	}
 	hint := c.found.delay
 	retryable, backoff := cfg.retryable(c.last, c.found), time.Duration(0)
-	if retryable && c.attempts <= cfg.maxRetries() {
-		backoff = cfg.delay(c.attempts, c.backoff)
+	if retryable && c.failed() <= cfg.maxRetries() {
+		backoff = cfg.delay(c.failed(), c.backoff)
 	}
-	if cfg.Gate != nil {
+	switch {
+	case cfg.Gate == nil || c.elsewhere:
+	case c.progressed && !c.found.has(refusing):
+		cfg.Gate.accepted(c.ticket)
+	default:
 		c.tellGate(ctx, cfg, hint, backoff)
 	}
 	switch {
@@ -28,7 +35,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 		return 0, c.keepError()
 	case done(ctx):
 		return 0, c.contextEnded(ctx)
-	case c.attempts > cfg.maxRetries():
+	case c.failed() > cfg.maxRetries():
 		return 0, c.stopFor(ErrMaxRetries, nil)
 	case c.veto.reason != nil:
 		c.ending = c.veto
@@ -43,7 +50,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	if c.stopIfVain(ctx, cfg, wait) {
 		return 0, true
 	}
-	if cfg.Budget != nil {
+	if cfg.Budget != nil && !c.progressed {
 		if !cfg.Budget.withdraw(cfg.Clock) {
 			return 0, c.stopFor(ErrBudgetExhausted, nil)
 		}
@@ -51,6 +58,9 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	}
 	return wait, false
 }
+
+// failed is the number of attempts that count towards MaxRetries and the backoff.
+func (c *call) failed() int { return c.attempts - c.before }
 
 // retryable judges an error by its marks, then by RetryIf.
 func (c *Config) retryable(err error, found findings) bool {

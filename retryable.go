@@ -219,6 +219,9 @@ func examine(err error, codes []int) (f findings) {
 			f.delay = max(0, e.delay)
 		}
 		f.nature |= e.mark
+		if e.mark.has(silent) && f.has(delayed) { // a wait of this call alone
+			f.nature &^= refusing
+		}
 		return f
 	}
 	if isNil(err) {
