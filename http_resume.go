@@ -13,7 +13,8 @@ import (
 // next makes the request of each attempt, say with a Range or a Last-Event-ID for
 // what is still missing, with the context that it is given. read consumes the
 // response: any below 400, or a 416. Resume closes its body. A nil error of read ends
-// the call; any other is judged as in Do. So is one of next.
+// the call; any other is judged as in Do. So is one of next. A wait that read asks for
+// by [RetryAfter] is the shortest before any retry until the next response is read.
 //
 // An attempt that progressed, as read reports, though it failed, sets the number of
 // retries and the backoff back to the beginning: the next retry is the first one
@@ -137,6 +138,7 @@ func (r *resumption) attempt(ctx context.Context) error {
 func (r *resumption) consume(resp *http.Response) (err error) {
 	r.consumed = true
 	r.call.progressed, err = r.read(resp)
+	r.call.least = examine(err).wait
 	return err
 }
 

@@ -128,6 +128,7 @@ type call struct {
 	progressed bool              // the last attempt did
 	before     int               // attempts before the last one that progressed
 	elsewhere  bool              // the last attempt failed at another host than the Config's
+	least      time.Duration     // the shortest wait before a retry
 	onHost     func(error) error // what an attempt's error says about the host; nil: all of it
 
 	// Of a request; empty otherwise.

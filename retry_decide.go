@@ -40,7 +40,8 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	case c.veto.reason != nil:
 		c.ending = c.veto
 		return 0, true
-	case hint > cfg.maxRetryAfter():
+	}
+	if hint = max(hint, c.least); hint > cfg.maxRetryAfter() {
 		return 0, c.stopFor(ErrRetryAfterTooLong, &tooLongError{hint, cfg.maxRetryAfter()})
 	}
 	c.backoff, wait = backoff, backoff
