@@ -296,17 +296,16 @@ func TestResume_Gate(t *testing.T) {
 				return answerOf(200, ".")(req)
 			})
 			gates := map[string]*retry.Gate{}
-			client := outcomeClient(t, &http.Client{Transport: base}, unjittered(retry.Config{}),
-				retry.OnHost(func(host string, cfg retry.Config) { gates[host] = cfg.Gate }))
-			p := &pieces{url: "http://first.example/"}
-			began := time.Now()
-			go func() {
-				time.Sleep(2 * time.Second)
+			cfg := unjittered(retry.Config{OnRetry: func(context.Context, retry.Event) {
 				for host, gate := range gates {
 					until, paused := gate.PausedUntil()
 					assert.Equal(t, redirected == (host == "http://second.example:80"), paused, "%s until %v", host, until)
 				}
-			}()
+			}})
+			client := outcomeClient(t, &http.Client{Transport: base}, cfg,
+				retry.OnHost(func(host string, cfg retry.Config) { gates[host] = cfg.Gate }))
+			p := &pieces{url: "http://first.example/"}
+			began := time.Now()
 			assert.NoError(t, retry.Resume(t.Context(), client, p.next, p.read))
 			assert.Equal(t, 5*time.Second, time.Since(began))
 		})

@@ -142,7 +142,7 @@ func collect(events iter.Seq2[sse.Event, error], most int) (text []string, last 
 }
 
 // play runs a stream in a bubble, and returns what came of it and how long it took.
-func play(t *testing.T, p *played, cfg retry.Config, method string, most int, opts ...sse.Option) (text []string, err error, took time.Duration) {
+func play(t *testing.T, p *played, cfg retry.Config, method string, most int, opts ...sse.Option) (text []string, took time.Duration, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -159,7 +159,7 @@ func play(t *testing.T, p *played, cfg retry.Config, method string, most int, op
 		assert.NotContains(t, err.Error(), "secret")
 		assert.NotContains(t, err.Error(), "hunter2")
 	}
-	return text, err, took
+	return text, took, err
 }
 
 // A feed that is cut, or ended by its server, goes on with the last ID, after the
@@ -172,7 +172,7 @@ func TestFeed(t *testing.T) {
 		{text: "data: e\n\n"},
 		{status: 204},
 	}}
-	text, err, took := play(t, p, retry.Config{}, http.MethodGet, 0)
+	text, took, err := play(t, p, retry.Config{}, http.MethodGet, 0)
 	assert.NoError(t, err)
 	assert.Equal(t, []string{"a", "b", "c", "d", "e"}, text)
 	assert.Equal(t, []string{"", "1", "", "4", "4"}, p.ids)
@@ -221,7 +221,7 @@ func TestFeed_Quiet(t *testing.T) {
 				p.answers = append(p.answers, test.answer)
 			}
 			p.answers = append(p.answers, answer{text: "data: news\n\n"}, answer{status: 204})
-			text, err, _ := play(t, p, retry.Config{}, http.MethodGet, 0)
+			text, _, err := play(t, p, retry.Config{}, http.MethodGet, 0)
 			if test.lives {
 				assert.NoError(t, err)
 				assert.Equal(t, []string{"news"}, text)
@@ -254,7 +254,7 @@ func TestFeed_Ends(t *testing.T) {
 		"too large":    {retry.Config{}, []answer{{text: "data: a\n\ndata: " + strings.Repeat("x", 2000)}}, new(*url.Error), `Get "http://feed.example/events": event at byte 9 of the stream is longer than 1000 bytes (MaxEvent)`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err, _ := play(t, &played{answers: test.answers}, test.cfg, http.MethodGet, 0, sse.MaxEvent(1000))
+			_, _, err := play(t, &played{answers: test.answers}, test.cfg, http.MethodGet, 0, sse.MaxEvent(1000))
 			if target, ok := test.want.(error); ok {
 				assert.ErrorIs(t, err, target)
 			} else {
@@ -270,7 +270,7 @@ func TestFeed_Ends(t *testing.T) {
 // The content type may have parameters, and any case.
 func TestFeed_ContentType(t *testing.T) {
 	for _, kind := range []string{"text/event-stream;charset=utf-8", "Text/Event-Stream", "text/event-stream ; x", "text/event-stream; charset"} {
-		_, err, _ := play(t, &played{answers: []answer{{kind: kind, text: "data: a\n\n"}}}, retry.Config{}, http.MethodGet, 1)
+		_, _, err := play(t, &played{answers: []answer{{kind: kind, text: "data: a\n\n"}}}, retry.Config{}, http.MethodGet, 1)
 		assert.NoError(t, err, kind)
 	}
 }
