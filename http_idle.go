@@ -48,7 +48,9 @@ type idleBody struct {
 	reading atomic.Int64 // when the Read under way began, since began and plus one; 0: none is
 	armed   atomic.Bool  // the timer runs
 	expired atomic.Bool
-	closed  atomic.Bool
+
+	closing sync.Once
+	closed  error // what Close returned
 
 	mu    sync.Mutex // guards the fields below
 	timer interface{ Stop() bool }
@@ -74,10 +76,8 @@ func (b *idleBody) Read(p []byte) (int, error) {
 // Close closes the body, once.
 func (b *idleBody) Close() error {
 	b.stop()
-	if b.closed.Swap(true) {
-		return nil
-	}
-	return b.ReadCloser.Close()
+	b.closing.Do(func() { b.closed = b.ReadCloser.Close() })
+	return b.closed
 }
 
 func (b *idleBody) stop() {

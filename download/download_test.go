@@ -1,0 +1,812 @@
+package download_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/download"
+)
+
+var soon = retry.Config{Backoff: retry.ConstantBackoff(time.Millisecond), MaxRetries: 5, Jitter: retry.NoJitter}
+
+func random(n int, seed uint64) []byte {
+	data := make([]byte, n)
+	source := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24)})
+	source.Read(data)
+	return data
+}
+
+// shelf is a server of one file, whose answers can be cut.
+type shelf struct {
+	*httptest.Server
+	mu       sync.Mutex
+	data     []byte
+	tag      string                                                   // "" for none
+	modified time.Time                                                // zero for none
+	cut      func(n int) int                                          // after how many bytes answer n ends; negative: not
+	before   func(n int, w http.ResponseWriter, r *http.Request) bool // true: it answered
+	requests []*http.Request
+	sent     int64
+	slow     time.Duration // before each write
+}
+
+func newShelf(t testing.TB, data []byte) *shelf {
+	s := &shelf{data: data, tag: `"1"`}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r)
+	n, data := len(s.requests), s.data
+	if s.tag != "" {
+		w.Header().Set("ETag", s.tag)
+	}
+	modified := s.modified
+	s.mu.Unlock()
+	if s.before != nil && s.before(n, w, r) {
+		return
+	}
+	left := -1
+	if s.cut != nil {
+		left = s.cut(n)
+	}
+	http.ServeContent(&cutting{ResponseWriter: w, left: left, s: s}, r, "", modified, bytes.NewReader(data))
+}
+
+type cutting struct {
+	http.ResponseWriter
+	left int
+	s    *shelf
+}
+
+func (c *cutting) Write(p []byte) (int, error) {
+	time.Sleep(c.s.slow)
+	if c.left >= 0 && len(p) >= c.left {
+		n, _ := c.ResponseWriter.Write(p[:c.left])
+		atomic.AddInt64(&c.s.sent, int64(n))
+		c.ResponseWriter.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	n, err := c.ResponseWriter.Write(p)
+	c.left -= n
+	atomic.AddInt64(&c.s.sent, int64(n))
+	return n, err
+}
+
+// ranges are those that were asked for.
+func (s *shelf) ranges() (all []string) {
+	for _, r := range s.requests {
+		all = append(all, strings.TrimPrefix(r.Header.Get("Range"), "bytes="))
+	}
+	return all
+}
+
+func clientOf(t testing.TB, base *http.Client, cfg retry.Config, opts ...retry.Option) *retry.RetryableClient {
+	t.Helper()
+	if base == nil {
+		base = &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
+	}
+	client, err := retry.NewRetryableClient(base, cfg, opts...)
+	require.NoError(t, err)
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+// only checks that nothing is in the directory but the file, with that content.
+func only(t testing.TB, path string, want []byte) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(want, got), "%d bytes, want %d", len(got), len(want))
+	assert.Equal(t, []string{filepath.Base(path)}, names(t, filepath.Dir(path)))
+}
+
+func names(t testing.TB, dir string) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, entry := range entries {
+		all = append(all, entry.Name())
+	}
+	return all
+}
+
+// A file that is cut goes on where it broke off, in one download and over several, and
+// whatever is its validator; nothing is sent twice, and nothing left behind.
+func TestResumes(t *testing.T) {
+	data := random(100_000, 1)
+	for name, change := range map[string]func(*shelf){
+		"ETag":          func(*shelf) {},
+		"Last-Modified": func(s *shelf) { s.tag, s.modified = "", time.Now().Add(-time.Minute) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, data)
+			change(s)
+			s.cut = func(n int) int { return []int{10_000, 20_000, 30_000, -1}[min(n, 4)-1] }
+			path := filepath.Join(t.TempDir(), "file")
+			cfg := soon
+			cfg.MaxRetries = 1 // each attempt brings something
+			result, err := download.File(t.Context(), clientOf(t, nil, cfg), s.URL, path)
+			require.NoError(t, err)
+			only(t, path, data)
+			assert.Equal(t, []string{"", "10000-", "30000-", "60000-"}, s.ranges())
+			assert.EqualValues(t, len(data), s.sent)
+			assert.EqualValues(t, len(data), result.Bytes)
+			assert.Zero(t, result.Resumed)
+			assert.NotEmpty(t, result.Header)
+		})
+		t.Run(name+", several downloads", func(t *testing.T) {
+			s := newShelf(t, data)
+			change(s)
+			s.cut = func(n int) int { return []int{10_000, 20_000, -1}[min(n, 3)-1] }
+			path := filepath.Join(t.TempDir(), "file")
+			cfg := soon
+			cfg.MaxRetries = retry.NoRetries
+			client := clientOf(t, nil, cfg)
+			for i, there := range []int64{10_000, 30_000} {
+				result, err := download.File(t.Context(), client, s.URL+"/?token=secret", path)
+				assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+				assert.ErrorIs(t, err, retry.ErrMaxRetries)
+				assert.ErrorContains(t, err, fmt.Sprintf(`Get "%s/": body breaks off at byte %d of 100000`, s.URL, there))
+				assert.Equal(t, there, result.Bytes)
+				assert.Equal(t, []string{"file.part", "file.part.json"}, names(t, filepath.Dir(path)), "after %d", i)
+				side, err := os.ReadFile(path + ".part.json")
+				require.NoError(t, err)
+				assert.NotContains(t, string(side), "secret")
+			}
+			sum := sha256.Sum256(data)
+			result, err := download.File(t.Context(), client, s.URL+"/?token=secret", path, download.Checksum(sha256.New(), sum[:]))
+			require.NoError(t, err)
+			assert.EqualValues(t, 30_000, result.Resumed)
+			only(t, path, data)
+			assert.EqualValues(t, len(data), s.sent)
+		})
+	}
+}
+
+// Another query is another file: a part of it is not gone on with.
+func TestAnotherQueryIsAnotherFile(t *testing.T) {
+	s := newShelf(t, random(1000, 2))
+	s.cut = func(n int) int { return []int{500, -1}[min(n, 2)-1] }
+	path := filepath.Join(t.TempDir(), "file")
+	cfg := soon
+	cfg.MaxRetries = retry.NoRetries
+	_, err := download.File(t.Context(), clientOf(t, nil, cfg), s.URL+"/?version=1", path)
+	assert.Error(t, err)
+	result, err := download.File(t.Context(), clientOf(t, nil, cfg), s.URL+"/?version=2", path)
+	require.NoError(t, err)
+	assert.Zero(t, result.Resumed)
+	assert.Equal(t, []string{"", ""}, s.ranges())
+	only(t, path, s.data)
+}
+
+// A part that is whole already, as after a crash before the file got its name, is asked
+// for its last byte, and verified.
+func TestWholePart(t *testing.T) {
+	for _, changed := range []bool{false, true} {
+		s := newShelf(t, random(1000, 3))
+		path := filepath.Join(t.TempDir(), "file")
+		client := clientOf(t, nil, soon)
+		require.NoError(t, os.Mkdir(path+"2", 0o700))
+		s.cut = func(n int) int { return []int{999, -1}[min(n, 2)-1] }
+		cfg := soon
+		cfg.MaxRetries = retry.NoRetries
+		_, err := download.File(t.Context(), clientOf(t, nil, cfg), s.URL, path)
+		require.Error(t, err)
+		part, err := os.OpenFile(path+".part", os.O_WRONLY|os.O_APPEND, 0)
+		require.NoError(t, err)
+		_, err = part.Write(s.data[999:])
+		require.NoError(t, err)
+		require.NoError(t, part.Close())
+		require.NoError(t, os.Remove(path+"2"))
+		if changed {
+			s.data, s.tag = random(1000, 4), `"2"`
+		}
+		sum := sha256.Sum256(s.data)
+		_, err = download.File(t.Context(), client, s.URL, path, download.Checksum(sha256.New(), sum[:]))
+		require.NoError(t, err)
+		only(t, path, s.data)
+		assert.Equal(t, "999-", s.ranges()[1])
+	}
+}
+
+// What nothing proves to be the same file begins again: a weak ETag, none, a date that
+// is too near. A server that has no ranges and always cuts does not go on for ever.
+func TestBeginsAgain(t *testing.T) {
+	data := random(10_000, 5)
+	for name, change := range map[string]func(*shelf){
+		"weak ETag":            func(s *shelf) { s.tag = `W/"1"` },
+		"no validator":         func(s *shelf) { s.tag = "" },
+		"weak ETag and a date": func(s *shelf) { s.tag, s.modified = `W/"1"`, time.Now().Add(-time.Hour) },
+		"date of now":          func(s *shelf) { s.tag, s.modified = "", time.Now().Add(time.Second) },
+		"no ranges": func(s *shelf) {
+			s.before = func(_ int, _ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, data)
+			change(s)
+			s.cut = func(n int) int { return []int{5000, 4000, -1}[min(n, 3)-1] }
+			path := filepath.Join(t.TempDir(), "file")
+			_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
+			require.NoError(t, err)
+			only(t, path, data)
+			if name != "no ranges" {
+				assert.Equal(t, []string{"", "", ""}, s.ranges())
+			}
+		})
+		t.Run(name+", always cut", func(t *testing.T) {
+			s := newShelf(t, data)
+			change(s)
+			s.cut = func(n int) int { return 100 * min(n, 3) }
+			path := filepath.Join(t.TempDir(), "file")
+			_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
+			assert.ErrorIs(t, err, retry.ErrMaxRetries)
+			assert.Len(t, s.requests, 3+5, "three that brought more than those before, and five retries")
+			assert.NoFileExists(t, path)
+			if name != "no ranges" {
+				assert.Empty(t, names(t, filepath.Dir(path)), "what nobody can go on with")
+			}
+		})
+	}
+}
+
+// A file that changes meanwhile begins again, and OnRetry is told.
+func TestChanged(t *testing.T) {
+	for name, change := range map[string]func(*shelf){
+		"ETag": func(s *shelf) { s.tag = `"2"` },
+		"date": func(s *shelf) { s.modified = s.modified.Add(time.Minute) },
+		"a server that ignores If-Range": func(s *shelf) {
+			s.tag = `"2"`
+			s.before = func(_ int, _ http.ResponseWriter, r *http.Request) bool { r.Header.Del("If-Range"); return false }
+		},
+		"shorter, and If-Range ignored": func(s *shelf) {
+			s.data, s.tag = s.data[:100], `"2"`
+			s.before = func(_ int, _ http.ResponseWriter, r *http.Request) bool { r.Header.Del("If-Range"); return false }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, random(10_000, 6))
+			if name == "date" {
+				s.tag, s.modified = "", time.Now().Add(-time.Hour)
+			}
+			s.cut = func(n int) int { return []int{5000, -1}[min(n, 2)-1] }
+			var told []error
+			cfg := soon
+			cfg.OnRetry = func(_ context.Context, e retry.Event) {
+				if told = append(told, e.Err); len(told) == 1 {
+					s.mu.Lock()
+					s.data = random(20_000, 7)
+					change(s)
+					s.mu.Unlock()
+				}
+			}
+			path := filepath.Join(t.TempDir(), "file")
+			var seen []string
+			result, err := download.File(t.Context(), clientOf(t, nil, cfg), s.URL, path,
+				download.Progress(func(done, total int64) { seen = append(seen, fmt.Sprint(done, "/", total)) }))
+			require.NoError(t, err)
+			only(t, path, s.data)
+			require.Len(t, told, 2)
+			assert.ErrorIs(t, told[1], download.ErrChanged)
+			assert.ErrorContains(t, told[1], "at byte 5000")
+			assert.Zero(t, result.Resumed)
+			assert.Equal(t, "0/-1", seen[0])
+			assert.Equal(t, fmt.Sprint(len(s.data), "/", len(s.data)), seen[len(seen)-1])
+		})
+	}
+}
+
+// reply is one answer of a played server.
+type reply struct {
+	status int
+	header string // name: value, one a line
+	body   string
+	cut    bool
+}
+
+func (r reply) response(req *http.Request) *http.Response {
+	resp := &http.Response{StatusCode: r.status, ProtoMajor: 1, Header: http.Header{}, Request: req, ContentLength: -1, TransferEncoding: []string{"chunked"}}
+	for _, line := range strings.Split(r.header, "\n") {
+		if name, value, ok := strings.Cut(line, ": "); ok {
+			resp.Header.Add(name, value)
+		}
+	}
+	if _, err := fmt.Sscan(resp.Header.Get("Content-Length"), &resp.ContentLength); err == nil {
+		resp.TransferEncoding = nil
+	}
+	resp.Close = resp.Header.Get("Connection") == "close"
+	if resp.Close {
+		resp.TransferEncoding = nil
+	}
+	var body io.Reader = strings.NewReader(r.body)
+	if r.cut {
+		body = io.MultiReader(body, cutReader{})
+	}
+	resp.Body = io.NopCloser(body)
+	return resp
+}
+
+type cutReader struct{}
+
+func (cutReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+type replies struct {
+	all    []reply
+	ranges []string
+}
+
+func (r *replies) RoundTrip(req *http.Request) (*http.Response, error) {
+	next := r.all[min(len(r.ranges), len(r.all)-1)]
+	r.ranges = append(r.ranges, req.Header.Get("Range"))
+	return next.response(req), nil
+}
+
+// Answers to a range that are not what was asked are refused, whatever is wrong with
+// them; the next attempt asks again, and after three it asks for the whole. Their text
+// says what was wanted.
+func TestWrongRanges(t *testing.T) {
+	const head = "ETag: \"1\"\nContent-Length: 10"
+	first := reply{200, head, "01234", true}
+	right := reply{206, "ETag: \"1\"\nContent-Length: 5\nContent-Range: bytes 5-9/10", "56789", false}
+	for name, test := range map[string]struct {
+		wrong reply
+		text  string
+	}{
+		"another begin":       {reply{206, "ETag: \"1\"\nContent-Range: bytes 4-9/10", "456789", false}, `Content-Range is "bytes 4-9/10", want "bytes 5-"`},
+		"the whole":           {reply{206, "ETag: \"1\"\nContent-Range: bytes 0-9/10", "0123456789", false}, `want "bytes 5-"`},
+		"no Content-Range":    {reply{206, "ETag: \"1\"", "56789", false}, `Content-Range is "", want "bytes 5-"`},
+		"another unit":        {reply{206, "ETag: \"1\"\nContent-Range: lines 5-9/10", "56789", false}, `want "bytes 5-"`},
+		"backwards":           {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-4/10", "", false}, `want "bytes 5-"`},
+		"beyond the end":      {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-10/10", "56789x", false}, `want "bytes 5-"`},
+		"overflow":            {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-99999999999999999999/*", "56789", false}, `want "bytes 5-"`},
+		"another length":      {reply{206, "ETag: \"1\"\nContent-Length: 4\nContent-Range: bytes 5-9/10", "5678", false}, `Content-Length is 4, want 5`},
+		"several ranges":      {reply{206, "ETag: \"1\"\nContent-Type: multipart/byteranges; boundary=x\nContent-Range: bytes 5-9/10", "--x", false}, `content type is "multipart/byteranges", want one range`},
+		"no ETag":             {reply{206, "Content-Range: bytes 5-9/10", "56789", false}, `range at byte 5 has no ETag, want "\"1\""`},
+		"too many bytes":      {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789x", false}, `body goes on behind byte 10, want its end`},
+		"too few bytes":       {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "", false}, `body ends at byte 5, want 10`},
+		"nothing satisfiable": {reply{416, "Content-Range: bytes */100", "", false}, `the file changed on the server at byte 5: status 416, Content-Range "bytes */100"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, again := range []int{1, 3} {
+				base := &replies{all: []reply{first}}
+				for range again {
+					base.all = append(base.all, test.wrong)
+				}
+				last := right
+				if test.wrong.status == 416 || again == 3 && !strings.Contains(name, "bytes") {
+					last = reply{200, head, "0123456789", false}
+				}
+				base.all = append(base.all, last)
+				if test.wrong.status == 416 && again == 3 {
+					continue
+				}
+				var told []string
+				cfg := soon
+				cfg.OnRetry = func(_ context.Context, e retry.Event) { told = append(told, e.Err.Error()) }
+				path := filepath.Join(t.TempDir(), "file")
+				_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, cfg), "http://files.example/file?token=secret", path)
+				require.NoError(t, err)
+				only(t, path, []byte("0123456789"))
+				assert.Contains(t, told[1], test.text)
+				assert.Contains(t, told[1], `Get "http://files.example/file"`)
+				if again == 3 && last.status == 200 {
+					assert.Equal(t, "", base.ranges[4], "the whole is asked for")
+				}
+			}
+		})
+	}
+}
+
+// A range may be shorter than what was asked, and the length unknown until the end: a
+// 416 at the end says that the file is whole. What is not wanted at all ends the call.
+func TestRanges(t *testing.T) {
+	for name, test := range map[string]struct {
+		replies []reply
+		ranges  []string
+		want    string
+		text    string
+	}{
+		"short ranges": {[]reply{{200, "ETag: \"1\"\nContent-Length: 10", "01", true}, {206, "ETag: \"1\"\nContent-Range: bytes 2-4/10", "234", false},
+			{206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}}, []string{"", "bytes=2-", "bytes=5-"}, "0123456789", ""},
+		"unknown length, whole by 416": {[]reply{{200, "ETag: \"1\"", "0123456789", true}, {416, "Content-Range: bytes */10", "", false}}, []string{"", "bytes=10-"}, "0123456789", ""},
+		"unknown length of a range": {[]reply{{200, "ETag: \"1\"", "01234", true}, {206, "ETag: \"1\"\nContent-Range: bytes 5-9/*", "56789", false}, {416, "Content-Range: bytes */10", "", false}},
+			[]string{"", "bytes=5-", "bytes=10-"}, "0123456789", ""},
+		"416 of a shorter file": {[]reply{{200, "ETag: \"1\"", "0123456789", true}, {416, "Content-Range: bytes */4", "", false}, {200, "ETag: \"2\"\nContent-Length: 4", "abcd", false}},
+			[]string{"", "bytes=10-", ""}, "abcd", ""},
+		"416 without a length": {[]reply{{200, "ETag: \"1\"", "0123456789", true}, {416, "", "", false}, {200, "ETag: \"1\"\nContent-Length: 10", "0123456789", false}},
+			[]string{"", "bytes=10-", ""}, "0123456789", ""},
+		"empty":                    {[]reply{{200, "ETag: \"1\"\nContent-Length: 0", "", false}}, []string{""}, "", ""},
+		"206 unasked":              {[]reply{{206, "ETag: \"1\"\nContent-Range: bytes 0-9/10", "0123456789", false}}, []string{""}, "-", "status is 206, want 200"},
+		"416 unasked":              {[]reply{{416, "Content-Range: bytes */10", "", false}}, []string{""}, "-", "status is 416, want 200"},
+		"204":                      {[]reply{{204, "", "", false}}, []string{""}, "-", "status is 204, want 200 or 206"},
+		"404":                      {[]reply{{404, "", "", false}}, []string{""}, "-", "404 Not Found"},
+		"ends with the connection": {[]reply{{200, "Connection: close\nETag: \"1\"", "01234", false}}, []string{""}, "-", "body ends at byte 5 with the connection, and neither its length nor a checksum is known"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := &replies{all: test.replies}
+			path := filepath.Join(t.TempDir(), "file")
+			_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/file", path)
+			assert.Equal(t, test.ranges, base.ranges)
+			if test.text != "" {
+				assert.ErrorContains(t, err, test.text)
+				assert.NoFileExists(t, path)
+				return
+			}
+			require.NoError(t, err)
+			only(t, path, []byte(test.want))
+		})
+	}
+}
+
+// Compression corrupts nothing: it is not asked for, and refused where a server sends it
+// all the same, unless the name or the caller says that it is meant.
+func TestEncodings(t *testing.T) {
+	plain := bytes.Repeat([]byte("chr1\t1000\tA\tG\n"), 1000)
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	w.Write(plain)
+	w.Close()
+	willing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		if r.URL.Query().Has("always") || strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(packed.Bytes())
+			return
+		}
+		w.Write(plain)
+	}))
+	defer willing.Close()
+	for url, want := range map[string][]byte{"/a.vcf": plain, "/a.vcf?always": nil, "/a.vcf.gz?always": packed.Bytes(), "/asked?always": packed.Bytes()} {
+		path := filepath.Join(t.TempDir(), "file")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, willing.URL+url, nil)
+		require.NoError(t, err)
+		if strings.HasPrefix(url, "/asked") {
+			req.Header.Set("Accept-Encoding", "gzip")
+		}
+		_, err = download.Request(clientOf(t, nil, soon), req, path)
+		if want == nil {
+			assert.ErrorContains(t, err, `content encoding is "gzip", want none`)
+			assert.Empty(t, names(t, filepath.Dir(path)))
+			continue
+		}
+		require.NoError(t, err, url)
+		only(t, path, want)
+	}
+}
+
+// A redirect to an address that expires is followed again each time.
+func TestPresigned(t *testing.T) {
+	s := newShelf(t, random(30_000, 8))
+	s.cut = func(n int) int { return []int{10_000, 10_000, -1}[min(n, 3)-1] }
+	var issued atomic.Int64
+	s.before = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("signature") == fmt.Sprint(issued.Load()) {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, fmt.Sprintf("%s/?signature=%d", s.URL, issued.Add(1)), http.StatusTemporaryRedirect)
+	}))
+	defer origin.Close()
+	path := filepath.Join(t.TempDir(), "file")
+	_, err := download.File(t.Context(), clientOf(t, nil, soon), origin.URL, path)
+	require.NoError(t, err)
+	only(t, path, s.data)
+	assert.EqualValues(t, 3, issued.Load())
+	assert.EqualValues(t, len(s.data), s.sent)
+}
+
+// A wrong sum, the caller's or the server's, deletes the part, shows both, and is not
+// fetched again; a right one is verified over resumed bytes too. What is no digest of
+// the whole is left alone.
+func TestChecksums(t *testing.T) {
+	data := random(20_000, 9)
+	sha, md := sha256.Sum256(data), md5.Sum(data)
+	other := sha256.Sum256(nil)
+	crc := crc32.NewIEEE()
+	crc.Write(data)
+	b64 := base64.StdEncoding.EncodeToString
+	for header, right := range map[string]bool{
+		"Repr-Digest: sha-256=:" + b64(sha[:]) + ":, unknown=:AAAA:":             true,
+		"Repr-Digest: unknown=:AAAA:, sha-256=:" + b64(other[:]) + ":;x=1":       false,
+		"Digest: SHA-256=" + b64(sha[:]) + ",MD5=" + b64(md[:]):                  true,
+		"Digest: md5=" + b64(other[:16]):                                         false,
+		"Content-MD5: " + b64(md[:]):                                             true,
+		"Content-MD5: " + b64(other[:16]):                                        false,
+		"X-Amz-Checksum-Sha256: " + b64(other[:]):                                false,
+		"X-Amz-Checksum-Crc32: " + b64(crc.Sum(nil)):                             true,
+		"X-Amz-Checksum-Crc32: AAAAAA==":                                         false,
+		"X-Amz-Checksum-Crc32c: AAAAAA==":                                        false,
+		"X-Amz-Checksum-Crc64nvme: AAAAAAAAAAA=":                                 false,
+		"X-Amz-Checksum-Sha256: " + b64(other[:]) + "-3":                         true,
+		"X-Amz-Checksum-Type: COMPOSITE|X-Amz-Checksum-Sha256: " + b64(other[:]): true,
+		"Content-MD5: nonsense":                                                  true,
+		"Repr-Digest: sha-256=nonsense, =, :":                                    true,
+	} {
+		s := newShelf(t, data)
+		s.cut = func(n int) int { return []int{7000, -1}[min(n, 2)-1] }
+		s.before = func(n int, w http.ResponseWriter, _ *http.Request) bool {
+			for _, line := range strings.Split(header, "|") {
+				if name, value, _ := strings.Cut(line, ": "); n == 1 || name == "Repr-Digest" || name == "Digest" {
+					w.Header().Set(name, value)
+				}
+			}
+			return false
+		}
+		path := filepath.Join(t.TempDir(), "file")
+		_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
+		assert.Len(t, s.requests, 2)
+		if right {
+			require.NoError(t, err, header)
+			only(t, path, data)
+			continue
+		}
+		assert.ErrorIs(t, err, download.ErrChecksum, header)
+		assert.Empty(t, names(t, filepath.Dir(path)))
+	}
+
+	s := newShelf(t, data)
+	path := filepath.Join(t.TempDir(), "file")
+	_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path, download.Checksum(md5.New(), md[:]), download.Checksum(sha256.New(), other[:]))
+	assert.ErrorIs(t, err, download.ErrChecksum)
+	assert.ErrorContains(t, err, fmt.Sprintf("checksum is %x, want %x", sha, other))
+	assert.Len(t, s.requests, 1)
+	assert.Empty(t, names(t, filepath.Dir(path)))
+
+	// The end of the connection is the end of the file, where a sum proves it.
+	base := &replies{all: []reply{{200, "Connection: close", string(data), false}}}
+	_, err = download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/", path, download.Checksum(sha256.New(), sha[:]))
+	require.NoError(t, err)
+	only(t, path, data)
+}
+
+// Two downloads to one path: the second is refused at once, and sends nothing. The first
+// one is not disturbed.
+func TestInUse(t *testing.T) {
+	s := newShelf(t, random(1000, 10))
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	s.before = func(int, http.ResponseWriter, *http.Request) bool { close(inside); <-goOn; return false }
+	path := filepath.Join(t.TempDir(), "file")
+	done := make(chan error)
+	go func() {
+		_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
+		done <- err
+	}()
+	<-inside
+	_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
+	assert.ErrorIs(t, err, download.ErrInUse)
+	assert.ErrorContains(t, err, path)
+	close(goOn)
+	require.NoError(t, <-done)
+	only(t, path, s.data)
+	assert.Len(t, s.requests, 1)
+}
+
+// Many that race for one path: each download that succeeds has the whole file.
+func TestRacing(t *testing.T) {
+	s := newShelf(t, random(50_000, 11))
+	path := filepath.Join(t.TempDir(), "file")
+	var wg sync.WaitGroup
+	var succeeded atomic.Int32
+	client := clientOf(t, nil, soon)
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				_, err := download.File(t.Context(), client, s.URL, path)
+				if err == nil {
+					succeeded.Add(1)
+					got, err := os.ReadFile(path)
+					assert.NoError(t, err)
+					assert.True(t, bytes.Equal(s.data, got))
+				} else {
+					assert.ErrorIs(t, err, download.ErrInUse)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	assert.Positive(t, succeeded.Load())
+	only(t, path, s.data)
+}
+
+// What the disk refuses is not retried, and found out before anything is sent.
+func TestDisk(t *testing.T) {
+	s := newShelf(t, random(1000, 12))
+	dir := t.TempDir()
+	_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, filepath.Join(dir, "missing", "file"))
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a", "file.part"), 0o700))
+	_, err = download.File(t.Context(), clientOf(t, nil, soon), s.URL, filepath.Join(dir, "a", "file"))
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	_, err = download.File(t.Context(), clientOf(t, nil, soon), s.URL, dir)
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	assert.Empty(t, s.requests)
+
+	// The part is taken away, or replaced, meanwhile: another's file does not get the name.
+	path := filepath.Join(dir, "file")
+	s.before = func(int, http.ResponseWriter, *http.Request) bool {
+		assert.NoError(t, os.Remove(path+".part"))
+		assert.NoError(t, os.WriteFile(path+".part", []byte("another's"), 0o600))
+		return false
+	}
+	_, err = download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
+	assert.ErrorContains(t, err, "removed or replaced")
+	assert.NoFileExists(t, path)
+	assert.FileExists(t, path+".part")
+}
+
+// After a failure without a byte nothing is left; a part that another download left is
+// not lost by one of another URL that never got an answer.
+func TestNothingLeft(t *testing.T) {
+	dead := &http.Client{Transport: &replies{all: []reply{{503, "", "", false}}}}
+	path := filepath.Join(t.TempDir(), "file")
+	_, err := download.File(t.Context(), clientOf(t, dead, soon), "http://files.example/1", path)
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+	assert.Empty(t, names(t, filepath.Dir(path)))
+
+	cut := &http.Client{Transport: &replies{all: []reply{{200, "ETag: \"1\"\nContent-Length: 10", "01234", true}, {503, "", "", false}}}}
+	_, err = download.File(t.Context(), clientOf(t, cut, soon), "http://files.example/1", path)
+	assert.Error(t, err)
+	_, err = download.File(t.Context(), clientOf(t, dead, soon), "http://files.example/2", path)
+	assert.Error(t, err)
+	part, err := os.ReadFile(path + ".part")
+	require.NoError(t, err)
+	assert.Equal(t, "01234", string(part))
+	rest := &http.Client{Transport: &replies{all: []reply{{206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}}}}
+	result, err := download.File(t.Context(), clientOf(t, rest, soon), "http://files.example/1", path)
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, result.Resumed)
+	only(t, path, []byte("0123456789"))
+}
+
+// Sidecar files that are damaged, as after a crash of the machine, begin again.
+func TestDamagedSide(t *testing.T) {
+	for _, side := range []string{"", "{", "null", "[]", `{"id":"x"}`, `{"length":"x"}`, "\x00\x00\x00"} {
+		s := newShelf(t, random(1000, 13))
+		path := filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.WriteFile(path+".part", []byte("garbage"), 0o600))
+		require.NoError(t, os.WriteFile(path+".part.json", []byte(side), 0o600))
+		result, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
+		require.NoError(t, err)
+		assert.Zero(t, result.Resumed)
+		only(t, path, s.data)
+	}
+}
+
+// Progress is told at most ten times a second, and at the end.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			resp := reply{200, "ETag: \"1\"\nContent-Length: 1000", "", false}.response(req)
+			resp.Body = io.NopCloser(&dripping{left: 1000})
+			return resp, nil
+		})
+		var at []time.Duration
+		var last string
+		began := time.Now()
+		_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/", filepath.Join(t.TempDir(), "file"),
+			download.Progress(func(done, total int64) {
+				at = append(at, time.Since(began))
+				last = fmt.Sprint(done, "/", total)
+			}))
+		require.NoError(t, err)
+		assert.Equal(t, "1000/1000", last)
+		assert.Len(t, at, 12, "%v", at)
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// dripping gives a byte each millisecond.
+type dripping struct{ left int }
+
+func (d *dripping) Read(p []byte) (int, error) {
+	if d.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Millisecond)
+	d.left--
+	p[0] = 'x'
+	return 1, nil
+}
+
+// A cancel gives the cancel, with its cause, and the file does not get its name.
+func TestCancel(t *testing.T) {
+	s := newShelf(t, random(1000, 14))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("stop")
+	s.before = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Length", "1000")
+		w.Write(s.data[:400])
+		w.(http.Flusher).Flush()
+		cancel(stop)
+		<-r.Context().Done()
+		return true
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	_, err := download.File(ctx, clientOf(t, nil, soon), s.URL, path)
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.ErrorIs(t, err, stop)
+	assert.NoFileExists(t, path)
+	assert.Len(t, s.requests, 1)
+}
+
+// Wrong use is an error, and nothing is sent. No secret of a malformed URL is shown.
+func TestWrongUse(t *testing.T) {
+	s := newShelf(t, nil)
+	client := clientOf(t, nil, soon)
+	path := filepath.Join(t.TempDir(), "file")
+	request := func(change func(*http.Request)) *http.Request {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+		require.NoError(t, err)
+		change(req)
+		return req
+	}
+	for name, call := range map[string]func() error{
+		"client":  func() error { _, err := download.File(t.Context(), nil, s.URL, path); return err },
+		"request": func() error { _, err := download.Request(client, nil, path); return err },
+		"path":    func() error { _, err := download.File(t.Context(), client, s.URL, ""); return err },
+		"URL": func() error {
+			_, err := download.File(t.Context(), client, "http://user:hunter2@ho st/", path)
+			return err
+		},
+		"method": func() error {
+			_, err := download.Request(client, request(func(r *http.Request) { r.Method = "POST" }), path)
+			return err
+		},
+		"range": func() error {
+			_, err := download.Request(client, request(func(r *http.Request) { r.Header.Set("Range", "bytes=1-") }), path)
+			return err
+		},
+		"body": func() error {
+			_, err := download.Request(client, request(func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("x")) }), path)
+			return err
+		},
+		"checksum": func() error {
+			_, err := download.File(t.Context(), client, s.URL, path, download.Checksum(sha256.New(), []byte{1}))
+			return err
+		},
+		"no hash": func() error {
+			_, err := download.File(t.Context(), client, s.URL, path, download.Checksum(nil, nil))
+			return err
+		},
+	} {
+		err := call()
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig, name)
+		assert.NotContains(t, fmt.Sprint(err), "hunter2")
+	}
+	assert.Empty(t, s.requests)
+	assert.Empty(t, names(t, filepath.Dir(path)))
+}

@@ -1,0 +1,78 @@
+package download
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var contentRange = regexp.MustCompile(`^(?i:bytes) +(\d+)-(\d+)/(\d+|\*)$`)
+
+// FuzzContentRange compares the parser with a regular expression: what it accepts is a
+// range of that form that lies inside the file.
+func FuzzContentRange(f *testing.F) {
+	for _, seed := range []string{"bytes 0-99/200", "bytes 5-9/*", "bytes */10", "bytes 9-5/10", "bytes 0-10/10", "bytes +0-9/10", "lines 0-9/10", "bytes 0-99999999999999999999/*", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		first, last, total, ok := parseContentRange(text)
+		if !ok {
+			return
+		}
+		assert.True(t, 0 <= first && first <= last && (total == -1 || last < total), text)
+		if match := contentRange.FindStringSubmatch(text); match != nil {
+			a, _ := strconv.ParseInt(match[1], 10, 64)
+			b, _ := strconv.ParseInt(match[2], 10, 64)
+			assert.Equal(t, []int64{a, b}, []int64{first, last})
+		}
+	})
+}
+
+// FuzzDigests gives any text as a digest: what is accepted has its algorithm's length.
+func FuzzDigests(f *testing.F) {
+	f.Add("sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:", "SHA-256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "1B2M2Y8AsgTpgAmY7PhCfg==")
+	f.Fuzz(func(t *testing.T, repr, digest, md5 string) {
+		header := http.Header{"Repr-Digest": {repr}, "Digest": {digest}, "Content-Md5": {md5}}
+		for name, value := range digestsOf(header, false) {
+			require.NotNil(t, algorithms[name])
+			assert.Len(t, value, algorithms[name]().Size())
+		}
+	})
+}
+
+// FuzzSide gives any text as the small file beside the part: either it is not gone on
+// with, or it is about this URL, has a validator, and not more bytes than the file.
+func FuzzSide(f *testing.F) {
+	u, err := url.Parse("https://user:pass@files.example/a?token=secret#part")
+	require.NoError(f, err)
+	good, err := json.Marshal(identity{URL: withoutSecrets(u), ID: hashOf(u), ETag: `"1"`, Length: 10})
+	require.NoError(f, err)
+	assert.NotContains(f, string(good), "secret")
+	assert.NotContains(f, string(good), "pass")
+	for _, seed := range []string{string(good), "{}", "", "null", `{"id":1}`} {
+		f.Add([]byte(seed))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, side []byte) {
+		path := filepath.Join(dir, "file.part")
+		require.NoError(t, os.WriteFile(path, []byte("01234"), 0o600))
+		p, err := openPart(path)
+		require.NoError(t, err)
+		defer p.close()
+		require.NoError(t, os.WriteFile(p.sidePath(), side, 0o600))
+		if id, size := p.load(u); size > 0 {
+			assert.EqualValues(t, 5, size)
+			assert.Equal(t, hashOf(u), id.ID)
+			assert.NotEmpty(t, id.validator())
+			assert.True(t, id.Length == -1 || id.Length >= 5)
+		}
+	})
+}
