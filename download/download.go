@@ -244,7 +244,7 @@ func (d *download) from() int64 {
 
 // maxRefused is how many wrong answers to a range a download puts up with before it asks
 // for the whole file.
-const maxRefused = 3
+const maxRefused = 4
 
 // read takes what a response brings.
 func (d *download) read(resp *http.Response) (progressed bool, err error) {

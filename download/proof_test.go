@@ -36,6 +36,7 @@ type fickle struct {
 	version int
 	changes int // that may still happen
 	faults  int // that may still happen
+	wrong   int
 	sent    int64
 	changed bool
 }
@@ -66,7 +67,9 @@ func (f *fickle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.faults--
 	}
 	first := start
-	if fault == 1 && status == http.StatusPartialContent { // a wrong range
+	if f.wrong++; fault != 1 || f.wrong == 4 { // in a row: then the whole file is asked for
+		f.wrong = 0
+	} else if status == http.StatusPartialContent { // a wrong range
 		first = max(0, start-1-f.random.IntN(100))
 	}
 	if status == http.StatusPartialContent {
