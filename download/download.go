@@ -304,7 +304,7 @@ func (d *download) copy(resp *http.Response, end int64) error {
 			d.report(false)
 		}
 		switch {
-		case err == io.EOF:
+		case err == io.EOF, err != nil && d.at == end: // what breaks behind the last byte is no matter
 			return nil
 		case err != nil && isDone(ctx):
 			return err

@@ -436,6 +436,8 @@ func TestRanges(t *testing.T) {
 	}{
 		"short ranges": {[]reply{{200, "ETag: \"1\"\nContent-Length: 10", "01", true}, {206, "ETag: \"1\"\nContent-Range: bytes 2-4/10", "234", false},
 			{206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}}, []string{"", "bytes=2-", "bytes=5-"}, "0123456789", ""},
+		"broken behind the last byte": {[]reply{{200, "ETag: \"1\"\nContent-Length: 10", "01234", true}, {206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", true}},
+			[]string{"", "bytes=5-"}, "0123456789", ""},
 		"unknown length, whole by 416": {[]reply{{200, "ETag: \"1\"", "0123456789", true}, {416, "Content-Range: bytes */10", "", false}}, []string{"", "bytes=10-"}, "0123456789", ""},
 		"unknown length of a range": {[]reply{{200, "ETag: \"1\"", "01234", true}, {206, "ETag: \"1\"\nContent-Range: bytes 5-9/*", "56789", false}, {416, "Content-Range: bytes */10", "", false}},
 			[]string{"", "bytes=5-", "bytes=10-"}, "0123456789", ""},
