@@ -149,7 +149,8 @@ type download struct {
 	part    *part
 	file    identity    // what the part is the beginning of
 	at      int64       // how many bytes of it are there
-	most    int64       // how many there ever were
+	most    int64       // how many there were at most: what is beyond is progress
+	changes int         // of the file, on the server
 	resumed int64       // how many were there before
 	digests []*sum      // those that the server sent
 	header  http.Header // of the last response

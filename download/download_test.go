@@ -324,6 +324,36 @@ func TestChanged(t *testing.T) {
 	}
 }
 
+// A file that changes near its end may be cut as often again as it was before; one that
+// is another with every answer is not asked for for ever.
+func TestChanged_Progress(t *testing.T) {
+	s := newShelf(t, random(10_000, 15))
+	s.cut = func(n int) int { return 1000 }
+	s.before = func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		if n == 9 {
+			s.data, s.tag = random(9_000, 16), `"2"`
+			w.Header().Set("ETag", s.tag)
+		}
+		return false
+	}
+	cfg := soon
+	cfg.MaxRetries = 2
+	path := filepath.Join(t.TempDir(), "file")
+	_, err := download.File(t.Context(), clientOf(t, nil, cfg), s.URL, path)
+	require.NoError(t, err)
+	only(t, path, s.data)
+
+	s = newShelf(t, random(10_000, 17))
+	s.cut = func(n int) int { return 1000 }
+	s.before = func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(n)))
+		return false
+	}
+	_, err = download.File(t.Context(), clientOf(t, nil, cfg), s.URL, path+"2")
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+	assert.Less(t, len(s.requests), 20)
+}
+
 // reply is one answer of a played server.
 type reply struct {
 	status int

@@ -67,9 +67,8 @@ func (f *fickle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.faults--
 	}
 	first := start
-	if f.wrong++; fault != 1 || f.wrong == 4 { // in a row: then the whole file is asked for
-		f.wrong = 0
-	} else if status == http.StatusPartialContent { // a wrong range
+	if fault == 1 && status == http.StatusPartialContent && f.wrong < 3 { // after four the whole is asked for
+		f.wrong++
 		first = max(0, start-1-f.random.IntN(100))
 	}
 	if status == http.StatusPartialContent {

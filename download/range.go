@@ -175,8 +175,15 @@ func (d *download) begunAgain(reason error) error {
 	if d.drop(); d.local != nil {
 		return d.fail(d.local)
 	}
+	if d.changes++; d.changes <= maxChanges {
+		d.most = 0 // what comes now is progress
+	}
 	return retry.Neutral(reason)
 }
+
+// maxChanges is how often a file may change and have its new bytes count as progress: a
+// server whose answers are all of different files must not be asked for ever.
+const maxChanges = 3
 
 // parseContentRange reads "bytes 0-99/200" (RFC 9110, section 14.4); total is -1 where
 // it is "*".
