@@ -138,7 +138,10 @@ func (r *resumption) attempt(ctx context.Context) error {
 func (r *resumption) consume(resp *http.Response) (err error) {
 	r.consumed = true
 	r.call.progressed, err = r.read(resp)
-	r.call.least = examine(err).wait
+	r.call.least = 0
+	if found := examine(err, nil); found.has(delayed) {
+		r.call.least = found.delay
+	}
 	return err
 }
 
