@@ -14,14 +14,18 @@ import (
 // Breaker joins a circuit breaker to those of the same name in all processes:
 // when enough of them find the dependency dead (see [Config]), all open, and when
 // a probe of one succeeds, all close. A process whose own calls still succeed does
-// not open on the word of others. One that was forced open stays so. The breaker
-// must be on the real clock. The fleet does not keep it alive. The error is that
-// of a wrong name or a nil breaker.
+// not open on the reports of others. One that was forced open stays so. The fleet
+// does not keep it alive. The error is that of a wrong name, a nil breaker, or one
+// that is not on the real clock.
 func (f *Fleet) Breaker(name string, breaker *retry.CircuitBreaker) error {
 	if breaker == nil {
 		return invalid("Breaker %.80q is nil", name)
 	}
-	if err := checkName("breaker", name); err != nil {
+	name, err := nameOf("breaker", name)
+	if err != nil {
+		return err
+	}
+	if err := onRealClock(retry.Config{Breaker: breaker}); err != nil {
 		return err
 	}
 	s := &sharedBreaker{fleet: f, name: name, breaker: weak.Make(breaker)}
@@ -49,7 +53,7 @@ func (f *Fleet) Breaker(name string, breaker *retry.CircuitBreaker) error {
 }
 
 // sharedBreaker is a breaker of this process. The goroutine that watches takes
-// its state in; the one that announces tells it.
+// its state in; the one that announces sends it.
 type sharedBreaker struct {
 	fleet     *Fleet
 	name      string
@@ -57,18 +61,18 @@ type sharedBreaker struct {
 	resetting atomic.Bool // the fleet closes it right now
 	recovered atomic.Bool // a probe of this process closed it
 
-	mu      sync.Mutex // guards the fields below
-	finding *finding   // to be told; nil if none is
-	closing bool       // to be told
-	told    finding    // the newest that was put up to be told
-	at      time.Time  // when it was
+	mu         sync.Mutex // guards the fields below
+	report     *report    // to be sent, or, with weight 0, a question; nil if none is
+	closing    bool       // to be sent
+	reported   report     // the newest that was put up to be sent
+	reportedAt time.Time  // when it was
 
 	episode   string    // of the fleet, "" if none is known
 	openUntil time.Time // for the fleet
-	tripped   time.Time // the end of an open time that is no news: the fleet gave it, or has overruled it
+	tripped   time.Time // the end of an open time that is not reported: the fleet gave it, or has overruled it
 	resetAt   time.Time // when the fleet closes it; zero: not
 	closedAt  time.Time // when the fleet last did
-	turn      bool      // to be asked for
+	position  bool      // to be asked for
 	ended     bool      // this breaker's probe ended the episode
 	failures  int       // in a row, as last seen
 	successes int       // as last seen
@@ -79,22 +83,22 @@ const (
 	openWeight  = 5
 	probeSpread = 100 * time.Millisecond // between the processes that come to probe
 	probesIn    = 5                      // an open time, of all processes together
-	fresh       = time.Second            // a success as recent speaks against others, a failure with them
+	fresh       = time.Second            // a success as recent counts against the reports of others, a failure for them
 	sameTime    = 20 * time.Millisecond  // two readings of the same moment
 )
 
-// ask has the fleet's view asked for, and the own one told again.
+// ask has the fleet's view asked for, and the own one sent again.
 func (s *sharedBreaker) ask() {
 	s.mu.Lock()
-	if s.finding == nil {
-		s.finding = &finding{}
-		if s.told.weight > 0 && time.Now().Before(s.told.until) {
-			again := s.told
-			s.finding = &again
+	if s.report == nil {
+		s.report = &report{}
+		if s.reported.weight > 0 && time.Now().Before(s.reported.until) {
+			again := s.reported
+			s.report = &again
 		}
 	}
 	s.mu.Unlock()
-	s.fleet.newsDue.give()
+	s.fleet.sendDue.give()
 }
 
 // watch looks at the breakers now and then, and whenever one changes.
@@ -112,7 +116,8 @@ func (f *Fleet) watch() {
 }
 
 // look takes the breaker's state in, and returns when it must look again, if
-// that is soon.
+// that is soon. A moment to close that is long over is one that this process missed
+// because it was stopped: the dependency may be down again.
 func (s *sharedBreaker) look(now time.Time) time.Time {
 	breaker := s.breaker.Value()
 	if breaker == nil {
@@ -120,21 +125,25 @@ func (s *sharedBreaker) look(now time.Time) time.Time {
 	}
 	s.mu.Lock()
 	reset := !s.resetAt.IsZero() && !now.Before(s.resetAt)
+	missed := reset && since(s.resetAt) > memberTime/2
 	if reset {
 		s.resetAt = time.Time{}
 	}
 	s.mu.Unlock()
-	if reset {
+	switch {
+	case missed:
+		s.ask()
+	case reset:
 		s.reset(breaker)
 	}
 	snapshot := breaker.Snapshot()
 	s.mu.Lock()
 	adopt := s.judge(snapshot, now)
-	tell := s.finding != nil || s.closing
+	send := s.report != nil || s.closing
 	next, left := s.resetAt, s.openUntil.Sub(now)
 	s.mu.Unlock()
-	if tell {
-		s.fleet.newsDue.give()
+	if send {
+		s.fleet.sendDue.give()
 	}
 	if adopt {
 		s.trip(breaker, left, left)
@@ -142,7 +151,7 @@ func (s *sharedBreaker) look(now time.Time) time.Time {
 	return next
 }
 
-// opened is told that the breaker is open for the fleet. After a failed probe the
+// opened opens the breaker because it is open for the fleet. After a failed probe the
 // next one comes sooner than an open time later: each process probes as seldom as
 // it would by itself, but not all at the same time.
 func (s *sharedBreaker) opened(left time.Duration, episode, by string) {
@@ -181,20 +190,20 @@ func (s *sharedBreaker) trip(breaker *retry.CircuitBreaker, left, first time.Dur
 	if left <= 0 || snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero() {
 		return // it was forced open
 	}
-	spread := min(time.Duration(s.fleet.link.members())*probeSpread, left)
+	spread := min(time.Duration(s.fleet.connection.members())*probeSpread, left)
 	d := first + rand.N(max(spread, 1))
 	if snapshot.State == retry.StateOpen && time.Until(snapshot.OpenUntil) >= d {
 		return
 	}
 	s.mu.Lock()
-	s.told = finding{}
+	s.reported = report{}
 	s.mu.Unlock()
 	s.openFor(breaker, d)
 	s.fleet.counts.trips.Add(1)
 	s.fleet.log.Warn("fleet: breaker opened, others agree", "breaker", s.name, "for", d.Round(time.Millisecond).String())
 }
 
-// openFor opens the breaker, which is no news to the fleet.
+// openFor opens the breaker, which is not reported.
 func (s *sharedBreaker) openFor(breaker *retry.CircuitBreaker, d time.Duration) {
 	s.mu.Lock()
 	s.tripped = time.Now().Add(d) // a listener may look before Trip returns

@@ -162,6 +162,11 @@ type Config struct {
 	// breakers. 0 means 5s; the least is 100ms, the most an hour.
 	OpenTime time.Duration
 
+	// Members is how many processes the fleet is expected to have: until a process
+	// knows the others, because Redis is away when it starts, it takes that part of
+	// a [Rate]. 0 means 20.
+	Members int
+
 	// Lease is how often a [Rate] that is in use asks for its share, 100ms to
 	// 500ms. 0 means 250ms.
 	Lease time.Duration
@@ -183,6 +188,7 @@ const (
 	memberTime = 5 * time.Second // without one, a process counts as gone
 	syncEvery  = 30 * time.Second
 	lookEvery  = 100 * time.Millisecond // at the breakers of this process
+	closeTime  = 800 * time.Millisecond // for which Close waits
 )
 
 var fleetName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -200,6 +206,7 @@ func (c Config) Validate() error {
 	require(fleetName.MatchString(c.Name), "Name", fmt.Sprintf("%.80q", c.Name), "1 to 64 letters, digits, dots, dashes and underscores")
 	require(c.Quorum >= 0 && c.Quorum <= 1e6, "Quorum", c.Quorum, "a count, or 0 for the default")
 	require(c.QuorumShare >= 0 && c.QuorumShare <= 1, "QuorumShare", c.QuorumShare, "a share in [0, 1]")
+	require(c.Members >= 0 && c.Members <= 1e6, "Members", c.Members, "a count, or 0 for the default")
 	require(within(c.OpenTime, 100*time.Millisecond, maxTime), "OpenTime", c.OpenTime, "100ms to 1h, or 0 for the default")
 	require(within(c.Lease, 100*time.Millisecond, 500*time.Millisecond), "Lease", c.Lease, "100ms to 500ms, or 0 for the default")
 	require(within(c.Timeout, 10*time.Millisecond, time.Minute), "Timeout", c.Timeout, "10ms to 1m, or 0 for the default")
@@ -210,6 +217,7 @@ func (c Config) withDefaults() Config {
 	c.Quorum = cmp.Or(c.Quorum, 2)
 	c.QuorumShare = cmp.Or(c.QuorumShare, 0.1)
 	c.Suspicion = cmp.Or(c.Suspicion, 2)
+	c.Members = cmp.Or(c.Members, 20)
 	c.OpenTime = cmp.Or(c.OpenTime, 5*time.Second)
 	c.Lease = cmp.Or(c.Lease, 250*time.Millisecond)
 	c.Timeout = cmp.Or(c.Timeout, 500*time.Millisecond)
@@ -232,12 +240,14 @@ type Fleet struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	newsDue, choresDue, lookDue signal
+	sendDue, choresDue, lookDue signal
 
-	link   link
-	counts counts
+	connection connection
+	counts     counts
+	leave      func() // once
 
-	mu       sync.Mutex // guards the maps
+	mu       sync.Mutex      // guards the maps
+	refusals map[string]bool // answers of Redis that were logged
 	gates    map[string]*sharedGate
 	breakers map[string][]*sharedBreaker
 	rates    map[string]*Rate
@@ -283,36 +293,48 @@ func join(ctx context.Context, dial func() (rueidis.Client, error), cfg Config) 
 		id:        hex.EncodeToString(id),
 		cfg:       cfg.withDefaults(),
 		store:     &store{dial: dial, prefix: "{retry:" + cfg.Name + "}:"},
-		newsDue:   make(signal, 1),
+		sendDue:   make(signal, 1),
 		choresDue: make(signal, 1),
 		lookDue:   make(signal, 1),
+		refusals:  make(map[string]bool),
 		gates:     make(map[string]*sharedGate),
 		breakers:  make(map[string][]*sharedBreaker),
 		rates:     make(map[string]*Rate),
 	}
 	f.log = f.cfg.Logger
+	f.leave = sync.OnceFunc(func() {
+		f.tasks.Wait()
+		f.store.close(f)
+	})
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	f.link.start()
+	f.connection.start(f.cfg.Members)
 	for _, task := range []func(){f.listen, f.announce, f.keep, f.watch} {
 		f.tasks.Go(task)
 	}
 	wait, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
 	select {
-	case <-f.link.first:
+	case <-f.connection.first:
 	case <-wait.Done():
 	}
 	return f, nil
 }
 
-// Close leaves the fleet, and returns when nothing of it runs any more. Gates
-// and breakers keep the state that they are in, and are this process's own
-// again; a [Rate] goes on at its equal share. It never fails; the error
-// is there for io.Closer.
+// Close leaves the fleet. Gates and breakers keep the state that they are in, and
+// are this process's own again; a [Rate] goes on at its equal share. When it returns
+// nothing of the Fleet runs any more, unless Redis hangs: then it returns within a
+// second, and what waits for an answer ends with the timeouts of the client. It never
+// fails; the error is there for io.Closer.
 func (f *Fleet) Close() error {
 	f.cancel()
-	f.tasks.Wait()
-	f.store.close(f)
+	left := make(chan struct{})
+	go func() { f.leave(); close(left) }()
+	timer := time.NewTimer(closeTime)
+	defer timer.Stop()
+	select {
+	case <-left:
+	case <-timer.C:
+	}
 	return nil
 }
 

@@ -7,18 +7,24 @@ import (
 	"time"
 	"weak"
 
+	"github.com/jonboulle/clockwork"
+
 	"github.com/retryutils/retry"
 )
 
 // Gate joins a gate to those of the same name in all processes: a pause of one
-// is a pause of all. The gate must be on the real clock. The fleet does not keep
-// it alive: a gate that nobody else uses is forgotten. The error is that of a
-// wrong name or a nil gate.
+// is a pause of all. The fleet does not keep it alive: a gate that is not used
+// elsewhere is forgotten. The error is that of a wrong name, a nil gate, or one
+// that is not on the real clock.
 func (f *Fleet) Gate(name string, gate *retry.Gate) error {
 	if gate == nil {
 		return invalid("Gate %.80q is nil", name)
 	}
-	if err := checkName("gate", name); err != nil {
+	name, err := nameOf("gate", name)
+	if err != nil {
+		return err
+	}
+	if err := onRealClock(retry.Config{Gate: gate}); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -30,11 +36,21 @@ func (f *Fleet) Gate(name string, gate *retry.Gate) error {
 	added := s.add(gate)
 	f.mu.Unlock()
 	if added {
-		gate.OnPause(s.heard)
+		gate.OnPause(s.onPause)
 		if until, paused := gate.PausedUntil(); paused {
-			s.heard(until)
+			s.onPause(until)
 		}
 		s.ask()
+	}
+	return nil
+}
+
+// onRealClock is an error where cfg has a gate or breaker on another clock than
+// the fleet: how long its pauses are would mean nothing to other processes.
+func onRealClock(cfg retry.Config) error {
+	cfg.Clock = clockwork.NewRealClock()
+	if err := cfg.Validate(); err != nil {
+		return invalid("want the real clock: %w", err)
 	}
 	return nil
 }
@@ -47,8 +63,9 @@ type sharedGate struct {
 	mu       sync.Mutex // guards the fields below
 	gates    []weak.Pointer[retry.Gate]
 	known    time.Time   // the end of the longest pause that the fleet has
-	mine     time.Time   // the end of the longest that began here
-	due      bool        // to be told, or asked for
+	own      time.Time   // the end of the longest that began here
+	report   bool        // own is to be sent
+	question bool        // the fleet's pause is to be asked for
 	applying []*applying // pauses from outside that are being set right now
 }
 
@@ -57,7 +74,7 @@ type sharedGate struct {
 type applying struct{ since, until time.Time }
 
 const (
-	gateSpread    = 5 * time.Millisecond // between the processes that a pause lets go
+	gateSpread    = 5 * time.Millisecond // between the processes that continue after a pause
 	maxGateSpread = 5 * time.Second
 )
 
@@ -73,87 +90,93 @@ func (s *sharedGate) add(gate *retry.Gate) bool {
 }
 
 // prune forgets the gates that are gone, and reports whether none is left, and
-// no pause that the fleet may have to be told of again.
+// no pause that may have to be sent again.
 func (s *sharedGate) prune() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gates = slices.DeleteFunc(s.gates, func(p weak.Pointer[retry.Gate]) bool { return p.Value() == nil })
-	return len(s.gates) == 0 && !s.mine.After(time.Now())
+	return len(s.gates) == 0 && !s.own.After(time.Now())
 }
 
-// ask has the fleet's pause asked for.
+// ask has the fleet's pause asked for, and the own one sent again.
 func (s *sharedGate) ask() {
 	s.mu.Lock()
-	s.due = true
+	s.question = true
 	s.mu.Unlock()
-	s.fleet.newsDue.give()
+	s.fleet.sendDue.give()
 }
 
-// heard is called by a gate that was paused.
-func (s *sharedGate) heard(until time.Time) {
+// onPause is called by a gate that was paused.
+func (s *sharedGate) onPause(until time.Time) {
 	now := time.Now()
 	left := min(until.Sub(now), maxTime)
 	if left <= 0 || s.fleet.ctx.Err() != nil {
 		return
 	}
 	s.mu.Lock()
-	if s.echo(until, now) || until.Sub(s.known) <= slack(left) {
+	if s.isEcho(until, now) || until.Sub(s.known) <= slack(left) {
 		s.mu.Unlock()
 		return
 	}
 	s.known = now.Add(left)
-	s.mine, s.due = s.known, true
+	s.own, s.report = s.known, true
 	s.mu.Unlock()
-	s.fleet.newsDue.give()
+	s.fleet.sendDue.give()
 	s.pause(now.Add(left)) // others in this process
 }
 
-func (s *sharedGate) echo(until, now time.Time) bool {
+func (s *sharedGate) isEcho(until, now time.Time) bool {
 	return slices.ContainsFunc(s.applying, func(a *applying) bool {
 		return !until.Before(a.until) && !until.After(a.until.Add(now.Sub(a.since)))
 	})
 }
 
-// slack is by how much a pause must be longer to be worth telling.
+// slack is by how much a pause must be longer to be worth a message.
 func slack(left time.Duration) time.Duration {
 	return min(max(left/10, 5*time.Millisecond), 100*time.Millisecond)
 }
 
-// tell announces a pause that began here, or asks for one, if that is due.
-func (s *sharedGate) tell() error {
+func (s *sharedGate) due() (urgent, question bool) {
 	s.mu.Lock()
-	due, left := s.due, min(time.Until(s.mine), maxTime)
-	s.due = false
+	defer s.mu.Unlock()
+	return s.report, s.question
+}
+
+// send reports a pause that began here, or asks for one.
+func (s *sharedGate) send() error {
+	s.mu.Lock()
+	report, question, left := s.report, s.question, min(time.Until(s.own), maxTime)
+	s.report, s.question = false, false
 	s.mu.Unlock()
-	if !due {
-		return nil
-	}
 	f, amount := s.fleet, "0"
 	if left > 0 {
 		amount = ms(left)
 		f.counts.sent.Add(1)
 	}
-	answer, err := f.run(pauseScript, []string{f.store.key("pause", s.name), f.store.key("seq")},
+	got, err := f.run(pauseScript, 2, []string{f.store.key("pause", s.name), f.store.key("seq")},
 		[]string{amount, ms(slack(left)), f.id, s.name, f.store.channel()})
-	if err != nil || len(answer) != 1 {
+	var there time.Duration
+	if err == nil {
+		there, err = got.duration(0)
+	}
+	if err != nil {
 		s.mu.Lock()
-		s.due = true
+		s.report, s.question = s.report || report, s.question || question
 		s.mu.Unlock()
 		return err
 	}
-	if there, err := answer[0].AsInt64(); err == nil && there > 0 {
-		s.mu.Lock()
-		news := time.Now().Add(time.Duration(there)*time.Millisecond).Sub(s.known) > slack(left)
-		s.mu.Unlock()
-		if news {
-			s.learn(time.Duration(there) * time.Millisecond)
-		}
+	f.published(got, 1)
+	s.mu.Lock()
+	isNew := there > 0 && time.Now().Add(there).Sub(s.known) > slack(left)
+	s.mu.Unlock()
+	if isNew {
+		s.learn(there)
 	}
 	return nil
 }
 
-// learn sets a pause that began elsewhere. Each process lets its first call go
-// at a moment of its own.
+// learn sets a pause that began elsewhere. Each process continues at a moment of
+// its own.
 func (s *sharedGate) learn(left time.Duration) {
 	until := time.Now().Add(min(left, maxTime))
 	s.mu.Lock()
@@ -161,14 +184,14 @@ func (s *sharedGate) learn(left time.Duration) {
 		s.known = until
 	}
 	s.mu.Unlock()
-	spread := max(time.Duration(s.fleet.link.members())*gateSpread, s.turn())
+	spread := max(time.Duration(s.fleet.connection.members())*gateSpread, s.interval())
 	s.pause(until.Add(rand.N(max(min(spread, maxGateSpread), 1))))
 }
 
-// turn is the time between two calls of this process, where its gates keep a
-// pace: those who come back from a pause together within it would be refused
+// interval is the time between two calls of this process, where its gates keep a
+// pace: processes that continue after a pause together within it would be refused
 // together.
-func (s *sharedGate) turn() (longest time.Duration) {
+func (s *sharedGate) interval() (longest time.Duration) {
 	s.mu.Lock()
 	gates := slices.Clone(s.gates)
 	s.mu.Unlock()

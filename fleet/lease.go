@@ -1,10 +1,14 @@
 package fleet
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
+	"sync"
 	"time"
 )
 
@@ -12,9 +16,10 @@ const (
 	margin     = 0.97                   // of the rate is handed out, for what is late or counted twice
 	ahead      = 500 * time.Millisecond // how far a lease reaches
 	askAgain   = 100 * time.Millisecond // the least time between two
-	turnGrace  = 100 * time.Millisecond // a turn can be taken so late
+	slotGrace  = 100 * time.Millisecond // a slot can be taken so late
 	shareTime  = 2 * time.Second        // over which a process's share is measured
 	shareHolds = 10 * time.Second       // without Redis; then all are equal
+	namedTime  = 2 * time.Minute        // for which a rate that a process names holds for all
 )
 
 func (f *Fleet) allRates() []*Rate {
@@ -23,11 +28,36 @@ func (f *Fleet) allRates() []*Rate {
 	return slices.Collect(maps.Values(f.rates))
 }
 
-// renew asks for turns if they are needed, and returns when it is to be called
-// again; zero if only a call makes that necessary.
-func (r *Rate) renew() time.Time {
-	now := time.Now()
+// renewAll asks for the slots that are needed, and returns when it is to be called
+// again: at next, or before.
+func (f *Fleet) renewAll(next time.Time) time.Time {
+	all := f.allRates()
+	for len(all) > 0 {
+		batch := all[:min(len(all), atOnce)]
+		all = all[len(batch):]
+		var tasks sync.WaitGroup
+		for _, r := range batch {
+			want, due := r.need(time.Now())
+			if !due.IsZero() && due.Before(next) {
+				next = due
+			}
+			if want > 0 {
+				tasks.Go(func() { r.lease(want) })
+			}
+		}
+		tasks.Wait()
+		if f.connection.unanswered() > 0 {
+			break // the rest would wait as long each
+		}
+	}
+	return next
+}
+
+// need is how many slots are to be leased now, and when to see again; zero if only
+// a call makes that necessary.
+func (r *Rate) need(now time.Time) (want int, next time.Time) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	due := r.asked.Add(r.fleet.cfg.Lease)
 	if len(r.waiting) > 0 {
 		due = r.asked.Add(askAgain)
@@ -35,68 +65,118 @@ func (r *Rate) renew() time.Time {
 			due = r.more
 		}
 	}
-	idle := len(r.waiting) == 0 && r.calls == 0
-	if idle || now.Before(due) {
-		r.mu.Unlock()
-		if idle {
-			return time.Time{}
-		}
-		return due
+	switch {
+	case len(r.waiting) == 0 && r.calls == 0:
+		return 0, time.Time{}
+	case now.Before(due):
+		return 0, due
 	}
-	want := r.wanted(now)
+	want = r.wanted(now)
 	r.calls, r.asked, r.asking = 0, now, want > 0
-	r.mu.Unlock()
-	if want > 0 {
-		r.ask(want)
-	}
-	return time.Now().Add(askAgain)
+	return want, now.Add(askAgain)
 }
 
-// wanted is how many turns those who wait need, and those who are to be
+// wanted is how many slots those who wait need, and those who are to be
 // expected. r.mu must be held.
 func (r *Rate) wanted(now time.Time) int {
 	per := float64(r.calls) / max(now.Sub(r.asked), askAgain).Seconds()
 	expected := math.Floor(min(per, r.perSecond) * ahead.Seconds())
 	have := 0
-	for _, t := range r.turns {
-		have += t.n
+	for _, s := range r.slots {
+		have += s.n
 	}
 	most := r.perSecond*ahead.Seconds() + 1
 	return int(min(float64(len(r.waiting))+expected-float64(have), most))
 }
 
-// ask leases turns.
-func (r *Rate) ask(want int) {
+// lease gets slots, or, for 0 of them, names the rate and learns the fleet's.
+func (r *Rate) lease(want int) error {
 	f := r.fleet
-	per := r.perSecond * margin
-	answer, err := f.run(leaseScript, []string{f.store.key("turns", r.name), f.store.key("demand", r.name)},
-		[]string{f.id, ftoa(per), itoa(want), itoa(int(ahead.Milliseconds()))})
-	var number [3]int64
-	for i := range answer {
-		if err == nil && i < len(number) {
-			number[i], err = answer[i].AsInt64()
-		}
+	got, err := f.run(leaseScript, 4, []string{f.store.key("turns", r.name), f.store.key("demand", r.name), f.store.key("rate", r.name)},
+		[]string{f.id, ftoa(r.perSecond * margin), itoa(want), itoa(int(ahead.Milliseconds())), ms(namedTime)})
+	var given, first, more int64
+	var agreed float64
+	if err == nil {
+		given, first, more, agreed, err = r.decode(got, want)
 	}
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.asking, r.failed = false, err != nil
-	if err != nil {
-		return
+	if want > 0 {
+		r.asking, r.failed = false, err != nil
 	}
-	given := int(min(max(number[0], 0), int64(want)))
-	first := now.Add(time.Duration(min(max(number[1], 0), maxTime.Microseconds())) * time.Microsecond)
-	r.more = now.Add(time.Duration(min(max(number[2], 0), 500)) * time.Millisecond)
-	if given < want { // not always in the same order as the others
+	if err != nil {
+		return err
+	}
+	if agreed != r.agreed {
+		r.agreed = agreed
+		if lower := agreed < r.perSecond*margin; lower {
+			f.log.Warn("fleet: another process names a lower rate, which is taken", "rate", r.name, "named", r.perSecond, "lower", agreed/margin)
+		} else {
+			f.log.Info("fleet: no other process names a lower rate any more", "rate", r.name, "named", r.perSecond)
+		}
+	}
+	if want == 0 {
+		return nil
+	}
+	r.more = now.Add(time.Duration(more) * time.Millisecond)
+	if given < int64(want) { // not always in the same order as the others
 		r.more = r.more.Add(askAgain + rand.N(askAgain))
 	}
-	r.measure(now, given)
+	r.measure(now, int(given))
 	if given > 0 {
-		gap := time.Duration(float64(time.Second) / per)
-		r.turns = append(r.turns, turns{first, gap, given})
-		r.own = first.Add(time.Duration(given) * gap)
+		s := slots{now.Add(time.Duration(first) * time.Microsecond), r.gap(r.agreed), int(given)}
+		r.slots = append(r.slots, s)
+		r.own = s.first.Add(time.Duration(given) * s.gap)
 	}
 	r.serve(now)
+	return nil
+}
+
+// decode returns the answer of the lease script.
+func (r *Rate) decode(got answer, want int) (given, first, more int64, agreed float64, err error) {
+	var errs [4]error
+	given, errs[0] = got.int(0, 0, int64(want))
+	text, err := got[3].ToString()
+	if err == nil {
+		agreed, err = strconv.ParseFloat(text, 64)
+	}
+	if err == nil && !(agreed > 0 && agreed <= r.perSecond) {
+		err = fmt.Errorf("fleet: Redis answered with a rate of %v a second, want at most %v", agreed, r.perSecond)
+	}
+	if errs[3] = err; err == nil { // no lease reaches further
+		furthest := ahead + 2*r.gap(agreed) + 2*time.Second
+		first, errs[1] = got.int(1, 0, furthest.Microseconds())
+		more, errs[2] = got.int(2, 0, furthest.Milliseconds())
+	}
+	return given, first, min(more, 500), agreed, errors.Join(errs[:]...)
+}
+
+// gap is the time between two calls at that rate.
+func (r *Rate) gap(perSecond float64) time.Duration {
+	return time.Duration(min(float64(time.Second)/perSecond, float64(24*time.Hour)))
+}
+
+// due and send name the rate now and then, so that the lowest is that of all.
+func (r *Rate) due() (urgent, question bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return false, r.question
+}
+
+func (r *Rate) send() error {
+	r.ask(false)
+	err := r.lease(0)
+	if err != nil {
+		r.ask(true)
+	}
+	return err
+}
+
+func (r *Rate) ask(question bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.question = question
 }
 
 // measure keeps the share up to date. r.mu must be held.
@@ -111,39 +191,39 @@ func (r *Rate) measure(now time.Time, given int) {
 	r.granted += given
 }
 
-// fallBack gives turns of this process's own to those who wait while Redis does
+// fallBack gives slots of this process's own to those who wait while Redis does
 // not answer.
 func (f *Fleet) fallBack() {
 	for _, r := range f.allRates() {
-		r.fallBack(time.Now(), f.link.lost())
+		r.fallBack(time.Now(), f.connection.unanswered())
 	}
 }
 
-func (r *Rate) fallBack(now time.Time, lost time.Duration) {
+func (r *Rate) fallBack(now time.Time, unanswered time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	unanswered := r.failed || r.asking && now.Sub(r.asked) > 2*askAgain
-	if lost == 0 && !unanswered {
+	if unanswered == 0 && !r.failed && !(r.asking && now.Sub(r.asked) > 2*askAgain) {
 		return
 	}
 	for len(r.waiting) > 0 && !r.own.After(now.Add(lookEvery)) {
-		r.turns = append(r.turns, turns{r.ownTurn(now), time.Second, 1})
+		r.slots = append(r.slots, slots{r.ownSlot(now), time.Second, 1})
 		r.serve(now)
 	}
 }
 
-// ownTurn is the next turn that this process may give itself. r.mu must be held.
-func (r *Rate) ownTurn(now time.Time) time.Time {
-	equal := r.perSecond * margin / float64(r.fleet.link.members())
-	per := max(min(r.share, r.perSecond*margin), equal/10)
-	lost := r.fleet.link.lost()
-	if lost > shareHolds || r.fleet.ctx.Err() != nil {
-		per = equal
+// ownSlot is the next slot that this process may give itself: of the share that it
+// had, or, after a while and where it never had one, of an equal share. r.mu must
+// be held.
+func (r *Rate) ownSlot(now time.Time) time.Time {
+	equal := r.agreed / float64(r.fleet.connection.sharers())
+	per, unanswered := equal, r.fleet.connection.unanswered()
+	if !r.counted.IsZero() && unanswered <= shareHolds && r.fleet.ctx.Err() == nil {
+		per = max(min(r.share, r.agreed), equal/10)
 	}
-	gap := time.Duration(min(float64(time.Second)/per, float64(24*time.Hour)))
+	gap := r.gap(per)
 	at := r.own
 	switch {
-	case lost > 0 && now.Sub(at) > lost: // the first one: not all processes at once
+	case unanswered > 0 && now.Sub(at) > unanswered: // the first one: not all processes at once
 		at = now.Add(rand.N(gap))
 	case at.Before(now):
 		at = now

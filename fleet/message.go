@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -8,15 +9,17 @@ import (
 	"unicode/utf8"
 )
 
-// message is what is published: seven fields with a space between, of which the
-// first is the version. It carries no time of day, only how much is left.
+// message is what is published: eight fields with a space between, of which the
+// first is the version. How much is left of a pause or an open time counts from
+// when it was published.
 type message struct {
-	seq     uint64 // counts the fleet's messages
-	kind    string // "pause", "open" or "close"
-	from    string // the member
-	left    time.Duration
-	episode string // of a breaker; "-" if there is none
-	name    string // of the gate or breaker
+	seq       uint64 // counts the fleet's messages
+	kind      string // "pause", "open" or "close"
+	from      string // the member
+	left      time.Duration
+	episode   string // of a breaker; "-" if there is none
+	name      string // of the gate or breaker
+	published int64  // in ms of the server's clock; 0: not known, in version 1
 }
 
 const (
@@ -30,15 +33,19 @@ func parse(text string) (m message, ok bool) {
 		return m, false
 	}
 	field := strings.Split(text, " ")
-	if len(field) != 7 || field[0] != "1" {
+	switch {
+	case len(field) == 7 && field[0] == "1":
+		field = append(field, "0")
+	case len(field) != 8 || field[0] != "2":
 		return m, false
 	}
 	seq, err1 := strconv.ParseUint(field[1], 10, 53)
 	ms, err2 := strconv.ParseInt(field[4], 10, 64)
-	if err1 != nil || err2 != nil || ms < 0 || ms > maxTime.Milliseconds() {
+	published, err3 := strconv.ParseInt(field[7], 10, 54)
+	if err1 != nil || err2 != nil || err3 != nil || ms < 0 || ms > maxTime.Milliseconds() || published < 0 {
 		return m, false
 	}
-	m = message{seq, field[2], field[3], time.Duration(ms) * time.Millisecond, field[5], field[6]}
+	m = message{seq, field[2], field[3], time.Duration(ms) * time.Millisecond, field[5], canonical(field[6]), published}
 	switch m.kind {
 	case "pause", "open":
 		ok = ms > 0
@@ -61,14 +68,30 @@ func validName(s string) bool {
 	}) < 0
 }
 
-func checkName(kind, name string) error {
+// nameOf returns the name under which something is shared.
+func nameOf(kind, name string) (string, error) {
 	if !validName(name) {
-		return invalid("%s name %.80q: want 1 to %d printable bytes without spaces", kind, name, maxName)
+		return "", invalid("%s name %.80q: want 1 to %d printable bytes without spaces", kind, name, maxName)
 	}
-	return nil
+	return canonical(name), nil
 }
 
-// ms is d in whole milliseconds, and at least 1.
-func ms(d time.Duration) string {
-	return strconv.FormatInt(max(1, d.Round(time.Millisecond).Milliseconds()), 10)
+// canonical is one spelling of a name that is the address of a host, as in
+// "https://API.example.org:443/": versions of package retry have named hosts with
+// and without the port. Other names are as they are.
+func canonical(name string) string {
+	u, err := url.Parse(name)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return name
+	}
+	host, port := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port()
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != "" && port != defaultPorts[u.Scheme] {
+		host += ":" + port
+	}
+	return u.Scheme + "://" + host
 }
+
+var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443"}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +16,10 @@ var strange = []string{
 	"", " ", "hello", "1", strings.Repeat("x", 1<<20),
 	"1 1 pause a 1000 -",           // too short
 	"1 1 pause a 1000 - host more", // too long
-	"2 1 pause a 1000 - host",      // of a version to come
-	"1 -1 pause a 1000 - host",     // a negative number
+	"2 1 pause a 1000 - host",      // without the time
+	"2 1 pause a 1000 - host -1", "2 1 pause a 1000 - host x", "2 1 pause a 1000 - host 99999999999999999999",
+	"3 1 pause a 1000 - host 1", // of a version to come
+	"1 -1 pause a 1000 - host",  // a negative number
 	"1 99999999999999999999 pause a 1000 - host",
 	"1 1 stop a 1000 - host", // an unknown kind
 	"1 1 pause a 0 - host", "1 1 pause a -5 - host", "1 1 open a 0 e host",
@@ -45,7 +48,7 @@ func TestHostileMessages(t *testing.T) {
 	}
 	eventually(t, func() bool { return f.Snapshot().Dropped == uint64(len(strange)) }, "dropped")
 	assert.Zero(t, left(gate))
-	s.do("PUBLISH", "{retry:test}:news", "1 9007199254740991 pause a 3600000 - host")
+	s.do("PUBLISH", "{retry:test}:news", fmt.Sprintf("2 9007199254740991 pause a 3600000 - host %d", s.now()))
 	eventually(t, func() bool { return left(gate) > 0 }, "paused")
 	assert.Less(t, left(gate), time.Hour+time.Second)
 
@@ -85,9 +88,13 @@ func TestHostileData(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	m, ok := parse("1 17 open 0a1b 2500 1700000000000-0a1b https://api.example.org:443")
+	m, ok := parse("2 17 open 0a1b 2500 1700000000000-0a1b https://api.example.org 1700000000123")
 	require.True(t, ok)
-	assert.Equal(t, message{17, "open", "0a1b", 2500 * time.Millisecond, "1700000000000-0a1b", "https://api.example.org:443"}, m)
+	assert.Equal(t, message{17, "open", "0a1b", 2500 * time.Millisecond, "1700000000000-0a1b", "https://api.example.org", 1700000000123}, m)
+
+	m, ok = parse("1 17 pause 0a1b 2500 - https://api.example.org:443")
+	require.True(t, ok, "a message of version 1, of unknown age")
+	assert.Equal(t, message{17, "pause", "0a1b", 2500 * time.Millisecond, "-", "https://api.example.org", 0}, m)
 }
 
 func FuzzParse(f *testing.F) {

@@ -120,21 +120,27 @@ func eventually(t *testing.T, what func() bool, text string) {
 	require.Eventually(t, what, 15*time.Second, 2*time.Millisecond, text)
 }
 
-// proxy is a network between members and Redis that can be cut.
+// proxy is a network between members and Redis that can be cut, or hold up all
+// that is sent.
 type proxy struct {
 	listener net.Listener
 	target   string
+	delay    time.Duration // one way
 
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]bool
+	mu     sync.Mutex
+	cut    bool
+	frozen chan struct{} // closed when it is not
+	conns  map[net.Conn]bool
 }
 
-func newProxy(t *testing.T, target string) *proxy {
+func newProxy(t testing.TB, target string) *proxy { return newSlowProxy(t, target, 0) }
+
+func newSlowProxy(t testing.TB, target string, delay time.Duration) *proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{listener: l, target: target, conns: make(map[net.Conn]bool)}
-	t.Cleanup(func() { l.Close(); p.setCut(true) })
+	p := &proxy{listener: l, target: target, delay: delay, frozen: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	close(p.frozen)
+	t.Cleanup(func() { l.Close(); p.setCut(true); p.setFrozen(false) })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -163,8 +169,56 @@ func (p *proxy) serve(c net.Conn) {
 	if cut {
 		return
 	}
-	go func() { io.Copy(up, c); up.Close() }()
-	io.Copy(c, up)
+	go func() { p.copy(up, c); up.Close() }()
+	p.copy(c, up)
+}
+
+// copy copies from one side to the other, each piece after the delay.
+func (p *proxy) copy(to, from net.Conn) {
+	type piece struct {
+		data []byte
+		due  time.Time
+	}
+	pieces := make(chan piece, 10_000)
+	go func() {
+		defer close(pieces)
+		for {
+			data := make([]byte, 4096)
+			n, err := from.Read(data)
+			if n > 0 {
+				pieces <- piece{data[:n], time.Now().Add(p.delay)}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for piece := range pieces {
+		p.mu.Lock()
+		frozen := p.frozen
+		p.mu.Unlock()
+		<-frozen
+		time.Sleep(time.Until(piece.due))
+		if _, err := to.Write(piece.data); err != nil {
+			from.Close()
+		}
+	}
+}
+
+// setFrozen holds up all that is sent, or lets it through again.
+func (p *proxy) setFrozen(frozen bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.frozen:
+		if frozen {
+			p.frozen = make(chan struct{})
+		}
+	default:
+		if !frozen {
+			close(p.frozen)
+		}
+	}
 }
 
 // setCut ends all connections and refuses new ones, or lets them through again.

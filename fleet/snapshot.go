@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -10,17 +9,18 @@ import (
 // Join.
 type Snapshot struct {
 	ID        string
-	Members   int       // alive when last heard of, this one too
+	Members   int       // alive as of the last beat, this one too
 	Connected bool      // to Redis, both ways
 	Since     time.Time // when that last changed
 
-	Sent         uint64 // pauses, findings and closes, told or tried to tell
+	Sent         uint64 // pauses, reports and closes, sent or tried to
 	Received     uint64 // messages, this member's own too
 	Dropped      uint64 // messages that no member can have sent
+	Stale        uint64 // messages that were old, so that Redis was asked
 	Commands     uint64 // to Redis
 	Errors       uint64 // of them, without an answer or with a wrong one
 	Losses       uint64 // of the connection
-	Syncs        uint64 // how often everything was asked anew
+	Syncs        uint64 // how often everything was asked for
 	Trips        uint64 // of this process's breakers, by the fleet
 	Contradicted uint64 // openings not followed, because own calls succeeded
 
@@ -28,23 +28,21 @@ type Snapshot struct {
 }
 
 type counts struct {
-	sent, received, dropped, commands, errors, losses, syncs, trips, contradicted atomic.Uint64
+	sent, received, dropped, stale, commands, errors, losses, syncs, trips, contradicted atomic.Uint64
 }
 
 // Snapshot returns a copy, one count after the other.
 func (f *Fleet) Snapshot() Snapshot {
-	f.link.mu.Lock()
-	s := Snapshot{ID: f.id, Members: f.link.members(), Connected: f.link.up(), Since: f.link.since}
-	f.link.mu.Unlock()
+	f.connection.mu.Lock()
+	s := Snapshot{ID: f.id, Members: f.connection.members(), Connected: f.connection.up(), Since: f.connection.since}
+	f.connection.mu.Unlock()
 	f.mu.Lock()
 	s.Gates, s.Breakers, s.Rates = len(f.gates), len(f.breakers), len(f.rates)
 	f.mu.Unlock()
 	c := &f.counts
 	s.Sent, s.Received, s.Dropped = c.sent.Load(), c.received.Load(), c.dropped.Load()
+	s.Stale = c.stale.Load()
 	s.Commands, s.Errors, s.Losses, s.Syncs = c.commands.Load(), c.errors.Load(), c.losses.Load(), c.syncs.Load()
 	s.Trips, s.Contradicted = c.trips.Load(), c.contradicted.Load()
 	return s
 }
-
-func itoa(n int) string     { return strconv.Itoa(n) }
-func ftoa(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

@@ -2,36 +2,39 @@ package fleet
 
 import (
 	"context"
-	_ "embed"
+	"embed"
 	"errors"
+	"fmt"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 )
 
-// The scripts are all that the fleet asks of Redis, besides PUBLISH's other
-// end. Each runs at once or not at all, and repeated does no harm.
+// The scripts are all that the fleet sends to Redis, besides SUBSCRIBE and, when
+// it is closed, ZREM. Each runs at once or not at all, and repeated does no harm.
 var (
-	//go:embed beat.lua
-	beatText string
-	//go:embed pause.lua
-	pauseText string
-	//go:embed finding.lua
-	findingText string
-	//go:embed close.lua
-	closeText string
-	//go:embed turn.lua
-	turnText string
-	//go:embed lease.lua
-	leaseText string
+	//go:embed *.lua
+	texts embed.FS
 
-	beatScript    = rueidis.NewLuaScript(beatText)
-	pauseScript   = rueidis.NewLuaScript(pauseText)
-	findingScript = rueidis.NewLuaScript(findingText)
-	closeScript   = rueidis.NewLuaScript(closeText)
-	turnScript    = rueidis.NewLuaScript(turnText)
-	leaseScript   = rueidis.NewLuaScript(leaseText)
+	beatScript     = script("beat")
+	pauseScript    = script("pause")
+	reportScript   = script("report")
+	closeScript    = script("close")
+	positionScript = script("position")
+	leaseScript    = script("lease")
+	budgetScript   = script("budget")
 )
+
+func script(name string) *rueidis.Lua {
+	prelude, err1 := texts.ReadFile("prelude.lua")
+	text, err2 := texts.ReadFile(name + ".lua")
+	if err := errors.Join(err1, err2); err != nil {
+		panic(err) // it is embedded
+	}
+	return rueidis.NewLuaScript(string(prelude) + string(text))
+}
 
 // store is Redis as the fleet uses it.
 type store struct {
@@ -57,16 +60,17 @@ func (s *store) connected() (rueidis.Client, error) {
 	return client, err
 }
 
-// close says goodbye, so that the others need not wait to miss this member.
+// close signs off, so that the others need not wait until this member is missed.
 func (s *store) close(f *Fleet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client == nil {
 		return
 	}
-	if f.link.lost() == 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), f.cfg.Timeout)
+	if f.connection.unanswered() == 0 {
+		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
+		defer time.AfterFunc(closeTime/2, cancel).Stop()
 		s.client.Do(ctx, s.client.B().Zrem().Key(s.key("members")).Member(f.id).Build())
 	}
 	if s.owned {
@@ -87,18 +91,78 @@ func (s *store) key(parts ...string) string {
 
 func (s *store) channel() string { return s.key("news") }
 
-// run runs a script, and returns its answer's integers and strings.
-func (f *Fleet) run(script *rueidis.Lua, keys, args []string) ([]rueidis.RedisMessage, error) {
+// answer is what a script returned: values of the expected number and kinds.
+type answer []rueidis.RedisMessage
+
+// int returns a value as an integer, which is within the limits.
+func (a answer) int(i int, least, most int64) (int64, error) {
+	n, err := a[i].AsInt64()
+	if err == nil && (n < least || n > most) {
+		err = fmt.Errorf("fleet: Redis answered %d, want %d to %d", n, least, most)
+	}
+	return n, err
+}
+
+// duration returns a value in milliseconds, and an hour at most.
+func (a answer) duration(i int) (time.Duration, error) {
+	n, err := a.int(i, 0, 1<<53)
+	return time.Duration(min(n, maxTime.Milliseconds())) * time.Millisecond, err
+}
+
+// run runs a script, and returns its answer of so many values. It fails where the
+// answer comes too late to believe the durations in it: when Redis hung, or this
+// process was stopped meanwhile.
+func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answer, error) {
 	client, err := f.store.connected()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(f.ctx, f.cfg.Timeout)
+	// A deadline would make rueidis read synchronously, and not notice Close.
+	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
+	defer time.AfterFunc(f.cfg.Timeout, cancel).Stop()
 	f.counts.commands.Add(1)
-	answer, err := script.Exec(ctx, client, keys, args).ToArray()
-	if err != nil && !errors.Is(f.ctx.Err(), context.Canceled) {
-		f.counts.errors.Add(1)
+	sent, givesUp := time.Now(), "0"
+	if script != beatScript { // a late one does no harm, and tells the server's clock
+		givesUp = f.connection.givesUp(sent, f.cfg.Timeout)
 	}
-	return answer, err
+	got, err := script.Exec(ctx, client, keys, append(args, givesUp)).ToArray()
+	switch {
+	case f.ctx.Err() != nil:
+		return nil, context.Cause(f.ctx)
+	case err != nil && ctx.Err() != nil, err == nil && since(sent) > f.cfg.Timeout:
+		err = fmt.Errorf("fleet: no answer within %v: %w", f.cfg.Timeout, context.DeadlineExceeded)
+	case err == nil && len(got) != values:
+		err = fmt.Errorf("fleet: Redis answered with %d values, want %d", len(got), values)
+	}
+	if err != nil {
+		f.counts.errors.Add(1)
+		if isAnswer(err) {
+			f.connection.forgetClock()
+		}
+		return nil, err
+	}
+	return got, nil
 }
+
+// since is the time since t by the monotonic clock or the wall clock, whichever
+// went on for longer: the former stands still while a laptop sleeps.
+func since(t time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
+
+// isAnswer reports whether Redis answered with an error, which is about one
+// command, and says nothing about the connection.
+func isAnswer(err error) bool {
+	var answer *rueidis.RedisError
+	return errors.As(err, &answer)
+}
+
+// ms is d in whole milliseconds, and at least 1.
+func ms(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Round(time.Millisecond).Milliseconds()), 10)
+}
+
+func itoa(n int) string     { return strconv.Itoa(n) }
+func ftoa(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

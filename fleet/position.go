@@ -12,10 +12,10 @@ const (
 	waiterTime  = 5 * time.Millisecond // between two calls that a breaker lets go when it closes
 )
 
-// closed is told that a probe of some process has succeeded. Processes close one
-// after the other, and those where calls wait take turns: the calls of all go one
-// by one, as those of one process do. If no turn can be had in time, a random
-// moment stands for it.
+// closed closes the breaker, soon, because a probe of some process has succeeded.
+// Processes close one after the other, and those where calls wait queue: the calls
+// of all go one by one, as those of one process do. If no position can be had in
+// time, a random moment takes its place.
 func (s *sharedBreaker) closed(by string) {
 	breaker, now := s.breaker.Value(), time.Now()
 	if breaker == nil {
@@ -25,7 +25,7 @@ func (s *sharedBreaker) closed(by string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.episode, s.openUntil, s.closedAt = "", time.Time{}, now
-	s.told, s.finding = finding{}, nil
+	s.reported, s.report = report{}, nil
 	ended := s.ended && by == s.fleet.id
 	s.ended = false
 	forced := snapshot.State == retry.StateOpen && snapshot.OpenUntil.IsZero()
@@ -33,11 +33,11 @@ func (s *sharedBreaker) closed(by string) {
 		return
 	}
 	s.tripped = snapshot.OpenUntil // what it found before is out of date
-	spread := time.Duration(s.fleet.link.members()) * (closeSpread + time.Duration(waiting)*waiterTime)
+	spread := time.Duration(s.fleet.connection.members()) * (closeSpread + time.Duration(waiting)*waiterTime)
 	s.resetAt = now.Add(rand.N(max(1, min(spread, s.fleet.cfg.OpenTime))))
-	if s.turn = waiting > 0; s.turn {
+	if s.position = waiting > 0; s.position {
 		s.resetAt = s.resetAt.Add(s.fleet.cfg.Timeout) // not before the answer
-		s.fleet.newsDue.give()
+		s.fleet.sendDue.give()
 	}
 	s.fleet.lookDue.give()
 }
@@ -63,43 +63,44 @@ func (s *sharedBreaker) crowd() time.Duration {
 	return min(time.Duration(breaker.Waiting())*waiterTime, s.fleet.cfg.OpenTime)
 }
 
-// takeTurn asks when the calls that wait here may go. If all turns within an open
-// time are taken, the random moment stands.
-func (s *sharedBreaker) takeTurn() error {
+// takePosition asks when the calls that wait here may go. If all positions within an
+// open time are taken, the random moment stands.
+func (s *sharedBreaker) takePosition() error {
 	f, asked := s.fleet, time.Now()
-	answer, err := f.run(turnScript, []string{f.store.key("turn", s.name)}, []string{itoa(int(s.crowd().Milliseconds())), ms(f.cfg.OpenTime)})
-	if err != nil || len(answer) != 1 {
+	got, err := f.run(positionScript, 1, []string{f.store.key("turn", s.name)}, []string{itoa(int(s.crowd().Milliseconds())), ms(f.cfg.OpenTime)})
+	if err != nil {
 		return err
 	}
-	left, err := answer[0].AsInt64()
-	wait := time.Duration(left) * time.Millisecond
-	if err != nil || wait < 0 || wait > f.cfg.OpenTime {
-		return nil
+	left, err := got.int(0, -1, f.cfg.OpenTime.Milliseconds())
+	if err != nil || left < 0 {
+		return err
 	}
-	turn := time.Now().Add(wait)
+	wait := time.Duration(left) * time.Millisecond
+	at := time.Now().Add(wait)
 	if s.awaits(asked, time.Time{}) {
-		s.hold(wait) // before anybody closes it
-		s.awaits(asked, turn)
+		s.hold(wait) // before it is closed
+		s.awaits(asked, at)
 		f.lookDue.give()
 	}
 	return nil
 }
 
 // awaits reports whether the breaker is still to close because of what was known
-// when its turn was asked for, and if so moves that to the turn, if it is not zero.
-func (s *sharedBreaker) awaits(asked, turn time.Time) bool {
+// when its position was asked for, and if so moves that to the given moment, if it
+// is not zero.
+func (s *sharedBreaker) awaits(asked, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.resetAt.IsZero() || s.closedAt.After(asked) {
 		return false
 	}
-	if !turn.IsZero() {
-		s.resetAt = turn
+	if !at.IsZero() {
+		s.resetAt = at
 	}
 	return true
 }
 
-// hold keeps the breaker from a probe of its own before its turn: its success
+// hold keeps the breaker from a probe of its own before its position: its success
 // would let the calls go that wait.
 func (s *sharedBreaker) hold(wait time.Duration) {
 	breaker := s.breaker.Value()

@@ -39,12 +39,12 @@ func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 			s.do(strings.Fields(strings.ReplaceAll(spoil, "%s", key))...)
 		}
 		spoiled()
-		answer, err := f.run(turnScript, []string{key}, []string{"100", "5000"})
+		answer, err := f.run(positionScript, 1, []string{key}, []string{"100", "5000"})
 		require.NoError(t, err, spoil)
 		wait, err := answer[0].AsInt64()
 		require.NoError(t, err)
 		assert.Zero(t, wait, spoil)
-		answer, err = f.run(turnScript, []string{key}, []string{"100", "5000"})
+		answer, err = f.run(positionScript, 1, []string{key}, []string{"100", "5000"})
 		require.NoError(t, err)
 		wait, err = answer[0].AsInt64()
 		require.NoError(t, err)
@@ -52,14 +52,14 @@ func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 
 		spoiled()
 		s.do("HSET", f.store.key("episode", "host"), "id", "e")
-		_, err = f.run(closeScript, []string{f.store.key("findings", "host"), f.store.key("episode", "host"), f.store.key("seq"), key},
+		_, err = f.run(closeScript, 1, []string{f.store.key("findings", "host"), f.store.key("episode", "host"), f.store.key("seq"), key},
 			[]string{f.id, "-", "host", f.store.channel(), "100", "5000"})
 		require.NoError(t, err, spoil)
 		assert.Equal(t, "0", s.do("EXISTS", f.store.key("episode", "host")), spoil)
 
 		s.do("DEL", key)
 		s.do(strings.Fields(strings.ReplaceAll(spoil, "%s", key))...)
-		answer, err = f.run(leaseScript, []string{key, f.store.key("demand", "host")}, []string{f.id, "100", "1", "500"})
+		answer, err = f.run(leaseScript, 4, []string{key, f.store.key("demand", "host"), f.store.key("rate", "host")}, []string{f.id, "100", "1", "500", "120000"})
 		require.NoError(t, err, spoil)
 		given, err := answer[0].AsInt64()
 		require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestCloseToldTwiceTakesNoMoreTurns(t *testing.T) {
 	f := joined(t, s.addr(), Config{})
 	key := f.store.key("turn", "host")
 	for range 50 {
-		_, err := f.run(closeScript, []string{f.store.key("findings", "host"), f.store.key("episode", "host"), f.store.key("seq"), key},
+		_, err := f.run(closeScript, 1, []string{f.store.key("findings", "host"), f.store.key("episode", "host"), f.store.key("seq"), key},
 			[]string{f.id, "-", "host", f.store.channel(), "4000", "5000"})
 		require.NoError(t, err)
 	}
@@ -111,14 +111,14 @@ func TestNoTurnForWhoDoesNotClose(t *testing.T) {
 	all := []chan error{waits(t, forced, 3), waits(t, again, 3)}
 	for _, shared := range f.allBreakers() {
 		shared.mu.Lock()
-		shared.turn = true // and not asked for yet
+		shared.position = true // and not asked for yet
 		shared.mu.Unlock()
 		if shared.name == "again" {
 			shared.opened(time.Hour, "e", "another")
 		} else {
 			shared.closed("another")
 		}
-		require.NoError(t, shared.tell())
+		require.NoError(t, shared.send())
 	}
 	assert.Equal(t, "0", s.do("EXISTS", f.store.key("turn", "forced"), f.store.key("turn", "again")))
 	assert.Equal(t, retry.StateOpen, forced.State())
@@ -154,7 +154,7 @@ func TestTurnOfThousands(t *testing.T) {
 		}, "open for the fleet")
 	}
 	start := time.Now()
-	_, err := one.run(closeScript, []string{one.store.key("findings", "host"), one.store.key("episode", "host"), one.store.key("seq"), one.store.key("turn", "host")},
+	_, err := one.run(closeScript, 1, []string{one.store.key("findings", "host"), one.store.key("episode", "host"), one.store.key("seq"), one.store.key("turn", "host")},
 		[]string{"another", "-", "host", one.store.channel(), "0", "1000"})
 	require.NoError(t, err)
 	passed(t, crowd)
