@@ -112,6 +112,7 @@ func (f *Fleet) watch() {
 			}
 		}
 		f.fallBack()
+		f.lookAtBudgets()
 	}
 }
 

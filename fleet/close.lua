@@ -8,8 +8,7 @@ expect(KEYS[1], 'hash')
 expect(KEYS[2], 'hash')
 redis.call('HDEL', KEYS[1], ARGV[1])
 if tonumber(ARGV[5]) > 0 then
-	expect(KEYS[4], 'string')
-	local first = number(redis.call('GET', KEYS[4]), now, now + 2 * hour) or now -- as in position.lua
+	local first = number(get(KEYS[4]), now, now + 2 * hour) or now -- as in position.lua
 	local ends = math.min(math.floor(first) + ARGV[5], now + 2 * ARGV[6])
 	redis.call('SET', KEYS[4], whole(ends), 'PX', ends - now)
 end

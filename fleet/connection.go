@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ type connection struct {
 	syncDue               time.Time // when to ask for all that is known
 	most                  int       // members, at most, lately …
 	mostSince             time.Time // … and when they were so many
+	backSince             time.Time // when beats were answered again; zero: they always were
 }
 
 // fresh is the age up to which the durations in a message are believed.
@@ -57,6 +59,16 @@ func (c *connection) sharers() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return max(c.most, c.members())
+}
+
+// back is for how long beats have been answered again after a loss.
+func (c *connection) back() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.backSince.IsZero() {
+		return math.MaxInt64
+	}
+	return time.Since(c.backSince)
 }
 
 // isFresh reports whether something that was published at that time of the
@@ -323,6 +335,9 @@ func (f *Fleet) shared() (all []shared) {
 	for _, r := range f.rates {
 		all = append(all, r)
 	}
+	for _, s := range f.budgets {
+		all = append(all, s)
+	}
 	return all
 }
 
@@ -382,6 +397,9 @@ func (f *Fleet) beat() bool {
 	f.update(func(c *connection) {
 		if c.answered = time.Now(); !c.beats { // others may come back later
 			c.mostSince = c.answered
+			if c.noBeat != nil {
+				c.backSince = c.answered
+			}
 		}
 		if int(alive) >= c.most || c.answered.Sub(c.mostSince) > 2*memberTime {
 			c.most, c.mostSince = int(alive), c.answered

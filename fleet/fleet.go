@@ -251,6 +251,7 @@ type Fleet struct {
 	gates    map[string]*sharedGate
 	breakers map[string][]*sharedBreaker
 	rates    map[string]*Rate
+	budgets  map[string]*sharedBudget
 }
 
 // Join makes this process a member of the fleet that cfg names. It waits for
@@ -300,6 +301,7 @@ func join(ctx context.Context, dial func() (rueidis.Client, error), cfg Config) 
 		gates:     make(map[string]*sharedGate),
 		breakers:  make(map[string][]*sharedBreaker),
 		rates:     make(map[string]*Rate),
+		budgets:   make(map[string]*sharedBudget),
 	}
 	f.log = f.cfg.Logger
 	f.leave = sync.OnceFunc(func() {

@@ -20,6 +20,7 @@ const (
 	shareTime  = 2 * time.Second        // over which a process's share is measured
 	shareHolds = 10 * time.Second       // without Redis; then all are equal
 	namedTime  = 2 * time.Minute        // for which a rate that a process names holds for all
+	rampTime   = 5 * time.Second        // in which a process comes back to a share by demand
 )
 
 func (f *Fleet) allRates() []*Rate {
@@ -85,8 +86,20 @@ func (r *Rate) wanted(now time.Time) int {
 	for _, s := range r.slots {
 		have += s.n
 	}
-	most := r.perSecond*ahead.Seconds() + 1
-	return int(min(float64(len(r.waiting))+expected-float64(have), most))
+	return int(min(float64(len(r.waiting))+expected-float64(have), r.most()))
+}
+
+// most is how many slots a process may lease at once. When Redis is back, others may
+// not know of it yet, and still give themselves slots: the process goes from its part,
+// as it was without Redis, to all that it needs. r.mu must be held.
+func (r *Rate) most() float64 {
+	all := r.perSecond*ahead.Seconds() + 1
+	done := r.fleet.connection.back().Seconds() / rampTime.Seconds()
+	if done >= 1 {
+		return all
+	}
+	part := max(min(r.share, r.agreed), r.equal()) / r.perSecond
+	return all * (part + (1-part)*done)
 }
 
 // lease gets slots, or, for 0 of them, names the rate and learns the fleet's.
@@ -152,6 +165,9 @@ func (r *Rate) decode(got answer, want int) (given, first, more int64, agreed fl
 	return given, first, min(more, 500), agreed, errors.Join(errs[:]...)
 }
 
+// equal is this process's part of the rate where all have the same. r.mu must be held.
+func (r *Rate) equal() float64 { return r.agreed / float64(r.fleet.connection.sharers()) }
+
 // gap is the time between two calls at that rate.
 func (r *Rate) gap(perSecond float64) time.Duration {
 	return time.Duration(min(float64(time.Second)/perSecond, float64(24*time.Hour)))
@@ -182,9 +198,10 @@ func (r *Rate) ask(question bool) {
 // measure keeps the share up to date. r.mu must be held.
 func (r *Rate) measure(now time.Time, given int) {
 	if elapsed := now.Sub(r.counted); elapsed >= shareTime {
-		r.share = 0
 		if elapsed < 2*shareTime {
 			r.share = float64(r.granted) / elapsed.Seconds()
+		} else if r.fleet.connection.back() > rampTime {
+			r.share = 0
 		}
 		r.counted, r.granted = now, 0
 	}
@@ -215,8 +232,8 @@ func (r *Rate) fallBack(now time.Time, unanswered time.Duration) {
 // had, or, after a while and where it never had one, of an equal share. r.mu must
 // be held.
 func (r *Rate) ownSlot(now time.Time) time.Time {
-	equal := r.agreed / float64(r.fleet.connection.sharers())
-	per, unanswered := equal, r.fleet.connection.unanswered()
+	equal, unanswered := r.equal(), r.fleet.connection.unanswered()
+	per := equal
 	if !r.counted.IsZero() && unanswered <= shareHolds && r.fleet.ctx.Err() == nil {
 		per = max(min(r.share, r.agreed), equal/10)
 	}

@@ -149,7 +149,7 @@ func TestBreakerWithoutATurn(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(s *server){
 		"hung":  func(s *server) { s.signal(syscall.SIGSTOP) },
-		"taken": func(s *server) { s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+3.6e6, 10)) },
+		"taken": func(s *server) { s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+3.6e6, 10), "PX", "3600000") },
 		"wrong": func(s *server) { s.do("CONFIG", "SET", "maxmemory", "1") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestBreakerHeldUntilItsTurn(t *testing.T) {
 		finished <- time.Now()
 	}()
 	eventually(t, func() bool { return b.Waiting() == 1 }, "waits")
-	s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+2500, 10))
+	s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+2500, 10), "PX", "2500")
 	f.allBreakers()[0].closed("another")
 	took := (<-finished).Sub(start)
 	assert.Greater(t, took, 2*time.Second)

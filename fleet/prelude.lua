@@ -17,10 +17,23 @@ local function expect(key, kind)
 	if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
 end
 
+-- The text under a key, if a member can have set it: it then has a time to end.
+local function get(key)
+	expect(key, 'string')
+	if redis.call('PTTL', key) == -1 then redis.call('DEL', key) end
+	return redis.call('GET', key)
+end
+
 -- The text as a number, if it is one within these limits.
 local function number(text, least, most)
 	local n = tonumber(text or '')
 	if n and n >= least and n <= most then return n end
+end
+
+-- Removes a key of the fleet's in so many ms at the latest.
+local function bound(key, ms)
+	local left = redis.call('PTTL', key)
+	if left == -1 or left > ms then redis.call('PEXPIRE', key, ms) end
 end
 
 local function whole(n) return string.format('%.0f', n) end

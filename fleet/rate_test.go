@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -156,4 +157,112 @@ func TestRateInvalid(t *testing.T) {
 	for _, r := range []*Rate{f.Rate("", 1), f.Rate("a b", 1), f.Rate("x", 0), f.Rate("x", -1), f.Rate("x", 1e9), f.Rate("ok", 2)} {
 		assert.ErrorIs(t, r.Wait(t.Context()), retry.ErrInvalidConfig)
 	}
+}
+
+// passing has workers pass the rates until the test ends, and returns when they did.
+func passing(t *testing.T, rates []*Rate, workers int) (passed func() []time.Duration) {
+	var mu sync.Mutex
+	var at []time.Duration
+	start := time.Now()
+	for _, r := range rates {
+		for range workers {
+			go func() {
+				for r.Wait(t.Context()) == nil {
+					mu.Lock()
+					at = append(at, time.Since(start))
+					mu.Unlock()
+				}
+			}()
+		}
+	}
+	return func() []time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(at)
+	}
+}
+
+// Five processes that started while Redis was away took the whole rate each, 97/s
+// of 20/s together. Until the others are known each takes the part that the Config
+// implies; when Redis comes they go over to what they need, and not all at once.
+func TestRateWithoutRedisFromTheStart(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ members, least, most int }{
+		{0, 3, 30},   // of 20 expected processes five are there: a quarter of 100 in 5s, and one each
+		{5, 50, 105}, // all are there
+	} {
+		t.Run(strconv.Itoa(c.members), func(t *testing.T) {
+			t.Parallel()
+			s := realRedis(t)
+			s.stop()
+			rates := make([]*Rate, 5)
+			fleets := make([]*Fleet, len(rates))
+			for i := range rates {
+				f, err := Dial(t.Context(), options(s.addr()), Config{Name: "test", Members: c.members})
+				require.NoError(t, err)
+				t.Cleanup(func() { f.Close() })
+				fleets[i], rates[i] = f, f.Rate("host", 20)
+			}
+			passed := passing(t, rates, 3)
+			eventually(t, func() bool { return !fleets[4].Snapshot().Connected && len(passed()) > 0 }, "without Redis")
+			time.Sleep(6 * time.Second)
+			alone := passed()
+			assert.LessOrEqual(t, most(alone, 5*time.Second), c.most)
+			assert.GreaterOrEqual(t, most(alone, 5*time.Second), c.least)
+
+			s.start()
+			eventually(t, func() bool { return fleets[0].Snapshot().Members == len(fleets) }, "connected")
+			time.Sleep(rampTime + 4*time.Second)
+			all := passed()[len(alone):]
+			t.Logf("without Redis %d in 5s at most; then %d in 1s, %d in 3s at most", most(alone, 5*time.Second), most(all, time.Second), most(all, 3*time.Second))
+			assert.LessOrEqual(t, most(all, time.Second), 28)
+			assert.LessOrEqual(t, most(all, 3*time.Second), 66)
+			assert.GreaterOrEqual(t, most(all, 3*time.Second), 48, "all of it in the end")
+		})
+	}
+}
+
+// Two processes that name different rates for one name had twice as much together
+// as either knew of. The lower one is that of all, and the other is warned, once.
+func TestRateOfTwoMinds(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	var log lines
+	lower := joined(t, s.addr(), Config{}).Rate("host", 10)
+	higher := joined(t, s.addr(), Config{Logger: log.logger()}).Rate("host", 40)
+	passed := passing(t, []*Rate{lower, higher}, 5)
+	eventually(t, func() bool { return log.count("names a lower rate", "rate=host", "named=40", "lower=10") == 1 }, "warned")
+	before := len(passed())
+	time.Sleep(4 * time.Second)
+	at := passed()[before:]
+	assert.LessOrEqual(t, most(at, 3*time.Second), 33)
+	assert.GreaterOrEqual(t, most(at, 3*time.Second), 24)
+	assert.Equal(t, 1, log.count("level=WARN"), &log.text)
+
+	// It is forgotten when no process names it any more.
+	s.do("DEL", "{retry:test}:rate:host")
+	require.NoError(t, lower.fleet.Close())
+	eventually(t, func() bool { return log.count("no other process names a lower rate") == 1 }, "forgotten")
+}
+
+// What others wrote where the rate is kept does not stop the calls, or slow them for
+// ever.
+func TestRateIsRepaired(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	f := joined(t, s.addr(), Config{})
+	r := f.Rate("host", 100)
+	key, demand := f.store.key("rate", "host"), f.store.key("demand", "host")
+	for _, spoil := range []string{"word", "-1", "0", "nan", "inf", "1e300", "0x10", ""} {
+		s.do("SET", key, spoil)
+		require.NoError(t, r.lease(1), spoil)
+		assert.NotEqual(t, "-1", s.do("PTTL", key), spoil)
+	}
+	s.do("RPUSH", "list", "1")
+	s.do("RENAME", "list", key)
+	require.NoError(t, r.lease(1))
+	s.do("DEL", demand)
+	s.do("HSET", demand, "total", "1e8")
+	require.NoError(t, r.lease(1))
+	assert.NotEqual(t, "-1", s.do("PTTL", demand), "it ends")
 }

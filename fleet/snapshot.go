@@ -24,7 +24,7 @@ type Snapshot struct {
 	Trips        uint64 // of this process's breakers, by the fleet
 	Contradicted uint64 // openings not followed, because own calls succeeded
 
-	Gates, Breakers, Rates int // joined, by name
+	Gates, Breakers, Rates, Budgets int // joined, by name
 }
 
 type counts struct {
@@ -37,7 +37,7 @@ func (f *Fleet) Snapshot() Snapshot {
 	s := Snapshot{ID: f.id, Members: f.connection.members(), Connected: f.connection.up(), Since: f.connection.since}
 	f.connection.mu.Unlock()
 	f.mu.Lock()
-	s.Gates, s.Breakers, s.Rates = len(f.gates), len(f.breakers), len(f.rates)
+	s.Gates, s.Breakers, s.Rates, s.Budgets = len(f.gates), len(f.breakers), len(f.rates), len(f.budgets)
 	f.mu.Unlock()
 	c := &f.counts
 	s.Sent, s.Received, s.Dropped = c.sent.Load(), c.received.Load(), c.dropped.Load()
