@@ -74,23 +74,30 @@ func TestBreakerQuorum(t *testing.T) {
 	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:findings:host", "{retry:test}:episode:host"))
 }
 
-// A bad node fails and fails. Nobody else is held up, whatever it says.
+// A bad node fails and fails. No other is held up, whatever it reports.
 func TestBreakerOneBadNode(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
 	b, _ := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 30 * time.Millisecond})
-	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	var opened atomic.Int64
+	b[0].OnStateChange(func(c retry.StateChange) {
+		if c.To == retry.StateOpen {
+			opened.Add(1)
+		}
+	})
+	eventually(t, func() bool {
 		call(b[0], 1, errDown)
 		call(b[1], 1, nil)
-	}
-	assert.NotEqual(t, "<nil>", s.do("HGETALL", "{retry:test}:findings:host"))
+		return opened.Load() >= 10 && s.do("HLEN", "{retry:test}:findings:host") == "1"
+	}, "reported again and again")
+	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:episode:host"))
 	for _, other := range b[1:] {
 		assert.Equal(t, retry.StateClosed, other.State())
 	}
 }
 
 // After an outage, a bad node's failed probe prolongs the episode once, and not
-// for ever: the next to prolong it must be somebody else.
+// for ever: the next to prolong it must be another process.
 func TestBreakerBadNodeDoesNotProlong(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -103,8 +110,10 @@ func TestBreakerBadNodeDoesNotProlong(t *testing.T) {
 		call(b[0], 1, errDown)
 	}
 	eventually(t, func() bool { call(b[2], 1, nil); return b[2].State() == retry.StateClosed }, "the third comes to probe")
-	call(b[0], 1, errDown)
-	time.Sleep(50 * time.Millisecond)
+	eventually(t, in(b[0], retry.StateClosed), "all are closed")
+	call(b[0], 5, errDown)
+	eventually(t, func() bool { return s.do("HLEN", "{retry:test}:findings:host") == "1" }, "reported")
+	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:episode:host"))
 	assert.Equal(t, retry.StateClosed, b[2].State())
 }
 
@@ -116,8 +125,8 @@ func TestBreakerSuspicion(t *testing.T) {
 	b, _ := three(t, s.addr(), Config{OpenTime: 700 * time.Millisecond}, retry.BreakerConfig{FailureThreshold: 100})
 	call(b[0], 4, errDown)
 	call(b[1], 5, errDown)
-	time.Sleep(250 * time.Millisecond)
-	assert.Equal(t, retry.StateClosed, b[2].State(), "nine failures are not enough")
+	eventually(t, func() bool { return s.do("HLEN", "{retry:test}:findings:host") == "2" }, "both reported")
+	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:episode:host"), "nine failures are not enough")
 	call(b[0], 1, errDown)
 	for i := range b {
 		eventually(t, in(b[i], retry.StateOpen), "open: "+strconv.Itoa(i))
@@ -127,12 +136,14 @@ func TestBreakerSuspicion(t *testing.T) {
 	b, f := three(t, s.addr(), Config{Name: "careful", Suspicion: -1}, retry.BreakerConfig{FailureThreshold: 100})
 	call(b[0], 50, errDown)
 	call(b[1], 50, errDown)
-	time.Sleep(250 * time.Millisecond)
+	for _, f := range f {
+		f.allBreakers()[0].look(time.Now())
+		assert.Zero(t, f.Snapshot().Sent)
+	}
 	assert.Equal(t, retry.StateClosed, b[2].State())
-	assert.Zero(t, f[0].Snapshot().Sent)
 }
 
-// Failures among successes are no finding.
+// Failures among successes are no report.
 func TestBreakerSuspicionTakenBack(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -142,11 +153,12 @@ func TestBreakerSuspicionTakenBack(t *testing.T) {
 	call(b[0], 1, nil)
 	eventually(t, func() bool { return s.do("HLEN", "{retry:test}:findings:host") == "0" }, "taken back")
 	call(b[1], 9, errDown)
-	time.Sleep(250 * time.Millisecond)
+	eventually(t, func() bool { return s.do("HLEN", "{retry:test}:findings:host") == "1" }, "suspected")
+	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:episode:host"))
 	assert.Equal(t, retry.StateClosed, b[2].State())
 }
 
-// Whose own calls succeed does not believe the others, until one fails.
+// A process whose own calls succeed does not follow the others, until one fails.
 func TestBreakerOwnSuccessesSpeakAgainst(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -189,7 +201,7 @@ func TestBreakerOfManyProcesses(t *testing.T) {
 	for _, p := range all {
 		p.ask("calls 20")
 	}
-	time.Sleep(300 * time.Millisecond)
+	eventually(t, func() bool { return attempts(all) > 100 }, "all is well")
 	before := attempts(all)
 	for _, p := range all {
 		p.tell("down")

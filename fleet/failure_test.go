@@ -124,7 +124,7 @@ func TestPartition(t *testing.T) {
 		eventually(t, func() bool { return paused(p, 50*time.Second) }, "the near half knows")
 	}
 	far[0].tell("pause 120000")
-	time.Sleep(50 * time.Millisecond)
+	eventually(t, func() bool { return paused(far[0], 90*time.Second) }, "paused")
 	assert.False(t, paused(far[1], 0))
 	assert.False(t, paused(near[1], 90*time.Second))
 
@@ -149,10 +149,12 @@ func TestMissedMessage(t *testing.T) {
 	f := joined(t, s.addr(), Config{})
 	gate := retry.NewGate(nil)
 	require.NoError(t, f.Gate("host", gate))
-	time.Sleep(50 * time.Millisecond) // the question that joining asks is answered
+	eventually(t, func() bool { return len(waitingFor(f)) == 0 }, "it has asked")
+	before := f.Snapshot().Syncs
 	s.do("SET", "{retry:test}:pause:host", "lost", "PX", "60000")
 	s.do("INCR", "{retry:test}:seq")
 	eventually(t, func() bool { return left(gate) > 50*time.Second }, "asked")
+	assert.Greater(t, f.Snapshot().Syncs, before)
 }
 
 // Close leaves nothing behind, and the others know at once.

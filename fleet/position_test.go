@@ -148,8 +148,10 @@ func TestBreakerTwoInAProcess(t *testing.T) {
 func TestBreakerWithoutATurn(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(s *server){
-		"hung":  func(s *server) { s.signal(syscall.SIGSTOP) },
-		"taken": func(s *server) { s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+3.6e6, 10), "PX", "3600000") },
+		"hung": func(s *server) { s.signal(syscall.SIGSTOP) },
+		"taken": func(s *server) {
+			s.do("SET", "{retry:test}:turn:host", strconv.FormatInt(s.now()+3.6e6, 10), "PX", "3600000")
+		},
 		"wrong": func(s *server) { s.do("CONFIG", "SET", "maxmemory", "1") },
 	} {
 		t.Run(name, func(t *testing.T) {
