@@ -119,6 +119,7 @@ func (r *Rate) lease(want int) error {
 		r.asking, r.failed = false, err != nil
 	}
 	if err != nil {
+		r.ahead = 0
 		return err
 	}
 	if agreed != r.agreed {
@@ -139,8 +140,11 @@ func (r *Rate) lease(want int) error {
 	r.measure(now, int(given))
 	if given > 0 {
 		s := slots{now.Add(time.Duration(first) * time.Microsecond), r.gap(r.agreed), int(given)}
-		r.slots = append(r.slots, s)
 		r.own = s.first.Add(time.Duration(given) * s.gap)
+		used := min(r.ahead, s.n) // in place of these
+		r.ahead -= used
+		s.first, s.n = s.first.Add(time.Duration(used)*s.gap), s.n-used
+		r.slots = append(r.slots, s)
 	}
 	r.serve(now)
 	return nil
@@ -223,6 +227,9 @@ func (r *Rate) fallBack(now time.Time, unanswered time.Duration) {
 		return
 	}
 	for len(r.waiting) > 0 && !r.own.After(now.Add(lookEvery)) {
+		if r.asking {
+			r.ahead++
+		}
 		r.slots = append(r.slots, slots{r.ownSlot(now), time.Second, 1})
 		r.serve(now)
 	}
@@ -239,10 +246,11 @@ func (r *Rate) ownSlot(now time.Time) time.Time {
 	}
 	gap := r.gap(per)
 	at := r.own
-	switch {
-	case unanswered > 0 && now.Sub(at) > unanswered: // the first one: not all processes at once
+	late := now.Sub(at)
+	switch first := unanswered == 0 || late > unanswered; {
+	case first && late > gap && r.fleet.ctx.Err() == nil: // not all processes at once
 		at = now.Add(rand.N(gap))
-	case at.Before(now):
+	case late > 0:
 		at = now
 	}
 	r.own = at.Add(gap)

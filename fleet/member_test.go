@@ -17,11 +17,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if addr := os.Getenv("FLEET_MEMBER"); addr != "" {
+	switch addr, which := os.Getenv("FLEET_MEMBER"), os.Getenv("FLEET_HISTORY"); {
+	case which != "":
+		runHistory(addr, which)
+	case addr != "":
 		runMember(addr)
-		return
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
 }
 
 // member is the other side of a process: it does what it is told on its standard
@@ -54,6 +57,11 @@ func runMember(addr string) {
 	per, _ := strconv.ParseFloat(os.Getenv("FLEET_RATE"), 64)
 	m.rate = m.fleet.Rate("host", max(per, 1))
 	fmt.Println("ready", os.Getpid())
+	m.obey()
+}
+
+// obey does what its standard input says, as long as there is one.
+func (m *member) obey() {
 	for scan := bufio.NewScanner(os.Stdin); scan.Scan(); {
 		words := strings.Fields(scan.Text())
 		if strings.HasPrefix(words[0], "answer") {
@@ -74,6 +82,16 @@ func (m *member) do(words []string) string {
 		return itoa(m.fleet.Snapshot().Members)
 	case "snapshot":
 		return fmt.Sprintf("%+v", m.fleet.Snapshot())
+	case "close":
+		start := time.Now()
+		m.fleet.Close()
+		return itoa(int(time.Since(start).Milliseconds()))
+	case "equal": // what must be so in all members
+		s, end := m.fleet.Snapshot(), int64(0)
+		if until, paused := m.gate.PausedUntil(); paused {
+			end = until.UnixMilli()
+		}
+		return fmt.Sprint(s.Connected, " ", s.Members, " ", m.breaker.State(), " paused ", end)
 	case "connected":
 		return fmt.Sprint(m.fleet.Snapshot().Connected)
 	case "pause":

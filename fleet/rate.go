@@ -65,6 +65,7 @@ type Rate struct {
 	asked  time.Time // when it last did
 	failed bool      // and got no answer
 	more   time.Time // before that it need not ask
+	ahead  int       // slots that it gave itself while it was asking
 
 	counted time.Time // since when granted counts; zero: no lease was answered yet
 	granted int

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,7 +21,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// server is a real redis-server of the test's own.
+// program is the server that is tested with: FLEET_SERVER=valkey-server go test
+var program = cmp.Or(os.Getenv("FLEET_SERVER"), "redis-server")
+
+// server is a real server of the test's own.
 type server struct {
 	t    testing.TB
 	port int
@@ -28,15 +32,15 @@ type server struct {
 	cmd  *exec.Cmd
 }
 
-// realRedis starts one. Without redis-server the test is skipped, but not where
+// realRedis starts one. Without the program the test is skipped, but not where
 // everything must be tested.
 func realRedis(t testing.TB) *server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
+	if _, err := exec.LookPath(program); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("redis-server is not in PATH")
+			t.Fatalf("%s is not in PATH", program)
 		}
-		t.Skip("redis-server is not in PATH: apt-get install redis-server")
+		t.Skipf("%s is not in PATH: apt-get install redis-server", program)
 	}
 	s := &server{t: t, port: freePort(t), dir: t.TempDir()}
 	s.start()
@@ -54,7 +58,7 @@ func freePort(t testing.TB) int {
 func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 func (s *server) start() {
-	s.cmd = exec.Command("redis-server", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+	s.cmd = exec.Command(program, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", s.dir+"/log")
 	require.NoError(s.t, s.cmd.Start())
 	require.Eventually(s.t, func() bool {
@@ -124,10 +128,10 @@ func eventually(t *testing.T, what func() bool, text string) {
 // that is sent.
 type proxy struct {
 	listener net.Listener
-	target   string
 	delay    time.Duration // one way
 
 	mu     sync.Mutex
+	target string
 	cut    bool
 	frozen chan struct{} // closed when it is not
 	conns  map[net.Conn]bool
@@ -157,16 +161,22 @@ func (p *proxy) addr() string { return p.listener.Addr().String() }
 
 func (p *proxy) serve(c net.Conn) {
 	defer c.Close()
-	up, err := net.Dial("tcp", p.target)
+	p.mu.Lock()
+	cut, target := p.cut, p.target
+	p.mu.Unlock()
+	if cut {
+		return
+	}
+	up, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
 	defer up.Close()
 	p.mu.Lock()
-	cut := p.cut
+	changed := p.cut || p.target != target
 	p.conns[c], p.conns[up] = true, true
 	p.mu.Unlock()
-	if cut {
+	if changed {
 		return
 	}
 	go func() { p.copy(up, c); up.Close() }()
@@ -234,14 +244,25 @@ func (p *proxy) setCut(cut bool) {
 	}
 }
 
+// setTarget ends all connections, and leads new ones elsewhere.
+func (p *proxy) setTarget(addr string) {
+	p.mu.Lock()
+	p.target = addr
+	cut := p.cut
+	p.mu.Unlock()
+	p.setCut(true)
+	p.setCut(cut)
+}
+
 // process is a member in a process of its own: this test binary, run again.
 type process struct {
 	t   *testing.T
 	in  io.WriteCloser
 	cmd *exec.Cmd
 
-	mu    sync.Mutex
-	lines []string
+	mu     sync.Mutex
+	lines  []string
+	events []string // lines that begin with @
 }
 
 func startProcess(t *testing.T, addr string, env ...string) *process {
@@ -257,7 +278,11 @@ func startProcess(t *testing.T, addr string, env ...string) *process {
 	go func() {
 		for scan := bufio.NewScanner(out); scan.Scan(); {
 			p.mu.Lock()
-			p.lines = append(p.lines, scan.Text())
+			if event, ok := strings.CutPrefix(scan.Text(), "@"); ok {
+				p.events = append(p.events, event)
+			} else {
+				p.lines = append(p.lines, scan.Text())
+			}
 			p.mu.Unlock()
 		}
 	}()
