@@ -111,8 +111,10 @@ func TestBreakerBadNodeDoesNotProlong(t *testing.T) {
 	}
 	eventually(t, func() bool { call(b[2], 1, nil); return b[2].State() == retry.StateClosed }, "the third comes to probe")
 	eventually(t, in(b[0], retry.StateClosed), "all are closed")
-	call(b[0], 5, errDown)
-	eventually(t, func() bool { return s.do("HLEN", "{retry:test}:findings:host") == "1" }, "reported")
+	eventually(t, func() bool {
+		call(b[0], 5, errDown)
+		return s.do("HLEN", "{retry:test}:findings:host") == "1"
+	}, "reported")
 	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:episode:host"))
 	assert.Equal(t, retry.StateClosed, b[2].State())
 }

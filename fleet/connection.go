@@ -29,8 +29,8 @@ type connection struct {
 	beats                 bool      // the last beat was answered
 	notSubscribed, noBeat error     // why not
 	logged                string    // the cause of being not connected that was logged last
-	answered              time.Time // when a beat last was
-	serverMs              int64     // the server's clock then; 0: not known
+	asked, answered       time.Time // when the last beat was that was answered
+	serverMs              int64     // the server's clock between the two; 0: not known
 	resubscribe           func()    // ends the subscription, to make a new one
 	seen                  uint64    // the newest message
 	published             uint64    // as of the last beat
@@ -79,29 +79,31 @@ func (c *connection) isFresh(published int64) bool {
 	if c.serverMs == 0 || published == 0 {
 		return false
 	}
-	now := time.Now()
-	passed, slept := now.Sub(c.answered), now.Round(0).Sub(c.answered.Round(0)) // as in since
 	age := time.Duration(c.serverMs-published) * time.Millisecond
-	return min(passed, slept)+age > -freshness && max(passed, slept)+age < freshness
+	return age+time.Since(c.answered) > -freshness && age+since(c.asked) < freshness
 }
 
 // givesUp is when the caller of a script gives up waiting for its answer, in ms of
-// the server's clock; "0" if that is not known.
-func (c *connection) givesUp(sent time.Time, timeout time.Duration) string {
+// the server's clock, if that is known.
+func (c *connection) givesUp(sent time.Time, timeout time.Duration) (ms string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.serverMs == 0 {
-		return "0"
-	}
-	return strconv.FormatInt(c.serverMs+(sent.Sub(c.answered)+timeout+freshness).Milliseconds(), 10)
+	return strconv.FormatInt(c.serverMs+(sent.Sub(c.asked)+timeout+freshness).Milliseconds(), 10), c.serverMs > 0
 }
 
 // forgetClock is for when Redis refused a command: because that came too late, or
-// because it is another server by now, on another clock.
-func (c *connection) forgetClock() {
+// because it is another server by now, on another clock. The next beat tells.
+func (f *Fleet) forgetClock() {
+	f.connection.mu.Lock()
+	f.connection.serverMs = 0
+	f.connection.mu.Unlock()
+	f.choresDue.give()
+}
+
+func (c *connection) knowsClock() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.serverMs = 0
+	return c.serverMs > 0
 }
 
 // unanswered is for how long beats have not been answered; 0 if they are.
@@ -355,14 +357,18 @@ func (f *Fleet) allBreakers() []*sharedBreaker {
 
 // keep gives signs of life, repairs what was lost, and renews leases.
 func (f *Fleet) keep() {
-	var nextBeat time.Time
+	var lastBeat, nextBeat time.Time
 	for {
+		if soon := lastBeat.Add(beatLost); !f.connection.knowsClock() && soon.Before(nextBeat) {
+			nextBeat = soon
+		}
 		if !time.Now().Before(nextBeat) {
 			wait := beatLost
 			if f.beat() {
 				wait = beatEvery*3/4 + rand.N(beatEvery/2)
 			}
-			nextBeat = time.Now().Add(wait)
+			lastBeat = time.Now()
+			nextBeat = lastBeat.Add(wait)
 		}
 		f.sync()
 		next := f.renewAll(nextBeat)
@@ -404,9 +410,10 @@ func (f *Fleet) beat() bool {
 		if int(alive) >= c.most || c.answered.Sub(c.mostSince) > 2*memberTime {
 			c.most, c.mostSince = int(alive), c.answered
 		}
-		if c.serverMs = now; since(sent) > freshness/2 {
-			c.serverMs = 0 // it may be from any time between
+		if c.serverMs == 0 {
+			f.sendDue.give() // what waited for it
 		}
+		c.asked, c.serverMs = sent, now
 		missed := c.published > c.seen || !c.subscribed && uint64(seq) != c.seen
 		flushed := uint64(seq) < c.seen
 		if missed || flushed {

@@ -1,7 +1,7 @@
 -- What all scripts begin with. The last of ARGV is when the caller gives up
--- waiting, in ms of this server's clock, or 0 where it does not know that clock:
--- a command that runs later, because the server hung, would work with durations
--- that are out of date. Its caller repeats it.
+-- waiting, in ms of this server's clock, or 0 in a beat, which asks for it. A
+-- command that runs later, because the server hung, would work with durations that
+-- are out of date: its caller repeats it.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local gives_up = tonumber(ARGV[#ARGV])

@@ -121,11 +121,14 @@ func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answe
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
 	defer time.AfterFunc(f.cfg.Timeout, cancel).Stop()
-	f.counts.commands.Add(1)
 	sent, givesUp := time.Now(), "0"
 	if script != beatScript { // a late one does no harm, and tells the server's clock
-		givesUp = f.connection.givesUp(sent, f.cfg.Timeout)
+		var ok bool
+		if givesUp, ok = f.connection.givesUp(sent, f.cfg.Timeout); !ok {
+			return nil, errNoClock
+		}
 	}
+	f.counts.commands.Add(1)
 	got, err := script.Exec(ctx, client, keys, append(args, givesUp)).ToArray()
 	switch {
 	case f.ctx.Err() != nil:
@@ -138,12 +141,15 @@ func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answe
 	if err != nil {
 		f.counts.errors.Add(1)
 		if isAnswer(err) {
-			f.connection.forgetClock()
+			f.forgetClock()
 		}
 		return nil, err
 	}
 	return got, nil
 }
+
+// errNoClock is for a moment: until the first beat, and after a command was refused.
+var errNoClock = errors.New("fleet: the clock of Redis is not known yet")
 
 // since is the time since t by the monotonic clock or the wall clock, whichever
 // went on for longer: the former stands still while a laptop sleeps.

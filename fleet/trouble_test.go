@@ -100,20 +100,30 @@ func TestMessagesHeldUp(t *testing.T) {
 }
 
 // A command that a hung server runs when its caller has given up long since has no
-// effect: the caller repeats it, with what is left then.
+// effect: the caller repeats it, with what is left then. Where it did not know the
+// server's clock, as after a slow beat, the pause lasted longer by as long as the
+// server hung, and only for some.
 func TestLateCommands(t *testing.T) {
 	t.Parallel()
-	s := realRedis(t)
-	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
-	gate, far := retry.NewGate(nil), retry.NewGate(nil)
-	require.NoError(t, f.Gate("host", gate))
-	require.NoError(t, other.Gate("host", far))
-	s.signal(syscall.SIGSTOP)
-	gate.Pause(3 * time.Second)
-	time.Sleep(1800 * time.Millisecond)
-	s.signal(syscall.SIGCONT)
-	eventually(t, func() bool { return left(far) > 0 }, "sent again")
-	assert.Less(t, left(far), left(gate)+400*time.Millisecond)
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprint("clock known: ", known), func(t *testing.T) {
+			t.Parallel()
+			s := realRedis(t)
+			f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+			gate, far := retry.NewGate(nil), retry.NewGate(nil)
+			require.NoError(t, f.Gate("host", gate))
+			require.NoError(t, other.Gate("host", far))
+			s.signal(syscall.SIGSTOP)
+			if !known {
+				f.forgetClock()
+			}
+			gate.Pause(4 * time.Second)
+			time.Sleep(1800 * time.Millisecond)
+			s.signal(syscall.SIGCONT)
+			eventually(t, func() bool { return left(far) > 0 }, "sent again")
+			assert.Less(t, left(far), left(gate)+400*time.Millisecond)
+		})
+	}
 }
 
 // restricted returns options of a user with these rules.
@@ -184,7 +194,7 @@ func TestLeastRights(t *testing.T) {
 	s := realRedis(t)
 	var log lines
 	f, err := Dial(t.Context(), restricted(s, "~{retry:test}:*", "&{retry:test}:news",
-		"+@connection", "+@scripting", "+@pubsub", "+@read", "+@write", "+@fast", "+info"), Config{Name: "test", Logger: log.logger()})
+		"+@connection", "+@scripting", "+@pubsub", "+@read", "+@write", "+@fast", "+info"), Config{Name: "test", Logger: log.logger(), Timeout: 10 * time.Second})
 	require.NoError(t, err)
 	gate, b := retry.NewGate(nil), breaker(t, retry.BreakerConfig{RecoveryTimeout: 100 * time.Millisecond})
 	require.NoError(t, f.Gate("host", gate))
@@ -243,7 +253,7 @@ func TestReportsGoFirst(t *testing.T) {
 	eventually(t, func() bool { return len(waitingFor(f)) == 0 }, "all is asked for")
 	t.Logf("the pause after %v, the sync of 1,000 gates after %v", first, time.Since(start))
 	assert.Less(t, first, 300*time.Millisecond)
-	assert.Less(t, time.Since(start), time.Second, "and the sync is pipelined")
+	assert.Less(t, time.Since(start), 1500*time.Millisecond, "and the sync is pipelined: one after the other they take 2s")
 }
 
 func waitingFor(f *Fleet) (due []shared) {
