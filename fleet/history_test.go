@@ -201,13 +201,15 @@ func (h *history) plan() (steps []step) {
 		return members
 	}
 
+	killed, stopped, rest := some(1), some(1+h.random.IntN(2)), some(1)
+
 	// A part of the members is cut off.
 	from := h.between(3*time.Second, 6*time.Second)
 	cut, what := h.random.IntN(2) == 0, "held up"
 	if cut {
 		what = "cut off"
 	}
-	part := some(1 + h.random.IntN(len(h.members)/2))
+	part := some(1 + h.random.IntN(len(order)))
 	for _, m := range part {
 		set := m.network.setFrozen
 		if cut {
@@ -217,13 +219,13 @@ func (h *history) plan() (steps []step) {
 	}
 
 	// Processes are stopped, and killed.
-	for _, m := range some(1 + h.random.IntN(2)) {
+	for _, m := range stopped {
 		from := h.between(2*time.Second, 18*time.Second)
 		wrong("stopped", m, from, from+h.between(300*time.Millisecond, 7*time.Second),
 			func() { require.NoError(h.t, m.cmd.Process.Signal(syscall.SIGSTOP)) },
 			func() { require.NoError(h.t, m.cmd.Process.Signal(syscall.SIGCONT)) })
 	}
-	for _, m := range some(1) {
+	for _, m := range killed {
 		add(h.between(2*time.Second, 18*time.Second), func() {
 			m.killed = true
 			require.NoError(h.t, m.cmd.Process.Kill())
@@ -246,7 +248,7 @@ func (h *history) plan() (steps []step) {
 	}
 
 	// Both parts are paused when the network is whole again.
-	for i, m := range []*historyMember{part[0], some(1)[0]} {
+	for i, m := range []*historyMember{part[0], rest[0]} {
 		end := historyTime + healedTime + time.Duration(2+i)*time.Second
 		at := historyTime - h.between(6*time.Second, 8*time.Second)
 		add(at, func() { m.tell(fmt.Sprintf("pause %d", (end - h.now()).Milliseconds())) })
