@@ -61,9 +61,9 @@ func (h *history) operations() map[string][]operation {
 		for _, f := range h.faults {
 			switch f.what {
 			case "Redis killed":
-				objects[key] = append(objects[key], operation{lost: "killed", call: f.from, end: f.to})
+				objects[key] = append(objects[key], operation{lost: "killed", call: f.from, end: f.begun})
 			case "Redis failed over":
-				objects[key] = append(objects[key], operation{lost: "failed over", call: f.from, end: f.to})
+				objects[key] = append(objects[key], operation{lost: "failed over", call: f.from, end: f.begun})
 			}
 		}
 	}
@@ -78,10 +78,10 @@ func (h *history) without(m *historyMember, o *operation) bool {
 		o.end = time.UnixMilli(givesUp).Sub(h.begin) + tolerance
 	}
 	for _, f := range h.faults {
-		if (f.member == nil || f.member == m) && f.what != "stopped" && f.from <= o.call && o.end <= f.to {
+		if (f.member == nil || f.member == m) && f.what != "stopped" && f.begun <= o.call && o.end <= f.ending {
 			return true
 		}
-		if f.what == "cut off" && f.member == m && f.from <= o.call && o.call <= f.to {
+		if f.what == "cut off" && f.member == m && f.begun <= o.call && o.call <= f.ending {
 			return true
 		}
 	}

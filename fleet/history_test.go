@@ -55,7 +55,8 @@ type history struct {
 
 	primary, replica *server
 	members          []*historyMember // the killed ones too
-	faults           []fault
+	steps            []step           // still to be made, in order
+	faults           []*fault
 }
 
 type historyMember struct {
@@ -78,12 +79,16 @@ type happened struct {
 // pause is until when a process knew at that time that it is paused.
 type pause struct{ at, until time.Duration }
 
-// fault is what was wrong for a while with Redis or with one member.
+// fault is what was wrong for a while with Redis or with one member. It begins and
+// ends while something is done about it.
 type fault struct {
-	what     string
-	member   *historyMember // nil: Redis
-	from, to time.Duration
+	what                     string
+	member                   *historyMember // nil: Redis
+	from, begun, ending, end time.Duration
 }
+
+// never is when a fault ends that is not over.
+const never = time.Hour
 
 const (
 	historyTime   = 28 * time.Second // in which there are faults
@@ -130,9 +135,10 @@ type step struct {
 
 // run runs the history, and checks it.
 func (h *history) run() {
-	steps := h.plan()
-	slices.SortStableFunc(steps, func(a, b step) int { return int(a.at - b.at) })
-	for _, s := range steps {
+	h.plan()
+	for len(h.steps) > 0 {
+		s := h.steps[0]
+		h.steps = h.steps[1:]
 		time.Sleep(s.at - h.now())
 		s.do()
 	}
@@ -152,7 +158,7 @@ func (h *history) run() {
 	if h.t.Failed() {
 		h.t.Logf("again: FLEET_SEED=%d go test -run TestHistories -v", h.seed)
 		for _, f := range h.faults {
-			h.t.Logf("%8v to %8v: %s %s", f.from.Round(time.Millisecond), f.to.Round(time.Millisecond), f.what, name(f.member))
+			h.t.Logf("%8v to %8v: %s %s", f.from.Round(time.Millisecond), f.end.Round(time.Millisecond), f.what, name(f.member))
 		}
 	}
 }
@@ -174,21 +180,23 @@ func (h *history) alive() (alive []*historyMember) {
 }
 
 // plan draws what goes wrong.
-func (h *history) plan() (steps []step) {
-	add := func(at time.Duration, do func()) { steps = append(steps, step{at, do}) }
+func (h *history) plan() {
+	add := func(at time.Duration, do func()) {
+		h.steps = append(h.steps, step{at, do})
+		slices.SortStableFunc(h.steps, func(a, b step) int { return int(a.at - b.at) })
+	}
 	// wrong adds a fault, whose undo may take a while.
 	wrong := func(what string, m *historyMember, from, to time.Duration, do, undo func()) {
 		add(from, func() {
-			h.faults = append(h.faults, fault{what, m, h.now(), 2 * historyTime})
+			f := &fault{what, m, h.now(), never, never, never}
+			h.faults = append(h.faults, f)
 			do()
-		})
-		add(to, func() {
-			undo()
-			for i := range h.faults {
-				if f := &h.faults[i]; f.what == what && f.member == m && f.to == 2*historyTime {
-					f.to = h.now()
-				}
-			}
+			f.begun = h.now()
+			add(to, func() {
+				f.ending = h.now()
+				undo()
+				f.end = h.now()
+			})
 		})
 	}
 
@@ -243,7 +251,11 @@ func (h *history) plan() (steps []step) {
 		case 2:
 			wrong("Redis killed", nil, from, to, func() { h.primary.stop() }, func() { h.primary.start() })
 		case 3:
-			wrong("Redis failed over", nil, from, from, h.failOver, func() {})
+			wrong("Redis failed over", nil, from, from, h.failOver, func() {
+				for _, m := range h.members {
+					m.network.setTarget(h.primary.addr())
+				}
+			})
 		}
 	}
 
@@ -254,17 +266,14 @@ func (h *history) plan() (steps []step) {
 		add(at, func() { m.tell(fmt.Sprintf("pause %d", (end - h.now()).Milliseconds())) })
 	}
 	add(historyTime, func() {})
-	return steps
 }
 
-// failOver makes the replica the server of all.
+// failOver makes the replica the server of all. The other one is not there any more.
 func (h *history) failOver() {
 	eventually(h.t, func() bool { return strings.Contains(h.replica.do("INFO", "replication"), "master_link_status:up") }, "in sync")
-	h.replica.do("REPLICAOF", "NO", "ONE")
+	h.primary.stop()
 	h.primary, h.replica = h.replica, h.primary
-	for _, m := range h.members {
-		m.network.setTarget(h.primary.addr())
-	}
+	h.primary.do("REPLICAOF", "NO", "ONE")
 }
 
 // checkHealed waits until all members are equal.
@@ -334,7 +343,7 @@ func (h *history) time(word string) time.Duration {
 func (h *history) disturbed(m *historyMember, at time.Duration) (until time.Duration) {
 	for _, f := range h.faults {
 		if (f.member == nil || f.member == m) && f.from <= at {
-			until = max(until, min(f.to, at))
+			until = max(until, min(f.end, at))
 		}
 	}
 	return until
@@ -410,8 +419,9 @@ func (h *history) checkPauses() {
 }
 
 // pauseError is by how much a pause may be too long for a process that learns of it
-// from others: its command may be carried out so late, and the message be so old.
-const pauseError = 500*time.Millisecond + 2*freshness
+// from others: its command may be carried out so late, the message be so old, and the
+// answer be so late.
+const pauseError = 2*500*time.Millisecond + 2*freshness
 
 // until is the end of the longest pause that the process knew at a time.
 func (m *historyMember) until(at time.Duration) (until time.Duration) {
@@ -459,7 +469,7 @@ func (h *history) checkRate() {
 
 // quiet reports whether nothing is wrong between two times.
 func (h *history) quiet(from, to time.Duration) bool {
-	return !slices.ContainsFunc(h.faults, func(f fault) bool { return f.from <= to && f.to >= from })
+	return !slices.ContainsFunc(h.faults, func(f *fault) bool { return f.from <= to && f.end >= from })
 }
 
 // checkBudget: the retries of all processes are the burst, one a minute, and as many
