@@ -72,15 +72,15 @@ func (c *connection) back() time.Duration {
 }
 
 // isFresh reports whether something that was published at that time of the
-// server's clock is recent for certain.
-func (c *connection) isFresh(published int64) bool {
+// server's clock was recent for certain when it came.
+func (c *connection) isFresh(published int64, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.serverMs == 0 || published == 0 {
 		return false
 	}
 	age := time.Duration(c.serverMs-published) * time.Millisecond
-	return age+time.Since(c.answered) > -freshness && age+since(c.asked) < freshness
+	return age+now.Sub(c.answered) > -freshness && age+between(c.asked, now) < freshness
 }
 
 // givesUp is when the caller of a script gives up waiting for its answer, in ms of
@@ -200,6 +200,7 @@ func (f *Fleet) listen() {
 // as the message: where this process was stopped, or the network held it up, Redis
 // is asked.
 func (f *Fleet) receive(raw rueidis.PubSubMessage) {
+	now := time.Now()
 	m, ok := parse(raw.Message)
 	if !ok {
 		f.counts.dropped.Add(1)
@@ -213,25 +214,29 @@ func (f *Fleet) receive(raw rueidis.PubSubMessage) {
 	f.mu.Lock()
 	gate, breakers := f.gates[m.name], f.breakers[m.name]
 	f.mu.Unlock()
-	fresh := f.connection.isFresh(m.published)
+	fresh := f.connection.isFresh(m.published, now)
 	if !fresh {
 		f.counts.stale.Add(1)
 	}
 	switch {
-	case m.kind == "pause" && gate != nil && m.from != f.id:
+	case gate != nil && m.from != f.id && (m.kind == "pause" || m.kind == "refused"):
 		if !fresh {
 			gate.ask()
 			return
 		}
-		f.log.Info("fleet: gate paused by another process", "gate", m.name, "for", m.left.String(), "by", m.from)
-		gate.learn(m.left)
+		f.log.Info("fleet: gate paused by another process", "gate", m.name, "for", m.left.String(), "kind", m.kind, "by", m.from)
+		k := firm
+		if m.kind == "refused" {
+			k = refused
+		}
+		gate.learn(now.Add(m.left), k)
 	case m.kind == "open":
 		for _, b := range breakers {
 			if !fresh {
 				b.ask()
 				continue
 			}
-			b.opened(m.left, m.episode, m.from)
+			b.opened(m.left-since(now), m.episode, m.from)
 		}
 	case m.kind == "close":
 		for _, b := range breakers {
@@ -401,7 +406,7 @@ func (f *Fleet) beat() bool {
 	}
 	f.connection.alive.Store(alive)
 	f.update(func(c *connection) {
-		if c.answered = time.Now(); !c.beats { // others may come back later
+		if c.answered = got.at; !c.beats { // others may come back later
 			c.mostSince = c.answered
 			if c.noBeat != nil {
 				c.backSince = c.answered

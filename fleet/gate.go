@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -36,13 +37,33 @@ func (f *Fleet) Gate(name string, gate *retry.Gate) error {
 	added := s.add(gate)
 	f.mu.Unlock()
 	if added {
-		gate.OnPause(s.onPause)
+		listen := func(until time.Time) { s.onPause(until, kindOf(gate)) }
+		gate.OnPause(listen)
 		if until, paused := gate.PausedUntil(); paused {
-			s.onPause(until)
+			listen(until)
 		}
 		s.ask()
 	}
 	return nil
+}
+
+// kind is what set a pause: the code of a process, or the refusal of a call, which
+// yields to evidence wherever it is passed on to.
+type kind int
+
+const (
+	firm kind = iota
+	refused
+	kinds
+)
+
+// kindOf is the kind of a gate's pause that it has just reported. A pause that code
+// sets takes the refusal away that the gate shows.
+func kindOf(gate *retry.Gate) kind {
+	if gate.Snapshot().LastRefusal != nil {
+		return refused
+	}
+	return firm
 }
 
 // onRealClock is an error where cfg has a gate or breaker on another clock than
@@ -62,11 +83,16 @@ type sharedGate struct {
 
 	mu       sync.Mutex // guards the fields below
 	gates    []weak.Pointer[retry.Gate]
-	known    time.Time   // the end of the longest pause that the fleet has
-	own      time.Time   // the end of the longest that began here
-	report   bool        // own is to be sent
-	question bool        // the fleet's pause is to be asked for
+	pauses   [kinds]pauses
+	question bool        // the fleet's pauses are to be asked for
 	applying []*applying // pauses from outside that are being set right now
+}
+
+// pauses are those of one kind.
+type pauses struct {
+	known  time.Time // the end of the longest that the fleet has
+	own    time.Time // the end of the longest that began here
+	report bool      // own is to be sent
 }
 
 // applying is a pause that is being set. The gates report it as they report one
@@ -95,7 +121,8 @@ func (s *sharedGate) prune() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gates = slices.DeleteFunc(s.gates, func(p weak.Pointer[retry.Gate]) bool { return p.Value() == nil })
-	return len(s.gates) == 0 && !s.own.After(time.Now())
+	now := time.Now()
+	return len(s.gates) == 0 && !s.pauses[firm].own.After(now) && !s.pauses[refused].own.After(now)
 }
 
 // ask has the fleet's pause asked for, and the own one sent again.
@@ -106,23 +133,27 @@ func (s *sharedGate) ask() {
 	s.fleet.sendDue.give()
 }
 
-// onPause is called by a gate that was paused.
-func (s *sharedGate) onPause(until time.Time) {
+// onPause is called when a gate was paused.
+func (s *sharedGate) onPause(until time.Time, k kind) {
 	now := time.Now()
 	left := min(until.Sub(now), maxTime)
 	if left <= 0 || s.fleet.ctx.Err() != nil {
 		return
 	}
 	s.mu.Lock()
-	if s.isEcho(until, now) || until.Sub(s.known) <= slack(left) {
+	known := s.pauses[firm].known
+	if r := s.pauses[refused].known; k == refused && r.After(known) {
+		known = r
+	}
+	if s.isEcho(until, now) || until.Sub(known) <= slack(left) {
 		s.mu.Unlock()
 		return
 	}
-	s.known = now.Add(left)
-	s.own, s.report = s.known, true
+	until = now.Add(left)
+	s.pauses[k] = pauses{until, until, true}
 	s.mu.Unlock()
 	s.fleet.sendDue.give()
-	s.pause(now.Add(left)) // others in this process
+	s.pause(until, k) // others in this process
 }
 
 func (s *sharedGate) isEcho(until, now time.Time) bool {
@@ -139,53 +170,69 @@ func slack(left time.Duration) time.Duration {
 func (s *sharedGate) due() (urgent, question bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.report, s.question
+	return s.pauses[firm].report || s.pauses[refused].report, s.question
 }
 
-// send reports a pause that began here, or asks for one.
+// send reports the pauses that began here, and asks for those of the fleet.
 func (s *sharedGate) send() error {
+	f := s.fleet
+	var amounts, slacks [kinds]string
 	s.mu.Lock()
-	report, question, left := s.report, s.question, min(time.Until(s.own), maxTime)
-	s.report, s.question = false, false
+	before, question := s.pauses, s.question
+	for k := range s.pauses {
+		s.pauses[k].report = false
+		amounts[k], slacks[k] = "0", "0"
+		if left := min(time.Until(s.pauses[k].own), maxTime); left > 0 {
+			amounts[k], slacks[k] = ms(left), ms(slack(left))
+		}
+	}
+	s.question = false
 	s.mu.Unlock()
-	f, amount := s.fleet, "0"
-	if left > 0 {
-		amount = ms(left)
+	if before[firm].report || before[refused].report {
 		f.counts.sent.Add(1)
 	}
-	got, err := f.run(pauseScript, 2, []string{f.store.key("pause", s.name), f.store.key("seq")},
-		[]string{amount, ms(slack(left)), f.id, s.name, f.store.channel()})
-	var there time.Duration
+	got, err := f.run(pauseScript, 3, []string{f.store.key("pause", s.name), f.store.key("refusal", s.name), f.store.key("seq")},
+		[]string{amounts[firm], amounts[refused], slacks[firm], slacks[refused], f.id, s.name, f.store.channel()})
+	var left [kinds]time.Duration
 	if err == nil {
-		there, err = got.duration(0)
+		var errs [kinds]error
+		for k := range kinds {
+			left[k], errs[k] = got.duration(int(k))
+		}
+		err = errors.Join(errs[:]...)
 	}
 	if err != nil {
 		s.mu.Lock()
-		s.report, s.question = s.report || report, s.question || question
+		for k := range s.pauses {
+			s.pauses[k].report = s.pauses[k].report || before[k].report
+		}
+		s.question = s.question || question
 		s.mu.Unlock()
 		return err
 	}
-	f.published(got, 1)
-	s.mu.Lock()
-	isNew := there > 0 && time.Now().Add(there).Sub(s.known) > slack(left)
-	s.mu.Unlock()
-	if isNew {
-		s.learn(there)
+	f.published(got, 2)
+	for k, left := range left {
+		until := got.at.Add(left)
+		s.mu.Lock()
+		isNew := left > 0 && until.Sub(s.pauses[k].known) > slack(left)
+		s.mu.Unlock()
+		if isNew {
+			s.learn(until, kind(k))
+		}
 	}
 	return nil
 }
 
-// learn sets a pause that began elsewhere. Each process continues at a moment of
-// its own.
-func (s *sharedGate) learn(left time.Duration) {
-	until := time.Now().Add(min(left, maxTime))
+// learn takes over a pause that began elsewhere. Each process continues at a moment
+// of its own.
+func (s *sharedGate) learn(until time.Time, k kind) {
 	s.mu.Lock()
-	if until.After(s.known) {
-		s.known = until
+	if until.After(s.pauses[k].known) {
+		s.pauses[k].known = until
 	}
 	s.mu.Unlock()
 	spread := max(time.Duration(s.fleet.connection.members())*gateSpread, s.interval())
-	s.pause(until.Add(rand.N(max(min(spread, maxGateSpread), 1))))
+	s.pause(until.Add(rand.N(max(min(spread, maxGateSpread), 1))), k)
 }
 
 // interval is the time between two calls of this process, where its gates keep a
@@ -205,8 +252,9 @@ func (s *sharedGate) interval() (longest time.Duration) {
 	return longest
 }
 
-// pause pauses the gates of this process.
-func (s *sharedGate) pause(until time.Time) {
+// pause pauses the gates of this process, which honour a refusal as far as their own
+// calls do not show that the server accepts them.
+func (s *sharedGate) pause(until time.Time, k kind) {
 	a := &applying{time.Now(), until}
 	s.mu.Lock()
 	gates := slices.Clone(s.gates)
@@ -222,8 +270,12 @@ func (s *sharedGate) pause(until time.Time) {
 		if gate == nil {
 			continue
 		}
-		if has, paused := gate.PausedUntil(); !paused || until.Sub(has) > time.Millisecond {
+		has, paused := gate.PausedUntil()
+		switch {
+		case k == firm:
 			gate.Pause(time.Until(until))
+		case !paused || until.Sub(has) > time.Millisecond:
+			gate.Refused(time.Until(until))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -121,4 +122,70 @@ func TestGateWithinOneProcess(t *testing.T) {
 	require.NoError(t, f.Gate("host", b), "twice is once")
 	a.Pause(time.Minute)
 	assert.InDelta(t, left(a).Seconds(), left(b).Seconds(), 0.1)
+}
+
+// refuse makes a call through the gate that the server refuses.
+func refuse(g *retry.Gate, wait time.Duration) {
+	retry.Run(context.Background(), retry.Config{Gate: g, MaxRetries: retry.NoRetries}, func(context.Context) error {
+		return retry.RetryAfter(errDown, wait)
+	})
+}
+
+// accept makes calls that it accepts.
+func accept(t *testing.T, g *retry.Gate, calls int) {
+	for range calls {
+		require.NoError(t, retry.Run(t.Context(), retry.Config{Gate: g, MaxRetries: retry.NoRetries}, func(context.Context) error { return nil }))
+	}
+}
+
+// A refusal that one process meets is evidence for the others, and no more than that:
+// those whose own calls are accepted go on. Once it paused all to its end.
+func TestGateRefusalYieldsToEvidence(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	var gates [3]*retry.Gate
+	for i := range gates {
+		gates[i] = retry.NewGate(nil)
+	}
+	well, idle, late := gates[0], gates[1], gates[2]
+	accept(t, well, 32)
+	var fleets [4]*Fleet
+	for i := range fleets {
+		fleets[i] = joined(t, s.addr(), Config{})
+	}
+	require.NoError(t, fleets[0].Gate("host", well))
+	require.NoError(t, fleets[1].Gate("host", idle))
+	first := retry.NewGate(nil)
+	require.NoError(t, fleets[2].Gate("host", first))
+	refuse(first, time.Minute)
+	eventually(t, func() bool { return left(idle) > 50*time.Second }, "a process without evidence is paused")
+	eventually(t, func() bool { return fleets[0].Snapshot().Received > 0 }, "received")
+	assert.Zero(t, left(well))
+	assert.Equal(t, "1", s.do("EXISTS", "{retry:test}:refusal:host"))
+	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:pause:host"))
+
+	require.NoError(t, fleets[3].Gate("host", late))
+	eventually(t, func() bool { return left(late) > 50*time.Second }, "those who join later are as well")
+	accept(t, well, 1)
+	assert.Equal(t, "1", s.do("GET", "{retry:test}:seq"), "one message, and no echo")
+}
+
+// A pause that code sets stands to its end in all processes, whatever evidence they
+// have.
+func TestGatePauseIsFirm(t *testing.T) {
+	t.Parallel()
+	s := realRedis(t)
+	well, own := retry.NewGate(nil), retry.NewGate(nil)
+	accept(t, well, 32)
+	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+	require.NoError(t, f.Gate("host", well))
+	require.NoError(t, other.Gate("host", own))
+	refuse(own, 10*time.Second)
+	eventually(t, func() bool { return s.do("EXISTS", "{retry:test}:refusal:host") == "1" }, "a refusal")
+	own.Pause(30 * time.Second)
+	eventually(t, func() bool { return left(well) > 20*time.Second }, "paused all the same")
+	late := retry.NewGate(nil)
+	accept(t, late, 32)
+	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
+	eventually(t, func() bool { return left(late) > 20*time.Second }, "and for those who join later")
 }

@@ -177,10 +177,7 @@ func timeModel(step func(state within, o operation) []within) porcupine.Nondeter
 
 // pauseModel is a pause that ends at the state.
 func pauseModel(ends within, o operation) (next []within) {
-	wanted, slack := o.arg(0, time.Millisecond), o.arg(1, time.Millisecond)
-	if o.args[0] == "0" {
-		wanted = 0
-	}
+	wanted, slack := o.arg(0, time.Millisecond), o.arg(2, time.Millisecond)
 	set := func() {
 		if wanted > 0 && ends.least < o.at(wanted-slack).most {
 			next = append(next, o.at(wanted))

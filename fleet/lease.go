@@ -139,7 +139,7 @@ func (r *Rate) lease(want int) error {
 	}
 	r.measure(now, int(given))
 	if given > 0 {
-		s := slots{now.Add(time.Duration(first) * time.Microsecond), r.gap(r.agreed), int(given)}
+		s := slots{got.at.Add(time.Duration(first) * time.Microsecond), r.gap(r.agreed), int(given)}
 		r.own = s.first.Add(time.Duration(given) * s.gap)
 		used := min(r.ahead, s.n) // in place of these
 		r.ahead -= used
@@ -154,7 +154,7 @@ func (r *Rate) lease(want int) error {
 func (r *Rate) decode(got answer, want int) (given, first, more int64, agreed float64, err error) {
 	var errs [4]error
 	given, errs[0] = got.int(0, 0, int64(want))
-	text, err := got[3].ToString()
+	text, err := got.values[3].ToString()
 	if err == nil {
 		agreed, err = strconv.ParseFloat(text, 64)
 	}

@@ -14,7 +14,7 @@ import (
 // when it was published.
 type message struct {
 	seq       uint64 // counts the fleet's messages
-	kind      string // "pause", "open" or "close"
+	kind      string // "pause", "refused", "open" or "close"
 	from      string // the member
 	left      time.Duration
 	episode   string // of a breaker; "-" if there is none
@@ -47,7 +47,7 @@ func parse(text string) (m message, ok bool) {
 	}
 	m = message{seq, field[2], field[3], time.Duration(ms) * time.Millisecond, field[5], canonical(field[6]), published}
 	switch m.kind {
-	case "pause", "open":
+	case "pause", "refused", "open":
 		ok = ms > 0
 	case "close":
 		ok = ms == 0

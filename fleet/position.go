@@ -76,7 +76,7 @@ func (s *sharedBreaker) takePosition() error {
 		return err
 	}
 	wait := time.Duration(left) * time.Millisecond
-	at := time.Now().Add(wait)
+	at := got.at.Add(wait)
 	if s.awaits(asked, time.Time{}) {
 		s.hold(wait) // before it is closed
 		s.awaits(asked, at)

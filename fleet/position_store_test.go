@@ -41,12 +41,12 @@ func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 		spoiled()
 		answer, err := f.run(positionScript, 1, []string{key}, []string{"100", "5000"})
 		require.NoError(t, err, spoil)
-		wait, err := answer[0].AsInt64()
+		wait, err := answer.int(0, 0, 1e9)
 		require.NoError(t, err)
 		assert.Zero(t, wait, spoil)
 		answer, err = f.run(positionScript, 1, []string{key}, []string{"100", "5000"})
 		require.NoError(t, err)
-		wait, err = answer[0].AsInt64()
+		wait, err = answer.int(0, 0, 1e9)
 		require.NoError(t, err)
 		assert.InDelta(t, 100, wait, 100, "%s: the next is after it", spoil)
 
@@ -61,7 +61,7 @@ func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 		s.do(strings.Fields(strings.ReplaceAll(spoil, "%s", key))...)
 		answer, err = f.run(leaseScript, 4, []string{key, f.store.key("demand", "host"), f.store.key("rate", "host")}, []string{f.id, "100", "1", "500", "120000"})
 		require.NoError(t, err, spoil)
-		given, err := answer[0].AsInt64()
+		given, err := answer.int(0, 0, 1e9)
 		require.NoError(t, err)
 		assert.EqualValues(t, 1, given, spoil)
 	}

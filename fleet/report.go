@@ -167,7 +167,7 @@ func (s *sharedBreaker) sendReport(found report) error {
 	}
 	s.withdraw(found, asked)
 	there, err1 := got.duration(0)
-	episode, err2 := got[1].ToString()
+	episode, err2 := got.values[1].ToString()
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}

@@ -91,12 +91,15 @@ func (s *store) key(parts ...string) string {
 
 func (s *store) channel() string { return s.key("news") }
 
-// answer is what a script returned: values of the expected number and kinds.
-type answer []rueidis.RedisMessage
+// answer is what a script returned, values of the expected number, and when.
+type answer struct {
+	values []rueidis.RedisMessage
+	at     time.Time
+}
 
 // int returns a value as an integer, which is within the limits.
 func (a answer) int(i int, least, most int64) (int64, error) {
-	n, err := a[i].AsInt64()
+	n, err := a.values[i].AsInt64()
 	if err == nil && (n < least || n > most) {
 		err = fmt.Errorf("fleet: Redis answered %d, want %d to %d", n, least, most)
 	}
@@ -115,7 +118,7 @@ func (a answer) duration(i int) (time.Duration, error) {
 func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answer, error) {
 	client, err := f.store.connected()
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	// A deadline would make rueidis read synchronously, and not notice Close.
 	ctx, cancel := context.WithCancel(f.ctx)
@@ -125,15 +128,16 @@ func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answe
 	if script != beatScript { // a late one does no harm, and tells the server's clock
 		var ok bool
 		if givesUp, ok = f.connection.givesUp(sent, f.cfg.Timeout); !ok {
-			return nil, errNoClock
+			return answer{}, errNoClock
 		}
 	}
 	f.counts.commands.Add(1)
 	got, err := script.Exec(ctx, client, keys, append(args, givesUp)).ToArray()
+	now := time.Now()
 	switch {
 	case f.ctx.Err() != nil:
-		return nil, context.Cause(f.ctx)
-	case err != nil && ctx.Err() != nil, err == nil && since(sent) > f.cfg.Timeout:
+		return answer{}, context.Cause(f.ctx)
+	case err != nil && ctx.Err() != nil, err == nil && between(sent, now) > f.cfg.Timeout:
 		err = fmt.Errorf("fleet: no answer within %v: %w", f.cfg.Timeout, context.DeadlineExceeded)
 	case err == nil && len(got) != values:
 		err = fmt.Errorf("fleet: Redis answered with %d values, want %d", len(got), values)
@@ -143,9 +147,9 @@ func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answe
 		if isAnswer(err) {
 			f.forgetClock()
 		}
-		return nil, err
+		return answer{}, err
 	}
-	return got, nil
+	return answer{got, now}, nil
 }
 
 // errNoClock is for a moment: until the first beat, and after a command was refused.
@@ -153,8 +157,9 @@ var errNoClock = errors.New("fleet: the clock of Redis is not known yet")
 
 // since is the time since t by the monotonic clock or the wall clock, whichever
 // went on for longer: the former stands still while a laptop sleeps.
-func since(t time.Time) time.Duration {
-	now := time.Now()
+func since(t time.Time) time.Duration { return between(t, time.Now()) }
+
+func between(t, now time.Time) time.Duration {
 	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }
 
