@@ -61,9 +61,9 @@ func TestBreakerQuorum(t *testing.T) {
 	b, f := three(t, s.addr(), Config{}, retry.BreakerConfig{RecoveryTimeout: 500 * time.Millisecond})
 	call(b[0], 5, errDown)
 	eventually(t, func() bool { return s.do("EXISTS", "{retry:test}:findings:host") == "1" }, "found")
-	assert.Equal(t, retry.StateClosed, b[1].State(), "one alone poisons nobody")
+	assert.Equal(t, retry.StateClosed, b[1].State(), "one alone opens no other")
 	call(b[1], 5, errDown)
-	eventually(t, in(b[2], retry.StateOpen), "the third is told")
+	eventually(t, in(b[2], retry.StateOpen), "the third follows")
 	assert.EqualValues(t, 1, f[2].Snapshot().Trips)
 
 	eventually(t, in(b[2], retry.StateHalfOpen), "its time is over")
@@ -174,7 +174,7 @@ func TestBreakerOwnSuccessesSpeakAgainst(t *testing.T) {
 	eventually(t, in(b[2], retry.StateOpen), "one failure is enough now")
 }
 
-// A late comer is told; one that was forced open stays so.
+// A late comer learns of it; one that was forced open stays so.
 func TestBreakerLateComerAndForced(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -185,7 +185,7 @@ func TestBreakerLateComerAndForced(t *testing.T) {
 	eventually(t, func() bool { return s.do("EXISTS", "{retry:test}:episode:host") == "1" }, "agreed")
 	late := breaker(t, retry.BreakerConfig{})
 	require.NoError(t, joined(t, s.addr(), Config{}).Breaker("host", late))
-	eventually(t, in(late, retry.StateOpen), "told")
+	eventually(t, in(late, retry.StateOpen), "learns of it")
 
 	eventually(t, in(b[0], retry.StateHalfOpen), "half-open")
 	call(b[0], 1, nil)

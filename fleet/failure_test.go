@@ -47,13 +47,13 @@ func TestRedisAway(t *testing.T) {
 			gate.Pause(time.Minute)
 			assert.Less(t, time.Since(start), 100*time.Millisecond, "nothing blocks")
 			for range 3 {
-				require.NoError(t, rate.Wait(t.Context()), "nobody is locked out")
+				require.NoError(t, rate.Wait(t.Context()), "no call is locked out")
 			}
 
 			c.back(s)
 			start = time.Now()
-			eventually(t, func() bool { return left(far) > 50*time.Second }, "told in the end")
-			t.Logf("told %v after the return", time.Since(start))
+			eventually(t, func() bool { return left(far) > 50*time.Second }, "learns of it in the end")
+			t.Logf("known %v after the return", time.Since(start))
 			assert.Less(t, time.Since(start), 5*time.Second)
 			eventually(t, func() bool { return f.Snapshot().Connected && other.Snapshot().Connected }, "joined")
 			assert.NotZero(t, f.Snapshot().Losses)
@@ -62,7 +62,7 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// Data and scripts that are flushed are there again: the next pause is told.
+// Data and scripts that are flushed are there again: the next pause is published.
 func TestFlushed(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -71,11 +71,11 @@ func TestFlushed(t *testing.T) {
 	require.NoError(t, f.Gate("host", gate))
 	require.NoError(t, other.Gate("host", far))
 	gate.Pause(30 * time.Second)
-	eventually(t, func() bool { return left(far) > 20*time.Second }, "told")
+	eventually(t, func() bool { return left(far) > 20*time.Second }, "learns of it")
 	s.do("FLUSHALL")
 	s.do("SCRIPT", "FLUSH")
 	gate.Pause(time.Minute)
-	eventually(t, func() bool { return left(far) > 50*time.Second }, "told again")
+	eventually(t, func() bool { return left(far) > 50*time.Second }, "learns of it again")
 	eventually(t, func() bool { return f.Snapshot().Members == 2 }, "members again")
 
 	// What was lost is kept again for late joiners, after the next look.
@@ -98,7 +98,7 @@ func TestStartWithoutRedis(t *testing.T) {
 	gate.Pause(time.Minute)
 	s.start()
 	eventually(t, func() bool { return f.Snapshot().Connected }, "joined")
-	eventually(t, func() bool { return s.do("PTTL", "{retry:test}:pause:host") != "-2" }, "told")
+	eventually(t, func() bool { return s.do("PTTL", "{retry:test}:pause:host") != "-2" }, "learns of it")
 }
 
 // Half of the fleet is cut off: it goes on alone, and learns what it missed when
@@ -131,7 +131,7 @@ func TestPartition(t *testing.T) {
 	net.setCut(false)
 	whole := time.Now()
 	for _, p := range append(near, far...) {
-		eventually(t, func() bool { return paused(p, 90*time.Second) }, "everybody knows the longest")
+		eventually(t, func() bool { return paused(p, 90*time.Second) }, "all know the longest")
 	}
 	t.Logf("all know %v after the network was whole", time.Since(whole))
 	assert.Less(t, time.Since(whole), 5*time.Second)

@@ -1,12 +1,13 @@
-// Package fleet makes what one process learns known to all: it joins the gates,
-// breakers and rates of package retry in many processes over Redis or Valkey, at
-// no cost per call.
+// Package fleet shares what one process learns with all others: it joins the gates,
+// breakers, rates and budgets of package retry in many processes over Redis or
+// Valkey, at no cost per call.
 //
 //	f, err := fleet.Dial(ctx, rueidis.ClientOption{InitAddress: []string{"redis:6379"}}, fleet.Config{Name: "annotator"})
 //	defer f.Close()
-//	f.Gate("ensembl", gate)         // one 429 pauses everybody
-//	f.Breaker("gnomad", breaker)    // what some found dead, nobody else has to
-//	cfg.Limiter = f.Rate("ncbi", 3) // 3 a second for the whole fleet, shared out
+//	f.Gate("ensembl", gate)                           // a 429 of one process counts for all
+//	f.Breaker("gnomad", breaker)                      // what some found dead, the others need not find
+//	cfg.Limiter = f.Rate("ncbi", 3)                   // 3 a second for the whole fleet, shared out
+//	cfg.Budget, err = f.Budget("ensembl", 0.1, 10)    // 10 retries saved up, and one a minute, for all together
 //
 // and for an HTTP client, host by host:
 //
@@ -15,111 +16,159 @@
 // # What is shared
 //
 // State stays where it is: each process counts, opens and waits for itself, and
-// only conclusions are told. A pause is told when it is really longer than what
-// the fleet knows (by 5ms to 100ms, a tenth of it), with the time that is left
-// and never a time of day, so that clocks need not agree. It is kept in Redis
-// until it ends, for those who join later. Each process adds a little (up to 5ms
-// per member, 5s at most), so that they do not come back in the same moment.
+// only conclusions are published.
 //
-// A breaker's finding counts once per process. When a quorum agrees ([Config]),
-// an episode begins: all open, and come to probe one after the other, at random
-// moments (100ms apart on average, spread over the open time at most). A failed
-// probe prolongs the episode, but never two of the same process in a row: a bad
-// node holds nobody up. The next comes from another process, a fifth of the open
-// time later: none probes more often than it would by itself, and all know
-// sooner. A process whose own calls succeeded within the last second does not
-// follow.
+// A pause is published when it is really longer than what the fleet knows (by 5ms to
+// 100ms, a tenth of it), with the time that is left. It stays in Redis until it ends,
+// for those who join later. One that code sets by [retry.Gate.Pause] stands to its end
+// everywhere. That of a refusal is passed on by [retry.Gate.Refused]: a process whose
+// own calls are accepted goes on. Each process adds a little (up to 5ms per member, or
+// the interval of its gate's pace; 5s at most), so that they do not come back in the
+// same moment.
+//
+// A breaker's report counts once per process. When a quorum agrees ([Config]), an
+// episode begins: all open, and come to probe one after the other, at random moments
+// (100ms apart on average, spread over the open time at most). A failed probe prolongs
+// the episode, but never two of the same process in a row: a bad node holds no other
+// up. The next comes from another process, a fifth of the open time later: none probes
+// more often than it would by itself, and all know sooner. A process whose own calls
+// succeeded within the last second does not follow.
 //
 // The first successful probe closes all, at random moments within 1ms per member.
-// Where calls wait ([retry.Config].WaitWhenOpen), processes take turns of 5ms for
-// each of these calls, which so go as those of one process do; until its turn, and
-// for OpenTime at most, a process does not probe by itself either. Where Redis does
-// not answer, or all turns within OpenTime are taken, a random moment after Timeout
-// stands for the turn.
+// Where calls wait ([retry.Config].WaitWhenOpen), processes take positions in a queue,
+// 5ms for each of these calls, which so go as those of one process do; until its
+// position, and for OpenTime at most, a process does not probe by itself either. Where
+// Redis does not answer, or all positions within OpenTime are taken, a random moment
+// after Timeout takes its place.
 //
 // Where failures are a matter of luck, suspicion can agree by luck: with the
 // defaults, and a quarter of all calls failing, a tenth of 1,000 quiet processes
 // can be suspicious at a time. Set Suspicion higher, or below 0, if a dependency
 // is like that.
 //
-// A rate is a row of turns, evenly spaced, of which each process leases some half
-// a second ahead.
+// A rate is a row of slots, evenly spaced, of which each process leases some half a
+// second ahead. Where processes name different rates, the lowest holds for all.
+//
+// A budget's ratio is that of each process's own calls; the retries that are saved up,
+// and the one that accrues each minute, are the fleet's.
+//
+// Hosts are named in one way, however they are spelt: https://x and https://X:443 are
+// one.
 //
 // # Why no counters and no locks
 //
 // A breaker that keeps its counts in Redis, or holds a lock there while it calls,
 // makes every call wait for the network twice over, and fail when Redis does. Four
 // commands a call are common, and a lock serializes the whole fleet. Failures
-// counted together also let one bad node open the breaker of all. Nothing of that
-// is needed: a conclusion is news once a minute, not once a call. So calls read
-// what is in their own memory, and Redis is spoken to in the background.
+// counted together also let one bad node open the breaker of all. None of that is
+// needed: a conclusion is news once a minute, not once a call. So calls read what is
+// in their own memory, and Redis is used in the background.
 //
-// # Guaranteed
+// # Bounds
 //
-//   - A call never sends a command, waits for one, or fails because of one. The
-//     only wait is a [Rate]'s, for its turn.
-//   - No message, true or false, does more than pause or open for an hour, and the
-//     spread; malformed and absurd ones are dropped and counted.
-//   - A pause is never shortened, and nothing that comes in is sent out again.
-//   - Four goroutines per Fleet, which Close ends. Gates and breakers are not kept
-//     alive by the fleet.
+// T is [Config].Timeout, 0.5s by default, and n the number of members. "Slow" is a
+// Redis that answers within T; "away" one that refuses, hangs, is full or read-only, or
+// is cut off from this process; "back" is the time from 5s after its return. TestHistories
+// checks this with real processes while Redis is killed, frozen and failed over, a part
+// of them is cut off, and processes are stopped and killed.
 //
-// # Not guaranteed
+//	what                              up               slow             away                     back
+//	a call waits for Redis            never            never            never                    never
+//	others know of a pause after      1ms, in the      T, or 1s + T     they do not              all know the
+//	                                  median; 2s if                                              longest
+//	                                  a message is
+//	                                  lost
+//	it is longer there by at most     5ms × n, or      the same, and    -                        5ms × n
+//	                                  1/pace, and 5s   2T + 0.5s
+//	it is shorter there by at most    0.1s             0.1s             -                        0.1s
+//	breakers follow a quorum after    as for a pause   as for a pause   each opens by itself     all know
+//	breakers close after a probe      OpenTime         OpenTime + T     by a probe of their own  all are closed
+//	calls of a rate R in a time t     R(t + 0.1s)      R(t + 0.1s + T)  R·t·1.1 all together,    as up
+//	                                                                    after 10s R/n each; 2R·t
+//	                                                                    where only a part of the
+//	                                                                    members is cut off
+//	a slot, or a position, is given   once             once             -                        once
+//	retries of a budget, beyond       burst, and       the same         none                     as up
+//	the ratio                         one a minute
+//	Close returns after               a round trip     T                1s                       a round trip
 //
-//   - That a message arrives: Redis publishes at most once. One that was missed is
-//     asked for after the next sign of life but one, within about 2s.
-//   - That calls in flight are held back, or those of the few milliseconds until
-//     the others know.
-//   - That a rate is kept while Redis is away: the shares then add up to about the
-//     rate, but for members that come and go unseen.
-//   - Anything against a client that may write to Redis and means harm: it can
-//     renew its pause. Authentication and TLS are the client's business.
-//   - That a command which a hung server runs late has its time left corrected: a
-//     pause may last longer by as long as the server hung.
-//   - Order across clocks of Redis servers: after a failover to one whose clock is
-//     off, an open time may be off by as much, and an hour at most.
+// A part that is cut off goes on by itself, and so does the other. Redis without its
+// data, after a restart or a failover, gives out the slots of half a second and the
+// burst of a budget again; processes report again what still holds. From its return
+// until 5s later a process goes from its share of a rate to what it needs. A process
+// that starts while Redis is away takes R/[Config].Members, and one that is closed R/n,
+// whatever the others do.
+//
+// A process that is stopped, by a debugger, a frozen container or a sleeping laptop,
+// acts on nothing that it received and that is older than 250ms when it goes on: it asks
+// for what is left. A command that a hung server runs when its caller has given up has
+// no effect.
+//
+// Not guaranteed:
+//
+//   - That calls in flight are held back, or those of the few milliseconds until the
+//     others know.
+//   - Anything against a client that may write to Redis and means harm: it can renew a
+//     pause of an hour. No message does more than that, malformed ones are dropped and
+//     counted, and keys that other software has overwritten are repaired. Authentication
+//     and TLS are settings of the client.
+//   - Order across clocks of Redis servers: after a failover to one whose clock is off,
+//     an open time may be off by as much, and an hour at most.
 //
 // # When things fail
 //
 //	what fails                  what a process does                          back
-//	Redis refuses, is full,     goes on with its own gates and breakers; a   at the next sign of life,
-//	read-only, failing over     Rate with its share, after 10s with rate/n   every 200ms meanwhile
+//	Redis refuses, is full,     goes on with its own gates and breakers, a   at the next beat, every
+//	read-only, failing over     Rate with its share, after 10s with rate/n   200ms meanwhile
 //	Redis hangs                 the same, after Timeout (500ms)              the same
-//	data or scripts flushed     tells again what it still holds              at the next sign of life
-//	a part is cut off           both parts go on; nobody is a quorum alone   both sides tell, longest wins
+//	data or scripts flushed     reports again what still holds               at the next beat, 1s
+//	a part is cut off           both parts go on; a quorum takes two         both report, longest wins
 //	a message is lost           not paused, or opened, until it asks         2s
-//	a process dies              its finding holds for its time; its turns    5s, until it is not counted
-//	                            are lost, half a second of its share
+//	no right to subscribe       asks at each beat; logs why                  1s
+//	a process dies              its report is valid for its time; its        5s, until it is not counted
+//	                            slots are lost, half a second of its share
+//	a process is stopped        asks for what is left when it goes on        at once
 //	one bad node                opens for itself                             —
 //	no Redis at the start       [Dial] joins later; rueidis.NewClient fails  when it is there
+//
+// # Redis
+//
+// Redis 6 and later, Valkey, single, with Sentinel or as a cluster. A user of Redis 7
+// needs a channel, which new ones lack, and these rights, of a fleet named annotator:
+//
+//	ACL SETUSER annotator on >password ~{retry:annotator}:* &{retry:annotator}:news
+//		+@connection +@scripting +@pubsub +@read +@write +@fast +info
 //
 // # Sizing
 //
 // Each process keeps two to six connections (rueidis has one per slot group and
-// one for each kind of work), and sends one command a second as a sign of life,
-// plus 2 to 10 a second for each Rate that is in use. All else is news: a pause
-// costs one command in each process that is told of it by the server, and one
-// message to each member; an outage as many commands as processes notice before
+// one for each kind of work), and sends one command a second as its beat, plus 2 to 10
+// a second for each Rate that is in use, and one a minute for each Budget that is empty.
+// All else is news: a pause costs one command in each process that the server refuses,
+// and one message to each member; an outage as many commands as processes notice before
 // the quorum is full, one message to each member when it is, and up to five per
-// open time; its end one command in each process in which calls wait.
+// open time; its end one command in each process in which calls wait. News goes before
+// the questions of the regular sync, which are pipelined.
 //
-//	processes  signs of life    one pause          an outage of 60s, open time 5s
+//	processes  beats            one pause          an outage of 60s, open time 5s
 //	10         10 a second      10 messages        about 45 pieces of news × 10 messages
 //	100        100 a second     100 messages       about 45 × 100
 //	1,000      1,000 a second   1,000 messages     about 45 × 1,000
 //
 // A small Redis does 100,000 a second. Memory is below 200 bytes per name and
-// member. Names are kept until they have been quiet for a minute, at most an hour.
+// member. Names are kept until they have been quiet for a minute, at most an hour. A
+// Fleet has four goroutines, and up to 64 for a moment while it sends; Close ends them.
+// It does not keep gates and breakers alive.
 //
 // # What to watch
 //
 // [Fleet.Snapshot] has it all. Connected false for more than some seconds: the
-// processes are on their own. Members lower than the number of processes: some
-// do not reach Redis, or have another Name. Dropped above 0: another version, or
-// somebody else writes there. Errors and Losses growing: Redis is slow, or the
-// Timeout too short. Contradicted growing: this process is well where others are
-// not. The Logger tells joins and losses, and every pause, opening and closing
-// that came from others.
+// processes are on their own, and the log says why. Members lower than the number of
+// processes: some do not reach Redis, or have another Name. Dropped above 0: another
+// version, or other software writes there. Stale growing: processes are stopped, or
+// starved of CPU. Errors and Losses growing: Redis is slow, or the Timeout too short.
+// Contradicted growing: this process is well where others are not. The Logger logs
+// connections and losses, and every pause, opening and closing that came from others.
 package fleet
 
 import (
@@ -162,9 +211,9 @@ type Config struct {
 	// breakers. 0 means 5s; the least is 100ms, the most an hour.
 	OpenTime time.Duration
 
-	// Members is how many processes the fleet is expected to have: until a process
-	// knows the others, because Redis is away when it starts, it takes that part of
-	// a [Rate]. 0 means 20.
+	// Members is how many processes the fleet is expected to have, such as the
+	// Members of an earlier [Snapshot]: until a process knows the others, because
+	// Redis is away when it starts, it takes that part of a [Rate]. 0 means 20.
 	Members int
 
 	// Lease is how often a [Rate] that is in use asks for its share, 100ms to
@@ -175,13 +224,13 @@ type Config struct {
 	// 0 means 500ms.
 	Timeout time.Duration
 
-	// Logger is told when the connection is lost and found, and what others
+	// Logger logs when the connection is lost and found and why, and what others
 	// reported. nil: silent.
 	Logger *slog.Logger
 }
 
 const (
-	maxTime = time.Hour // the longest pause and open time that is told or believed
+	maxTime = time.Hour // the longest pause and open time that is published or believed
 
 	beatEvery  = time.Second // a sign of life
 	beatLost   = 200 * time.Millisecond

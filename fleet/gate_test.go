@@ -59,7 +59,7 @@ func pausedAt(t *testing.T, p *process, n int) []int64 {
 	return at[:]
 }
 
-// Who comes later is told when it joins, and who was away when it is back.
+// A member that joins later learns of a pause, and one that was away when it is back.
 func TestGateLateComer(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -71,7 +71,7 @@ func TestGateLateComer(t *testing.T) {
 
 	late := retry.NewGate(nil)
 	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
-	eventually(t, func() bool { return left(late) > 59*time.Second }, "told")
+	eventually(t, func() bool { return left(late) > 59*time.Second }, "learns of it")
 	assert.Less(t, left(late), 61*time.Second)
 
 	other := retry.NewGate(nil)
@@ -88,7 +88,7 @@ func left(g *retry.Gate) time.Duration {
 }
 
 // The longest wins, a little longer is not worth a message, and never more than
-// an hour is told.
+// an hour is published.
 func TestGateMerge(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -99,7 +99,7 @@ func TestGateMerge(t *testing.T) {
 	eventually(t, func() bool { return fa.Snapshot().Members == 2 && fb.Snapshot().Members == 2 }, "two members")
 
 	a.Pause(10 * time.Second)
-	eventually(t, func() bool { return left(b) > 9*time.Second }, "told")
+	eventually(t, func() bool { return left(b) > 9*time.Second }, "learns of it")
 	b.Pause(5 * time.Second)
 	b.Pause(10*time.Second + 20*time.Millisecond)
 	b.Pause(20 * time.Second)

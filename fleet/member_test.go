@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// member is the other side of a process: it does what it is told on its standard
+// member is the other side of a process: it does what it reads on its standard
 // input, and ends with it.
 type member struct {
 	fleet    *Fleet

@@ -55,7 +55,7 @@ func TestHostileMessages(t *testing.T) {
 	// A number far ahead does not make it deaf to losses.
 	other := retry.NewGate(nil)
 	require.NoError(t, f.Gate("other", other))
-	eventually(t, func() bool { return f.Snapshot().Syncs > 1 }, "asked anew")
+	eventually(t, func() bool { return f.Snapshot().Syncs > 1 }, "asked again")
 }
 
 // What is kept in Redis may be hostile too.

@@ -22,9 +22,9 @@ func (s *server) now() int64 {
 	return now
 }
 
-// Whatever somebody else wrote where turns are kept, it is as good as nothing, and
+// Whatever other software wrote where positions are stored, it counts as nothing, and is
 // overwritten. A word there made each close fail, for ever: no breaker of the fleet
-// was told that the dependency is back.
+// learned that the dependency is back.
 func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -67,8 +67,8 @@ func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 	}
 }
 
-// A server that hung does all late that it was told meanwhile: a close, again and
-// again. Each took as many turns again, and whoever came to close within minutes
+// A server that hung runs all late that it received meanwhile: a close, again and
+// again. Each took as many positions again, and those that came to close within minutes
 // found them all taken.
 func TestCloseToldTwiceTakesNoMoreTurns(t *testing.T) {
 	t.Parallel()
@@ -98,7 +98,7 @@ func waits(t *testing.T, b *retry.CircuitBreaker, calls int) chan error {
 }
 
 // A breaker that was forced open does not close with the others, and one that has
-// opened anew does not either: they took turns nevertheless, in which nobody went.
+// opened again does not either: they took positions nevertheless, in which no call went.
 func TestNoTurnForWhoDoesNotClose(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)

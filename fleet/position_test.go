@@ -66,7 +66,7 @@ func TestBreakerWaitersTakeTurns(t *testing.T) {
 }
 
 // What was found before a close is out of date. Breakers that had opened by
-// themselves said so again when they were told to close, and so opened all anew.
+// themselves reported so again when they were to close, and so opened all again.
 func TestBreakerLateFindings(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
@@ -74,7 +74,7 @@ func TestBreakerLateFindings(t *testing.T) {
 	call(b[0], 5, errDown)
 	call(b[1], 5, errDown)
 	eventually(t, in(b[2], retry.StateOpen), "open")
-	for _, bad := range b[:2] { // their own open time begins anew
+	for _, bad := range b[:2] { // their own open time begins again
 		eventually(t, in(bad, retry.StateHalfOpen), "half-open")
 		call(bad, 1, errDown)
 	}
@@ -103,7 +103,7 @@ func TestBreakerFindingCrossesClose(t *testing.T) {
 	shared.closedAt = time.Now().Add(time.Minute) // it will have come in meanwhile
 	shared.mu.Unlock()
 	call(b, 5, errDown)
-	eventually(t, func() bool { return f.Snapshot().Sent > 0 }, "told")
+	eventually(t, func() bool { return f.Snapshot().Sent > 0 }, "learns of it")
 	eventually(t, func() bool { return s.do("EXISTS", "{retry:test}:findings:host") == "0" }, "taken back")
 }
 
@@ -120,7 +120,7 @@ func TestBreakerProbesFollow(t *testing.T) {
 	before := f[2].Snapshot().Received
 	call(b[0], 1, errDown)
 	failed := time.Now()
-	eventually(t, func() bool { return f[2].Snapshot().Received > before }, "told")
+	eventually(t, func() bool { return f[2].Snapshot().Received > before }, "learns of it")
 	eventually(t, in(b[2], retry.StateHalfOpen), "half-open")
 	assert.Less(t, time.Since(failed), 1500*time.Millisecond)
 	assert.Equal(t, retry.StateOpen, b[0].State(), "whose probe failed waits as long as by itself")

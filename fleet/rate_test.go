@@ -41,7 +41,7 @@ func most(at []time.Duration, window time.Duration) (largest int) {
 	return largest
 }
 
-// The sum stays below the rate, whoever has the work; when one of 16 has it all,
+// The sum stays below the rate, whichever has the work; when one of 16 has it all,
 // it gets nearly all of it.
 func TestRateOfManyProcesses(t *testing.T) {
 	t.Parallel()
@@ -71,7 +71,7 @@ func TestRateOfManyProcesses(t *testing.T) {
 			served++
 		}
 	}
-	assert.Equal(t, 16, served, "nobody goes empty")
+	assert.Equal(t, 16, served, "none goes empty")
 }
 
 // A low rate is kept to the letter, and an idle member asks nothing.

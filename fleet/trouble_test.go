@@ -216,7 +216,7 @@ func TestLeastRights(t *testing.T) {
 }
 
 // Gates and breakers on another clock were accepted, and what their times mean to
-// themselves became pauses of everybody.
+// themselves became pauses of all.
 func TestOtherClock(t *testing.T) {
 	f, err := Dial(t.Context(), options("127.0.0.1:1"), Config{Name: "test", Timeout: 10 * time.Millisecond})
 	require.NoError(t, err)
