@@ -4,9 +4,9 @@
 //	go run ./examples/fleet
 //
 // It starts a redis-server if there is one in PATH, or else an embedded one, 20
-// processes (this program, run again), and a server. Line by line it prints who
-// paused or opened its breaker when. What there is to learn about package fleet is
-// in join.
+// processes (this program, run again), and a server, and prints how many calls went to
+// the server while it was down. With -v it prints line by line which process paused or
+// opened its breaker when. What there is to learn about package fleet is in join.
 package main
 
 import (
@@ -38,22 +38,23 @@ func main() {
 // start returns the exit code.
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	process := os.Getenv(roleVariable) != "" // one of the 20
+	verbose := len(args) == 1 && args[0] == "-v"
 	var err error
 	switch {
 	case process:
 		err = work(ctx, stdout)
 	case len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]):
-		fmt.Fprint(stdout, "Shows what a fleet of processes makes of a bad server, with and without package fleet.\n\nUsage: fleet\n")
+		fmt.Fprint(stdout, "Shows what a fleet of processes makes of a bad server, with and without package fleet.\n\nUsage: fleet [-v]\n\n  -v  what each process does, and when\n")
 		return 0
-	case len(args) > 0:
-		fmt.Fprintf(stderr, "fleet: takes no arguments, and got %q (-h explains)\n", args[0])
+	case len(args) > 0 && !verbose:
+		fmt.Fprintf(stderr, "fleet: takes -v or nothing, and got %q (-h explains)\n", args)
 		return 2
 	default:
-		err = show(ctx, stdout, startRedis)
+		err = show(ctx, stdout, verbose, startRedis)
 	}
 	switch {
 	case ctx.Err() != nil:
-		if !process { // those leave the telling to the first one
+		if !process { // those leave the report to the first one
 			fmt.Fprintln(stderr, "fleet: interrupted; the figures are those of a part")
 		}
 		return 130
@@ -64,7 +65,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// work is one of the 20 processes: it calls the server all the time, and tells
+// work is one of the 20 processes: it calls the server all the time, and prints
 // what happens to its gate and its breaker.
 func work(ctx context.Context, out io.Writer) error {
 	gate := retry.NewGate(nil)
@@ -72,8 +73,8 @@ func work(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	gate.OnPause(func(until time.Time) { tell(out, "paused", time.Until(until)) })
-	breaker.OnStateChange(func(c retry.StateChange) { tell(out, c.To.String(), 0) })
+	gate.OnPause(func(until time.Time) { report(out, "paused", time.Until(until)) })
+	breaker.OnStateChange(func(c retry.StateChange) { report(out, c.To.String(), 0) })
 	if redis := os.Getenv(redisVariable); redis != "" {
 		leave, err := join(ctx, redis, gate, breaker)
 		if err != nil {
@@ -90,7 +91,7 @@ func work(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	tell(out, "ready", 0)
+	report(out, "ready", 0)
 	for ctx.Err() == nil && pause(ctx, 100*time.Millisecond) {
 		resp, err := client.Get(ctx, os.Getenv(roleVariable))
 		if err == nil {

@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// server answers calls, and counts them. It can be told to refuse some, and to
+// server answers calls, and counts them. It can be made to refuse calls, and to
 // fail.
 type server struct {
 	*httptest.Server
-	refuse atomic.Int64 // so many calls get a 429
-	down   atomic.Bool
-	calls  atomic.Int64
+	busy  atomic.Bool // each call gets a 429
+	down  atomic.Bool
+	calls atomic.Int64
 }
 
 func newServer() *server {
@@ -23,7 +23,7 @@ func newServer() *server {
 		switch {
 		case s.down.Load():
 			w.WriteHeader(http.StatusInternalServerError)
-		case s.refuse.Load() > 0 && s.refuse.Add(-1) >= 0:
+		case s.busy.Load():
 			w.Header().Set("Retry-After", "2")
 			w.WriteHeader(http.StatusTooManyRequests)
 		default:

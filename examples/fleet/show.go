@@ -25,29 +25,36 @@ const (
 	redisVariable = "EXAMPLE_FLEET_REDIS"
 )
 
-// tell prints a line that [watch] reads.
-func tell(out io.Writer, what string, d time.Duration) {
+// report prints a line that [log.watch] reads.
+func report(out io.Writer, what string, d time.Duration) {
 	fmt.Fprintln(out, time.Now().UnixMicro(), what, d.Milliseconds())
 }
 
 // show runs the processes without the fleet and with it.
-func show(ctx context.Context, out io.Writer, start func() (address, name string, stop func(), err error)) error {
+func show(ctx context.Context, out io.Writer, verbose bool, start func() (address, name string, stop func(), err error)) error {
 	redis, name, stop, err := start()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	fmt.Fprintf(out, "Redis: %s\n", name)
-	for _, with := range []bool{false, true} {
+	details := out
+	if !verbose {
+		details = io.Discard
+	}
+	fmt.Fprintf(details, "Redis: %s\n", name)
+	var calls [2]int64
+	for i, with := range []bool{false, true} {
 		title, address := "WITHOUT the fleet: each process learns for itself", ""
 		if with {
 			title, address = "WITH the fleet: what one learns, all know", redis
 		}
-		fmt.Fprintf(out, "\n%s\n", title)
-		if err := scene(ctx, out, address); err != nil {
+		fmt.Fprintf(details, "\n%s\n", title)
+		if calls[i], err = scene(ctx, details, address); err != nil {
 			return err
 		}
 	}
+	fmt.Fprintf(details, "\n")
+	fmt.Fprintf(out, "%d processes sent %d calls to a dead server without the fleet, and %d with it\n", processes, calls[0], calls[1])
 	return nil
 }
 
@@ -103,9 +110,10 @@ func startEmbedded() (address, name string, stop func(), err error) {
 	return m.Addr(), "none in PATH, so an embedded one (miniredis)", m.Close, nil
 }
 
-// scene is: all is well; the server answers 429 to one call; all is well; the
-// server is down for three seconds; all is well.
-func scene(ctx context.Context, out io.Writer, redis string) error {
+// scene is: all is well; the server answers 429 for two seconds; all is well; the
+// server is down for three seconds; all is well. It returns how many calls went to
+// the server while it was down.
+func scene(ctx context.Context, out io.Writer, redis string) (calls int64, err error) {
 	server := newServer()
 	defer server.Close()
 	log := &log{out: out}
@@ -118,10 +126,10 @@ func scene(ctx context.Context, out io.Writer, redis string) error {
 		cmd.Env = append(os.Environ(), roleVariable+"="+server.URL, redisVariable+"="+redis)
 		lines, err := cmd.StdoutPipe()
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if err := cmd.Start(); err != nil {
-			return err
+			return 0, err
 		}
 		wg.Go(func() { log.watch(i+1, lines); cmd.Wait() })
 	}
@@ -129,30 +137,34 @@ func scene(ctx context.Context, out io.Writer, redis string) error {
 	}
 	pause(ctx, 1500*time.Millisecond)
 
-	log.begin("the server asks one call to come back in 2s")
-	server.refuse.Store(1)
-	pause(ctx, 4*time.Second)
-	log.end(fmt.Sprintf("%d of %d processes held back", log.count("paused"), processes))
+	log.begin("the server asks all calls to come back in 2s")
+	before := server.calls.Load()
+	server.busy.Store(true)
+	pause(ctx, 2*time.Second)
+	server.busy.Store(false)
+	refused := server.calls.Load() - before
+	pause(ctx, 2*time.Second)
+	log.end(fmt.Sprintf("%d calls refused until all were paused", refused))
 
 	log.begin("the server is down for 3s")
-	before := server.calls.Load()
+	before = server.calls.Load()
 	server.down.Store(true)
 	pause(ctx, 3*time.Second)
-	attempts := server.calls.Load() - before
+	calls = server.calls.Load() - before
 	server.down.Store(false)
 	pause(ctx, 3*time.Second)
-	log.end(fmt.Sprintf("%d calls sent to a dead server", attempts))
-	return ctx.Err()
+	log.end(fmt.Sprintf("%d calls sent to a dead server", calls))
+	return calls, ctx.Err()
 }
 
-// log prints what the processes tell, from the beginning of a part of the scene
+// log prints what the processes report, from the beginning of a part of the scene
 // on, as long as that is not too much.
 type log struct {
 	out io.Writer
 
 	mu      sync.Mutex
 	start   time.Time
-	told    map[string]map[int]bool // what, by process
+	seen    map[string]map[int]bool // what, by process
 	printed int
 }
 
@@ -161,7 +173,7 @@ const mostLines = 24 // of a part
 func (l *log) begin(title string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.start, l.told, l.printed = time.Now(), nil, 0
+	l.start, l.seen, l.printed = time.Now(), nil, 0
 	fmt.Fprintf(l.out, "  %s\n", title)
 }
 
@@ -175,12 +187,12 @@ func (l *log) end(result string) {
 	fmt.Fprintf(l.out, "  = %s\n", result)
 }
 
-// count is how many processes told this since the part began: one that pauses for
-// longer tells it again.
+// count is how many processes reported this since the part began: one that pauses
+// for longer reports it again.
 func (l *log) count(what string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.told[what])
+	return len(l.seen[what])
 }
 
 func (l *log) watch(process int, lines io.Reader) {
@@ -197,13 +209,13 @@ func (l *log) watch(process int, lines io.Reader) {
 func (l *log) line(process int, at time.Time, what, ms string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.told == nil {
-		l.told = make(map[string]map[int]bool)
+	if l.seen == nil {
+		l.seen = make(map[string]map[int]bool)
 	}
-	if l.told[what] == nil {
-		l.told[what] = make(map[int]bool)
+	if l.seen[what] == nil {
+		l.seen[what] = make(map[int]bool)
 	}
-	l.told[what][process] = true
+	l.seen[what][process] = true
 	if l.start.IsZero() {
 		return
 	}
