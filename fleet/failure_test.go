@@ -150,6 +150,7 @@ func TestMissedMessage(t *testing.T) {
 	gate := retry.NewGate(nil)
 	require.NoError(t, f.Gate("host", gate))
 	eventually(t, func() bool { return len(waitingFor(f)) == 0 }, "it has asked")
+	require.NoError(t, f.allGates()[0].send(), "and the answer is there: one connection, one order")
 	before := f.Snapshot().Syncs
 	s.do("SET", "{retry:test}:pause:host", "lost", "PX", "60000")
 	s.do("INCR", "{retry:test}:seq")
