@@ -48,11 +48,21 @@ func realRedis(t testing.TB) *server {
 	return s
 }
 
+// lastPort is below those that the system gives out, and each is used once: a server
+// that is killed finds its port free when it starts again.
+var lastPort atomic.Int32
+
 func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	lastPort.CompareAndSwap(0, int32(10_000+os.Getpid()%20_000))
+	for range 1000 {
+		port := int(lastPort.Add(1))
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
