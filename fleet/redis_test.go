@@ -95,13 +95,19 @@ func (s *server) signal(sig syscall.Signal) { require.NoError(s.t, s.cmd.Process
 // do runs one command on it.
 func (s *server) do(args ...string) string {
 	s.t.Helper()
+	answer, err := s.try(args...)
+	require.NoError(s.t, err)
+	return answer
+}
+
+func (s *server) try(args ...string) (string, error) {
+	s.t.Helper()
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr()}, DisableCache: true, ForceSingleClient: true})
 	require.NoError(s.t, err)
 	defer client.Close()
 	answer := client.Do(context.Background(), client.B().Arbitrary(args...).Build())
-	require.NoError(s.t, answer.Error())
 	text, _ := answer.ToAny()
-	return fmt.Sprint(text)
+	return fmt.Sprint(text), answer.Error()
 }
 
 // client is a client of it, or of a proxy before it.
