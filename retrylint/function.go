@@ -167,30 +167,15 @@ func collectOuts(info *types.Info, body ast.Node) map[types.Object]types.Object 
 
 // packageInfo is what the functions of a package have in common.
 type packageInfo struct {
-	bodies         map[*types.Func]*ast.FuncDecl
-	waits          map[*types.Func]bool
-	comparesErrors bool                  // with ==, or by a type switch: an error of the library would not be equal
-	random         map[types.Object]bool // fields and variables that somewhere get a random value
+	bodies   map[*types.Func]*ast.FuncDecl
+	waits    map[*types.Func]bool
+	compared map[string]map[string]bool // see comparesResult
+	random   map[types.Object]bool      // fields and variables that somewhere get a random value
 }
 
 func newPackageInfo(pass *analysis.Pass) *packageInfo {
 	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}, random: map[types.Object]bool{}}
-	named := func(e ast.Expr) bool {
-		id, ok := ast.Unparen(e).(*ast.Ident)
-		return isError(pass.TypesInfo, e) && (!ok || id.Name != "nil")
-	}
 	for _, file := range pass.Files {
-		p.comparesErrors = p.comparesErrors || mentions(file, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.BinaryExpr:
-				return (n.Op == token.EQL || n.Op == token.NEQ) && named(n.X) && named(n.Y)
-			case *ast.TypeAssertExpr:
-				return named(n.X)
-			case *ast.SwitchStmt:
-				return n.Tag != nil && named(n.Tag)
-			}
-			return false
-		})
 		for obj, defs := range collectDefs(pass.TypesInfo, file) {
 			for _, d := range defs {
 				if d.rhs != nil && mentionsRandom(pass.TypesInfo, d.rhs) {

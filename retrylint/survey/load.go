@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
+	"go/format"
 	"go/parser"
 	"go/token"
 	"go/types"
@@ -101,6 +102,8 @@ type found struct {
 	category string
 	message  string
 	fix      bool
+	fixed    []byte // the file with the fix, if there is one
+	source   string // where the file is
 }
 
 // survey runs the analyzer over the packages of m. Packages are checked from
@@ -194,7 +197,7 @@ func (l *loader) check(p *listed, wanted bool, analyzer *analysis.Analyzer, res 
 	}
 	l.analyze(p, analyzer, &analysis.Pass{
 		Analyzer: analyzer, Fset: l.fset, Files: files, Pkg: pkg, TypesInfo: info, TypesSizes: conf.Sizes, TypeErrors: wrong,
-		ResultOf: map[*analysis.Analyzer]any{},
+		ResultOf: map[*analysis.Analyzer]any{}, ReadFile: os.ReadFile,
 	}, res)
 }
 
@@ -220,9 +223,33 @@ func (l *loader) analyze(p *listed, analyzer *analysis.Analyzer, pass *analysis.
 		for _, f := range f.Each() {
 			pos := l.fset.Position(f.Pos)
 			name := strings.TrimPrefix(strings.TrimPrefix(pos.Filename, root), "/")
-			res.findings = append(res.findings, found{name, pos.Line, f.Category, f.Message, f.Fix != nil})
+			res.findings = append(res.findings, found{file: name, line: pos.Line, category: f.Category, message: f.Message,
+				fix: f.Fix != nil, fixed: l.applied(f.Fix, pos.Filename), source: pos.Filename})
 		}
 	}
+}
+
+// applied returns the file name with the fix made.
+func (l *loader) applied(fix *analysis.SuggestedFix, name string) []byte {
+	if fix == nil {
+		return nil
+	}
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	var out []byte
+	at := 0
+	for _, e := range fix.TextEdits {
+		file := l.fset.File(e.Pos)
+		out = append(append(out, src[at:file.Offset(e.Pos)]...), e.NewText...)
+		at = file.Offset(e.End)
+	}
+	text, err := format.Source(append(out, src[at:]...))
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // importer finds what a package imports among those that are done.

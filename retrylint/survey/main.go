@@ -23,6 +23,7 @@ func main() {
 	dir := flag.String("data", "survey", "the directory of modules.txt, judged.tsv and loops.tsv")
 	only := flag.String("only", "", "only modules whose path contains one of these, separated by commas")
 	list := flag.Bool("list", false, "list the findings instead of the table")
+	fixes := flag.String("fixes", "", "write each file with a fix, as it was and with the fix, into this directory")
 	check := flag.Bool("check", false, "fail if precision is below 90 %, recall below 80 %, or a module cannot be analyzed")
 	flag.Parse()
 	modules, err := readModules(*dir + "/modules.txt")
@@ -43,6 +44,11 @@ func main() {
 		log.Printf("%s: %d packages, %d lines, %d findings, %v", m, res.packages, res.lines, len(res.findings), res.spent)
 		results = append(results, res)
 		runtime.GC()
+	}
+	if *fixes != "" {
+		if err := writeFixes(*fixes, results); err != nil {
+			log.Fatal(err)
+		}
 	}
 	if *list {
 		for _, res := range results {
@@ -95,4 +101,32 @@ func readModules(name string) ([]module, error) {
 		modules = append(modules, module{path, version, fields[1:]})
 	}
 	return modules, nil
+}
+
+// writeFixes writes pairs of files into dir, to compare by diff or to compile: N.go is
+// a file as it was, N.fixed.go the same with one fix.
+func writeFixes(dir string, results []result) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	n := 0
+	for _, res := range results {
+		for _, f := range res.findings {
+			if f.fixed == nil {
+				continue
+			}
+			n++
+			src, err := os.ReadFile(f.source)
+			if err != nil {
+				return err
+			}
+			place := fmt.Sprintf("// %s %s:%d\n", res.module, f.file, f.line)
+			for name, text := range map[string][]byte{"%03d.go": src, "%03d.fixed.go": f.fixed} {
+				if err := os.WriteFile(fmt.Sprintf(dir+"/"+name, n), append([]byte(place), text...), 0o600); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }

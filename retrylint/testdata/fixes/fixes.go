@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -75,7 +76,7 @@ func both(ctx context.Context, n int) string {
 	return "failed"
 }
 
-// The number is used: no rewrite.
+// The number is used by the wait alone.
 func numbered(n int) (err error) {
 	for i := 0; i < 3; i++ { // want `hand-written`
 		if err = fails(n); err == nil {
@@ -86,7 +87,7 @@ func numbered(n int) (err error) {
 	return err
 }
 
-// The context may be done: no rewrite.
+// There is no context that could be done.
 func cleanUp(n int) (err error) {
 	for i := 0; i < 3; i++ { // want `hand-written`
 		if err = fails(n); err == nil {
@@ -97,7 +98,7 @@ func cleanUp(n int) (err error) {
 	return err
 }
 
-// The name is taken: no rewrite.
+// The name of the package is taken.
 func taken(n int) (err error) {
 	retry := 3
 	for i := 0; i < 3; i++ { // want `hand-written`
@@ -109,7 +110,7 @@ func taken(n int) (err error) {
 	return fmt.Errorf("%d: %w", retry, err)
 }
 
-// How often is not known: no rewrite.
+// How often is not known.
 func variable(n, times int) (err error) {
 	for i := 0; i < times; i++ { // want `hand-written`
 		if err = fails(n); err == nil {
@@ -118,6 +119,54 @@ func variable(n, times int) (err error) {
 		time.Sleep(time.Millisecond)
 	}
 	return err
+}
+
+// The context may be done, and then the library would make no attempt: no rewrite.
+func stop(ctx context.Context, n int) (v *thing, err error) {
+	for i := 0; i < 3; i++ { // want `hand-written`
+		if v, err = load(ctx, n); err == nil {
+			return v, nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return v, err
+}
+
+// What is deferred in the loop would be done after each attempt: no rewrite.
+func deferred(n int) (err error) {
+	for i := 0; i < 3; i++ { // want `hand-written`
+		defer fmt.Print()
+		if err = fails(n); err == nil {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
+}
+
+// The lock is taken again behind the wait, not before it: no rewrite.
+func locked(mu sync.Locker, n int) (err error) {
+	for i := 0; i < 3; i++ { // want `hand-written`
+		if err = fails(n); err == nil {
+			return nil
+		}
+		mu.Unlock()
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+	}
+	return err
+}
+
+// Another round without a failure would be a success: no rewrite.
+func notYet(n int) (v *thing, err error) {
+	for i := 0; i < 3; i++ { // want `hand-written`
+		v, err = load(context.Background(), n)
+		if err == nil && v.name == "it" {
+			return v, nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return v, err
 }
 
 func main() {

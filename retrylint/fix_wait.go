@@ -1,0 +1,276 @@
+package retrylint
+
+import (
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/token"
+	"go/types"
+	"regexp"
+	"time"
+)
+
+// A pause is a wait of the loop, as statements that can be taken out of it.
+type pause struct {
+	pos, end token.Pos
+	delay    ast.Expr
+	head     bool       // stands at the beginning of each round but the first
+	ctx      string     // the context that ends it, as code
+	leave    ast.Stmt   // what is done when the context ends it
+	after    []ast.Stmt // what a select does behind the wait
+}
+
+// sleepName matches helpers that wait for a duration, and may obey a context.
+var sleepName = regexp.MustCompile(`(?i)^(ctx|context)?(sleep|wait|pause)(for|ctx|context|with(ctx|context))?$`)
+
+// pauseAt returns the wait that the statements from list[i] on are, and how many they
+// are; nil if they are none.
+func (r *rewrite) pauseAt(list []ast.Stmt, i int) (*pause, int) {
+	s := list[i]
+	w := &pause{pos: s.Pos(), end: s.End()}
+	switch s := s.(type) {
+	case *ast.ExprStmt:
+		if r.sleeps(w, s.X) {
+			return w, 1
+		}
+	case *ast.IfStmt:
+		if r.sleepsOrLeaves(w, s) || r.headGuard(w, s) {
+			return w, 1
+		}
+	case *ast.SelectStmt:
+		if r.selects(w, s, nil) {
+			return w, 1
+		}
+	case *ast.AssignStmt: // timer := time.NewTimer(d)
+		if i+1 == len(list) || len(s.Lhs) != 1 || len(s.Rhs) != 1 {
+			return nil, 0
+		}
+		call, ok := s.Rhs[0].(*ast.CallExpr)
+		timer := objectOf(r.info, s.Lhs[0])
+		if !ok || timer == nil || !r.ofTime(call, "NewTimer") {
+			return nil, 0
+		}
+		next, ok := list[i+1].(*ast.SelectStmt)
+		if ok && r.selects(w, next, timer) {
+			w.delay, w.end = call.Args[0], next.End()
+			return w, 2
+		}
+	}
+	return nil, 0
+}
+
+// sleeps reports whether e waits for a time, and for nothing else but a context.
+func (r *rewrite) sleeps(w *pause, e ast.Expr) bool {
+	if u, ok := ast.Unparen(e).(*ast.UnaryExpr); ok && u.Op == token.ARROW {
+		e = u.X
+		call, ok := ast.Unparen(e).(*ast.CallExpr)
+		if !ok || !r.ofTime(call, "After") {
+			return false
+		}
+		w.delay = call.Args[0]
+		return true
+	}
+	call, ok := ast.Unparen(e).(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	if r.ofTime(call, "Sleep") {
+		w.delay = call.Args[0]
+		return true
+	}
+	args := call.Args
+	if !sleepName.MatchString(calleeName(call)) || len(args) != 2 || !isContext(r.info.TypeOf(args[0])) || !r.steady(args[0], false) {
+		return false
+	}
+	w.ctx = r.source(args[0])
+	w.delay = args[1]
+	return isDuration(r.info.TypeOf(w.delay))
+}
+
+// ofTime reports whether call calls the function of package time, or of one that stands
+// for it and has its name.
+func (r *rewrite) ofTime(call *ast.CallExpr, name string) bool {
+	f := callee(r.info, call)
+	return f != nil && f.Name() == name && f.Pkg() != nil && f.Pkg().Name() == "time" && len(call.Args) == 1 && isDuration(r.info.TypeOf(call.Args[0]))
+}
+
+// sleepsOrLeaves reads "if err := sleep(ctx, d); err != nil { return err }".
+func (r *rewrite) sleepsOrLeaves(w *pause, s *ast.IfStmt) bool {
+	init, ok := s.Init.(*ast.AssignStmt)
+	cond, ok2 := s.Cond.(*ast.BinaryExpr)
+	if !ok || !ok2 || s.Else != nil || len(init.Rhs) != 1 || len(init.Lhs) != 1 || cond.Op != token.NEQ || !r.l.f.isNil(cond.Y) ||
+		len(s.Body.List) != 1 || !r.sleeps(w, init.Rhs[0]) || w.ctx == "" {
+		return false
+	}
+	w.leave = s.Body.List[0]
+	return r.leaves(w)
+}
+
+// headGuard reads "if attempt > 0 { time.Sleep(d) }".
+func (r *rewrite) headGuard(w *pause, s *ast.IfStmt) bool {
+	b := &r.bound
+	cond, ok := s.Cond.(*ast.BinaryExpr)
+	if !ok || b.counter == nil || s.Init != nil || s.Else != nil || objectOf(r.info, cond.X) != b.counter || len(s.Body.List) == 0 {
+		return false
+	}
+	v := r.info.Types[cond.Y].Value
+	if v == nil {
+		return false
+	}
+	n, _ := constant.Int64Val(constant.ToInt(v))
+	if !(cond.Op == token.GTR && n == b.first || cond.Op == token.GEQ && n == b.first+1 || cond.Op == token.NEQ && n == b.first) {
+		return false
+	}
+	inner, size := r.pauseAt(s.Body.List, 0)
+	if inner == nil || size != len(s.Body.List) || inner.after != nil {
+		return false
+	}
+	*w = pause{pos: w.pos, end: w.end, delay: inner.delay, ctx: inner.ctx, leave: inner.leave, head: true}
+	return true
+}
+
+// selects reads a select of a timer, or a channel of time.After, and the end of a
+// context.
+func (r *rewrite) selects(w *pause, s *ast.SelectStmt, timer types.Object) bool {
+	if len(s.Body.List) != 2 {
+		return false
+	}
+	waits := false
+	for _, c := range s.Body.List {
+		clause := c.(*ast.CommClause)
+		received, ok := clause.Comm.(*ast.ExprStmt)
+		if !ok {
+			return false
+		}
+		u, ok := received.X.(*ast.UnaryExpr)
+		if !ok || u.Op != token.ARROW {
+			return false
+		}
+		switch ch := ast.Unparen(u.X).(type) {
+		case *ast.CallExpr:
+			sel, ok := ch.Fun.(*ast.SelectorExpr)
+			switch {
+			case timer == nil && r.ofTime(ch, "After"):
+				w.delay, w.after, waits = ch.Args[0], clause.Body, true
+			case ok && sel.Sel.Name == "Done" && isContext(r.info.TypeOf(sel.X)) && r.steady(sel.X, false):
+				w.ctx = r.source(sel.X)
+				list := clause.Body
+				if len(list) > 1 { // timer.Stop()
+					if e, ok := list[0].(*ast.ExprStmt); ok && timer != nil && uses(r.info, e, timer) {
+						list = list[1:]
+					}
+				}
+				if len(list) != 1 {
+					return false
+				}
+				w.leave = list[0]
+			default:
+				return false
+			}
+		case *ast.SelectorExpr:
+			if timer == nil || ch.Sel.Name != "C" || objectOf(r.info, ch.X) != timer {
+				return false
+			}
+			w.after, waits = clause.Body, true
+		default:
+			return false
+		}
+	}
+	return waits && r.leaves(w)
+}
+
+// leaves reports whether what is done when the context ends the wait is a return of
+// the context's error, or of that of an attempt, which the library's carries both.
+func (r *rewrite) leaves(w *pause) bool {
+	ret, ok := w.leave.(*ast.ReturnStmt)
+	if !ok {
+		return false
+	}
+	results := r.results()
+	if len(results) == 0 || !isErrorType(results[len(results)-1].Type()) {
+		return len(results) == 0 || len(ret.Results) == 1
+	}
+	if len(ret.Results) != len(results) {
+		return false
+	}
+	return mentions(ret.Results[len(ret.Results)-1], func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		return ok && isError(r.info, e) && !r.l.f.isNil(e)
+	})
+}
+
+// results returns the results of the function around the loop.
+func (r *rewrite) results() []*types.Var {
+	var vars []*types.Var
+	var sig *types.Signature
+	switch n := r.l.f.node.(type) {
+	case *ast.FuncDecl:
+		if obj, ok := r.info.Defs[n.Name].(*types.Func); ok {
+			sig = obj.Signature()
+		}
+	case *ast.FuncLit:
+		sig, _ = r.info.TypeOf(n).(*types.Signature)
+	}
+	for v := range sig.Results().Variables() {
+		vars = append(vars, v)
+	}
+	return vars
+}
+
+// ceiling is the default of MaxDelay.
+const ceiling = time.Minute
+
+// backoff writes the fields of the Config that make the loop's waits: "" if they
+// depend on what happens in an attempt.
+func (r *rewrite) backoff() string {
+	if len(r.waits) == 0 {
+		return fmt.Sprintf("Backoff: %s.ConstantBackoff(0)", r.pkg)
+	}
+	first := r.waits[0]
+	for _, w := range r.waits[1:] {
+		if w.head != first.head || types.ExprString(w.delay) != types.ExprString(first.delay) {
+			return ""
+		}
+	}
+	d := first.delay
+	code := r.source(d)
+	if v := r.info.Types[d].Value; v != nil {
+		n, exact := constant.Int64Val(constant.ToInt(v))
+		if !exact || n < 0 {
+			return ""
+		}
+		text := fmt.Sprintf("Backoff: %s.ConstantBackoff(%s)", r.pkg, code)
+		if time.Duration(n) > ceiling {
+			text += ",\nMaxDelay: " + code
+		}
+		return text
+	}
+	if r.steady(d, false) && !r.calls(d) {
+		return fmt.Sprintf("Backoff: %s.ConstantBackoff(%s),\nMaxDelay: %s", r.pkg, code, code)
+	}
+	if !r.steady(d, true) {
+		return ""
+	}
+	// The wait follows attempt n, or precedes retry n.
+	number, start := "_", ""
+	if uses(r.info, d, r.bound.counter) {
+		number = r.bound.name
+		if shift := r.bound.first - 1; first.head {
+			start = adjust(number, shift+1)
+		} else {
+			start = adjust(number, shift)
+		}
+	}
+	hour := r.imports.use("time", "time")
+	return fmt.Sprintf("Backoff: func(%s int, _ %[2]s.Duration, _ func() float64) %[2]s.Duration {\n%sreturn %s\n},\nMaxDelay: %[2]s.Hour", number, hour, start, code)
+}
+
+func adjust(name string, by int64) string {
+	switch by {
+	case 1:
+		return name + "++\n"
+	case -1:
+		return name + "--\n"
+	}
+	return ""
+}

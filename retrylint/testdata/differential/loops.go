@@ -1,0 +1,267 @@
+// Package differential has loops as they are found, all of which are rewritten. A test
+// runs them as they are and as they are rewritten, against the same failures.
+package differential
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"testdata/differential/script"
+)
+
+func Counted(ctx context.Context, s *script.Script) (string, error) {
+	var last error
+	for i := 0; i < 4; i++ { // want `hand-written`
+		v, err := s.Get()
+		if err == nil {
+			return v, nil
+		}
+		last = err
+		time.Sleep(time.Second)
+	}
+	return "", fmt.Errorf("gave up: %w", last)
+}
+
+var Times, Delay = 4, 2 * time.Second
+
+// The count and the delay are variables, and the wait obeys the context.
+func Variable(ctx context.Context, s *script.Script) (v string, err error) {
+	for i := 0; i < Times; i++ { // want `hand-written`
+		v, err = s.Get()
+		if err == nil {
+			return v, nil
+		}
+		select {
+		case <-time.After(Delay):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+	return "", err
+}
+
+func Timer(ctx context.Context, s *script.Script) error {
+	for { // want `hand-written`
+		err := s.Try()
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, script.ErrFinal) {
+			return fmt.Errorf("final: %w", err)
+		}
+		timer := time.NewTimer(Delay)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+func Continue(ctx context.Context, s *script.Script) (string, error) {
+	for range 3 { // want `hand-written`
+		v, err := s.Get()
+		if err != nil {
+			time.Sleep(time.Second)
+			continue
+		}
+		return v, nil
+	}
+	return "", errors.New("never there")
+}
+
+func Logged(ctx context.Context, s *script.Script) error {
+	var err error
+	for attempt := 1; attempt <= 5; attempt++ { // want `hand-written`
+		if err = s.Try(); err == nil {
+			break
+		}
+		s.Logf("attempt %d failed: %v", attempt, err)
+		time.Sleep(time.Duration(attempt) * time.Second)
+	}
+	return err
+}
+
+// Exponential waits by a power, as ever.
+func Exponential(ctx context.Context, s *script.Script) error {
+	for try := range 4 { // want `hand-written`
+		err := s.Try()
+		switch {
+		case errors.Is(err, script.ErrFinal):
+			return err
+		case err != nil:
+			pause := time.Second * time.Duration(math.Pow(2, float64(try)))
+			s.Logf("retrying in %s", pause)
+			time.Sleep(pause)
+			continue
+		}
+		return nil
+	}
+	return errors.New("too often")
+}
+
+func Doubling(ctx context.Context, s *script.Script) (string, error) {
+	backoff := time.Second
+	for { // want `hand-written`
+		v, err := s.Get()
+		if err == nil {
+			return v, nil
+		}
+		if backoff > 10*time.Second {
+			return "", err
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(backoff):
+		}
+		backoff *= 2
+	}
+}
+
+func HeadWait(ctx context.Context, s *script.Script) error {
+	var last error
+	for attempt := 0; attempt <= Times; attempt++ { // want `hand-written`
+		if attempt > 0 {
+			time.Sleep(time.Duration(100*attempt) * time.Millisecond)
+		}
+		last = s.Try()
+		if last == nil || errors.Is(last, script.ErrFinal) {
+			return last
+		}
+	}
+	return fmt.Errorf("%d attempts: %w", Times+1, last)
+}
+
+func FirstWait(ctx context.Context, s *script.Script) error {
+	for { // want `hand-written`
+		time.Sleep(500 * time.Millisecond)
+		if err := s.Try(); err == nil || errors.Is(err, script.ErrFinal) || len(s.Times) > 6 {
+			return err
+		} else {
+			s.Logf("not yet: %v", err)
+			continue
+		}
+	}
+}
+
+func Scoped(ctx context.Context, s *script.Script) error {
+	for range 5 { // want `hand-written`
+		if err := s.Try(); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("not there")
+}
+
+func Guarded(ctx context.Context, s *script.Script) error {
+	const maxRetries = 3
+	var err error
+	for i := 1; i <= maxRetries; i++ { // want `hand-written`
+		err = s.Try()
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, script.ErrFinal) {
+			return err
+		}
+		if i+1 <= maxRetries {
+			after := time.Duration(100*i*i) * time.Millisecond
+			s.Logf("retry after %s", after)
+			time.Sleep(after)
+		}
+	}
+	return err
+}
+
+func LastRound(ctx context.Context, s *script.Script) error {
+	for i := 0; ; i++ { // want `hand-written`
+		err := s.Try()
+		if err == nil {
+			return nil
+		}
+		if i == 2 {
+			return fmt.Errorf("gave up: %w", err)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// Deadline is so far from a multiple of the wait that jitter changes no count.
+func Deadline(ctx context.Context, s *script.Script) error {
+	var err error
+	deadline := time.Now().Add(3 * time.Second)
+	for time.Now().Before(deadline) { // want `hand-written`
+		if err = s.Try(); err == nil {
+			return nil
+		}
+		time.Sleep(2 * time.Second)
+	}
+	return fmt.Errorf("not in time: %w", err)
+}
+
+func TwoSteps(ctx context.Context, s *script.Script) (string, error) {
+	var last error
+outer:
+	for i := 0; i < 6; i++ { // want `hand-written`
+		if err := s.Try(); err != nil {
+			last = err
+			time.Sleep(time.Second)
+			continue outer
+		}
+		v, err := s.Get()
+		if err != nil {
+			last = err
+			time.Sleep(time.Second)
+			continue
+		}
+		return v, nil
+	}
+	return "", last
+}
+
+func Bool(ctx context.Context, s *script.Script) bool {
+	for range 3 { // want `hand-written`
+		err := s.Try()
+		if err == nil {
+			return true
+		}
+		if errors.Is(err, script.ErrFinal) {
+			return false
+		}
+		time.Sleep(time.Second)
+	}
+	return false
+}
+
+func Nothing(ctx context.Context, s *script.Script) {
+	for range 3 { // want `hand-written`
+		if err := s.Try(); err != nil {
+			s.Logf("failed: %v", err)
+			time.Sleep(time.Second)
+			continue
+		}
+		return
+	}
+	s.Logf("gave up")
+}
+
+// Mixed leaves the loop for one error, and the function for another.
+func Mixed(ctx context.Context, s *script.Script) (string, error) {
+	for range Times { // want `hand-written`
+		v, err := s.Get()
+		if err == nil {
+			return v, nil
+		}
+		if errors.Is(err, script.ErrFinal) {
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	return "left", errors.New("left")
+}
