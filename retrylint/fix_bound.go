@@ -18,6 +18,7 @@ type bound struct {
 	counts  bool         // a count ends the loop
 	times   ast.Expr     // the count
 	init    string       // what the head does first, as code
+	post    string       // and what it does after each round, if that is no counting
 	retries string       // MaxRetries, as code
 	stop    ast.Expr     // a condition that ends the loop otherwise, when it is false
 	kept    []ast.Expr   // of the head, in the rewritten code
@@ -41,10 +42,16 @@ func (r *rewrite) header() bool {
 	case *ast.ForStmt:
 		b.body = s.Body
 		if !r.counter(s) {
-			if s.Post != nil || s.Init == nil {
-				return false
+			b.counter, b.first, b.name = nil, 0, ""
+			if s.Init != nil {
+				b.init = r.source(s.Init) + "\n"
 			}
-			b.counter, b.init = nil, r.source(s.Init)+"\n"
+			if s.Post != nil {
+				if r.calls(s.Post) {
+					return false
+				}
+				b.post = r.source(s.Post) + "\n"
+			}
 		}
 		if s.Cond == nil {
 			return true

@@ -209,7 +209,7 @@ func (c *closure) writeAgain(e exit) bool {
 	if name == "" {
 		return false
 	}
-	text := "return " + c.nothing + name
+	text := c.bound.post + "return " + c.nothing + name
 	if e.stmt != nil {
 		c.replace(e.stmt.Pos(), e.stmt.End(), text)
 	} else {
@@ -413,7 +413,7 @@ func (c *closure) raw() bool {
 func (c *closure) after() (prefix, suffix string, ok bool) {
 	next, last := c.next()
 	over := fmt.Sprintf("!errors.Is(err, %s.ErrMaxRetries)", c.pkg)
-	is := func() { over = strings.Replace(over, "errors", c.imports.use("errors", "errors"), 1) }
+	is := func() { over = strings.Replace(over, "errors", c.imports.use("errors", "errors", "stderrors"), 1) }
 	switch {
 	case len(c.exits[leave]) > 0 && c.returns() && !c.mixed:
 		result, ok := c.result()

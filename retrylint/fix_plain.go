@@ -20,7 +20,7 @@ type plainLoop struct {
 // all that is left of it.
 func (r *rewrite) plain() bool {
 	p := &plainLoop{}
-	if r.strict || r.bound.stop != nil || r.bound.init != "" || r.commented() || !r.takeApart(p) || !r.context() || r.compared(r.l.attempt.obj) || p.keep != nil && r.compared(objectOf(r.info, p.keep.Lhs[0])) {
+	if r.strict || r.bound.stop != nil || r.bound.init+r.bound.post != "" || r.commented() || !r.takeApart(p) || !r.context() || r.compared(r.l.attempt.obj) || p.keep != nil && r.compared(objectOf(r.info, p.keep.Lhs[0])) {
 		return false
 	}
 	backoff := r.backoff()

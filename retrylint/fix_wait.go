@@ -18,6 +18,7 @@ type pause struct {
 	ctx      string     // the context that ends it, as code
 	leave    ast.Stmt   // what is done when the context ends it
 	after    []ast.Stmt // what a select does behind the wait
+	ticker   bool       // the delay is that of a ticker
 }
 
 // sleepName matches helpers that wait for a duration, and may obey a context.
@@ -168,7 +169,10 @@ func (r *rewrite) selects(w *pause, s *ast.SelectStmt, timer types.Object) bool 
 				return false
 			}
 		case *ast.SelectorExpr:
-			if timer == nil || ch.Sel.Name != "C" || objectOf(r.info, ch.X) != timer {
+			if ch.Sel.Name != "C" || !isTimeChan(r.info.TypeOf(ch)) {
+				return false
+			}
+			if timer == nil && !r.ticks(w, ch) || timer != nil && objectOf(r.info, ch.X) != timer {
 				return false
 			}
 			w.after, waits = clause.Body, true
@@ -177,6 +181,22 @@ func (r *rewrite) selects(w *pause, s *ast.SelectStmt, timer types.Object) bool 
 		}
 	}
 	return waits && r.leaves(w)
+}
+
+// ticks reports whether ch is the channel of a ticker that is made before the loop: its
+// wait is as long as the time between two ticks, if the attempt in between is short.
+func (r *rewrite) ticks(w *pause, ch *ast.SelectorExpr) bool {
+	ticker := objectOf(r.info, ch.X)
+	defs := r.l.f.defs[ticker]
+	if len(defs) != 1 || !r.outside(ticker) || r.l.f.resetOf(ticker) != nil {
+		return false
+	}
+	call, ok := defs[0].rhs.(*ast.CallExpr)
+	if !ok || !r.ofTime(call, "NewTicker") {
+		return false
+	}
+	w.delay, w.ticker = call.Args[0], true
+	return true
 }
 
 // leaves reports whether what is done when the context ends the wait is a return of

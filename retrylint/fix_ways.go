@@ -89,12 +89,24 @@ func (b *walk) block(list []ast.Stmt, w *way, in inside) *way {
 			switch {
 			case p.head || in.top && i == 0:
 				// Before each attempt: once before the first, and then between them.
-				if !p.head && (p.after != nil || !b.r.steady(p.delay, false)) || i > 0 || !in.top {
+				if i > 0 || !in.top || !p.head && (b.r.bound.stop != nil || !b.r.steady(p.delay, false)) {
 					b.failed = true
 				}
-				if !p.head {
-					p.head, b.r.initial = true, string(b.r.src[p.pos-b.r.base:p.end-b.r.base])+"\n"
+				if p.head {
+					break
 				}
+				p.head, b.r.initial = true, b.r.first(p)
+				if len(p.after) > 0 { // the select is the whole body
+					var left []*way
+					if end := joinAll(b.block(p.after, w, inside{breaks: &left}), left); end != nil && len(list) == n {
+						return end
+					} else if end == nil {
+						return nil
+					}
+					b.failed = true
+				}
+			case p.ticker:
+				b.failed = true
 			case w.waited != nil:
 				b.failed = true
 			default:
@@ -110,6 +122,16 @@ func (b *walk) block(list []ast.Stmt, w *way, in inside) *way {
 		i++
 	}
 	return w
+}
+
+// first writes the wait that goes before the first attempt.
+func (r *rewrite) first(p *pause) string {
+	text := string(r.src[p.pos-r.base : p.end-r.base])
+	if n := len(p.after); n > 0 {
+		from, to := p.after[0].Pos()-p.pos, p.after[n-1].End()-p.pos
+		text = text[:from] + text[to:]
+	}
+	return text + "\n"
 }
 
 func (b *walk) exit(kind exitKind, s ast.Stmt, w *way) *way {

@@ -265,3 +265,35 @@ func Mixed(ctx context.Context, s *script.Script) (string, error) {
 	}
 	return "left", errors.New("left")
 }
+
+func Ticker(ctx context.Context, s *script.Script) error {
+	ticker := time.NewTicker(Delay)
+	defer ticker.Stop()
+	for { // want `hand-written`
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			if err := s.Try(); errors.Is(err, script.ErrFinal) {
+				return fmt.Errorf("final: %w", err)
+			} else if err != nil {
+				continue
+			}
+			return nil
+		}
+	}
+}
+
+func OuterCount(ctx context.Context, s *script.Script) (err error) {
+	var tries int
+	for tries = 1; tries <= Times; tries += 1 { // want `hand-written`
+		if err = s.Try(); err == nil {
+			break
+		}
+		time.Sleep(Delay)
+	}
+	if err != nil {
+		return fmt.Errorf("failed %d times: %w", tries-1, err)
+	}
+	return nil
+}
