@@ -117,20 +117,28 @@ func (c *closure) write() bool {
 		start = fmt.Sprintf("%s := %s.RetryCount(%s)%s\n", c.bound.name, c.pkg, param, offset(c.bound.first)) + start
 	}
 	if c.bound.stop != nil {
-		start += fmt.Sprintf("if %s {\n%s\n}\n", negated(c.source(c.bound.stop), c.bound.stop), c.leaving(c.exits[leave][0]))
+		start += fmt.Sprintf("if %s {\n%s\n}\n", c.negated(c.bound.stop), c.leaving(c.exits[leave][0]))
 	}
 	return c.around(config, before, start, param)
 }
 
-func negated(code string, e ast.Expr) string {
-	if u, ok := ast.Unparen(e).(*ast.UnaryExpr); ok && u.Op == token.NOT {
-		return strings.TrimPrefix(code, "!")
-	}
-	switch ast.Unparen(e).(type) {
+// negated writes the opposite of a condition.
+func (r *rewrite) negated(e ast.Expr) string {
+	opposite := map[token.Token]token.Token{token.LSS: token.GEQ, token.LEQ: token.GTR, token.GTR: token.LEQ, token.GEQ: token.LSS, token.EQL: token.NEQ, token.NEQ: token.EQL}
+	switch e := ast.Unparen(e).(type) {
+	case *ast.UnaryExpr:
+		if e.Op == token.NOT {
+			return r.source(e.X)
+		}
+	case *ast.BinaryExpr:
+		b, isBasic := r.info.TypeOf(e.X).Underlying().(*types.Basic)
+		if op, ok := opposite[e.Op]; ok && isBasic && b.Info()&types.IsFloat == 0 { // NaN is neither less nor more
+			return r.source(e.X) + " " + op.String() + " " + r.source(e.Y)
+		}
 	case *ast.CallExpr, *ast.Ident, *ast.SelectorExpr:
-		return "!" + code
+		return "!" + r.source(e)
 	}
-	return "!(" + code + ")"
+	return "!(" + r.source(e) + ")"
 }
 
 func isField(obj types.Object) bool {

@@ -1,8 +1,9 @@
-// Package compared has a caller that compares the error of a loop: the library
-// would wrap it, so there is no rewrite.
+// Package compared has callers that compare the errors of loops: a rewrite must return
+// the very same.
 package compared
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -22,3 +23,26 @@ func load() (err error) {
 }
 
 func caller() bool { return load() == ErrBusy }
+
+// The library's error would carry that of the context, and not be it: no rewrite.
+func wait(ctx context.Context) error {
+	for { // want `hand-written`
+		if err := open(); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func through(ctx context.Context) error { return wait(ctx) }
+
+func gaveUp(err error) bool { return err == context.Canceled }
+
+func other(ctx context.Context) bool {
+	err := through(ctx)
+	return gaveUp(err)
+}
