@@ -98,6 +98,12 @@ type Config struct {
 	// connection handed over.
 	RetryStatusCodes []int
 
+	// Drain, once closed, ends waits and begins no retry, with [ErrDraining]: for a
+	// graceful shutdown, or as the Done of a context that says so. Attempts in flight
+	// finish. A first attempt is still made where it need not wait, since the work
+	// that is finishing may depend on it. Nil means never.
+	Drain <-chan struct{}
+
 	// Breaker is passed by every attempt. While it is open the call ends at
 	// once with [ErrCircuitOpen], or waits, if WaitWhenOpen is set.
 	Breaker *CircuitBreaker
@@ -167,6 +173,7 @@ type Config struct {
 	//	pausing        INFO    delay, until     an error paused Gate
 	//	succeeded      INFO    elapsed          after retries
 	//	giving up      ERROR   reason, elapsed  after retries, or because of a limit
+	//	               INFO                     draining
 	//	               DEBUG                    cancelled; or paused, or rejected by
 	//	                                        Breaker, before any attempt
 	//	not repeated   DEBUG   method, reason   a request that may have had effects
@@ -262,6 +269,9 @@ func (c *Config) settings() (attrs []slog.Attr) {
 	}
 	if c.Limiter != nil {
 		add("limiter", fmt.Sprintf("%T", c.Limiter))
+	}
+	if c.Drain != nil {
+		add("drain", "set")
 	}
 	if c.Clock != nil {
 		add("clock", fmt.Sprintf("%T", c.Clock))

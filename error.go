@@ -24,6 +24,7 @@ var (
 	ErrRetryAfterTooLong = errors.New("server asks for a longer wait than MaxRetryAfter")
 	ErrBodyNotReplayable = errors.New("request body cannot be sent again")
 	ErrNotIdempotent     = errors.New("request may have been carried out, and is not idempotent: not repeated")
+	ErrDraining          = errors.New("draining")
 )
 
 // ErrInvalidConfig is matched by every error about a setting or argument that
@@ -280,6 +281,7 @@ func unmarked(err error) error {
 //	retry_after_too_long  the server asked for more than MaxRetryAfter
 //	body_not_replayable   the request's body could not be sent again
 //	not_idempotent        the request may have been carried out, and must not be twice
+//	draining              Config.Drain was closed
 //	limiter               the Limiter refused
 //	invalid               a setting or an argument is wrong
 //	abandoned             it panicked or called runtime.Goexit: in a hook only
@@ -347,6 +349,7 @@ var outcomes = []struct {
 	{ErrRetryAfterTooLong, "retry_after_too_long"},
 	{ErrBodyNotReplayable, "body_not_replayable"},
 	{ErrNotIdempotent, "not_idempotent"},
+	{ErrDraining, "draining"},
 	{ErrInvalidConfig, "invalid"},
 	{errAbandoned, "abandoned"},
 }

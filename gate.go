@@ -226,7 +226,7 @@ func (g *Gate) Wait(ctx context.Context) error {
 	if done(ctx) {
 		return doneError(ctx)
 	}
-	err := g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
+	err := g.wait(ctx, nil, func(ctx context.Context, wait time.Duration) error {
 		if done(ctx) {
 			return doneError(ctx)
 		}
@@ -244,8 +244,8 @@ func (g *Gate) Wait(ctx context.Context) error {
 }
 
 // wait is Wait for a caller with limits of its own: it waits only as long as
-// fits has no objection.
-func (g *Gate) wait(ctx context.Context, fits func(context.Context, time.Duration) error) error {
+// fits has no objection, which is asked at once when drain is closed.
+func (g *Gate) wait(ctx context.Context, drain <-chan struct{}, fits func(context.Context, time.Duration) error) error {
 	if !g.busy.Load() {
 		return nil
 	}
@@ -258,10 +258,10 @@ func (g *Gate) wait(ctx context.Context, fits func(context.Context, time.Duratio
 	if w == nil {
 		return fits(ctx, 0)
 	}
-	return g.await(ctx, w, fits)
+	return g.await(ctx, drain, w, fits)
 }
 
-func (g *Gate) await(ctx context.Context, w *waiter, fits func(context.Context, time.Duration) error) error {
+func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits func(context.Context, time.Duration) error) error {
 	var alarm alarm
 	defer alarm.stop()
 	defer g.leave(w)
@@ -284,6 +284,10 @@ func (g *Gate) await(ctx context.Context, w *waiter, fits func(context.Context, 
 			alarm.stop()
 		case <-ctx.Done():
 			if err := fits(ctx, left); err != nil {
+				return err
+			}
+		case <-drain:
+			if err := fits(ctx, sleep); err != nil {
 				return err
 			}
 		}

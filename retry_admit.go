@@ -57,7 +57,7 @@ func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) (stop bool) {
 // the wait once, and again if it became longer.
 func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, check func(time.Duration) bool) (stop bool) {
 	var told time.Time // the end of the wait, as told
-	g.wait(ctx, func(ctx context.Context, wait time.Duration) error {
+	g.wait(ctx, cfg.Drain, func(ctx context.Context, wait time.Duration) error {
 		if done(ctx) {
 			stop = c.contextEnded(ctx)
 		} else {
@@ -127,6 +127,9 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		if !blocked {
 			return c.waitInLine(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) bool { return c.stopIfLate(ctx, cfg, wait) })
 		}
+		if cfg.draining() {
+			return c.stopFor(ErrDraining, nil)
+		}
 		if c.tellLonger(ctx, cfg, WaitBreaker, need, &told) && c.stopIfOver(ctx, cfg, need) {
 			return true
 		}
@@ -136,6 +139,8 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		select {
 		case <-c.alarm.set(cfg.Clock, left):
 		case <-changed:
+			c.alarm.stop()
+		case <-cfg.Drain:
 			c.alarm.stop()
 		case <-ctx.Done():
 			c.alarm.stop()
@@ -149,6 +154,8 @@ func (c *call) sleep(ctx context.Context, cfg *Config, wait time.Duration) {
 	}
 	select {
 	case <-c.alarm.set(cfg.Clock, wait):
+	case <-cfg.Drain:
+		c.alarm.stop()
 	case <-ctx.Done():
 		c.alarm.stop()
 	}

@@ -160,7 +160,7 @@ func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) 
 }
 
 // stopIfLate ends the call, and reports true, if a wait does not end before the
-// deadline and MaxElapsed.
+// deadline and MaxElapsed, or if neither a wait nor a retry may begin any more.
 func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
 	late := c.tooLate(ctx, cfg, wait)
 	if late.reason != nil {
@@ -170,8 +170,11 @@ func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) 
 }
 
 // tooLate is the ending of a call for which a wait is too long: for ErrDeadline, for
-// ErrMaxElapsed, or for no reason if it ends in time.
+// ErrMaxElapsed, for ErrDraining, or for no reason if it ends in time.
 func (c *call) tooLate(ctx context.Context, cfg *Config, wait time.Duration) ending {
+	if (wait > 0 || c.attempts > 0) && cfg.draining() {
+		return ending{reason: ErrDraining}
+	}
 	deadline, ok := ctx.Deadline()
 	if !ok && cfg.MaxElapsed == 0 {
 		return ending{}
@@ -186,6 +189,15 @@ func (c *call) tooLate(ctx context.Context, cfg *Config, wait time.Duration) end
 		}
 	}
 	return ending{}
+}
+
+func (c *Config) draining() bool {
+	select {
+	case <-c.Drain:
+		return true
+	default:
+		return false
+	}
 }
 
 // tooLongError tells how long a server asked a call to wait, and its limit.

@@ -50,11 +50,31 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 }
 
 func (c *call) askLimiter(ctx context.Context, cfg *Config) (refused bool) {
+	if cfg.draining() { // it may be granted at once
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, drainGrace)
+		defer cancel()
+	} else if cfg.Drain != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer watch(cfg.Drain, cancel)()
+	}
 	bound, release := c.boundLimiter(ctx, cfg)
 	defer release()
 	err := cfg.Limiter.Wait(bound)
-	return err != nil && c.refusedBy(bound, err)
+	switch {
+	case err == nil:
+		return false
+	case cfg.draining() && (bound.asked.Load() || done(bound.Context)):
+		return c.stopFor(ErrDraining, nil)
+	}
+	return c.refusedBy(bound, err)
 }
+
+// drainGrace is how long a limiter may take to grant a first attempt that need not
+// wait, once Config.Drain is closed. It is real time: a limiter knows no other.
+const drainGrace = 100 * time.Millisecond
 
 func elapsedSince(cfg *Config, began time.Time) time.Duration {
 	if began.IsZero() {

@@ -141,6 +141,8 @@ func (e *Error) level() slog.Level {
 	switch Outcome(e) {
 	case "not_idempotent": // only the caller can find out what became of it
 		return slog.LevelWarn
+	case "draining": // as intended, and what is lost is in the line
+		return slog.LevelInfo
 	case "canceled":
 		return slog.LevelDebug
 	case "paused", "circuit_open":

@@ -255,6 +255,7 @@ func examine(err error, codes []int) (f findings) {
 // rest of them out.
 var natures = map[error]nature{
 	ErrCircuitOpen:         ended | silent,
+	ErrDraining:            ended | silent,
 	ErrInvalidConfig:       final | local,
 	context.Canceled:       silent | network,
 	io.EOF:                 network,
