@@ -106,7 +106,7 @@ func ExamplePerHost() {
 	script := retrytest.NewScriptFunc(exampleT{}, func(retrytest.Request) retrytest.Answer { return retrytest.Status(503, "") })
 	client, err := retry.NewRetryableClient(script.Client(), quick, retry.PerHost(func(host string, cfg *retry.Config) error {
 		asked = append(asked, host)
-		if host == "https://gnomad.example:443" {
+		if host == "https://gnomad.example" {
 			cfg.MaxRetries = 1
 		}
 		return nil
@@ -118,7 +118,7 @@ func ExamplePerHost() {
 	client.Get(context.Background(), "https://gnomad.example/api")
 	client.Get(context.Background(), "https://gnomad.example/api")
 	fmt.Println(asked, len(script.Requests()), "requests")
-	// Output: [https://gnomad.example:443] 4 requests
+	// Output: [https://gnomad.example] 4 requests
 }
 
 // Each host gets a breaker of its own: one that is down does not stop the others.

@@ -112,7 +112,7 @@ func ExampleOnHost() {
 	for host, breaker := range breakers {
 		fmt.Println(host, breaker.State())
 	}
-	// Output: https://genes.example:443 open
+	// Output: https://genes.example open
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

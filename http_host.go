@@ -99,6 +99,13 @@ func (h *host) customize(c *core, key, name string) (err error) {
 	return h.cfg.Validate()
 }
 
+// settings is the host's effective Config, as PerHost left it.
+func (h *host) settings() Config {
+	cfg := h.cfg
+	cfg.AttemptTimeout = h.attemptTimeout
+	return cfg
+}
+
 // key is what counts as one host: by default scheme, name and port, so that
 // spellings of the same address share one.
 func (c *core) key(req *http.Request) string {
@@ -108,19 +115,26 @@ func (c *core) key(req *http.Request) string {
 	return hostName(req)
 }
 
-// hostName names a host in logs, errors and events. A key of the user's own does
-// not: it may be a secret.
+// hostName names a host in logs, errors, metrics and events, and is its default key:
+// scheme://host, and a port only where it is not the scheme's own. A key of the user's
+// own is shown nowhere: it may be a secret.
 func hostName(req *http.Request) string {
 	scheme, name, port := strings.ToLower(req.URL.Scheme), strings.ToLower(req.URL.Hostname()), req.URL.Port()
-	if port == "" {
-		switch scheme {
-		case "http":
-			port = "80"
-		case "https":
-			port = "443"
-		default:
-			return scheme + "://" + name
-		}
+	switch {
+	case port != "" && port != schemePort(scheme):
+		name = net.JoinHostPort(name, port)
+	case strings.Contains(name, ":"):
+		name = "[" + name + "]"
 	}
-	return scheme + "://" + net.JoinHostPort(name, port)
+	return scheme + "://" + name
+}
+
+func schemePort(scheme string) string {
+	switch scheme {
+	case "http":
+		return "80"
+	case "https":
+		return "443"
+	}
+	return ""
 }

@@ -42,11 +42,11 @@ func TestHostsAreBounded(t *testing.T) {
 	hosts := &transport.core.hosts
 
 	get(t, client, "http://open.test/")
-	breakers["http://open.test:80"].Trip(time.Hour)
+	breakers["http://open.test"].Trip(time.Hour)
 	get(t, client, "http://paused.test/")
-	hosts.byKey["http://paused.test:80"].cfg.Gate.Pause(time.Hour)
+	hosts.byKey["http://paused.test"].cfg.Gate.Pause(time.Hour)
 	get(t, client, "http://failing.test/")
-	permit, err := breakers["http://failing.test:80"].Allow()
+	permit, err := breakers["http://failing.test"].Allow()
 	require.NoError(t, err)
 	permit.Done(io.ErrUnexpectedEOF)
 	for n := range 2 * maxHosts {
@@ -56,10 +56,10 @@ func TestHostsAreBounded(t *testing.T) {
 	assert.Len(t, hosts.byKey, maxHosts)
 	assert.LessOrEqual(t, len(hosts.bySrc), 2*maxHosts)
 	for _, kept := range []string{"open", "paused", fmt.Sprintf("host%d", 2*maxHosts-1)} {
-		assert.Contains(t, hosts.byKey, "http://"+kept+".test:80")
+		assert.Contains(t, hosts.byKey, "http://"+kept+".test")
 	}
-	assert.NotContains(t, hosts.byKey, "http://host0.test:80")
-	assert.NotContains(t, hosts.byKey, "http://failing.test:80", "one failure long ago is nothing to keep")
+	assert.NotContains(t, hosts.byKey, "http://host0.test")
+	assert.NotContains(t, hosts.byKey, "http://failing.test", "one failure long ago is nothing to keep")
 }
 
 // When nothing may be forgotten, a new host goes without a memory of its own.
@@ -75,7 +75,7 @@ func TestHostsAllWorthKeeping(t *testing.T) {
 	}
 	get(t, client, "http://one-more.test/")
 	assert.Len(t, transport.core.hosts.byKey, maxHosts)
-	assert.NotContains(t, transport.core.hosts.byKey, "http://one-more.test:80")
+	assert.NotContains(t, transport.core.hosts.byKey, "http://one-more.test")
 }
 
 // Spellings of one address are one host; HostKey may draw the line elsewhere.
@@ -91,7 +91,7 @@ func TestHostKeys(t *testing.T) {
 		get(t, client, address)
 		get(t, client, address)
 	}
-	assert.Equal(t, []string{"https://a.test:443", "http://a.test:80", "http://a.test:8080", "http://[::1]:80"}, seen)
+	assert.Equal(t, []string{"https://a.test", "http://a.test", "http://a.test:8080", "http://[::1]"}, seen)
 
 	seen = nil
 	transport, err = NewTransport(everywhere{}, Config{}, note, HostKey(func(req *http.Request) string {

@@ -1,8 +1,11 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -63,6 +66,21 @@ func (hs *hosts) get(c *core, req *http.Request) (*host, error) {
 			return nil, doneError(req.Context())
 		}
 	}
+}
+
+// all returns the hosts that are configured, in the order of their names.
+func (hs *hosts) all() (all []*host) {
+	hs.mu.Lock()
+	for _, h := range hs.byKey {
+		if h.whole {
+			all = append(all, h)
+		}
+	}
+	hs.mu.Unlock()
+	slices.SortFunc(all, func(a, b *host) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.key, b.key))
+	})
+	return all
 }
 
 // bySource finds a host by the shortcut, if there is one.

@@ -311,7 +311,7 @@ func TestHTTP_130_Spellings(t *testing.T) {
 		resp, err := client.Get(t.Context(), address)
 		read(t, resp, err)
 	}
-	assert.Equal(t, []string{"https://gene.example:443", "http://gene.example:80", "https://gene.example:8443", "https://[::1]:443"}, hosts)
+	assert.Equal(t, []string{"https://gene.example", "http://gene.example", "https://gene.example:8443", "https://[::1]"}, hosts)
 }
 
 func TestHTTP_132_WhatABreakerCounts(t *testing.T) {

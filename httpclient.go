@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"strings"
@@ -111,7 +112,7 @@ func PerHost(configure func(host string, cfg *Config) error) Option {
 	}
 }
 
-// OnHost adds a hook that is called once for each host, named scheme://host:port,
+// OnHost adds a hook that is called once for each host, named scheme://host,
 // after every [PerHost], with the settings that it has in the end: to observe its
 // Breaker, Gate and Budget, or to share their state. Requests to the host that
 // begin meanwhile wait. A host that was forgotten is told of again. It is not
@@ -143,14 +144,15 @@ func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
 }
 
 // HostBreaker gives each host a [CircuitBreaker] of its own, with the settings of
-// cfg; its Name is the host's, as "scheme://host:port". Without a Clock it goes
+// cfg; its Name is the host's, as "scheme://host". Without a Clock it goes
 // by that of the Config. Settings that are wrong fail the constructor.
 func HostBreaker(cfg BreakerConfig) Option {
 	return func(o *options) { o.breaker = &cfg }
 }
 
 // HostKey sets what counts as one host, for [PerHost], [HostBreaker] and the
-// shared pause. The default is "scheme://host:port". Requests with the key ""
+// shared pause. The default is "scheme://host", with
+// the port if it is not the scheme's own. Requests with the key ""
 // share nothing, and PerHost is not called for them. A key may be a secret: it
 // is shown nowhere.
 func HostKey(key func(*http.Request) string) Option {
@@ -343,6 +345,47 @@ func (c *RetryableClient) StandardClient() *http.Client {
 	transport.client, transport.jar = false, nil
 	client.Transport = &transport
 	return &client
+}
+
+// Hosts returns the hosts that the client remembers, in the order of their names, each
+// with its settings in effect: its breaker, gate, budget and limits. A host is named
+// scheme://host, with its port where that is not the scheme's own; of several that share
+// a key ([HostKey]), it is the first, and one with several keys comes as often. What a
+// [RetryableClient] and its StandardClient send to shows here once it was sent to, or
+// was named to Check.
+func (c *RetryableClient) Hosts() iter.Seq2[string, Config] {
+	return func(yield func(string, Config) bool) {
+		for _, h := range c.core.hosts.all() {
+			if !yield(h.name, h.settings()) {
+				return
+			}
+		}
+	}
+}
+
+// Check makes the settings of the hosts of these URLs, without a request to any, so that
+// what [PerHost] gets wrong shows when the program starts and not with the first
+// request. A [HostKey] gets a GET of the URL. It returns one joined error for each wrong one; all match [ErrInvalidConfig].
+func (c *RetryableClient) Check(urls ...string) error {
+	var errs []error
+	for _, address := range urls {
+		req, err := newRequest(context.Background(), http.MethodGet, address, nil)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		case req.URL.Scheme == "" || req.URL.Host == "":
+			errs = append(errs, invalid("url %q has no scheme or no host", redactURL(address)))
+			continue
+		}
+		h, err := c.core.hosts.get(c.core, req)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		h.inUse.Add(-1)
+	}
+	return errors.Join(errs...)
 }
 
 // CloseIdleConnections closes the base client's idle connections.

@@ -221,10 +221,10 @@ func TestOnHostSeesWhatHostsShare(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Equal(t, 2, times, "each hook, once")
-	cfg := hosts["http://a.test:80"]
+	cfg := hosts["http://a.test"]
 	assert.Same(t, breaker, cfg.Breaker)
 	assert.NotNil(t, cfg.Gate)
-	assert.Equal(t, "http://a.test:80", cfg.Name)
+	assert.Equal(t, "http://a.test", cfg.Name)
 }
 
 // A breaker's rejections add up over its changes of state; those of a Snapshot

@@ -193,7 +193,7 @@ var errAbandoned = errors.New("call did not return")
 // Event is what the hooks of a [Config] are told.
 type Event struct {
 	Name    string
-	Host    string        // of a request, as scheme://host:port; empty otherwise
+	Host    string        // of a request, as scheme://host, or scheme://host:port if it is not the scheme's own; empty otherwise
 	Attempt int           // attempts so far; 0 if none was made
 	Delay   time.Duration // the wait; 0 in OnDone
 	Elapsed time.Duration // since the call began
