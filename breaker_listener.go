@@ -1,7 +1,6 @@
 package retry
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -60,8 +59,8 @@ func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 	change := *n.changed
 	n.changed = nil
 	if cfg != nil && cfg.Logger != nil {
-		log, name := cfg.Logger, cfg.Name // cfg itself stays on the caller's stack
-		n.queue = append(n.queue, func() { logChange(ctx, log, name, change) })
+		log, name, host := cfg.Logger, cfg.Name, cfg.host // cfg itself stays on the caller's stack
+		n.queue = append(n.queue, func() { logChange(ctx, log, name, host, change) })
 	}
 	for _, listener := range n.listeners {
 		n.queue = append(n.queue, func() { listener(change) })
@@ -97,12 +96,12 @@ func (b *CircuitBreaker) deliver() {
 	}
 }
 
-func logChange(ctx context.Context, log *slog.Logger, caller string, change StateChange) {
+func logChange(ctx context.Context, log *slog.Logger, name, host string, change StateChange) {
 	level := slog.LevelInfo
 	if change.To == StateOpen {
 		level = slog.LevelWarn
 	}
-	log.LogAttrs(ctx, level, "circuit breaker changed state", change.attrs(caller)...)
+	log.LogAttrs(ctx, level, "circuit breaker changed state", change.attrs(name, host)...)
 }
 
 // MarshalJSON writes the fields, Err as its text.
@@ -117,14 +116,25 @@ func (c StateChange) MarshalJSON() ([]byte, error) {
 // LogValue is a group of the fields that are set, under the keys of the
 // package's own log lines.
 func (c StateChange) LogValue() slog.Value {
-	return slog.GroupValue(append(c.attrs(""), slog.Time("at", c.At))...)
+	return slog.GroupValue(append(c.attrs("", ""), slog.Time("at", c.At))...)
 }
 
-// attrs describes the change of a breaker; caller is its name if it has none of its own.
-func (c *StateChange) attrs(caller string) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 6)
-	if name := cmp.Or(c.Name, caller); name != "" {
+// attrs describes the change of a breaker, for a caller of the given name. About a host
+// it has the name and host of the caller's other lines, and beside them the breaker's
+// own name where it is neither.
+func (c *StateChange) attrs(name, host string) []slog.Attr {
+	attrs := make([]slog.Attr, 0, 8)
+	if host == "" && c.Name != "" {
+		name = c.Name
+	}
+	if name != "" {
 		attrs = append(attrs, slog.String("name", name))
+	}
+	if host != "" {
+		attrs = append(attrs, slog.String("host", host))
+	}
+	if c.Name != "" && c.Name != name && c.Name != host {
+		attrs = append(attrs, slog.String("breaker", c.Name))
 	}
 	attrs = append(attrs, slog.String("from", c.From.String()), slog.String("to", c.To.String()))
 	if c.Cause != "" {

@@ -163,23 +163,26 @@ type Config struct {
 
 	// Logger is told what becomes of a call; nil means silence. A call
 	// whose only attempt succeeds, or fails with an error that is not retryable,
-	// is not mentioned. Each line has the keys attempt, name and error, as far as
-	// there are such. The others are
+	// is not mentioned. Each line has the keys attempt, name and error, and of a request
+	// method, host and status, as far as there are such. The others are
 	//
 	//	message        level   keys             when
 	//	retrying       WARN    delay, why       a retry follows after a wait
 	//	waiting        INFO    delay, why       for Breaker, or for a pause of Gate
 	//	               DEBUG                    for Limiter, or for a turn at Gate
 	//	pausing        INFO    delay, until     an error paused Gate
-	//	succeeded      INFO    elapsed          after retries
-	//	giving up      ERROR   reason, elapsed  after retries, or because of a limit
+	//	succeeded      INFO    elapsed, waited  after retries; waited is all of its waits
+	//	giving up      ERROR   reason, elapsed, after retries, or because of a limit
+	//	                       waited
 	//	               INFO                     draining
 	//	               DEBUG                    cancelled; or paused, or rejected by
 	//	                                        Breaker, before any attempt
 	//	not repeated   DEBUG   method, reason   a request that may have had effects
 	//	circuit breaker changed state
 	//	               WARN    from, to, cause  this call opened Breaker; until says when
-	//	                                        it will let a probe through
+	//	                                        it will let a probe through; name is the
+	//	                                        Breaker's, of a request the Config's, and
+	//	                                        breaker then the Breaker's
 	//	               INFO                     it changed Breaker otherwise
 	Logger *slog.Logger
 
@@ -194,6 +197,8 @@ type Config struct {
 
 	// Rand draws from [0, 1) for the jitter. Nil means math/rand/v2.
 	Rand func() float64
+
+	host string // of a client, for lines of what does not know the call
 }
 
 // Validate reports every field that cannot be used, one joined error each,

@@ -186,7 +186,7 @@ func ExampleConfig_logger() {
 		Jitter:     retry.NoJitter,
 		Logger: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
 			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-				if a.Key == slog.TimeKey || a.Key == "elapsed" {
+				if a.Key == slog.TimeKey || a.Key == "elapsed" || a.Key == "waited" {
 					return slog.Attr{}
 				}
 				return a

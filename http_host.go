@@ -44,7 +44,7 @@ func (c *core) newHost(key string, req *http.Request) (*host, error) {
 func (h *host) configure(c *core, key string, req *http.Request) error {
 	h.cfg = c.cfg
 	name := hostName(req)
-	h.name = name
+	h.name, h.cfg.host = name, name
 	if h.cfg.Name == "" {
 		h.cfg.Name = name
 	}

@@ -375,7 +375,7 @@ func (c *RetryableClient) Check(urls ...string) error {
 			errs = append(errs, err)
 			continue
 		case req.URL.Scheme == "" || req.URL.Host == "":
-			errs = append(errs, invalid("url %q has no scheme or no host", redactURL(address)))
+			errs = append(errs, invalid("url %q has no scheme or no host", redact.URL(address)))
 			continue
 		}
 		h, err := c.core.hosts.get(c.core, req)

@@ -114,6 +114,7 @@ type call struct {
 	attempts int
 	last     error         // what the last attempt returned
 	found    findings      // what is to be found in it
+	waited   time.Duration // in all, where there is a Logger
 	backoff  time.Duration // the last one, jitter included; a server's wait may have been longer
 	veto     ending        // why it must not be called again after the last attempt, if so
 	taken    bool          // from the budget, for a retry that has not begun yet
@@ -147,9 +148,10 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 	}
 	defer c.close(ctx, cfg)
 	for {
+		var wait time.Duration
 		if c.attempts > 0 {
-			wait, stop := c.decide(ctx, cfg)
-			if stop {
+			var stop bool
+			if wait, stop = c.decide(ctx, cfg); stop {
 				return c.giveUp(ctx, cfg)
 			}
 			if discard != nil {
@@ -158,9 +160,11 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 			if c.announce(ctx, cfg, wait) {
 				return c.giveUp(ctx, cfg)
 			}
-			c.sleep(ctx, cfg, wait)
 		}
+		began := cfg.loggedNow()
+		c.sleep(ctx, cfg, wait)
 		pass, stop := c.awaitTurn(ctx, cfg)
+		c.waited += elapsedSince(cfg, began)
 		if stop {
 			return c.giveUp(ctx, cfg)
 		}

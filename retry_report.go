@@ -56,6 +56,14 @@ func (c *call) tellGate(ctx context.Context, cfg *Config, hint, backoff time.Dur
 	}
 }
 
+// loggedNow is the time, where it is needed for a line of the log.
+func (c *Config) loggedNow() time.Time {
+	if c.Logger == nil {
+		return time.Time{}
+	}
+	return c.now()
+}
+
 // tellsWaits reports whether anybody wants to know of waits.
 func (c *Config) tellsWaits() bool { return c.OnWait != nil || c.Logger != nil }
 
@@ -127,13 +135,17 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 			level = slog.LevelDebug
 		}
 	}
-	failure, attrs := c.last, make([]slog.Attr, 0, 2)
+	failure, attrs := c.last, make([]slog.Attr, 0, 3)
 	if err == nil {
 		failure = nil
 	} else {
 		attrs = append(attrs, slog.String("reason", reason))
 	}
-	c.log(ctx, cfg, level, text, failure, append(attrs, readable("elapsed", c.elapsed(cfg)))...)
+	attrs = append(attrs, readable("elapsed", c.elapsed(cfg)))
+	if c.waited >= 10*time.Millisecond {
+		attrs = append(attrs, readable("waited", c.waited))
+	}
+	c.log(ctx, cfg, level, text, failure, attrs...)
 }
 
 // level is how much a call's end matters to those who read logs.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 type traceKey struct{}
@@ -318,7 +320,7 @@ func TestLoggerTellsOfRetriesAndTheEnd(t *testing.T) {
 	assert.Equal(t, `level=WARN msg=retrying attempt=1 name=hgnc delay=1s why=backoff error=down`, lines[0])
 	assert.Equal(t, `level=WARN msg="circuit breaker changed state" name=b from=closed to=open cause="2 failures in a row" until=2000-01-01T00:01:01.000Z error="503 Service Unavailable"`, lines[1])
 	assert.Contains(t, lines[2], `level=INFO msg=pausing attempt=2 name=hgnc delay=4s`)
-	assert.Equal(t, `level=ERROR msg="giving up" attempt=2 name=hgnc reason="circuit breaker open" elapsed=1s error="503 Service Unavailable"`, lines[3])
+	assert.Equal(t, `level=ERROR msg="giving up" attempt=2 name=hgnc reason="circuit breaker open" elapsed=1s waited=1s error="503 Service Unavailable"`, lines[3])
 }
 
 func TestLoggerTellsOfARetryAfter(t *testing.T) {
@@ -348,4 +350,77 @@ func TestFailureThatSetAPauseIsKeptWithoutItsResponse(t *testing.T) {
 	assert.Empty(t, status.Header)
 	assert.Empty(t, status.Body)
 	assert.NotEmpty(t, first.Body, "the caller's own is untouched")
+}
+
+// A search of the log for a service's name, or for a host, finds all lines: a breaker's
+// own name must not take the place of the Config's.
+func TestLinesOfARequestHaveTheSameNameAndHost(t *testing.T) {
+	for _, own := range []string{"", "annotate", "main database"} {
+		var out strings.Builder
+		synctest.Test(t, func(t *testing.T) {
+			script := retrytest.NewScript(t, retrytest.TooManyRequests(4*time.Second), retrytest.Status(500, ""), retrytest.Status(200, ""))
+			cfg := exact
+			cfg.Name, cfg.MaxRetries = "annotate", 2
+			cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			option := retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: 5 * time.Second})
+			if own != "" {
+				option = retry.PerHost(func(_ string, cfg *retry.Config) (err error) {
+					cfg.Breaker, err = retry.NewCircuitBreaker(retry.BreakerConfig{Name: own, FailureThreshold: 1, RecoveryTimeout: 5 * time.Second})
+					return err
+				})
+			}
+			client, err := retry.NewRetryableClient(&http.Client{Transport: script}, cfg, option)
+			require.NoError(t, err)
+			_, err = client.Get(t.Context(), "https://user:pw@Ensembl.test:443/lookup?key=hidden")
+			require.Error(t, err)
+			time.Sleep(10 * time.Second)
+			resp, err := client.Get(t.Context(), "https://ensembl.test/lookup")
+			require.NoError(t, err)
+			resp.Body.Close()
+		})
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		require.Len(t, lines, 6, out.String())
+		for _, line := range lines {
+			assert.Contains(t, line, " name=annotate ")
+			assert.Contains(t, line, " host=https://ensembl.test ")
+			assert.Equal(t, own == "main database" && strings.Contains(line, "breaker changed"), strings.Contains(line, ` breaker="main database" `), line)
+		}
+	}
+}
+
+// A call with many waits, for different things, says at its end what they came to: in
+// the middle of an incident its other lines are hard to find.
+func TestLastLineHasTheTotalWaited(t *testing.T) {
+	for name, c := range map[string]struct {
+		errs []error
+		want string
+	}{
+		"succeeded":     {[]error{errDown, askFor(10 * time.Second), nil}, `msg=succeeded attempt=3 elapsed=16s waited=13s`},
+		"gave up":       {[]error{errDown}, `msg="giving up" attempt=3 reason="no retries left" elapsed=8s waited=5s error=down`},
+		"not retryable": {[]error{errDown, retry.Permanent(errDown)}, `msg="giving up" attempt=2 reason="not retryable" elapsed=5s waited=3s error=down`},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			var out strings.Builder
+			cfg := exact
+			cfg.MaxRetries, cfg.Gate = 2, pausedFor(2*time.Second)
+			cfg.Logger = slog.New(slog.NewTextHandler(&out, nil))
+			fn, _ := script(c.errs...)
+			_ = retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+				time.Sleep(time.Second) // an attempt is no wait
+				return fn(ctx)
+			})
+			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+			assert.Contains(t, lines[len(lines)-1], c.want)
+		})
+	}
+	bubble(t, "limiter and breaker", func(t *testing.T) {
+		var out strings.Builder
+		cfg := exact
+		cfg.MaxRetries = retry.NoRetries
+		cfg.Logger = slog.New(slog.NewTextHandler(&out, nil))
+		cfg.Limiter, cfg.WaitWhenOpen = eager(3*time.Second), true
+		cfg.Breaker = openBreaker(t, func(b *retry.CircuitBreaker) { b.Trip(10 * time.Second) })
+		_ = retry.Run(t.Context(), cfg, func(context.Context) error { return errDown })
+		assert.Contains(t, out.String(), `reason="no retries left" elapsed=10s waited=10s`)
+	})
 }
