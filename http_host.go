@@ -44,7 +44,7 @@ func (c *core) newHost(key string, req *http.Request) (*host, error) {
 func (h *host) configure(c *core, key string, req *http.Request) error {
 	h.cfg = c.cfg
 	name := hostName(req)
-	h.name, h.cfg.host = name, name
+	h.name = name
 	if h.cfg.Name == "" {
 		h.cfg.Name = name
 	}
@@ -55,9 +55,10 @@ func (h *host) configure(c *core, key string, req *http.Request) error {
 			}
 			return fmt.Errorf("%w: host %s: %w", ErrInvalidConfig, name, err)
 		}
-		if c.onHost != nil {
-			c.onHost(name, h.cfg)
-		}
+	}
+	h.cfg.host = name // PerHost may have replaced all of it
+	if key != "" && c.onHost != nil {
+		c.onHost(name, h.cfg)
 	}
 	h.attemptTimeout, h.cfg.AttemptTimeout = h.cfg.AttemptTimeout, 0
 	return nil

@@ -362,9 +362,11 @@ func TestLinesOfARequestHaveTheSameNameAndHost(t *testing.T) {
 			cfg := exact
 			cfg.Name, cfg.MaxRetries = "annotate", 2
 			cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			replaced := cfg
 			option := retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: 5 * time.Second})
 			if own != "" {
 				option = retry.PerHost(func(_ string, cfg *retry.Config) (err error) {
+					*cfg = replaced
 					cfg.Breaker, err = retry.NewCircuitBreaker(retry.BreakerConfig{Name: own, FailureThreshold: 1, RecoveryTimeout: 5 * time.Second})
 					return err
 				})

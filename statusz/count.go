@@ -1,0 +1,358 @@
+package statusz
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry"
+)
+
+// maxSeries bounds the names and hosts that are counted apart; the rest are counted
+// together as [otherName].
+const maxSeries = 1000
+
+const otherName = "_OTHER"
+
+type key struct{ name, host string }
+
+// series counts the calls of one name and host.
+type series struct {
+	key
+	clock clockwork.Clock
+	parts retry.Config // of calls of functions: their breaker, gate and budget
+
+	mu      sync.Mutex // guards the fields below
+	fine    ring       // the last five minutes, in steps of 5s
+	coarse  ring       // the last hour, in steps of a minute
+	pending map[*call]struct{}
+	last    failure
+}
+
+type failure struct {
+	Text string    `json:"error"`
+	At   time.Time `json:"at"`
+}
+
+// call is one call under way. Its series' mu guards it.
+type call struct {
+	series   *series
+	attempts int
+	attempt  bool      // in one
+	since    time.Time // it is in its attempt, or what it waits for
+	why      retry.Why // what it waits for, if that was announced
+	until    time.Time // the announced end of that; zero if it is not known
+	ended    bool
+}
+
+func (s *series) now() time.Time {
+	if s.clock == nil {
+		return time.Now()
+	}
+	return s.clock.Now()
+}
+
+// counts are those of a span of time.
+type counts struct {
+	Calls    int64            `json:"calls"`
+	Attempts int64            `json:"attempts"`
+	Retries  int64            `json:"retries"`
+	Outcomes map[string]int64 `json:"outcomes,omitempty"` // of calls
+	Failures map[string]int64 `json:"failures,omitempty"` // of attempts
+}
+
+func (c *counts) add(other counts) {
+	c.Calls += other.Calls
+	c.Attempts += other.Attempts
+	c.Retries += other.Retries
+	for label, n := range other.Outcomes {
+		increase(&c.Outcomes, label, n)
+	}
+	for label, n := range other.Failures {
+		increase(&c.Failures, label, n)
+	}
+}
+
+func increase(m *map[string]int64, label string, n int64) {
+	if *m == nil {
+		*m = make(map[string]int64)
+	}
+	(*m)[label] += n
+}
+
+// ring has the counts of the last steps of time, the one under way included.
+type ring struct {
+	step  int64 // in seconds
+	at    int64 // the number of the step under way
+	slots [ringSteps]counts
+}
+
+const ringSteps = 60
+
+// current returns the slot of a time. Where the clock was set back that is the last one.
+func (r *ring) current(t time.Time) *counts {
+	for n := t.Unix() / r.step; r.at < n; {
+		r.at = max(r.at+1, n-ringSteps+1) // what is older is cleared once
+		*r.slot(r.at) = counts{}
+	}
+	return r.slot(r.at)
+}
+
+func (r *ring) slot(n int64) *counts { return &r.slots[(n%ringSteps+ringSteps)%ringSteps] }
+
+// steps returns copies of the last n slots, the oldest first.
+func (r *ring) steps(t time.Time, n int) []counts {
+	r.current(t)
+	steps := make([]counts, n)
+	for i := range steps {
+		steps[i] = *r.slot(r.at - int64(n-1-i))
+		steps[i].Outcomes, steps[i].Failures = maps.Clone(steps[i].Outcomes), maps.Clone(steps[i].Failures)
+	}
+	return steps
+}
+
+// Watch returns cfg with hooks that count its calls, attempts, retries, waits and
+// outcomes, added to those that are there. Watch a Config after all else that sets hooks:
+// one that is set later in the place of a hook of the page leaves its calls uncounted, or
+// under way for ever. A Config that is watched twice is counted once.
+func (p *Page) Watch(cfg retry.Config) retry.Config {
+	inner := cfg
+	cfg.OnStart = func(ctx context.Context, e retry.Event) context.Context {
+		if inner.OnStart != nil {
+			if derived := inner.OnStart(ctx, e); derived != nil {
+				ctx = derived
+			}
+		}
+		return p.begin(ctx, e, inner)
+	}
+	cfg.OnAttempt = func(ctx context.Context, e retry.Event) context.Context {
+		p.update(ctx, func(c *call, s *series, now time.Time) {
+			if e.Attempt <= c.attempts {
+				return
+			}
+			c.attempts, c.attempt, c.since = e.Attempt, true, now
+			s.count(now, func(n *counts) {
+				n.Attempts++
+				if e.Attempt > 1 {
+					n.Retries++
+				}
+			})
+		})
+		if inner.OnAttempt != nil {
+			return inner.OnAttempt(ctx, e)
+		}
+		return ctx
+	}
+	cfg.OnAttemptDone = func(ctx context.Context, e retry.Event) {
+		p.update(ctx, func(c *call, s *series, now time.Time) {
+			if !c.attempt {
+				return
+			}
+			c.attempt, c.since, c.why, c.until = false, now, "", time.Time{}
+			if e.Err != nil {
+				s.last = failure{textOf(e.Err), now}
+				s.count(now, func(n *counts) { increase(&n.Failures, kindOf(e.Err), 1) })
+			}
+		})
+		if inner.OnAttemptDone != nil {
+			inner.OnAttemptDone(ctx, e)
+		}
+	}
+	cfg.OnWait = func(ctx context.Context, e retry.Event) {
+		p.update(ctx, func(c *call, _ *series, now time.Time) {
+			if e.Why == retry.WaitLimiter { // it is over
+				return
+			}
+			if c.why != e.Why {
+				c.why, c.since = e.Why, now
+			}
+			if c.until = (time.Time{}); e.Delay > 0 {
+				c.until = now.Add(e.Delay)
+			}
+		})
+		if inner.OnWait != nil {
+			inner.OnWait(ctx, e)
+		}
+	}
+	cfg.OnDone = func(ctx context.Context, e retry.Event) {
+		p.update(ctx, func(c *call, s *series, now time.Time) {
+			if c.ended {
+				return
+			}
+			c.ended = true
+			delete(s.pending, c)
+			outcome := retry.Outcome(e.Err)
+			rejected := e.Attempt == 0 && (outcome == "circuit_open" || outcome == "paused") // its cause is shown already
+			if e.Err != nil && !rejected {
+				s.last = failure{textOf(e.Err), now}
+			}
+			s.count(now, func(n *counts) {
+				n.Calls++
+				increase(&n.Outcomes, outcome, 1)
+			})
+		})
+		if inner.OnDone != nil {
+			inner.OnDone(ctx, e)
+		}
+	}
+	return cfg
+}
+
+// callKey is the key of a page's call in its context.
+type callKey struct{ page *Page }
+
+func (p *Page) begin(ctx context.Context, e retry.Event, cfg retry.Config) context.Context {
+	s := p.seriesOf(key{e.Name, e.Host}, cfg)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if outer, _ := ctx.Value(callKey{p}).(*call); outer != nil && outer.series == s && outer.attempts == 0 {
+		return ctx // the same call, of a Config that is watched twice
+	}
+	c := &call{series: s, since: s.now()}
+	s.pending[c] = struct{}{}
+	return context.WithValue(ctx, callKey{p}, c)
+}
+
+func (p *Page) update(ctx context.Context, change func(*call, *series, time.Time)) {
+	if c, _ := ctx.Value(callKey{p}).(*call); c != nil {
+		c.series.mu.Lock()
+		defer c.series.mu.Unlock()
+		change(c, c.series, c.series.now())
+	}
+}
+
+func (s *series) count(now time.Time, change func(*counts)) {
+	change(s.fine.current(now))
+	change(s.coarse.current(now))
+}
+
+func (p *Page) seriesOf(k key, cfg retry.Config) *series {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.series[k]; s != nil {
+		return s
+	}
+	if len(p.series) >= maxSeries {
+		if k = (key{name: otherName}); p.series[k] != nil {
+			return p.series[k]
+		}
+	}
+	s := &series{key: k, clock: cfg.Clock, fine: ring{step: 5}, coarse: ring{step: 60}, pending: make(map[*call]struct{})}
+	if k.host == "" && k.name != otherName {
+		s.parts = retry.Config{Breaker: cfg.Breaker, Gate: cfg.Gate, Budget: cfg.Budget}
+	}
+	p.series[k] = s
+	return s
+}
+
+// waiting is how many calls wait for one thing.
+type waiting struct {
+	For     string   `json:"for"`
+	Calls   int      `json:"calls"`
+	Longest duration `json:"longest"`
+}
+
+// view is what a series has to show.
+type view struct {
+	underWay, inAttempts int
+	waiting              []waiting
+	windows              []window
+	last                 *failure
+}
+
+// window is a span of time that ends now.
+type window struct {
+	Name   string
+	Counts counts
+	steps  []counts
+}
+
+func (s *series) view() view {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	v := view{underWay: len(s.pending)}
+	byWhy := make(map[string]*waiting)
+	for c := range s.pending {
+		why := c.waitsFor(now)
+		switch {
+		case c.attempt:
+			v.inAttempts++
+		case why != "":
+			w := byWhy[why]
+			if w == nil {
+				w = &waiting{For: why}
+				byWhy[why] = w
+			}
+			w.Calls++
+			w.Longest = max(w.Longest, duration(now.Sub(c.since)))
+		}
+	}
+	for _, why := range []retry.Why{retry.WaitBackoff, retry.WaitRetryAfter, retry.WaitPause, retry.WaitBreaker, retry.WaitLimiter} {
+		if w := byWhy[string(why)]; w != nil {
+			v.waiting = append(v.waiting, *w)
+		}
+	}
+	for _, span := range []struct {
+		name string
+		ring *ring
+		n    int
+	}{{"1m", &s.fine, 12}, {"5m", &s.fine, 60}, {"60m", &s.coarse, 60}} {
+		w := window{Name: span.name, steps: span.ring.steps(now, span.n)}
+		for _, step := range w.steps {
+			w.Counts.add(step)
+		}
+		v.windows = append(v.windows, w)
+	}
+	if s.last.Text != "" {
+		last := s.last
+		v.last = &last
+	}
+	return v
+}
+
+// waitsFor is what a call waits for that is not in an attempt. A limiter's wait is
+// announced when it is over: it is what a call is in that waits for nothing else, and has
+// done so for longer than the loop itself takes.
+func (c *call) waitsFor(now time.Time) string {
+	switch {
+	case c.why != "" && (c.until.IsZero() || !now.After(c.until.Add(slack))):
+		return string(c.why)
+	case now.Sub(c.since) > slack:
+		return string(retry.WaitLimiter)
+	}
+	return ""
+}
+
+const slack = 50 * time.Millisecond
+
+// kindOf sorts failures of attempts into few kinds.
+func kindOf(err error) string {
+	var status *retry.StatusError
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &status):
+		return strconv.Itoa(status.StatusCode)
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	case retry.Outcome(err) != "permanent":
+		return retry.Outcome(err)
+	}
+	return "error"
+}
+
+// textOf is an error as log lines have it, without the secrets of URLs.
+func textOf(err error) string {
+	for _, attr := range (retry.Event{Err: err}).LogValue().Group() {
+		if attr.Key == "error" && attr.Value.Kind() == slog.KindString {
+			return attr.Value.String()
+		}
+	}
+	return ""
+}
