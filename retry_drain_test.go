@@ -283,7 +283,7 @@ func TestDrainOfRequests(t *testing.T) {
 	gaveUp(t, err, retry.ErrDraining)
 	var status *retry.StatusError
 	require.ErrorAs(t, err, &status)
-	resp, err = client.Get(t.Context(), "http://genes.test/")
+	resp, err = client.Get(t.Context(), "http://other.test/") // the first host is paused
 	require.NoError(t, err, "first attempts are still made")
 	resp.Body.Close()
 }

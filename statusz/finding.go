@@ -71,10 +71,10 @@ func (e *entry) findings() (all []finding) {
 	}
 	if g := e.Gate; g != nil && g.Left > 0 {
 		add(true, "The server asked to be left alone, and all calls to it wait. Lower the demand, or ask for a larger quota.",
-			"Paused for another %v.", g.Left)
+			"Paused for another %v%s.", g.Left, g.why())
 	} else if g != nil && g.Pace > 0 {
 		add(false, "The server refused calls beyond this rate; it is raised again by itself.",
-			"Calls go out at %.3g a second at most.", g.Pace)
+			"Calls go out at %.3g a second at most%s.", g.Pace, g.why())
 	}
 	for _, w := range e.Waiting {
 		add(false, "", "%s for %s, the longest for %v.", callsWait(w.Calls), w.For, w.Longest)
@@ -102,6 +102,17 @@ func (e *entry) findings() (all []finding) {
 	}
 	slices.SortStableFunc(all, func(a, b finding) int { return rank(a) - rank(b) })
 	return all
+}
+
+// why names the refusals that led to a pause or a pace.
+func (g *gate) why() (text string) {
+	if g.Cause != "" {
+		text = ": " + g.Cause
+	}
+	if g.LastRefusal != "" {
+		text += "; last refusal: " + g.LastRefusal
+	}
+	return text
 }
 
 // Level, NotOK, WaitingCalls and Windows are for the page.

@@ -202,10 +202,13 @@ type breaker struct {
 }
 
 type gate struct {
-	Name  string     `json:"name,omitempty"`
-	Until *time.Time `json:"paused_until,omitempty"`
-	Left  duration   `json:"paused_for,omitempty"`
-	Pace  float64    `json:"pace_per_second,omitempty"`
+	Name        string     `json:"name,omitempty"`
+	Until       *time.Time `json:"paused_until,omitempty"`
+	Left        duration   `json:"paused_for,omitempty"`
+	Pace        float64    `json:"pace_per_second,omitempty"`
+	Waiting     int        `json:"calls_waiting"`
+	Cause       string     `json:"cause,omitempty"` // of the last pause or pace
+	LastRefusal string     `json:"last_refusal,omitempty"`
 }
 
 type budget struct {
@@ -313,11 +316,12 @@ func newBreaker(b *retry.CircuitBreaker, clock clockwork.Clock) *breaker {
 }
 
 func newGate(g *retry.Gate, clock clockwork.Clock) *gate {
-	shown := new(gate)
-	if until, paused := g.PausedUntil(); paused {
-		shown.Until, shown.Left = left(until, clock)
+	s := g.Snapshot()
+	shown := &gate{Pace: s.PacePerSecond, Waiting: s.Waiting, Cause: s.Cause}
+	if s.LastRefusal != nil {
+		shown.LastRefusal = textOf(s.LastRefusal)
 	}
-	shown.Pace, _ = g.Pace()
+	shown.Until, shown.Left = left(s.PausedUntil, clock)
 	return shown
 }
 

@@ -36,8 +36,12 @@ type shown struct {
 			Severe     bool
 			Text, Hint string
 		}
-		Breaker         *struct{ State, Cause, Open_for, Last_failure string }
-		Gate            *struct{ Paused_for string }
+		Breaker *struct{ State, Cause, Open_for, Last_failure string }
+		Gate    *struct {
+			Paused_for, Last_refusal string
+			Pace_per_second          float64
+			Calls_waiting            int
+		}
 		Budget          *struct{ Balance float64 }
 		Calls_under_way int
 		Calls_waiting   []struct {
@@ -151,6 +155,7 @@ func TestIncidents(t *testing.T) {
 		time.Sleep(time.Minute)
 		s := read(t, page)
 		assert.Contains(t, texts(s)[0], "Paused for another 9m0s")
+		assert.Contains(t, texts(s)[0], "last refusal: GET https://hgnc.test/: 429 Too Many Requests")
 		waits := s.Hosts[0].Calls_waiting
 		require.NotEmpty(t, waits)
 		calls := 0
