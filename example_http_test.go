@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/retryutils/retry"
@@ -347,4 +351,55 @@ func ExampleParseRetryAfter() {
 	// 700ms true
 	// 1m0s true
 	// 0s false
+}
+
+// A service that is told to stop answers the requests that it has accepted. With Drain,
+// the calls that they make wait and retry no more, so that Shutdown need not wait for a
+// backoff of minutes. Requests keep their own contexts: what is in flight finishes.
+func ExampleConfig_drain() {
+	term, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer upstream.Close()
+	client, err := retry.NewRetryableClient(nil, retry.Config{
+		Drain:        term.Done(),
+		InitialDelay: time.Minute,
+		OnWait:       func(context.Context, retry.Event) { stop() }, // here, as if a signal came
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := client.Get(r.Context(), upstream.URL)
+		fmt.Fprint(w, retry.Outcome(err))
+	})}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go server.Serve(listener)
+
+	waiting := make(chan string)
+	go func() { // the request of a user, whose call waits for its first retry
+		resp, err := http.Get("http://" + listener.Addr().String())
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		waiting <- string(text)
+	}()
+
+	<-term.Done()
+	grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	shutdown := make(chan error)
+	go func() { shutdown <- server.Shutdown(grace) }()
+	fmt.Println(<-waiting)
+	fmt.Println(<-shutdown)
+	// Output:
+	// draining
+	// <nil>
 }

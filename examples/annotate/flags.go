@@ -13,6 +13,7 @@ const usage = `Collects what six public services know of human genes, and shows 
 lookup took: attempts, waits with their reasons, pauses, and circuit breakers.
 
 Usage: annotate [-live] [-html file] [-metrics] [-listen address] [-v] [symbol...]
+       annotate -serve address [-live] [-v]
 
 Without -live it asks stand-ins on loopback, which know a dozen genes and have a
 bad day: one is down, one throttles, others break off. Without symbols it looks up
@@ -35,7 +36,7 @@ var defaultSymbols = []string{"BRCA1", "PKD1", "TTN", "UMOD", "HNF1B", "WT1"}
 
 type options struct {
 	live, metrics, verbose bool
-	html, listen           string
+	html, listen, serve    string
 	symbols                []string
 }
 
@@ -49,6 +50,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	flags.StringVar(&o.html, "html", "", "write the timeline to `file`, too, as a page")
 	flags.BoolVar(&o.metrics, "metrics", false, "print the metrics in the end")
 	flags.StringVar(&o.listen, "listen", "", "serve /metrics at this `address` while it runs")
+	flags.StringVar(&o.serve, "serve", "", "be a service at this `address`: /gene/SYMBOL, /debug/retry and /metrics")
 	flags.BoolVar(&o.verbose, "v", false, "log to standard error")
 	for {
 		if err := flags.Parse(args); err != nil {

@@ -4,10 +4,12 @@
 //
 //	go run ./examples/annotate
 //	go run ./examples/annotate -html timeline.html BRCA1 PKD1
+//	go run ./examples/annotate -serve 127.0.0.1:8080
 //
 // By default it asks stand-ins on loopback, one of which is down and one of which
 // throttles; -live asks the real ones. What a service of your own would have is
-// in apis.go (the table of APIs) and service.go (the service); metrics.go and
+// in apis.go (the table of APIs), service.go (the service) and serve.go (its server, which
+// shuts down without losing a request); metrics.go and
 // timeline.go listen to the hooks of package retry; service_test.go tests it all
 // without waiting.
 package main
@@ -27,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/retryutils/retry/statusz"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
@@ -87,11 +90,17 @@ func annotateAll(ctx context.Context, opts options, stdout, stderr io.Writer) (e
 		defer servers.stop()
 		deps.apis = table
 	}
+	if opts.serve != "" {
+		deps.page, deps.cfg.Drain = statusz.New(), ctx.Done()
+	}
 	service, err := newAnnotator(deps)
 	if err != nil {
 		return errUsage{err}
 	}
 	defer service.client.CloseIdleConnections()
+	if opts.serve != "" {
+		return serve(ctx, opts.serve, service, deps.page, deps.metrics, stderr)
+	}
 	stop, err := serveMetrics(opts.listen, deps.metrics)
 	if err != nil {
 		return err

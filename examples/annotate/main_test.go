@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -247,4 +248,57 @@ func TestPage(t *testing.T) {
 	title, _, _ = strings.Cut(title, "</title>")
 	assert.Equal(t, "probe small=0 cut=0 wide=0 seen="+match[1], title)
 	assert.NotContains(t, log.String(), "CONSOLE", "no script error")
+}
+
+// A service that is told to stop answers what it has accepted, with what its lookups
+// found so far, and begins neither a wait nor a retry for it: TERM at a random moment
+// loses no request.
+func TestServeLosesNoRequest(t *testing.T) {
+	t.Parallel()
+	ctx, term := context.WithCancel(t.Context())
+	defer term()
+	reader, writer := io.Pipe()
+	code := make(chan int)
+	go func() { code <- run(ctx, []string{"-serve", "127.0.0.1:0"}, io.Discard, writer) }()
+	line, err := bufio.NewReader(reader).ReadString('\n')
+	require.NoError(t, err)
+	address := regexp.MustCompile(`http://[\d.:]+`).FindString(line)
+	page, err := http.Get(address + "/debug/retry")
+	require.NoError(t, err)
+	text, err := io.ReadAll(page.Body)
+	page.Body.Close()
+	require.NoError(t, err)
+	for _, api := range apis() {
+		assert.Contains(t, string(text), ">"+api.name+"<")
+	}
+	answers := make(chan string)
+	for _, symbol := range []string{"BRCA1", "PKD1", "TTN"} {
+		go func() {
+			resp, err := http.Get(address + "/gene/" + symbol)
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			answers <- string(body)
+		}()
+	}
+	require.Eventually(t, func() bool { // the lookups are under way, and some wait
+		page, err := http.Get(address + "/debug/retry?format=json")
+		if err != nil {
+			return false
+		}
+		defer page.Body.Close()
+		text, _ := io.ReadAll(page.Body)
+		return bytes.Contains(text, []byte(`"for": "backoff"`)) || bytes.Contains(text, []byte(`"for": "retry-after"`))
+	}, 10*time.Second, time.Millisecond)
+	term()
+	for range 3 {
+		answer := <-answers
+		assert.True(t, strings.HasPrefix(answer, "{") && strings.Contains(answer, `"uniprot"`), answer)
+	}
+	assert.Zero(t, <-code)
+	_, err = http.Get(address + "/gene/BRCA1")
+	assert.Error(t, err, "no new one is accepted")
 }

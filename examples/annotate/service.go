@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/statusz"
 	"golang.org/x/time/rate"
 )
 
@@ -49,6 +50,7 @@ type dependencies struct {
 	logger    *slog.Logger
 	metrics   *metrics
 	timeline  *timeline
+	page      *statusz.Page // nil if there is none
 }
 
 func newAnnotator(d dependencies) (*annotator, error) {
@@ -57,6 +59,9 @@ func newAnnotator(d dependencies) (*annotator, error) {
 	d.cfg.OnWait = func(ctx context.Context, e retry.Event) { d.timeline.onWait(ctx, e); d.metrics.onWait(ctx, e) }
 	d.cfg.OnRetry = d.timeline.onRetry
 	d.cfg.OnDone = func(ctx context.Context, e retry.Event) { d.timeline.onDone(ctx, e); d.metrics.onDone(ctx, e) }
+	if d.page != nil {
+		d.cfg = d.page.Watch(d.cfg)
+	}
 
 	byHost := make(map[string]*api) // as in a request's URL
 	hosts := make(map[string]retry.Config)
