@@ -129,8 +129,9 @@ type Config struct {
 	// OnStart is called when a call with a valid Config begins, before anything
 	// else. The context it returns, unless nil, is the call's from then on: for
 	// its waits, its attempts and the other hooks. It must be derived from the
-	// one given. It is the place for the span of a trace. If it panics, the call
-	// has not begun, and OnDone is not called.
+	// one given. It is the place for the span of a trace: the next request of a chain
+	// of redirects is a call of its own, whose OnStart finds the values of this
+	// context. If it panics, the call has not begun, and OnDone is not called.
 	OnStart func(context.Context, Event) context.Context
 
 	// OnAttempt is called when an attempt begins, after all that it waits for:

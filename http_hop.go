@@ -114,6 +114,9 @@ func (h *hop) context() (context.Context, func()) {
 	if h.hasOverride {
 		ctx = undecided{ctx}
 	}
+	if before := redirectedBy(h.req); before != nil && before.ctx != nil {
+		ctx = following{ctx, before.ctx}
+	}
 	//lint:ignore SA1019 callers may still use it, and a wait must end with it
 	legacy := h.req.Cancel
 	if legacy == nil {
@@ -139,6 +142,20 @@ func watch(legacy <-chan struct{}, cancel func()) func() {
 		close(over)
 		<-gone
 	}
+}
+
+// following has, beside its own values, those that OnStart gave to the hop before, so
+// that a trace that begins with a request goes on when it is redirected.
+type following struct {
+	context.Context
+	before context.Context
+}
+
+func (c following) Value(key any) any {
+	if own := c.Context.Value(key); own != nil {
+		return own
+	}
+	return c.before.Value(key)
 }
 
 // undecided hides what WithIdempotent said from requests that hooks may send.

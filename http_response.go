@@ -200,13 +200,14 @@ func malformedLocation(resp *http.Response) error {
 // know, if http.Client decides to follow.
 type redirectBody struct {
 	io.ReadCloser
-	key   string        // Idempotency-Key that is ours
-	wait  time.Duration // that the redirect asks for
+	ctx   context.Context // of the call, as OnStart left it; nil without one
+	key   string          // Idempotency-Key that is ours
+	wait  time.Duration   // that the redirect asks for
 	since time.Time
 }
 
 func (h *hop) redirect(resp *http.Response) *redirectBody {
-	b := &redirectBody{ReadCloser: resp.Body, key: h.key}
+	b := &redirectBody{ReadCloser: resp.Body, ctx: h.call.started, key: h.key}
 	if len(resp.Header["Retry-After"]) > 0 {
 		b.since = h.cfg.now()
 		b.wait, _ = ParseRetryAfter(resp.Header, b.since)

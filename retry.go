@@ -134,7 +134,8 @@ type call struct {
 
 	// Of a request; empty otherwise.
 	method, host string
-	status       int // of the last attempt's response; 0 if there was none
+	started      context.Context // what OnStart returned, for the next hop
+	status       int             // of the last attempt's response; 0 if there was none
 }
 
 // run is the loop; cfg must be valid. discard lets go of what a failed attempt
@@ -145,6 +146,7 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 	}
 	if cfg.OnStart != nil {
 		ctx = orElse(cfg.OnStart(ctx, Event{Name: cfg.Name, Host: c.host}), ctx)
+		c.started = ctx
 	}
 	defer c.close(ctx, cfg)
 	for {

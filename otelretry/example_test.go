@@ -46,8 +46,8 @@ func ExampleInstrument() {
 		}
 	}
 	// Output:
-	// retry.calls retry.name=ensembl,retry.outcome=ok 1
-	// retry.retries retry.name=ensembl 2
+	// retry.calls name=ensembl,retry.outcome=ok 1
+	// retry.retries error.type=*errors.errorString,name=ensembl 2
 }
 
 func ExampleOptions() {

@@ -65,29 +65,29 @@ func (p *probe) metrics() map[string]float64 {
 			switch data := m.Data.(type) {
 			case metricdata.Sum[int64]:
 				for _, d := range data.DataPoints {
-					values[key(m.Name, d.Attributes)] = float64(d.Value)
+					values[key(m.Name, d.Attributes)] += float64(d.Value)
 				}
 			case metricdata.Sum[float64]:
 				for _, d := range data.DataPoints {
-					values[key(m.Name, d.Attributes)] = d.Value
+					values[key(m.Name, d.Attributes)] += d.Value
 				}
 			case metricdata.Gauge[float64]:
 				for _, d := range data.DataPoints {
-					values[key(m.Name, d.Attributes)] = d.Value
+					values[key(m.Name, d.Attributes)] += d.Value
 				}
 			case metricdata.Histogram[int64]:
 				for _, d := range data.DataPoints {
-					values[key(m.Name, d.Attributes)] = float64(d.Sum)
-					values["#"+key(m.Name, d.Attributes)] = float64(d.Count)
+					values[key(m.Name, d.Attributes)] += float64(d.Sum)
+					values["#"+key(m.Name, d.Attributes)] += float64(d.Count)
 				}
 			case metricdata.Histogram[float64]:
 				for _, d := range data.DataPoints {
 					if m.Name == "http.client.request.duration" {
-						values["#"+key(m.Name, d.Attributes)] = float64(d.Count)
+						values["#"+key(m.Name, d.Attributes)] += float64(d.Count)
 						continue
 					}
-					values[key(m.Name, d.Attributes)] = d.Sum
-					values["#"+key(m.Name, d.Attributes)] = float64(d.Count)
+					values[key(m.Name, d.Attributes)] += d.Sum
+					values["#"+key(m.Name, d.Attributes)] += float64(d.Count)
 				}
 			default:
 				p.t.Fatalf("%s: unexpected %T", m.Name, data)
@@ -100,7 +100,7 @@ func (p *probe) metrics() map[string]float64 {
 func key(name string, set attribute.Set) string {
 	var parts []string
 	for _, a := range set.ToSlice() {
-		if k := string(a.Key); k == "server.address" || k == "server.port" {
+		if k := string(a.Key); k == "server.address" || k == "server.port" || k == "host" || k == "name" && name == "http.client.request.duration" || k == "error.type" && name == "retry.retries" {
 			continue
 		}
 		parts = append(parts, a.Value.String())
@@ -137,7 +137,7 @@ func attrs(all []attribute.KeyValue) string {
 	var b strings.Builder
 	for _, a := range all {
 		switch k := string(a.Key); k {
-		case "retry.name", "server.address", "server.port", "url.full", "http.request.method", "network.protocol.version":
+		case "name", "host", "server.address", "server.port", "url.full", "http.request.method", "network.protocol.version":
 		default:
 			fmt.Fprintf(&b, " %s=%s", k[strings.LastIndex(k, ".")+1:], a.Value.String())
 		}

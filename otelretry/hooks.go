@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -24,27 +25,27 @@ type hooks struct {
 	tracer     trace.Tracer
 	noAttempts bool
 	inner      retry.Config // for the hooks that were there before
-	own        *names       // of the Config's own name
+	own        *series      // of the Config's own name, without a host
 }
 
-// series is that of a name; a client's Config may have another for each host.
-func (h *hooks) series(name string) *names {
-	if name == h.inner.Name {
+// series is that of an event; a client has one for each host.
+func (h *hooks) series(e retry.Event) *series {
+	if e.Name == h.inner.Name && e.Host == "" {
 		return h.own
 	}
-	return h.m.series(name)
+	return h.m.series(labels{e.Name, e.Host})
 }
 
 // onStart begins the call's span within what hooks of the caller's put into the
 // context.
 func (h *hooks) onStart(ctx context.Context, e retry.Event) context.Context {
 	if isRequest(ctx) { // a call within a request is not that request
-		ctx = context.WithValue(ctx, requestKey{}, false)
+		ctx = context.WithValue(ctx, requestKey{}, (*request)(nil))
 	}
 	if h.inner.OnStart != nil {
 		ctx = orElse(h.inner.OnStart(ctx, e), ctx)
 	}
-	s := h.series(e.Name)
+	s := h.series(e)
 	h.m.active.Add(ctx, 1, s.add...)
 	name := s.name
 	if name == "" {
@@ -56,7 +57,7 @@ func (h *hooks) onStart(ctx context.Context, e retry.Event) context.Context {
 
 func (h *hooks) onDone(ctx context.Context, e retry.Event) {
 	outcome := retry.Outcome(e.Err)
-	s := h.series(e.Name)
+	s := h.series(e)
 	r := s.outcome(outcome)
 	h.m.active.Add(ctx, -1, s.add...)
 	h.m.calls.Add(ctx, 1, r.add...)
@@ -81,11 +82,12 @@ func end(span trace.Span, err error, errorType string) {
 }
 
 func (h *hooks) onRetry(ctx context.Context, e retry.Event) {
-	h.m.retries.Add(ctx, 1, h.series(e.Name).add...)
+	failure := semconv.ErrorTypeKey.String(errorType(e.Err))
+	h.m.retries.Add(ctx, 1, h.series(e).set(failure))
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		attrs := []attribute.KeyValue{
 			keyAttempt.Int(e.Attempt), keyReason.String(string(e.Why)), keyDelay.Float64(e.Delay.Seconds()),
-			semconv.ErrorTypeKey.String(errorType(e.Err)),
+			failure,
 		}
 		var status *retry.StatusError
 		if errors.As(e.Err, &status) && status.RetryAfter > 0 {
@@ -99,7 +101,7 @@ func (h *hooks) onRetry(ctx context.Context, e retry.Event) {
 }
 
 func (h *hooks) onWait(ctx context.Context, e retry.Event) {
-	s := h.series(e.Name)
+	s := h.series(e)
 	h.m.waits.Record(ctx, e.Delay.Seconds(), s.reasons[e.Why]...)
 	if e.Why != retry.WaitBackoff && e.Why != retry.WaitRetryAfter { // the retry was told
 		if span := trace.SpanFromContext(ctx); span.IsRecording() {
@@ -111,24 +113,37 @@ func (h *hooks) onWait(ctx context.Context, e retry.Event) {
 	}
 }
 
-// requestKey is true in the context of a call that is a request of a client with
-// our Options.
+// requestKey leads to the request that a call is: of a client with our Options.
 type requestKey struct{}
 
-func isRequest(ctx context.Context) bool {
-	is, _ := ctx.Value(requestKey{}).(bool)
-	return is
+// request is a call that is a request. The next one in a chain of redirects goes on
+// counting.
+type request struct {
+	*series
+	sent     atomic.Int64 // so far, over all retries and redirects
+	inFlight atomic.Bool  // what begins meanwhile is another request
 }
+
+func requestOf(ctx context.Context) *request {
+	r, _ := ctx.Value(requestKey{}).(*request)
+	return r
+}
+
+func isRequest(ctx context.Context) bool { return requestOf(ctx) != nil }
 
 // markRequests has the calls of a host known as requests, whether the Config is
 // instrumented already or will be.
-func markRequests(_ string, cfg *retry.Config) error {
+func (m *meters) markRequests(_ string, cfg *retry.Config) error {
 	start := cfg.OnStart
 	cfg.OnStart = func(ctx context.Context, e retry.Event) context.Context {
+		r := &request{series: m.series(labels{e.Name, e.Host})}
+		if before := requestOf(ctx); before != nil && !before.inFlight.Load() {
+			r.sent.Store(before.sent.Load())
+		}
 		if start != nil {
 			ctx = orElse(start(ctx, e), ctx)
 		}
-		return context.WithValue(ctx, requestKey{}, true)
+		return context.WithValue(ctx, requestKey{}, r)
 	}
 	return nil
 }

@@ -2,9 +2,12 @@ package otelretry
 
 import (
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -15,17 +18,15 @@ import (
 
 // Keys of the attributes.
 const (
-	keyName         = attribute.Key("retry.name")
+	keyName         = attribute.Key("name")
+	keyHost         = attribute.Key("host")
 	keyOutcome      = attribute.Key("retry.outcome")
 	keyAttempts     = attribute.Key("retry.attempts")
 	keyAttempt      = attribute.Key("retry.attempt")
 	keyReason       = attribute.Key("retry.wait.reason")
 	keyDelay        = attribute.Key("retry.wait.duration")
 	keyRetryAfter   = attribute.Key("retry.retry_after")
-	keyBreakerName  = attribute.Key("retry.breaker.name")
 	keyBreakerState = attribute.Key("retry.breaker.state")
-	keyGateName     = attribute.Key("retry.gate.name")
-	keyBudgetName   = attribute.Key("retry.budget.name")
 )
 
 // meters are the instruments of one MeterProvider, and what they watch.
@@ -48,20 +49,22 @@ type meters struct {
 	balance    metric.Float64ObservableGauge
 	refusals   metric.Int64ObservableCounter
 
-	watched watched
+	provider metric.MeterProvider
+	watched  watched
 
 	servers sync.Map // of server, as far as they have time series of their own
 
-	mu          sync.Mutex                        // of those who add a name or a server
-	byName      atomic.Pointer[map[string]*names] // never changed, only replaced
+	mu          sync.Mutex                         // of those who add a series or a server
+	byLabels    atomic.Pointer[map[labels]*series] // never changed, only replaced
 	serverCount int
 }
 
 // known has the instruments of each provider, so that one breaker in several
-// Configs is watched once.
+// Configs is watched once. It keeps none of them in memory: a provider does, by its
+// callback, and the Configs that report to it.
 var known struct {
 	sync.Mutex
-	byProvider map[metric.MeterProvider]*meters
+	meters []weak.Pointer[meters]
 }
 
 func metersOf(p metric.MeterProvider) (*meters, error) {
@@ -70,17 +73,17 @@ func metersOf(p metric.MeterProvider) (*meters, error) {
 	}
 	known.Lock()
 	defer known.Unlock()
-	if m := known.byProvider[p]; m != nil {
-		return m, nil
+	known.meters = slices.DeleteFunc(known.meters, func(w weak.Pointer[meters]) bool { return w.Value() == nil })
+	for _, w := range known.meters {
+		if m := w.Value(); m != nil && m.provider == p {
+			return m, nil
+		}
 	}
 	m, err := newMeters(p)
 	if err != nil {
 		return nil, err
 	}
-	if known.byProvider == nil {
-		known.byProvider = make(map[metric.MeterProvider]*meters)
-	}
-	known.byProvider[p] = m
+	known.meters = append(known.meters, weak.Make(m))
 	return m, nil
 }
 
@@ -93,7 +96,7 @@ var (
 )
 
 func newMeters(p metric.MeterProvider) (*meters, error) {
-	m := new(meters)
+	m := &meters{provider: p}
 	meter := p.Meter(scope)
 	err := errors.Join(m.makeCallInstruments(meter), m.makeObservables(meter))
 	if err != nil {
@@ -114,7 +117,7 @@ func (m *meters) makeCallInstruments(meter metric.Meter) error {
 	m.attempts, errs[3] = meter.Int64Histogram("retry.call.attempts", metric.WithUnit("{attempt}"),
 		metric.WithDescription("Attempts per call."), metric.WithExplicitBucketBoundaries(attemptBounds...))
 	m.retries, errs[4] = meter.Int64Counter("retry.retries",
-		metric.WithUnit("{retry}"), metric.WithDescription("Retries that calls decided on."))
+		metric.WithUnit("{retry}"), metric.WithDescription("Retries that calls decided on, by the failure before them."))
 	m.waits, errs[5] = meter.Float64Histogram("retry.wait.duration", metric.WithUnit("s"),
 		metric.WithDescription("Waits of calls, as announced."), metric.WithExplicitBucketBoundaries(callBounds...))
 	m.changes, errs[6] = meter.Int64Counter("retry.breaker.changes",
@@ -145,16 +148,33 @@ func (m *meters) makeObservables(meter metric.Meter) error {
 	return errors.Join(errs[:]...)
 }
 
-// maxNames is how many names have time series of their own.
-const maxNames = 1000
+// maxSeries is how many names and hosts have time series of their own.
+const maxSeries = 1000
 
 // otherName is what the semantic conventions call the rest.
 const otherName = "_OTHER"
 
-// names are the options of all that is recorded under one name, made once: each
-// set of attributes would be some allocations at every call.
-type names struct {
-	name     string
+// labels are what every metric and span has: the name of a Config, and the host of a
+// request.
+type labels struct{ name, host string }
+
+// with returns them as attributes, with others.
+func (l labels) with(others ...attribute.KeyValue) []attribute.KeyValue {
+	attrs := append(make([]attribute.KeyValue, 0, 2+len(others)), keyName.String(l.name))
+	if l.host != "" {
+		attrs = append(attrs, keyHost.String(l.host))
+	}
+	return append(attrs, others...)
+}
+
+func (l labels) set(others ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(l.with(others...)...))
+}
+
+// series are the options of all that is recorded under one name and host, made once:
+// each set of attributes would be some allocations at every call.
+type series struct {
+	labels
 	add      []metric.AddOption
 	record   []metric.RecordOption
 	start    []trace.SpanStartOption
@@ -169,48 +189,48 @@ type recording struct {
 
 var outcomes = []string{
 	"ok", "permanent", "canceled", "deadline", "max_retries", "max_elapsed", "budget", "circuit_open", "paused",
-	"retry_after_too_long", "body_not_replayable", "limiter", "invalid", "abandoned",
+	"retry_after_too_long", "body_not_replayable", "not_idempotent", "draining", "limiter", "invalid", "abandoned",
 }
 
 var reasons = []retry.Why{retry.WaitBackoff, retry.WaitRetryAfter, retry.WaitPause, retry.WaitBreaker, retry.WaitLimiter}
 
-// series finds the options for a name, or makes them.
-func (m *meters) series(name string) *names {
-	if all := m.byName.Load(); all != nil {
-		if s := (*all)[name]; s != nil {
+// series finds the options for a name and host, or makes them.
+func (m *meters) series(l labels) *series {
+	if all := m.byLabels.Load(); all != nil {
+		if s := (*all)[l]; s != nil {
 			return s
 		}
-		if len(*all) > maxNames {
-			return (*all)[otherName]
+		if len(*all) > maxSeries {
+			return (*all)[labels{name: otherName}]
 		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := make(map[string]*names)
-	if old := m.byName.Load(); old != nil {
-		if s := (*old)[name]; s != nil {
+	all := make(map[labels]*series)
+	if old := m.byLabels.Load(); old != nil {
+		if s := (*old)[l]; s != nil {
 			return s
 		}
-		for n, s := range *old {
-			all[n] = s
+		maps.Copy(all, *old)
+	}
+	if len(all) >= maxSeries {
+		if l = (labels{name: otherName}); all[l] != nil {
+			return all[l]
 		}
 	}
-	if len(all) >= maxNames {
-		name = otherName
-	}
-	s := newNames(name)
-	all[name] = s
-	m.byName.Store(&all)
+	s := newSeries(l)
+	all[l] = s
+	m.byLabels.Store(&all)
 	return s
 }
 
-func newNames(name string) *names {
-	set := metric.WithAttributeSet(attribute.NewSet(keyName.String(name)))
-	s := &names{
-		name:   name,
+func newSeries(l labels) *series {
+	set := l.set()
+	s := &series{
+		labels: l,
 		add:    []metric.AddOption{set},
 		record: []metric.RecordOption{set},
-		start:  []trace.SpanStartOption{trace.WithAttributes(keyName.String(name))},
+		start:  []trace.SpanStartOption{trace.WithAttributes(l.with()...)},
 
 		outcomes: make(map[string]*recording),
 		reasons:  make(map[retry.Why][]metric.RecordOption),
@@ -219,22 +239,20 @@ func newNames(name string) *names {
 		s.outcomes[outcome] = s.newRecording(outcome)
 	}
 	for _, why := range reasons {
-		s.reasons[why] = []metric.RecordOption{
-			metric.WithAttributeSet(attribute.NewSet(keyName.String(name), keyReason.String(string(why)))),
-		}
+		s.reasons[why] = []metric.RecordOption{l.set(keyReason.String(string(why)))}
 	}
 	return s
 }
 
 // outcome also knows labels that a later version of package retry may add.
-func (s *names) outcome(label string) *recording {
+func (s *series) outcome(label string) *recording {
 	if r := s.outcomes[label]; r != nil {
 		return r
 	}
 	return s.newRecording(label)
 }
 
-func (s *names) newRecording(outcome string) *recording {
-	set := metric.WithAttributeSet(attribute.NewSet(keyName.String(s.name), keyOutcome.String(outcome)))
+func (s *series) newRecording(outcome string) *recording {
+	set := s.set(keyOutcome.String(outcome))
 	return &recording{[]metric.AddOption{set}, []metric.RecordOption{set}}
 }

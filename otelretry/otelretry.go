@@ -11,22 +11,27 @@
 //
 // # Metrics
 //
-//	retry.calls                  counter    {call}      retry.name, retry.outcome
-//	retry.active_calls           up-down    {call}      retry.name
-//	retry.call.duration          histogram  s           retry.name, retry.outcome
-//	retry.call.attempts          histogram  {attempt}   retry.name
-//	retry.retries                counter    {retry}     retry.name
-//	retry.wait.duration          histogram  s           retry.name, retry.wait.reason
-//	retry.breaker.state          up-down    {breaker}   retry.breaker.name, retry.breaker.state
-//	retry.breaker.changes        counter    {change}    retry.breaker.name, retry.breaker.state
-//	retry.breaker.rejections     counter    {rejection} retry.breaker.name
-//	retry.gate.pauses            counter    {pause}     retry.gate.name
-//	retry.gate.pause.duration    counter    s           retry.gate.name
-//	retry.gate.pause.remaining   gauge      s           retry.gate.name
-//	retry.gate.pace              gauge      {call}/s    retry.gate.name
-//	retry.budget.balance         gauge      {retry}     retry.budget.name
-//	retry.budget.refusals        counter    {refusal}   retry.budget.name
+//	retry.calls                  counter    {call}      retry.outcome
+//	retry.active_calls           up-down    {call}
+//	retry.call.duration          histogram  s           retry.outcome
+//	retry.call.attempts          histogram  {attempt}
+//	retry.retries                counter    {retry}     error.type
+//	retry.wait.duration          histogram  s           retry.wait.reason
+//	retry.breaker.state          up-down    {breaker}   retry.breaker.state
+//	retry.breaker.changes        counter    {change}    retry.breaker.state
+//	retry.breaker.rejections     counter    {rejection}
+//	retry.gate.pauses            counter    {pause}
+//	retry.gate.pause.duration    counter    s
+//	retry.gate.pause.remaining   gauge      s
+//	retry.gate.pace              gauge      {call}/s
+//	retry.budget.balance         gauge      {retry}
+//	retry.budget.refusals        counter    {refusal}
 //	http.client.request.duration histogram  s           of each attempt, see [NewTransport]
+//
+// All have name, that of the Config, and about a client's requests host, as
+// "https://rest.ensembl.org". A breaker, gate or budget that is not one host's has the
+// name that it was observed under. error.type is the status, "timeout" or the type of
+// the failure that led to the retry.
 //
 // retry.outcome is what [retry.Outcome] says, retry.wait.reason a [retry.Why].
 // retry.breaker.state is "closed", "open" or "half_open": the state that there
@@ -34,12 +39,12 @@
 // is recorded when it is announced, in its full length, though a context may cut
 // it short; one that becomes longer is announced again, with what is left of it.
 // A pause that is lengthened is still one pause. retry.gate.pace is there only
-// while a gate limits calls. Breakers, gates and budgets with the same name are
+// while a gate limits calls. Breakers, gates and budgets with the same name and host are
 // added up: retry.breaker.state counts them; but of pauses that remain the longest
 // is shown, and of paces the slowest.
 //
-// Names are those of the Config, or of the host in a client; beyond a thousand of
-// them the rest share the name "_OTHER", and so with server.address.
+// Beyond a thousand names and hosts the rest share the name "_OTHER", and so with
+// server.address.
 //
 // # Traces
 //
@@ -54,6 +59,7 @@ package otelretry
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"reflect"
 
@@ -120,9 +126,11 @@ func settingsOf(opts []Option) settings {
 
 // Instrument returns cfg with hooks that report its calls, added to those that
 // are there, and observes its Breaker, Gate and Budget, those under its Name. A
-// Config that is instrumented already gets no second set of hooks. Hooks of the
-// caller's that put a span of their own into a call's context belong into cfg
-// before. The error is that of the meter, if it cannot make an instrument.
+// Config that is instrumented already gets no second set of hooks.
+//
+// Instrument last: a hook that is set later, in the place of Instrument's, leaves calls
+// under way for ever, or uncounted. To instrument such a Config again is an error. The
+// other error is that of the meter, if it cannot make an instrument.
 func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
 	s := settingsOf(opts)
 	m, err := metersOf(s.meters)
@@ -132,21 +140,25 @@ func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
 	if cfg.Clock != nil && s.clock == nil {
 		s.clock = cfg.Clock
 	}
-	m.observe(cfg.Name, cfg, s.clock)
-	if instrumented(cfg) {
+	m.observe(labels{name: cfg.Name}, cfg, s.clock)
+	switch starts, ends := ours(cfg.OnStart, (*hooks)(nil).onStart), ours(cfg.OnDone, (*hooks)(nil).onDone); {
+	case starts && ends:
 		return cfg, nil
+	case starts || ends:
+		return cfg, errReplaced
 	}
-	h := &hooks{m: m, tracer: s.tracers.Tracer(scope), noAttempts: s.noAttempts, inner: cfg, own: m.series(cfg.Name)}
+	h := &hooks{m: m, tracer: s.tracers.Tracer(scope), noAttempts: s.noAttempts, inner: cfg, own: m.series(labels{name: cfg.Name})}
 	cfg.OnStart, cfg.OnDone = h.onStart, h.onDone
 	cfg.OnRetry, cfg.OnWait = h.onRetry, h.onWait
 	cfg.OnAttempt, cfg.OnAttemptDone = h.onAttempt, h.onAttemptDone
 	return cfg, nil
 }
 
-// instrumented tells our hooks from others by their code: it is one for all
-// Configs.
-func instrumented(cfg retry.Config) bool {
-	return cfg.OnDone != nil && reflect.ValueOf(cfg.OnDone).Pointer() == reflect.ValueOf((*hooks)(nil).onDone).Pointer()
+var errReplaced = errors.New("otelretry: hooks were set after Instrument, in the place of its own: calls would be counted in part; instrument last")
+
+// ours tells our hooks from others by their code: it is one for all Configs.
+func ours(hook, own any) bool {
+	return reflect.ValueOf(hook).Pointer() == reflect.ValueOf(own).Pointer()
 }
 
 // Options are for a client whose Config is instrumented: they observe the
@@ -164,12 +176,12 @@ func Options(opts ...Option) []retry.Option {
 		otel.Handle(err)
 		return nil
 	}
-	options := []retry.Option{retry.PerHost(markRequests), retry.OnHost(func(host string, cfg retry.Config) {
+	options := []retry.Option{retry.PerHost(m.markRequests), retry.OnHost(func(host string, cfg retry.Config) {
 		clock := s.clock
 		if cfg.Clock != nil {
 			clock = cfg.Clock
 		}
-		m.observe(host, cfg, clock)
+		m.observe(labels{cfg.Name, host}, cfg, clock)
 	})}
 	if !s.noAttempts {
 		options = append(options, retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
@@ -179,22 +191,29 @@ func Options(opts ...Option) []retry.Option {
 	return options
 }
 
+// ObserveClient reports the breakers, gates and budgets of the hosts of c, under the
+// name and the host of each: of a client without [Options]. Hosts that it meets later are
+// found when metrics are collected. To be observed does not keep it in memory.
+func ObserveClient(c *retry.RetryableClient, opts ...Option) error {
+	return observeWith(opts, func(m *meters, clock clockwork.Clock) { m.watched.client(c, clock) })
+}
+
 // ObserveBreaker reports the state, the changes and the rejections of b, under
 // its name. To be observed does not keep it in memory. One that is observed
 // already is not observed twice.
 func ObserveBreaker(b *retry.CircuitBreaker, opts ...Option) error {
-	return observeWith(opts, func(m *meters, _ clockwork.Clock) { m.observeBreaker(b, b.Name()) })
+	return observeWith(opts, func(m *meters, _ clockwork.Clock) { m.observeBreaker(b, labels{name: b.Name()}) })
 }
 
 // ObserveGate reports the pauses and the pace of g. It is otherwise as [ObserveBreaker].
 func ObserveGate(name string, g *retry.Gate, opts ...Option) error {
-	return observeWith(opts, func(m *meters, clock clockwork.Clock) { m.observeGate(g, name, clock) })
+	return observeWith(opts, func(m *meters, clock clockwork.Clock) { m.observeGate(g, labels{name: name}, clock) })
 }
 
 // ObserveBudget reports what is left of b, and what it refused. It is otherwise
 // as [ObserveBreaker].
 func ObserveBudget(name string, b *retry.Budget, opts ...Option) error {
-	return observeWith(opts, func(m *meters, _ clockwork.Clock) { m.observeBudget(b, name) })
+	return observeWith(opts, func(m *meters, _ clockwork.Clock) { m.observeBudget(b, labels{name: name}) })
 }
 
 func observeWith(opts []Option, observe func(*meters, clockwork.Clock)) error {

@@ -1,6 +1,7 @@
 package otelretry
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -67,9 +68,22 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		name = "HTTP"
 	}
 	ctx, span := t.tracer.Start(req.Context(), name, trace.WithSpanKind(trace.SpanKindClient))
-	defer span.End() // a panic of base included
+	defer span.End()                 // a panic of base included
+	call := requestOf(req.Context()) // nil outside of one
+	resent := retry.RetryCount(req.Context())
+	if call != nil {
+		resent = int(call.sent.Add(1)) - 1
+		call.inFlight.Store(true)
+		defer call.inFlight.Store(false)
+	}
 	if span.IsRecording() {
 		span.SetAttributes(requestAttributes(req, method, original)...)
+		if call != nil {
+			span.SetAttributes(call.with()...)
+		}
+		if resent > 0 {
+			span.SetAttributes(semconv.HTTPRequestResendCount(resent))
+		}
 	}
 	sent := req.WithContext(ctx)
 	if len(t.propagator.Fields()) > 0 {
@@ -88,6 +102,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	attrs := append(make([]attribute.KeyValue, 0, 6), semconv.HTTPRequestMethodKey.String(method))
 	attrs = append(attrs, serverAttributes(t.m.server(req.URL))...)
 	attrs = append(attrs, resultAttributes(resp, err)...)
+	if call != nil {
+		attrs = call.with(attrs...)
+	}
 	t.m.requests.Record(ctx, took.Seconds(), metric.WithAttributeSet(attribute.NewSet(attrs...)))
 	return resp, err
 }
@@ -120,11 +137,7 @@ func requestAttributes(req *http.Request, method, original string) []attribute.K
 		attrs = append(attrs, semconv.HTTPRequestMethodOriginal(original))
 	}
 	attrs = append(attrs, semconv.URLFull(safeURL(req.URL)))
-	attrs = append(attrs, serverAttributes(serverOf(req.URL))...)
-	if n := retry.RetryCount(req.Context()); n > 0 {
-		attrs = append(attrs, semconv.HTTPRequestResendCount(n))
-	}
-	return attrs
+	return append(attrs, serverAttributes(serverOf(req.URL))...)
 }
 
 // server is who a request goes to.
@@ -149,7 +162,7 @@ func (m *meters) server(u *url.URL) server {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.serverCount >= maxNames-1 {
+	if m.serverCount >= maxSeries-1 {
 		return server{address: otherName}
 	}
 	if _, known := m.servers.LoadOrStore(s, nil); !known {
@@ -176,10 +189,20 @@ func resultAttributes(resp *http.Response, err error) []attribute.KeyValue {
 	return []attribute.KeyValue{semconv.HTTPResponseStatusCode(resp.StatusCode)}
 }
 
+func protocolVersion(resp *http.Response) string {
+	if resp.ProtoMajor >= 2 {
+		return strconv.Itoa(resp.ProtoMajor)
+	}
+	return fmt.Sprintf("%d.%d", resp.ProtoMajor, resp.ProtoMinor)
+}
+
 // setResult gives the span its end. The status of a client's span is an error
 // from 400 on, without a text, because the status says it.
 func setResult(span trace.Span, resp *http.Response, err error) {
 	span.SetAttributes(resultAttributes(resp, err)...)
+	if resp != nil {
+		span.SetAttributes(semconv.NetworkProtocolVersion(protocolVersion(resp)))
+	}
 	switch {
 	case err != nil:
 		span.SetStatus(codes.Error, textOf(err))

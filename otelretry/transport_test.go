@@ -69,7 +69,7 @@ func TestRequestsThroughEveryDoor(t *testing.T) {
 				cfg := p.instrument(retry.Config{InitialDelay: time.Second, MaxRetries: 2, Jitter: retry.NoJitter})
 				base := &answers{statuses: []int{503, 0, 200}}
 				require.NoError(t, door(t, base, cfg, otelretry.Options(p.opts...)))
-				assert.Equal(t, `https://a.test:443 Unset outcome=ok attempts=3
+				assert.Equal(t, `https://a.test Unset outcome=ok attempts=3
   - retry attempt=1 reason=backoff duration=1 type=503
   - retry attempt=2 reason=backoff duration=2 type=*errors.errorString
   GET Error status_code=503 type=503
@@ -77,9 +77,9 @@ func TestRequestsThroughEveryDoor(t *testing.T) {
   GET Unset resend_count=2 status_code=200
 `, p.tree())
 				got := p.metrics()
-				assert.Equal(t, 1.0, got["retry.calls{https://a.test:443,ok}"])
-				assert.Equal(t, 2.0, got["retry.retries{https://a.test:443}"])
-				assert.Equal(t, 3.0, got["retry.wait.duration{https://a.test:443,backoff}"])
+				assert.Equal(t, 1.0, got["retry.calls{https://a.test,ok}"])
+				assert.Equal(t, 2.0, got["retry.retries{https://a.test}"])
+				assert.Equal(t, 3.0, got["retry.wait.duration{https://a.test,backoff}"])
 				assert.Equal(t, 1.0, got["#http.client.request.duration{GET,200}"])
 				assert.Equal(t, 1.0, got["#http.client.request.duration{503,GET,503}"], got)
 				for i, s := range p.spans.Ended()[:3] {
@@ -95,14 +95,14 @@ func TestRequestsThroughEveryDoor(t *testing.T) {
 				p = newProbe(t)
 				cfg = p.instrument(retry.Config{InitialDelay: time.Second, MaxRetries: 1, Jitter: retry.NoJitter})
 				require.Error(t, door(t, &answers{statuses: []int{500}}, cfg, otelretry.Options(p.opts...)))
-				assert.Equal(t, 1.0, p.metrics()["retry.calls{https://a.test:443,max_retries}"])
-				assert.Equal(t, 2.0, p.metrics()["retry.call.attempts{https://a.test:443}"])
+				assert.Equal(t, 1.0, p.metrics()["retry.calls{https://a.test,max_retries}"])
+				assert.Equal(t, 2.0, p.metrics()["retry.call.attempts{https://a.test}"])
 			})
 		})
 	}
 }
 
-// A host's gate and breaker are observed under its name, before their first
+// A host's gate and breaker are observed under the client's name and its own, before their first
 // change; a 429 with a Retry-After is a pause.
 func TestHostsAreObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -116,9 +116,9 @@ func TestHostsAreObserved(t *testing.T) {
 		require.NoError(t, err)
 		resp.Body.Close()
 		got := p.metrics()
-		assert.Equal(t, 1.0, got["retry.gate.pauses{http://a.test:80}"])
-		assert.InDelta(t, 7, got["retry.gate.pause.duration{http://a.test:80}"], 1e-9)
-		assert.Equal(t, 1.0, got["retry.breaker.state{http://a.test:80,closed}"])
+		assert.Equal(t, 1.0, got["retry.gate.pauses{client}"])
+		assert.InDelta(t, 7, got["retry.gate.pause.duration{client}"], 1e-9)
+		assert.Equal(t, 1.0, got["retry.breaker.state{client,closed}"])
 		assert.Equal(t, 7.0, got["retry.wait.duration{client,retry-after}"])
 		client.CloseIdleConnections()
 	})
@@ -172,10 +172,10 @@ func TestAttemptHasOneSpan(t *testing.T) {
 	}{
 		"hosts instrumented before Options": {func(p *probe) (retry.Config, []retry.Option) {
 			return retry.Config{}, append([]retry.Option{perHost(p)}, otelretry.Options(p.opts...)...)
-		}, "http://a.test:80 Unset outcome=ok attempts=1\n  GET Unset status_code=200\n"},
+		}, "http://a.test Unset outcome=ok attempts=1\n  GET Unset status_code=200\n"},
 		"hosts instrumented after Options": {func(p *probe) (retry.Config, []retry.Option) {
 			return retry.Config{}, append(otelretry.Options(p.opts...), perHost(p))
-		}, "http://a.test:80 Unset outcome=ok attempts=1\n  GET Unset status_code=200\n"},
+		}, "http://a.test Unset outcome=ok attempts=1\n  GET Unset status_code=200\n"},
 		"the caller's spans": {func(p *probe) (retry.Config, []retry.Option) {
 			own := func(name string) func(context.Context, retry.Event) context.Context {
 				return func(ctx context.Context, _ retry.Event) context.Context {
@@ -186,10 +186,10 @@ func TestAttemptHasOneSpan(t *testing.T) {
 			end := func(ctx context.Context, _ retry.Event) { oteltrace.SpanFromContext(ctx).End() }
 			cfg := retry.Config{OnAttempt: own("own"), OnAttemptDone: end}
 			return p.instrument(cfg), otelretry.Options(p.opts...)
-		}, "http://a.test:80 Unset outcome=ok attempts=1\n  own Unset\n    GET Unset status_code=200\n"},
+		}, "http://a.test Unset outcome=ok attempts=1\n  own Unset\n    GET Unset status_code=200\n"},
 		"no Options": {func(p *probe) (retry.Config, []retry.Option) {
 			return p.instrument(retry.Config{}), nil
-		}, "http://a.test:80 Unset outcome=ok attempts=1\n  attempt Unset attempt=1\n"},
+		}, "http://a.test Unset outcome=ok attempts=1\n  attempt Unset attempt=1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProbe(t)
