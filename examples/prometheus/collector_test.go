@@ -1,0 +1,51 @@
+package prometheus_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	client "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/examples/prometheus"
+	"github.com/retryutils/retry/retrytest"
+)
+
+func TestCollector(t *testing.T) {
+	collector, cfg := prometheus.New(retry.Config{Name: "annotate", InitialDelay: time.Millisecond, MaxRetries: 1})
+	script := retrytest.NewScript(t, retrytest.Status(500, ""), retrytest.Status(200, ""), retrytest.TooManyRequests(time.Hour))
+	c, err := retry.NewRetryableClient(&http.Client{Transport: script}, cfg, retry.HostBreaker(retry.BreakerConfig{}))
+	require.NoError(t, err)
+	collector.Watch(c)
+	registry := client.NewPedanticRegistry()
+	require.NoError(t, registry.Register(collector))
+
+	resp, err := c.Get(t.Context(), "https://hgnc.test:443/x")
+	require.NoError(t, err)
+	resp.Body.Close()
+	_, err = c.Get(t.Context(), "https://ensembl.test/x?key=hidden")
+	require.ErrorIs(t, err, retry.ErrRetryAfterTooLong)
+
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	page := w.Body.String()
+	require.Equal(t, http.StatusOK, w.Code, page)
+	for _, want := range []string{
+		`retry_calls_total{host="https://hgnc.test",name="annotate",retry_outcome="ok"} 1`,
+		`retry_calls_total{host="https://ensembl.test",name="annotate",retry_outcome="retry_after_too_long"} 1`,
+		`retry_wait_duration_seconds_count{host="https://hgnc.test",name="annotate",retry_wait_reason="backoff"} 1`,
+		`retry_breaker_state{host="https://ensembl.test",name="annotate",retry_breaker_state="closed"} 1`,
+		`retry_breaker_state{host="https://ensembl.test",name="annotate",retry_breaker_state="open"} 0`,
+		`retry_gate_pause_remaining_seconds{host="https://ensembl.test",name="annotate"} 35`, // and some digits
+		`retry_gate_pause_remaining_seconds{host="https://hgnc.test",name="annotate"} 0`,
+	} {
+		assert.Contains(t, page, want)
+	}
+	assert.False(t, strings.Contains(page, "hidden"))
+}
