@@ -30,6 +30,7 @@ var packages = map[string]string{
 	"clockwork": "github.com/jonboulle/clockwork", "rate": "golang.org/x/time/rate",
 	"otelretry": "github.com/retryutils/retry/otelretry", "otelhttp": "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp",
 	"retry": "github.com/retryutils/retry", "retrytest": "github.com/retryutils/retry/retrytest",
+	"statusz": "github.com/retryutils/retry/statusz", "signal": "os/signal", "syscall": "syscall",
 }
 
 // prelude is what snippets speak of as if it were there.
