@@ -3,7 +3,6 @@ package statusz
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"maps"
 	"strconv"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // maxSeries bounds the names and hosts that are counted apart; the rest are counted
@@ -156,7 +156,7 @@ func (p *Page) Watch(cfg retry.Config) retry.Config {
 			}
 			c.attempt, c.since, c.why, c.until = false, now, "", time.Time{}
 			if e.Err != nil {
-				s.last = failure{textOf(e.Err), now}
+				s.last = failure{redact.Error(e.Err), now}
 				s.count(now, func(n *counts) { increase(&n.Failures, kindOf(e.Err), 1) })
 			}
 		})
@@ -190,7 +190,7 @@ func (p *Page) Watch(cfg retry.Config) retry.Config {
 			outcome := retry.Outcome(e.Err)
 			rejected := e.Attempt == 0 && (outcome == "circuit_open" || outcome == "paused") // its cause is shown already
 			if e.Err != nil && !rejected {
-				s.last = failure{textOf(e.Err), now}
+				s.last = failure{redact.Error(e.Err), now}
 			}
 			s.count(now, func(n *counts) {
 				n.Calls++
@@ -345,14 +345,4 @@ func kindOf(err error) string {
 		return retry.Outcome(err)
 	}
 	return "error"
-}
-
-// textOf is an error as log lines have it, without the secrets of URLs.
-func textOf(err error) string {
-	for _, attr := range (retry.Event{Err: err}).LogValue().Group() {
-		if attr.Key == "error" && attr.Value.Kind() == slog.KindString {
-			return attr.Value.String()
-		}
-	}
-	return ""
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Page is an http.Handler. It is made by [New], and safe for concurrent use.
@@ -309,7 +310,7 @@ func newBreaker(b *retry.CircuitBreaker, clock clockwork.Clock) *breaker {
 		SlowCalls: s.SlowCalls, Requests: s.Requests, Rejections: b.Rejections(), Waiting: b.Waiting(),
 	}
 	if s.LastFailure != nil {
-		shown.LastFailure = textOf(s.LastFailure)
+		shown.LastFailure = redact.Error(s.LastFailure)
 	}
 	shown.Until, shown.Left = left(s.OpenUntil, clock)
 	return shown
@@ -319,7 +320,7 @@ func newGate(g *retry.Gate, clock clockwork.Clock) *gate {
 	s := g.Snapshot()
 	shown := &gate{Pace: s.PacePerSecond, Waiting: s.Waiting, Cause: s.Cause}
 	if s.LastRefusal != nil {
-		shown.LastRefusal = textOf(s.LastRefusal)
+		shown.LastRefusal = redact.Error(s.LastRefusal)
 	}
 	shown.Until, shown.Left = left(s.PausedUntil, clock)
 	return shown
