@@ -243,7 +243,7 @@ func TestFeed_Ends(t *testing.T) {
 		want    any
 		text    string
 	}{
-		"no retries":   {retry.Config{MaxRetries: retry.NoRetries}, []answer{{text: "data: a\n\n"}}, retry.ErrMaxRetries, `retry: http://feed.example:80: no retries left after 1 attempt: Get "http://feed.example/events": event stream at byte 9: the server ended it`},
+		"no retries":   {retry.Config{MaxRetries: retry.NoRetries}, []answer{{text: "data: a\n\n"}}, retry.ErrMaxRetries, `retry: http://feed.example: no retries left after 1 attempt: Get "http://feed.example/events": event stream at byte 9: the server ended it`},
 		"too long":     {retry.Config{}, []answer{{text: "retry: 300001\ndata: a\n\n"}}, retry.ErrRetryAfterTooLong, ""},
 		"absurd":       {retry.Config{}, []answer{{text: "retry: 99999999999999999999\ndata: a\n\n"}}, retry.ErrRetryAfterTooLong, ""},
 		"elapsed":      {retry.Config{MaxElapsed: 10 * time.Second}, []answer{{text: "data: a\n\n"}}, retry.ErrMaxElapsed, ""},
