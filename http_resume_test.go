@@ -299,7 +299,7 @@ func TestResume_Gate(t *testing.T) {
 			cfg := unjittered(retry.Config{OnRetry: func(context.Context, retry.Event) {
 				for host, gate := range gates {
 					until, paused := gate.PausedUntil()
-					assert.Equal(t, redirected == (host == "http://second.example:80"), paused, "%s until %v", host, until)
+					assert.Equal(t, redirected == (host == "http://second.example"), paused, "%s until %v", host, until)
 				}
 			}})
 			client := outcomeClient(t, &http.Client{Transport: base}, cfg,
