@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/retryutils/retry/internal/attempt"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -88,7 +89,7 @@ func (h *hop) prepare() (err error) {
 	if !h.t.client && attemptOf(req) != nil {
 		h.cfg = withoutRetries(h.cfg)
 	}
-	h.override, h.hasOverride = req.Context().Value(idempotentKey{}).(bool)
+	h.override, h.hasOverride = req.Context().Value(attempt.IdempotentKey{}).(bool)
 	if h.t.client {
 		h.key = h.ownKey()
 	} else if h.body != nil && h.cfg.maxRetries() == 0 {
@@ -162,7 +163,7 @@ func (c following) Value(key any) any {
 type undecided struct{ context.Context }
 
 func (c undecided) Value(key any) any {
-	if key == (idempotentKey{}) {
+	if key == (attempt.IdempotentKey{}) {
 		return nil
 	}
 	return c.Context.Value(key)

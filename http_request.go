@@ -7,6 +7,9 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
+
+	"github.com/retryutils/retry/internal/attempt"
 )
 
 // outgoing is one attempt at a request on its way: the request with its context
@@ -16,6 +19,10 @@ type outgoing struct {
 	method          string
 	url             url.URL
 	request         http.Request
+
+	cfg    *Config // in effect, but for its AttemptTimeout
+	limit  time.Duration
+	traits attempt.Traits
 
 	// For the base transport alone, beneath the user's own; see wire.
 	look  bool // for evidence
@@ -35,10 +42,29 @@ func (o *outgoing) Value(key any) any {
 	switch key {
 	case outgoingKey{}:
 		return o
-	case idempotentKey{}:
+	case attempt.Key{}:
+		return &o.traits
+	case attempt.IdempotentKey{}:
 		return nil
 	}
 	return o.Context.Value(key)
+}
+
+// ConfigOf returns the Config in effect for the request whose attempt ctx was given to,
+// with what [PerHost] and [HostBreaker] made of it for the host: for transports given to
+// [WrapTransport], which can spare a host in trouble, or count by its name. It is false
+// for a context that no attempt of a request was given.
+func ConfigOf(ctx context.Context) (Config, bool) {
+	if ctx == nil {
+		return Config{}, false
+	}
+	o, ok := ctx.Value(outgoingKey{}).(*outgoing)
+	if !ok {
+		return Config{}, false
+	}
+	cfg := *o.cfg
+	cfg.AttemptTimeout = o.limit
+	return cfg, true
 }
 
 // attemptOf returns the attempt of a Transport around this one that req is, nil if
@@ -60,7 +86,8 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	if !look && h.asItIs() {
 		return h.req, nil
 	}
-	o := &outgoing{method: h.req.Method, url: *h.req.URL}
+	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, limit: h.host.attemptTimeout}
+	o.traits = attempt.Traits{Decided: h.hasOverride, Idempotent: h.override, Recorded: h.body != nil}
 	if limit := h.limit(); limit > 0 || h.t.core.idleTimeout > 0 {
 		h.timeout = withTimeout(ctx, h.cfg.Clock, limit)
 		ctx = h.timeout
@@ -80,13 +107,14 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 
 // asItIs reports whether the attempt can do with the caller's own request: it is
 // the first, nothing is to be added, and it goes to net/http's own transport,
-// which changes nothing and sends it anew itself when it must.
+// which changes nothing and sends it anew itself when it must. One of the user's on
+// the way may add a header, and may ask for ConfigOf.
 func (h *hop) asItIs() bool {
 	req := h.req
 	if h.cfg.OnStart != nil || h.cfg.OnAttempt != nil { // its context is another
 		return false
 	}
-	return h.t.core.std != nil && h.call.attempts == 1 && h.limit() == 0 && h.t.core.idleTimeout == 0 && RetryCount(req.Context()) == 0 &&
+	return h.t.core.std != nil && h.t.core.wrap == nil && h.call.attempts == 1 && h.limit() == 0 && h.t.core.idleTimeout == 0 && RetryCount(req.Context()) == 0 &&
 		req.Header != nil && !h.hasOverride && !h.adds() && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 

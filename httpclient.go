@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/retryutils/retry/internal/attempt"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -189,10 +190,8 @@ func DecodeLimit(bytes int64) Option { return func(o *options) { o.decodeLimit =
 // them out already. It does not reach requests that the base transport or a hook makes
 // on the way, with the context that it is given.
 func WithIdempotent(ctx context.Context, idempotent bool) context.Context {
-	return context.WithValue(ctx, idempotentKey{}, idempotent)
+	return context.WithValue(ctx, attempt.IdempotentKey{}, idempotent)
 }
-
-type idempotentKey struct{}
 
 // NewRetryableClient returns a client that works as base does, and retries. The
 // base client is not changed; nil means one over http.DefaultTransport with a
