@@ -1,0 +1,135 @@
+package hedge
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// distributions of the times of answers, each given a uniform draw.
+var distributions = map[string]func(u float64) time.Duration{
+	"constant":    func(float64) time.Duration { return 100 * time.Millisecond },
+	"on an edge":  func(float64) time.Duration { return 256 << 15 }, // of a bucket
+	"uniform":     func(u float64) time.Duration { return time.Duration(1e6 + u*1e8) },
+	"exponential": func(u float64) time.Duration { return time.Duration(-1e7 * math.Log(1-u)) },
+	"microseconds": func(u float64) time.Duration {
+		return time.Duration(20e3 + u*1e3)
+	},
+	"minutes": func(u float64) time.Duration { return time.Duration((1 + u) * 3e10) },
+	"with a slow mode": func(u float64) time.Duration {
+		if u > 0.98 {
+			return time.Duration(1e8 + (u-0.98)*1e10)
+		}
+		return time.Duration(1e7 * math.Exp(0.4*normal(u/0.98)))
+	},
+}
+
+func normal(u float64) float64 { return math.Sqrt2 * math.Erfinv(2*min(max(u, 1e-9), 1-1e-9)-1) }
+
+func newTimes(q float64) *times {
+	t := new(times)
+	t.init(q)
+	return t
+}
+
+func right(t *testing.T, want, got time.Duration, what ...any) {
+	t.Helper()
+	assert.InEpsilon(t, float64(want), float64(got), 0.05, what...)
+}
+
+// 200 calls are enough for the quantile of those 200, whatever the distribution; none is
+// there before a hundred.
+func TestQuantileOf200(t *testing.T) {
+	for name, draw := range distributions {
+		random := rand.New(rand.NewPCG(1, 2))
+		learned, now := newTimes(0.95), time.Unix(1, 0)
+		var all []time.Duration
+		for i := range 200 {
+			d := draw(random.Float64())
+			all = append(all, d)
+			learned.add(now.Add(time.Duration(i)*50*time.Millisecond), d, false)
+			assert.Equal(t, i >= 99, learned.quantile() > 0, name)
+		}
+		slices.Sort(all)
+		right(t, all[189], learned.quantile(), name)
+	}
+}
+
+// Evenly drawn, they are right within 5 % of the true quantile, for other quantiles, too.
+func TestQuantiles(t *testing.T) {
+	for name, draw := range distributions {
+		for _, q := range []float64{0.5, 0.75, 0.9, 0.95, 0.99} {
+			learned := newTimes(q)
+			order := rand.New(rand.NewPCG(3, 4)).Perm(1000)
+			for _, i := range order {
+				learned.add(time.Unix(1, 0), draw((float64(i)+0.5)/1000), false)
+			}
+			right(t, draw(q), learned.quantile(), name, q)
+		}
+	}
+}
+
+// The times change, to ten times as long, or a tenth: 30 seconds later, with 200 calls in
+// them or with 2,000, what was before counts no longer, at whatever moment it changed.
+func TestQuantileAfterAChange(t *testing.T) {
+	for name, draw := range distributions {
+		for _, calls := range []int{200, 2000} {
+			for _, factor := range []time.Duration{10, 1} {
+				for moment := range 10 {
+					learned, now, u := newTimes(0.95), time.Unix(1, 0), 0.5
+					call := func(factor time.Duration) {
+						now = now.Add(30 * time.Second / time.Duration(calls))
+						_, u = math.Modf(u + math.Phi) // evenly over any stretch of calls
+						learned.add(now, factor*draw(u), false)
+					}
+					for range calls + moment*calls/10 {
+						call(11 - factor)
+					}
+					for range calls {
+						call(factor)
+					}
+					right(t, factor*draw(0.95), learned.quantile(), name, calls, factor, moment)
+				}
+			}
+		}
+	}
+}
+
+// Of requests that lost against a hedge it is known that they would have taken longer. Left
+// out, or taken for answers, they would make the quantile shorter, and hedges more.
+func TestQuantileWithHedging(t *testing.T) {
+	draw := distributions["with a slow mode"]
+	random := rand.New(rand.NewPCG(7, 8))
+	learned, now := newTimes(0.95), time.Unix(1, 0)
+	hedges := 0
+	const calls = 60000
+	for range calls {
+		now = now.Add(time.Millisecond)
+		first, second := draw(random.Float64()), draw(random.Float64())
+		delay := learned.quantile()
+		if delay == 0 || first <= delay {
+			learned.add(now, first, false)
+			continue
+		}
+		hedges++
+		learned.add(now, min(first, delay+second), first > delay+second)
+	}
+	right(t, draw(0.95), learned.quantile())
+	assert.InDelta(t, 0.05, float64(hedges)/calls, 0.005)
+}
+
+// The buckets are 3 % wide at the most, from 10µs to 15 minutes, and none lies outside.
+func TestBuckets(t *testing.T) {
+	for d := 10 * time.Microsecond; d < 15*time.Minute; d += d / 100 {
+		right(t, d, middle(bucket(d)))
+	}
+	assert.Zero(t, bucket(-1))
+	assert.Equal(t, buckets-1, bucket(math.MaxInt64))
+	for i := range buckets {
+		assert.Equal(t, i, bucket(middle(i)))
+	}
+}
