@@ -61,6 +61,7 @@ const (
 	defaultQuantile = 0.95
 	ownRatio        = 0.05 // of the budget where none is given
 	ownBurst        = 10
+	ownReserve      = 3
 )
 
 // validate reports what is wrong with the settings, with errors that match

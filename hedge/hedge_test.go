@@ -564,18 +564,18 @@ func TestHedgesThatDoNotWin(t *testing.T) {
 // More than one hedge: each a delay after the one before.
 func TestMaxHedges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var at []time.Duration
-		var numbers []int
+		var at [4]time.Duration
+		var numbers [4]int
 		began := time.Now()
 		base := &backend{answer: func(n int64, req *http.Request) (*http.Response, error) {
-			at, numbers = append(at, time.Since(began)), append(numbers, hedge.Count(req.Context()))
+			at[n-1], numbers[n-1] = time.Since(began), hedge.Count(req.Context())
 			return after(req, slow, 200)
 		}}
 		h := newHedge(t, hedge.Config{Delay: late, MaxHedges: 3})
 		_, took := send(t, h.Transport(base))
 		assert.Equal(t, slow, took)
-		assert.Equal(t, []time.Duration{0, late, 2 * late, 3 * late}, at)
-		assert.Equal(t, []int{0, 1, 2, 3}, numbers)
+		assert.Equal(t, [4]time.Duration{0, late, 2 * late, 3 * late}, at)
+		assert.Equal(t, [4]int{0, 1, 2, 3}, numbers)
 		time.Sleep(slow)
 		assert.Zero(t, base.underway.Load())
 		assert.Zero(t, base.bodies.Load(), "open bodies")

@@ -18,6 +18,7 @@ import (
 type terms struct {
 	clock   clockwork.Clock
 	budget  *retry.Budget
+	own     bool // it is the Hedge's own
 	deposit bool // into it, by us
 	breaker *retry.CircuitBreaker
 	gate    *retry.Gate
@@ -44,7 +45,7 @@ func (h *Hedge) terms(ctx context.Context) terms {
 		t.clock = realClock
 	}
 	if t.budget == nil {
-		t.budget = h.budget
+		t.budget, t.own = h.budget, true
 	}
 	t.deposit = (!found || t.budget != cfg.Budget) && retry.RetryCount(ctx) == 0
 	return t
@@ -52,8 +53,10 @@ func (h *Hedge) terms(ctx context.Context) terms {
 
 var realClock = clockwork.NewRealClock()
 
-// allow takes a hedge out of the budget, if there may be one now.
-func (t *terms) allow(to *target) bool {
+// allow takes a hedge out of the budget, if there may be one now. A call that asks for the
+// first time leaves a part of what is saved up to those that ask again: of the calls that
+// are late, those that are still under way a little later are helped most.
+func (t *terms) allow(to *target, first bool) bool {
 	if t.breaker != nil && t.breaker.State() != retry.StateClosed {
 		return false
 	}
@@ -64,6 +67,9 @@ func (t *terms) allow(to *target) bool {
 		if _, paced := t.gate.Pace(); paced {
 			return false
 		}
+	}
+	if first && (to.worth.Balance() < 1+worthReserve || t.own && t.budget.Balance() < 1+ownReserve) {
+		return false
 	}
 	if !to.worth.Withdraw() {
 		return false
@@ -155,13 +161,11 @@ func run[T any](ctx context.Context, h *Hedge, to *target, t *terms, delay time.
 			switch {
 			case done(ctx):
 				late = nil
-			case !t.allow(to):
+			case !t.allow(to, !refused):
 				if !refused {
 					refused = true
 					h.refused.Add(1)
 				}
-				// Asked again a little later: of the calls that are late, those that are
-				// still under way then are the ones that a hedge helps most.
 				timer.Reset(pause)
 				pause *= 2
 			case !r.start(ctx, len(r.ends)):
@@ -204,7 +208,8 @@ func run[T any](ctx context.Context, h *Hedge, to *target, t *terms, delay time.
 			won := answered && o.n > 0
 			if won {
 				h.won.Add(1)
-				for range worthWin {
+				if !to.times.crowded() {
+					to.worth.Refund()
 					to.worth.Refund()
 				}
 			}

@@ -24,16 +24,19 @@ type times struct {
 	enough   int // times that make a quantile
 	current  period
 	previous period
-	fresh    int // times since learned was found
+	fresh    int     // times since learned was found
+	late     float64 // the share of the last calls that took longer
 }
 
 type period struct {
-	began   time.Time
-	n       int
-	buckets [buckets]struct{ answered, cut uint32 }
+	began     time.Time
+	n         int
+	low, high int // the buckets in use
+	buckets   [buckets]struct{ answered, cut uint32 }
 }
 
 const (
+	lateCalls  = 64
 	periodTime = 14 * time.Second
 
 	// Times are counted in units of 256 ns, with steps of a unit up to 32 of them, and
@@ -64,24 +67,46 @@ func (t *times) add(now time.Time, d time.Duration, cut bool) {
 		t.previous, t.current = t.current, period{began: now}
 		t.fresh = t.previous.n // look at once
 	}
-	if b := &t.current.buckets[bucket(d)]; cut {
+	p, i := &t.current, bucket(d)
+	if p.n == 0 {
+		p.low, p.high = i, i
+	}
+	p.low, p.high = min(p.low, i), max(p.high, i)
+	if b := &p.buckets[i]; cut {
 		b.cut++
 	} else {
 		b.answered++
 	}
-	t.current.n++
+	p.n++
 	t.fresh++
-	if n := t.current.n + t.previous.n; n >= t.enough && t.fresh > n/1024 {
+	if d > t.quantile() {
+		t.late += (1 - t.late) / lateCalls
+	} else {
+		t.late -= t.late / lateCalls
+	}
+	if n := p.n + t.previous.n; n >= t.enough && t.fresh > n/256 {
 		t.fresh = 0
 		t.learned.Store(int64(t.find(n)))
 	}
 }
 
+// crowded reports whether far more of the last calls were late than the quantile says: they
+// wait for each other.
+func (t *times) crowded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.late > 3*(1-t.q)
+}
+
 // find returns the quantile of n times: the time after which the product of the shares
 // that were still without an answer, among those of which it is known, is 1 - q.
 func (t *times) find(n int) time.Duration {
+	from, to := t.current.low, t.current.high
+	if t.previous.n > 0 {
+		from, to = min(from, t.previous.low), max(to, t.previous.high)
+	}
 	waiting, last := 1.0, 0
-	for i := range t.current.buckets {
+	for i := from; i <= to; i++ {
 		a, b := &t.current.buckets[i], &t.previous.buckets[i]
 		answered, cut := int(a.answered+b.answered), int(a.cut+b.cut)
 		if answered+cut == 0 {

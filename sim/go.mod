@@ -3,6 +3,7 @@ module github.com/retryutils/retry/sim
 go 1.25.0
 
 require (
+	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/jonboulle/clockwork v0.5.0
 	github.com/retryutils/retry v0.0.0
 	github.com/stretchr/testify v1.12.1
@@ -16,6 +17,7 @@ require (
 	codeberg.org/go-pdf/fpdf v0.11.1 // indirect
 	git.sr.ht/~sbinet/gg v0.7.0 // indirect
 	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b // indirect
+	github.com/bits-and-blooms/bitset v1.24.4 // indirect
 	github.com/golang/freetype v0.0.0-20170609003504-e2365dfdc4a0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/image v0.30.0 // indirect

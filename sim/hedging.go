@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	failsafebudget "github.com/failsafe-go/failsafe-go/budget"
+	"github.com/failsafe-go/failsafe-go/hedgepolicy"
+
+	"github.com/retryutils/retry/hedge"
+)
+
+// pool is a server of 16 workers with one queue, first come first served. It learns of a
+// cancelled request too late: it serves it all the same, which is the worst case for
+// hedging. Its time is that of the bubble.
+type pool struct {
+	seed uint64
+
+	mu       sync.Mutex // guards the fields below
+	free     [16]time.Time
+	requests int
+}
+
+// mean is what a request takes of a worker on average: log-normal with a median of 10 ms,
+// and 2 % take 100 to 300 ms.
+var mean = 0.98*0.010*math.Exp(sigma*sigma/2) + 0.02*0.200
+
+const sigma = 0.4
+
+// takes is what a request takes: the same for a call and its number, whatever the policy.
+func (p *pool) takes(call, number int) time.Duration {
+	random := rand.New(rand.NewPCG(p.seed, uint64(call)<<3+uint64(number)))
+	if random.Float64() < 0.02 {
+		return seconds(0.1 + 0.2*random.Float64())
+	}
+	return seconds(0.010 * math.Exp(sigma*random.NormFloat64()))
+}
+
+// serve returns when the request is done, or cancelled.
+func (p *pool) serve(ctx context.Context, call, number int) error {
+	p.mu.Lock()
+	p.requests++
+	worker := 0
+	for i, at := range p.free {
+		if at.Before(p.free[worker]) {
+			worker = i
+		}
+	}
+	now := time.Now()
+	if p.free[worker].Before(now) {
+		p.free[worker] = now
+	}
+	p.free[worker] = p.free[worker].Add(p.takes(call, number))
+	end := p.free[worker]
+	p.mu.Unlock()
+	timer := time.NewTimer(end.Sub(now))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// phase is how long a load lasts; 1 is what the server can do at most.
+type phase struct {
+	load  float64
+	lasts time.Duration
+}
+
+// hedgedOutcome is what came of a run.
+type hedgedOutcome struct {
+	p50, p99, p999, extra float64 // milliseconds; extra requests for each call
+	recovered             float64 // seconds from the begin of the last phase, until calls take what they did before
+}
+
+// hedgingPolicy makes calls of a pool.
+type hedgingPolicy struct {
+	name string
+	call func(*pool) func(call int)
+}
+
+func withoutHedges(p *pool) func(int) {
+	return func(call int) { p.serve(context.Background(), call, 0) }
+}
+
+// ourHedges is the Transport of package hedge over the pool.
+func ourHedges(cfg hedge.Config) func(*pool) func(int) {
+	return func(p *pool) func(int) {
+		h, err := hedge.New(cfg)
+		if err != nil {
+			panic(err)
+		}
+		probe = h
+		rt := h.Transport(pooled{p})
+		return func(call int) {
+			ctx := context.WithValue(context.Background(), callKey{}, call)
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://pool/", nil)
+			rt.RoundTrip(req)
+		}
+	}
+}
+
+var probe *hedge.Hedge
+
+type callKey struct{}
+
+type pooled struct{ *pool }
+
+func (p pooled) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	if err := p.serve(ctx, ctx.Value(callKey{}).(int), hedge.Count(ctx)); err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+}
+
+// failsafeHedges is the policy of failsafe-go at the same quantile, with or without a
+// budget of its own kind: the share of the requests in flight that are hedges.
+func failsafeHedges(maxRate float64) func(*pool) func(int) {
+	return func(p *pool) func(int) {
+		builder := hedgepolicy.NewBuilderWithDelayQuantile[any](0.95, 1000, 100)
+		if maxRate > 0 {
+			builder = builder.WithBudget(failsafebudget.NewBuilder().WithMaxRate(maxRate).Build())
+		}
+		policy := builder.Build()
+		return func(call int) {
+			failsafe.With(policy).WithContext(context.Background()).GetWithExecution(func(e failsafe.Execution[any]) (any, error) {
+				number := 0
+				if e.IsHedge() {
+					number = 1
+				}
+				return nil, p.serve(e.Context(), call, number)
+			})
+		}
+	}
+}
+
+func hedgingPolicies() []hedgingPolicy {
+	return []hedgingPolicy{
+		{"none", withoutHedges},
+		{"hedge.Config{}", ourHedges(hedge.Config{})},
+		{"failsafe-go, p95", failsafeHedges(0)},
+		{"failsafe-go, p95, budget 20 %", failsafeHedges(0.2)},
+		{"failsafe-go, p95, budget 5 %", failsafeHedges(0.05)},
+	}
+}
+
+// hedgedLoad runs a policy through phases of open arrivals. What counts for the quantiles is
+// what begins after the first tenth.
+func hedgedLoad(policy func(*pool) func(int), phases []phase, seed uint64) hedgedOutcome {
+	p := &pool{seed: seed}
+	call := policy(p)
+	random := rand.New(rand.NewPCG(seed, 1))
+	var total time.Duration
+	for _, ph := range phases {
+		total += ph.lasts
+	}
+	type result struct{ began, took time.Duration }
+	var wg sync.WaitGroup
+	var results []*result
+	start := time.Now()
+	at, from := time.Duration(0), time.Duration(0)
+	for _, ph := range phases {
+		for rate := ph.load * float64(len(p.free)) / mean; ; {
+			at += seconds(random.ExpFloat64() / rate)
+			if at > from+ph.lasts {
+				break
+			}
+			time.Sleep(at - time.Since(start))
+			r := &result{began: at}
+			results = append(results, r)
+			n := len(results)
+			wg.Go(func() {
+				call(n)
+				r.took = time.Since(start) - r.began
+			})
+		}
+		from += ph.lasts
+		at = from
+	}
+	wg.Wait()
+	var took []float64
+	for _, r := range results {
+		if r.began > total/10 {
+			took = append(took, r.took.Seconds()*1000)
+		}
+	}
+	slices.Sort(took)
+	quantile := func(q float64) float64 { return took[int(q*float64(len(took)-1))] }
+	o := hedgedOutcome{
+		p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999),
+		extra: float64(p.requests)/float64(len(results)) - 1,
+	}
+	last := total - phases[len(phases)-1].lasts
+	for _, r := range results {
+		if r.began > last && r.took > 400*time.Millisecond {
+			o.recovered = (r.began - last).Seconds()
+		}
+	}
+	return o
+}
+
+// hedgingRow is one load.
+type hedgingRow struct {
+	load     float64
+	outcomes []hedgedOutcome // by policy
+	worst    float64         // of all seeds: p99 against that without hedges
+}
+
+// hedging is what RESULTS.md says of hedging.
+type hedging struct {
+	rows  []hedgingRow
+	seeds int
+	after []hedgedOutcome // an passing, by policy
+}
+
+var hedgingLoads = []float64{0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.2}
+
+// passing is an overload that passes.
+var passing = []phase{{0.7, 30 * time.Second}, {1.5, time.Minute}, {0.7, 3 * time.Minute}}
+
+func simulateHedging(t *testing.T, seeds int, lasts time.Duration) *hedging {
+	h := &hedging{seeds: seeds}
+	for _, load := range hedgingLoads {
+		row := hedgingRow{load: load}
+		perSeed := make([][]hedgedOutcome, len(hedgingPolicies()))
+		for i, policy := range hedgingPolicies() {
+			n := seeds
+			if i > 1 {
+				n = min(seeds, 3)
+			}
+			for seed := range n {
+				bubble(t, func() {
+					perSeed[i] = append(perSeed[i], hedgedLoad(policy.call, []phase{{load, lasts}}, uint64(seed)))
+				})
+			}
+			row.outcomes = append(row.outcomes, medians(perSeed[i]))
+		}
+		for seed := range seeds {
+			row.worst = max(row.worst, perSeed[1][seed].p99/perSeed[0][seed].p99)
+		}
+		h.rows = append(h.rows, row)
+	}
+	for _, policy := range hedgingPolicies() {
+		var all []hedgedOutcome
+		for seed := range min(seeds, 3) {
+			bubble(t, func() { all = append(all, hedgedLoad(policy.call, passing, uint64(seed))) })
+		}
+		h.after = append(h.after, medians(all))
+	}
+	return h
+}
+
+// medians are those of each figure.
+func medians(all []hedgedOutcome) (m hedgedOutcome) {
+	of := func(figure func(*hedgedOutcome) *float64) {
+		var values []float64
+		for i := range all {
+			values = append(values, *figure(&all[i]))
+		}
+		slices.Sort(values)
+		*figure(&m) = values[len(values)/2]
+	}
+	of(func(o *hedgedOutcome) *float64 { return &o.p50 })
+	of(func(o *hedgedOutcome) *float64 { return &o.p99 })
+	of(func(o *hedgedOutcome) *float64 { return &o.p999 })
+	of(func(o *hedgedOutcome) *float64 { return &o.extra })
+	of(func(o *hedgedOutcome) *float64 { return &o.recovered })
+	return m
+}
+
+func (h *hedging) markdown(p func(string, ...any)) {
+	p("\n## Hedging\n\nA server of 16 workers with one queue, and open arrivals for a minute: a request takes 10 ms in the median (log-normal), and 2 %% take 100 to 300 ms. It serves what was cancelled all the same. p99 / p99.9 in milliseconds, with the extra requests; medians of %d seeds, of 3 for the others. Worst: p99 against that without hedges, the worst of all seeds.\n", h.seeds)
+	head, line := "| load |", "| --- |"
+	for _, policy := range hedgingPolicies() {
+		head += " " + policy.name + " |"
+		line += " --- |"
+	}
+	p("%s worst |\n%s --- |", head, line)
+	for _, row := range h.rows {
+		text := fmt.Sprintf("| %.1f |", row.load)
+		for i, o := range row.outcomes {
+			text += fmt.Sprintf(" %.0f / %.0f", o.p99, o.p999)
+			if i > 0 {
+				text += fmt.Sprintf(", %.1f %%", 100*o.extra)
+			}
+			text += " |"
+		}
+		p("%s %.2f |", text, row.worst)
+	}
+	p("\nA load of 1.5 for a minute, then 0.7 again: how long until no call takes more than 400 ms, and the extra requests.\n")
+	p("| policy | recovered after | extra |\n| --- | --- | --- |")
+	for i, policy := range hedgingPolicies() {
+		p("| %s | %.0f s | %.1f %% |", policy.name, h.after[i].recovered, 100*h.after[i].extra)
+	}
+}
