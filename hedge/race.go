@@ -208,8 +208,8 @@ func run[T any](ctx context.Context, h *Hedge, to *target, t *terms, delay time.
 			won := answered && o.n > 0
 			if won {
 				h.won.Add(1)
+				to.worth.Refund()
 				if !to.times.crowded() {
-					to.worth.Refund()
 					to.worth.Refund()
 				}
 			}

@@ -21,9 +21,9 @@ type target struct {
 }
 
 const (
-	worthBurst   = 20    // hedges that need not win
-	worthReserve = 10    // of these, for calls that have been late for a while
-	worthRatio   = 0.001 // of the calls find out whether hedges win
+	worthBurst   = 20     // hedges that need not win
+	worthReserve = 10     // of these, for calls that have been late for a while
+	worthRatio   = 0.0005 // of the calls find out whether hedges win
 )
 
 func newTarget(quantile float64) (*target, error) {

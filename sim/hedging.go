@@ -100,7 +100,6 @@ func ourHedges(cfg hedge.Config) func(*pool) func(int) {
 		if err != nil {
 			panic(err)
 		}
-		probe = h
 		rt := h.Transport(pooled{p})
 		return func(call int) {
 			ctx := context.WithValue(context.Background(), callKey{}, call)
@@ -109,8 +108,6 @@ func ourHedges(cfg hedge.Config) func(*pool) func(int) {
 		}
 	}
 }
-
-var probe *hedge.Hedge
 
 type callKey struct{}
 
