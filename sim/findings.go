@@ -23,6 +23,7 @@ type findings struct {
 	recovery  [][]outcome // by breaker and length of the outage
 	throttled [][]throttledOutcome
 	paced     pacing
+	hedged    *hedging
 	harm      []*comparison
 }
 
@@ -54,6 +55,7 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 			each(t, &f.throttled[i], throttledPolicies(), func(p throttledPolicy) throttledOutcome { return s.run(p, seed) })
 		}
 		f.pacing(t)
+		f.hedged = simulateHedging(t, 20, time.Minute)
 		bubble(t, func() { f.hint = hinted(seed) })
 	})
 	f.harm = compare(t, peers(), 20)

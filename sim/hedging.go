@@ -80,7 +80,7 @@ type phase struct {
 // hedgedOutcome is what came of a run.
 type hedgedOutcome struct {
 	p50, p99, p999, extra float64 // milliseconds; extra requests for each call
-	recovered             float64 // seconds from the begin of the last phase, until calls take what they did before
+	recovered             float64 // seconds from the begin of the last phase to the last call of those that find a long queue
 }
 
 // hedgingPolicy makes calls of a pool.
@@ -199,7 +199,7 @@ func hedgedLoad(policy func(*pool) func(int), phases []phase, seed uint64) hedge
 		extra: float64(p.requests)/float64(len(results)) - 1,
 	}
 	last := total - phases[len(phases)-1].lasts
-	for _, r := range results {
+	for _, r := range results { // a request alone takes 310 ms at most
 		if r.began > last && r.took > 400*time.Millisecond {
 			o.recovered = (r.began - last).Seconds()
 		}
