@@ -22,6 +22,7 @@ func TestCandidates(t *testing.T) {
 		"breaker, closed":            {closed, breakers(byCount)},
 		"breaker, open":              {rejected, opened(breakers(byCount))},
 		"breaker, window":            {closed, breakers(byRate)},
+		"hedge":                      {succeed, hedges()},
 	} {
 		for _, c := range g.candidates {
 			t.Run(group+"/"+c.name, func(t *testing.T) {

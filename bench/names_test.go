@@ -16,6 +16,7 @@ var peers = map[string]string{
 	"failsafe":       "github.com/failsafe-go/failsafe-go",
 	"retrypolicy":    "github.com/failsafe-go/failsafe-go/retrypolicy",
 	"circuitbreaker": "github.com/failsafe-go/failsafe-go/circuitbreaker",
+	"hedgepolicy":    "github.com/failsafe-go/failsafe-go/hedgepolicy",
 	"failsafehttp":   "github.com/failsafe-go/failsafe-go/failsafehttp",
 	"budget":         "github.com/failsafe-go/failsafe-go/budget",
 }

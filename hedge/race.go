@@ -136,12 +136,14 @@ type race[T any] struct {
 	outcomes chan outcome[T]      // unbuffered: one is taken, or dropped where it arises
 	over     chan struct{}        // closed when no other is taken
 	ends     []context.CancelFunc // of the requests' contexts; nil: not ours to call
+	two      [2]context.CancelFunc
 	underway int
 }
 
 // run makes a call to a target, and sends further requests when it is later than delay.
 func run[T any](ctx context.Context, h *Hedge, to *target, t *terms, delay time.Duration, c contest[T]) (T, error) {
-	r := &race[T]{contest: c, outcomes: make(chan outcome[T]), over: make(chan struct{}), ends: make([]context.CancelFunc, 0, 2)}
+	r := &race[T]{contest: c, outcomes: make(chan outcome[T]), over: make(chan struct{})}
+	r.ends = r.two[:0]
 	defer r.end()
 	began := t.clock.Now()
 	r.start(ctx, 0)

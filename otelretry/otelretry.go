@@ -51,7 +51,8 @@
 // Each call has a span, named after the Config, with the outcome and the number
 // of attempts, and an event for each retry and each wait. Each attempt of a
 // [retry.Do] has a child span; in a client each attempt has the span of an HTTP
-// client, with http.request.resend_count. See [NewTransport], also for otelhttp.
+// client, with http.request.resend_count, and retry.hedge where it is the hedge of an
+// attempt. See [NewTransport], also for otelhttp.
 //
 // Texts of errors go into spans as package retry writes them, without the
 // secrets of URLs.

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/hedge"
 )
 
 // transport makes the span of each attempt, and measures it.
@@ -28,8 +29,9 @@ type transport struct {
 
 // NewTransport returns a RoundTripper over base that reports each request by the
 // semantic conventions for HTTP clients: a span, with http.request.resend_count
-// for a retry, and http.client.request.duration. It sends the trace and the
-// baggage along. It belongs beneath the retries, where [Options] puts it. nil is
+// for a retry or a hedge, retry.hedge for a hedge, and http.client.request.duration. It sends the trace and the
+// baggage along. It belongs beneath the retries, where [Options] puts it, and beneath the
+// hedges: a WrapTransport of package hedge comes after those options. nil is
 // http.DefaultTransport.
 //
 // URLs have neither user information nor the values of the query. A span ends
@@ -70,7 +72,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, span := t.tracer.Start(req.Context(), name, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()                 // a panic of base included
 	call := requestOf(req.Context()) // nil outside of one
-	resent := retry.RetryCount(req.Context())
+	resent := retry.RetryCount(req.Context()) + hedge.Count(req.Context())
 	if call != nil {
 		resent = int(call.sent.Add(1)) - 1
 		call.inFlight.Store(true)
@@ -105,6 +107,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if call != nil {
 		attrs = call.with(attrs...)
 	}
+	if n := hedge.Count(req.Context()); n > 0 {
+		attrs = append(attrs, hedgeKey.Int(n))
+	}
 	t.m.requests.Record(ctx, took.Seconds(), metric.WithAttributeSet(attribute.NewSet(attrs...)))
 	return resp, err
 }
@@ -132,13 +137,20 @@ func knownMethod(method string) (known, original string) {
 }
 
 func requestAttributes(req *http.Request, method, original string) []attribute.KeyValue {
-	attrs := append(make([]attribute.KeyValue, 0, 6), semconv.HTTPRequestMethodKey.String(method))
+	attrs := append(make([]attribute.KeyValue, 0, 7), semconv.HTTPRequestMethodKey.String(method))
 	if original != "" {
 		attrs = append(attrs, semconv.HTTPRequestMethodOriginal(original))
 	}
 	attrs = append(attrs, semconv.URLFull(safeURL(req.URL)))
-	return append(attrs, serverAttributes(serverOf(req.URL))...)
+	attrs = append(attrs, serverAttributes(serverOf(req.URL))...)
+	if n := hedge.Count(req.Context()); n > 0 {
+		attrs = append(attrs, hedgeKey.Int(n))
+	}
+	return attrs
 }
+
+// hedgeKey is the number of the hedge of package hedge that a request is.
+const hedgeKey = attribute.Key("retry.hedge")
 
 // server is who a request goes to.
 type server struct {
@@ -239,7 +251,7 @@ func safeURL(u *url.URL) string {
 const hidden = "REDACTED"
 
 // ResendCount returns a RoundTripper that adds http.request.resend_count to the
-// span that each retry finds itself in. It belongs beneath a transport that
+// span that each retry or hedge finds itself in, and retry.hedge to that of a hedge. It belongs beneath a transport that
 // makes spans, such as otelhttp. nil is http.DefaultTransport.
 func ResendCount(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
@@ -251,8 +263,8 @@ func ResendCount(base http.RoundTripper) http.RoundTripper {
 type resendCount struct{ base http.RoundTripper }
 
 func (t resendCount) RoundTrip(req *http.Request) (*http.Response, error) {
-	if n := retry.RetryCount(req.Context()); n > 0 {
-		trace.SpanFromContext(req.Context()).SetAttributes(semconv.HTTPRequestResendCount(n))
+	if attrs := resendAttributes(req); len(attrs) > 0 {
+		trace.SpanFromContext(req.Context()).SetAttributes(attrs...)
 	}
 	return t.base.RoundTrip(req)
 }

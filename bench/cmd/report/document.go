@@ -45,6 +45,8 @@ var sections = []section{
 	{"LoopbackPost", "HTTP over loopback: POST of 1 KiB", "plain http.Client", "", nil},
 	{"LoopbackRetry", "HTTP over loopback: GET answered by 503, 503, 200", "hand-written loop over http.Client with time.NewTimer",
 		"Without failsafehttp: it leaves refused bodies open, each holds its connection, and they run out.", nil},
+	{"Hedge", "Hedging: calls that are answered in time", "goroutine, channel, timer and context",
+		"Against a RoundTripper that answers at once. A POST is not eligible: it is passed on. A transport makes a request of its own besides, since two may be under way.", nil},
 	{"IdleBreaker", "Heap of an idle breaker", "", "", nil},
 	{"IdleBreakerWindow", "Heap of an idle breaker with a window", "", "", nil},
 	{"IdleGate", "Heap of an idle gate", "", "No peer has one.", nil},
