@@ -7,10 +7,10 @@
 //
 // A second request multiplies load exactly when a server is slow. So each one withdraws
 // from a [retry.Budget], that of the retries where the Config of the client has one;
-// none is sent to a host whose breaker is not closed or whose gate pauses or paces; and
-// hedges that do not win earn no others: where all requests are equally late, as at a
-// server that has more to do than it can, hedging stops, but for one call in a thousand
-// that finds out whether it helps again.
+// none is sent to a host whose breaker is not closed or whose gate pauses or paces, or past
+// a Limiter that does not allow it at once; and hedges that do not win earn no others: where
+// all requests are equally late, as at a server that has more to do than it can, hedging
+// stops, but for one call in two thousand that finds out whether it helps again.
 //
 // It works inside an attempt of the retry loop, whose breaker and gate see one attempt.
 // A hedge is no retry: [retry.RetryCount] is that of the attempt, and [Count] tells the
@@ -151,8 +151,9 @@ func (h *Hedge) delay(t *target) time.Duration {
 // that won when Do returns, or, if its value is an *http.Response, when that is closed. A
 // value that lost is closed if it has a method Close.
 //
-// The delay is learned from all calls of Do by h. Inside a [retry.Do], give that one's
-// Budget to h or not, but not the other way round: it is Do that belongs into an attempt.
+// The delay is learned from all calls of Do by h. A Budget that is given gets the deposits
+// of these calls: where an attempt of a [retry.Do] with the same Budget calls this Do, those
+// of both, and so 1 + 2 × ratio is the bound of the load.
 func Do[T any](ctx context.Context, h *Hedge, fn func(context.Context) (T, error)) (T, error) {
 	h.calls.Add(1)
 	terms := h.terms(ctx)

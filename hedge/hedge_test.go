@@ -38,10 +38,9 @@ func TestHedgeWins(t *testing.T) {
 			if n == 2 {
 				return after(req, 10*time.Millisecond, 200)
 			}
-			resp, err := after(req, slow, 200)
+			_, err := after(req, slow, 200)
 			assert.Equal(t, context.Canceled, err)
-			resp = &http.Response{StatusCode: 200, Body: base.body(strings.NewReader("too late"))}
-			return resp, nil
+			return &http.Response{StatusCode: 200, Body: base.body(strings.NewReader("too late"))}, nil
 		}
 		h := newHedge(t, hedge.Config{Delay: late})
 		status, took := send(t, h.Transport(base))
@@ -497,6 +496,40 @@ func TestHostInTrouble(t *testing.T) {
 		})
 	}
 }
+
+// A Limiter knows what rate a server allows: a hedge, too, needs its permission, at once. One
+// that can only be waited for gives none.
+func TestLimiter(t *testing.T) {
+	for _, c := range []struct {
+		limiter retry.Limiter
+		hedges  int64
+	}{{allowing{pass{}, true}, 1}, {allowing{pass{}, false}, 0}, {pass{}, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			base := &backend{answer: func(_ int64, req *http.Request) (*http.Response, error) { return after(req, slow, 200) }}
+			h := newHedge(t, hedge.Config{Delay: late})
+			budget := newBudget(t, 0, 1)
+			client, err := retry.NewRetryableClient(&http.Client{Transport: base},
+				retry.Config{Limiter: c.limiter, Budget: budget}, retry.WrapTransport(h.Transport))
+			require.NoError(t, err)
+			resp, err := client.Get(t.Context(), "http://host.test/")
+			require.NoError(t, err)
+			resp.Body.Close()
+			assert.Equal(t, c.hedges, h.Snapshot().Hedges, "%+v", c.limiter)
+			assert.EqualValues(t, 1-c.hedges, budget.Balance(), "%+v", c.limiter)
+		})
+	}
+}
+
+type pass struct{}
+
+func (pass) Wait(context.Context) error { return nil }
+
+type allowing struct {
+	pass
+	yes bool
+}
+
+func (a allowing) Allow() bool { return a.yes }
 
 // At a host that never answers, retries and hedges together stay within the one budget that
 // they share, given to both or to the client alone; with one of its own, that of the hedges

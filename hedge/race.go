@@ -22,6 +22,7 @@ type terms struct {
 	deposit bool // into it, by us
 	breaker *retry.CircuitBreaker
 	gate    *retry.Gate
+	limiter retry.Limiter
 
 	// Of the log line.
 	logger *slog.Logger
@@ -33,7 +34,8 @@ func (h *Hedge) terms(ctx context.Context) terms {
 	t := terms{clock: h.cfg.Clock, budget: h.cfg.Budget}
 	cfg, found := retry.ConfigOf(ctx)
 	if found {
-		t.breaker, t.gate, t.logger, t.name = cfg.Breaker, cfg.Gate, cfg.Logger, cfg.Name
+		t.breaker, t.gate, t.limiter = cfg.Breaker, cfg.Gate, cfg.Limiter
+		t.logger, t.name = cfg.Logger, cfg.Name
 		if t.clock == nil {
 			t.clock = cfg.Clock
 		}
@@ -78,10 +80,16 @@ func (t *terms) allow(to *target, first bool) bool {
 		to.worth.Refund()
 		return false
 	}
+	if t.limiter != nil { // as that of golang.org/x/time/rate
+		if l, ok := t.limiter.(interface{ Allow() bool }); !ok || !l.Allow() {
+			t.giveBack(to)
+			return false
+		}
+	}
 	return true
 }
 
-// giveBack undoes allow.
+// giveBack returns what allow took.
 func (t *terms) giveBack(to *target) {
 	to.worth.Refund()
 	t.budget.Refund()
