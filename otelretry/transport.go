@@ -251,8 +251,9 @@ func safeURL(u *url.URL) string {
 const hidden = "REDACTED"
 
 // ResendCount returns a RoundTripper that adds http.request.resend_count to the
-// span that each retry or hedge finds itself in, and retry.hedge to that of a hedge. It belongs beneath a transport that
-// makes spans, such as otelhttp. nil is http.DefaultTransport.
+// span that each retry or hedge finds itself in, and retry.hedge to that of a hedge. It
+// belongs beneath a transport that makes spans, such as otelhttp. nil is
+// http.DefaultTransport.
 func ResendCount(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -263,8 +264,12 @@ func ResendCount(base http.RoundTripper) http.RoundTripper {
 type resendCount struct{ base http.RoundTripper }
 
 func (t resendCount) RoundTrip(req *http.Request) (*http.Response, error) {
-	if attrs := resendAttributes(req); len(attrs) > 0 {
-		trace.SpanFromContext(req.Context()).SetAttributes(attrs...)
+	span, hedges := trace.SpanFromContext(req.Context()), hedge.Count(req.Context())
+	if n := retry.RetryCount(req.Context()) + hedges; n > 0 {
+		span.SetAttributes(semconv.HTTPRequestResendCount(n))
+	}
+	if hedges > 0 {
+		span.SetAttributes(hedgeKey.Int(hedges))
 	}
 	return t.base.RoundTrip(req)
 }
