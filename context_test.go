@@ -3,10 +3,14 @@ package retry_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
 )
@@ -85,4 +89,82 @@ func TestContextThatIsDoneWithoutAnErrorCountsAsCancelled(t *testing.T) {
 	}
 	assert.ErrorIs(t, retry.NewGate(nil).Wait(ctx), context.Canceled)
 	assert.ErrorIs(t, new(retry.CircuitBreaker).Do(ctx, func(context.Context) error { t.Error("called"); return nil }), context.Canceled)
+}
+
+// An attempt that ran into its own time limit read as one that the caller's deadline
+// had ended: "context deadline exceeded". It names the limit, wherever it is shown.
+func TestAttemptTimeoutSaysSo(t *testing.T) {
+	const want = "no answer within 1s (AttemptTimeout)"
+	for text, fn := range map[string]func(context.Context) error{
+		want:             func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		"query: " + want: func(ctx context.Context) error { <-ctx.Done(); return fmt.Errorf("query: %w", ctx.Err()) },
+		want + ": down":  func(ctx context.Context) error { <-ctx.Done(); return errDown },
+		want + ": signal: killed": func(ctx context.Context) error {
+			<-ctx.Done()
+			return errors.New("signal: killed")
+		},
+	} {
+		bubble(t, text, func(t *testing.T) {
+			breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+			require.NoError(t, err)
+			var seen []string
+			note := func(_ context.Context, e retry.Event) { seen = append(seen, e.Err.Error()) }
+			log, logger := newLog()
+			cfg := retry.Config{MaxRetries: 1, AttemptTimeout: time.Second, Breaker: breaker, OnRetry: note, OnAttemptDone: note, Logger: logger}
+			var own error
+			e := gaveUp(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error { own = fn(ctx); return own }), retry.ErrMaxRetries)
+			assert.Equal(t, text, e.Err.Error())
+			assert.ErrorIs(t, e, own)
+			assert.Equal(t, errors.Is(own, context.DeadlineExceeded), errors.Is(e, context.DeadlineExceeded))
+			assert.True(t, e.Timeout())
+			assert.Equal(t, []string{text, text, text}, seen)
+			assert.Equal(t, text, breaker.Snapshot().LastFailure.Error())
+			assert.Contains(t, log.String(), want)
+
+			cfg.RetryIf = func(error) bool { return false }
+			assert.Equal(t, own, retry.Run(t.Context(), cfg, func(context.Context) error { time.Sleep(2 * time.Second); return own }), "as it was")
+		})
+	}
+}
+
+// What a server answered, and what the caller's own context ended, is not said to be
+// the attempt's limit.
+func TestAttemptTimeoutIsNotBlamedForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{MaxRetries: retry.NoRetries, AttemptTimeout: 2 * time.Second}
+		hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		assert.NotContains(t, retry.Run(ctx, cfg, hang).Error(), "AttemptTimeout")
+		answered := func(ctx context.Context) error { <-ctx.Done(); return &retry.StatusError{StatusCode: 503} }
+		assert.NotContains(t, retry.Run(t.Context(), cfg, answered).Error(), "AttemptTimeout")
+		assert.NotContains(t, retry.Run(t.Context(), cfg, func(context.Context) error { return context.DeadlineExceeded }).Error(), "AttemptTimeout")
+	})
+}
+
+// A request names which of its two limits it was, in its headers or in its body.
+func TestRequestTimeoutSaysWhich(t *testing.T) {
+	hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	cut := func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(`"BR`))
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+	for name, answer := range map[string]http.HandlerFunc{"headers": hang, "body": cut} {
+		for setting, limits := range map[string][2]time.Duration{
+			"AttemptTimeout":             {time.Second, time.Minute},
+			"Timeout of the http.Client": {time.Minute, time.Second},
+		} {
+			bubble(t, name+" "+setting, func(t *testing.T) {
+				server, base := newPiped(t, answer)
+				base.Timeout = limits[1]
+				cfg := soon
+				cfg.MaxRetries, cfg.AttemptTimeout = retry.NoRetries, limits[0]
+				_, err := retry.GetJSON[string](t.Context(), outcomeClient(t, base, cfg), server.URL)
+				assert.ErrorContains(t, err, "no answer within 1s ("+setting+")")
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.NotContains(t, err.Error(), "context deadline exceeded")
+			})
+		}
+	}
 }

@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -27,8 +28,23 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	case cfg.Gate == nil || c.elsewhere:
 	case c.progressed && !c.found.has(refusing):
 		cfg.Gate.accepted(c.ticket)
-	default:
-		c.tellGate(ctx, cfg, hint, backoff)
+	case !c.found.has(refusing):
+		if c.found.has(status) && !c.found.has(failing) {
+			cfg.Gate.accepted(c.ticket)
+		}
+	default: // without a hint, the pause is the refused call's own backoff
+		pause := hint
+		if pause == 0 {
+			pause = backoff
+		}
+		r := cfg.Gate.refused(c.ticket, c.refused, pause, c.last)
+		c.refused = c.ticket.Number
+		if r.longer && cfg.Logger != nil {
+			c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", min(pause, maxPause)), slog.Time("until", r.until))
+		}
+		if r.notable && cfg.Logger != nil {
+			c.log(ctx, cfg, slog.LevelInfo, r.String(), nil)
+		}
 	}
 	switch {
 	case !retryable:

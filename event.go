@@ -9,6 +9,29 @@ import (
 	"github.com/retryutils/retry/internal/redact"
 )
 
+// Event is what the hooks of a [Config] are told.
+type Event struct {
+	Name    string
+	Host    string        // of a request, as scheme://host, or scheme://host:port if it is not the scheme's own; empty otherwise
+	Attempt int           // attempts so far; 0 if none was made
+	Delay   time.Duration // the wait; 0 in OnDone
+	Elapsed time.Duration // since the call began
+	Why     Why           // what the wait is for; empty in OnDone
+	Err     error         // the last failure; in OnDone what the call returns
+}
+
+// Why says what a call waits for.
+type Why string
+
+// The reasons of waits.
+const (
+	WaitBackoff    Why = "backoff"     // the Config's own wait before a retry
+	WaitRetryAfter Why = "retry-after" // the server's, which was longer
+	WaitPause      Why = "pause"       // the Gate
+	WaitBreaker    Why = "breaker"     // the Breaker, with WaitWhenOpen
+	WaitLimiter    Why = "limiter"     // the Limiter
+)
+
 // announce tells of the retry to come, and of the wait before it. What it calls
 // takes time, so it looks whether there is still time for the wait.
 func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bool {
@@ -29,39 +52,6 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 		c.tellWait(ctx, cfg, why, wait)
 	}
 	return c.stopIfOver(ctx, cfg, wait)
-}
-
-// tellGate notifies the gate of what became of an attempt that failed: a refusal, for
-// which the call waits by itself, or an answer to a call that was accepted.
-func (c *call) tellGate(ctx context.Context, cfg *Config, hint, backoff time.Duration) {
-	switch {
-	case !c.found.has(refusing):
-		if c.found.has(status) && !c.found.has(failing) {
-			cfg.Gate.accepted(c.ticket)
-		}
-		return
-	case hint == 0:
-		hint = backoff
-	}
-	r := cfg.Gate.refused(c.ticket, c.refused, hint, c.last)
-	c.refused = c.ticket.Number
-	if cfg.Logger == nil {
-		return
-	}
-	if r.longer {
-		c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", min(hint, maxPause)), slog.Time("until", r.until))
-	}
-	if r.notable {
-		c.log(ctx, cfg, slog.LevelInfo, r.String(), nil)
-	}
-}
-
-// loggedNow is the time, where it is needed for a line of the log.
-func (c *Config) loggedNow() time.Time {
-	if c.Logger == nil {
-		return time.Time{}
-	}
-	return c.now()
 }
 
 // tellsWaits reports whether anybody wants to know of waits.
@@ -201,26 +191,3 @@ func (c *call) elapsed(cfg *Config) time.Duration {
 // errAbandoned is the result of a call that did not return: it panicked, or
 // left through runtime.Goexit.
 var errAbandoned = errors.New("call did not return")
-
-// Event is what the hooks of a [Config] are told.
-type Event struct {
-	Name    string
-	Host    string        // of a request, as scheme://host, or scheme://host:port if it is not the scheme's own; empty otherwise
-	Attempt int           // attempts so far; 0 if none was made
-	Delay   time.Duration // the wait; 0 in OnDone
-	Elapsed time.Duration // since the call began
-	Why     Why           // what the wait is for; empty in OnDone
-	Err     error         // the last failure; in OnDone what the call returns
-}
-
-// Why says what a call waits for.
-type Why string
-
-// The reasons of waits.
-const (
-	WaitBackoff    Why = "backoff"     // the Config's own wait before a retry
-	WaitRetryAfter Why = "retry-after" // the server's, which was longer
-	WaitPause      Why = "pause"       // the Gate
-	WaitBreaker    Why = "breaker"     // the Breaker, with WaitWhenOpen
-	WaitLimiter    Why = "limiter"     // the Limiter
-)

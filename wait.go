@@ -1,0 +1,296 @@
+package retry
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/retryutils/retry/internal/redact"
+)
+
+// Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
+// or return an error if that cannot be before ctx is done. A *rate.Limiter of
+// golang.org/x/time/rate is one.
+type Limiter interface {
+	Wait(context.Context) error
+}
+
+// await is the one place where a call waits before an attempt: for the delay before a
+// retry, then at the gate, for the limiter and, if WaitWhenOpen is set, for the breaker,
+// whose permit it returns. No permit is held while waiting, and what is certain to be
+// refused does not wait.
+func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (admitted permit, stop bool) {
+	if cfg.Logger != nil { // whose last line has the sum
+		began := cfg.now()
+		defer func() { c.waited += since(cfg.Clock, began) }()
+	}
+	c.sleep(ctx, cfg, delay)
+	if done(ctx) {
+		return permit{}, c.contextEnded(ctx)
+	}
+	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
+	if gate || cfg.Breaker != nil {
+		if c.stopIfVain(ctx, cfg, 0) {
+			return permit{}, true
+		}
+	} else if c.attempts > 0 || cfg.OnStart != nil { // hooks and the wait took time
+		if c.stopIfLate(ctx, cfg, 0) {
+			return permit{}, true
+		}
+	}
+	if gate && c.waitGate(ctx, cfg, cfg.Gate) {
+		return permit{}, true
+	}
+	for cfg.Limiter != nil {
+		if c.waitLimiter(ctx, cfg) {
+			return permit{}, true
+		}
+		if cfg.Gate == nil || cfg.Gate.left() == 0 {
+			break
+		}
+		// It closed meanwhile, and what the limiter granted was for an earlier time.
+		if c.stopIfVain(ctx, cfg, 0) || c.waitGate(ctx, cfg, cfg.Gate) {
+			return permit{}, true
+		}
+	}
+	for cfg.Breaker != nil { //retrylint:ignore not a retry loop: it waits for the breaker
+		p, rejection := cfg.Breaker.admit(ctx, cfg)
+		if rejection == nil {
+			// The breaker's listeners, which were called when it became half-open, may have taken their time.
+			if p.probe != nil && c.stopIfOver(ctx, cfg, 0) {
+				cfg.Breaker.release(ctx, cfg, p)
+				return permit{}, true
+			}
+			admitted = p
+			break
+		}
+		if !cfg.WaitWhenOpen {
+			return permit{}, c.stopFor(ErrCircuitOpen, rejection)
+		}
+		if c.waitBreaker(ctx, cfg, cfg.Breaker) {
+			return permit{}, c.because(rejection)
+		}
+		if cfg.Gate != nil && cfg.Gate.left() > 0 && c.waitGate(ctx, cfg, cfg.Gate) { // it closed meanwhile
+			return permit{}, true
+		}
+	}
+	if cfg.Gate != nil {
+		c.ticket = cfg.Gate.sent()
+	}
+	return admitted, false
+}
+
+// sleep waits for d, or until ctx is done or the Config drains.
+func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-c.alarm.set(cfg.Clock, d):
+	case <-cfg.Drain:
+		c.alarm.stop()
+	case <-ctx.Done():
+		c.alarm.stop()
+	}
+}
+
+// waitGate waits until the Config's gate lets the call through.
+func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) (stop bool) {
+	return c.waitInLine(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
+		stop := c.stopIfVain(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
+		if stop && c.ending.dueTo == nil && wait > 0 {
+			c.because(&PauseError{cfg.Name, wait, g.cause()})
+		}
+		return stop
+	})
+}
+
+// waitInLine waits in the line of a gate for as long as check lets it. It tells of
+// the wait once, and again if it became longer.
+func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, check func(time.Duration) bool) (stop bool) {
+	var told time.Time // the end of the wait, as told
+	g.wait(ctx, cfg.Drain, func(ctx context.Context, wait time.Duration) error {
+		if done(ctx) {
+			stop = c.contextEnded(ctx)
+		} else {
+			stop = check(wait)
+		}
+		if !stop && wait > 0 && c.tellLonger(ctx, cfg, why, wait, &told) {
+			stop = c.stopIfOver(ctx, cfg, 0)
+		}
+		if stop {
+			return c.ending.reason
+		}
+		return nil
+	})
+	return stop
+}
+
+// waitBreaker waits until the breaker may let an attempt pass: exactly until its
+// open time is over, or until the probe in flight has come back. Those who
+// waited together for it to close go on one by one.
+func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) (stop bool) {
+	changed := b.join()
+	defer b.quit(changed)
+	var told time.Time
+	for {
+		left, known, blocked := b.blocked(changed)
+		need := time.Duration(0)
+		if known {
+			need = left
+		}
+		if c.stopIfOver(ctx, cfg, need) {
+			return true
+		}
+		if !blocked {
+			return c.waitInLine(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) bool { return c.stopIfLate(ctx, cfg, wait) })
+		}
+		if cfg.draining() {
+			return c.stopFor(ErrDraining, nil)
+		}
+		if c.tellLonger(ctx, cfg, WaitBreaker, need, &told) && c.stopIfOver(ctx, cfg, need) {
+			return true
+		}
+		if limit := cfg.MaxElapsed; limit > 0 {
+			left = min(left, limit-c.elapsed(cfg))
+		}
+		select {
+		case <-c.alarm.set(cfg.Clock, left):
+		case <-changed:
+			c.alarm.stop()
+		case <-cfg.Drain:
+			c.alarm.stop()
+		case <-ctx.Done():
+			c.alarm.stop()
+		}
+	}
+}
+
+// waitLimiter waits for the limiter, no longer than ctx and MaxElapsed allow.
+func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
+	var began time.Time
+	if cfg.tellsWaits() {
+		began = cfg.now()
+	}
+	granted := ctx
+	if cfg.draining() { // it may be granted at once
+		var cancel context.CancelFunc
+		granted, cancel = context.WithTimeout(ctx, drainGrace)
+		defer cancel()
+	} else if cfg.Drain != nil {
+		var cancel context.CancelFunc
+		granted, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer watch(cfg.Drain, cancel)()
+	}
+	bound, release := c.boundLimiter(granted, cfg)
+	defer release()
+	err := cfg.Limiter.Wait(bound)
+	switch {
+	case err == nil || done(ctx):
+	case cfg.draining() && (bound.asked.Load() || done(bound.Context)):
+		return c.stopFor(ErrDraining, nil)
+	case !bound.asked.Load() && !done(bound.Context):
+		return c.stopFor(err, &limiterError{err, true})
+	default:
+		c.ending = ending{reason: ErrDeadline, dueTo: &limiterError{err, false}, shortage: shortage{left: bound.left}}
+		if bound.tighter {
+			c.ending.reason = ErrMaxElapsed
+		}
+		return true
+	}
+	if !began.IsZero() {
+		if took := since(cfg.Clock, began); took >= time.Millisecond {
+			c.tellWait(ctx, cfg, WaitLimiter, took)
+		}
+	}
+	return c.stopIfOver(ctx, cfg, 0)
+}
+
+// drainGrace is how long a limiter may take to grant a first attempt that need not
+// wait, once Config.Drain is closed. It is real time: a limiter knows no other.
+const drainGrace = 100 * time.Millisecond
+
+// limiterContext bounds a limiter's wait. It notes whether the limiter looked
+// at the deadline: one that did, and then refuses, refuses because of it. There
+// is no type to tell by: the error of a *rate.Limiter has none.
+type limiterContext struct {
+	context.Context
+	deadline time.Time
+	tighter  bool          // it is MaxElapsed that ends the wait
+	left     time.Duration // until the wait is ended, when it began
+	asked    atomic.Bool
+}
+
+func (l *limiterContext) Deadline() (time.Time, bool) {
+	if l.deadline.IsZero() {
+		return time.Time{}, false
+	}
+	l.asked.Store(true)
+	return l.deadline, true
+}
+
+// boundLimiter returns the context for a limiter; the function ends it.
+func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, func()) {
+	l := &limiterContext{Context: ctx}
+	deadline, limited := ctx.Deadline()
+	l.deadline = deadline
+	if limited {
+		l.left = deadline.Sub(cfg.now())
+	}
+	if cfg.MaxElapsed == 0 {
+		return l, func() {}
+	}
+	left := cfg.MaxElapsed - c.elapsed(cfg)
+	if l.tighter = !limited || left < l.left; l.tighter {
+		l.left = left
+	}
+	timeout := withTimeout(ctx, cfg.Clock, max(1, left))
+	l.Context = timeout
+	if cfg.Clock == nil && l.tighter { // a limiter knows no clock but the real one
+		l.deadline, _ = timeout.Deadline()
+	}
+	return l, timeout.cancel
+}
+
+// limiterError is the refusal of a Limiter.
+type limiterError struct {
+	err  error
+	sole bool // it is the reason, and not a deadline
+}
+
+func (e *limiterError) Error() string { return "limiter: " + redact.Error(e.err) }
+func (e *limiterError) Unwrap() error { return e.err }
+
+// tellLonger tells of a wait that lasts longer than it was told to, and reports
+// whether it did. One whose length is not known is 0, and told once.
+func (c *call) tellLonger(ctx context.Context, cfg *Config, why Why, wait time.Duration, told *time.Time) bool {
+	if !cfg.tellsWaits() || wait <= 0 && !told.IsZero() {
+		return false
+	}
+	until := cfg.now().Add(wait)
+	if !until.After(*told) {
+		return false
+	}
+	*told = until
+	c.tellWait(ctx, cfg, why, wait)
+	return true
+}
+
+// tellWait tells of a wait that begins, or, a limiter's, that is over.
+func (c *call) tellWait(ctx context.Context, cfg *Config, why Why, wait time.Duration) {
+	if cfg.Logger != nil && why != WaitBackoff && why != WaitRetryAfter { // the retry was told
+		level, cause := slog.LevelDebug, error(nil)
+		if why == WaitBreaker || why == WaitPause && cfg.Gate.left() > 0 {
+			level = slog.LevelInfo
+		}
+		if why == WaitPause {
+			cause = cfg.Gate.cause()
+		}
+		c.log(ctx, cfg, level, "waiting", cause, readable("delay", wait), slog.String("why", string(why)))
+	}
+	if cfg.OnWait != nil {
+		cfg.OnWait(ctx, c.event(cfg, why, wait))
+	}
+}
