@@ -11,6 +11,9 @@
 // breaker's count. What was given up on comes in an [*Error], a response that is an
 // error is a [*StatusError], and [Outcome] makes a label of either for metrics.
 //
+// What a retry should not begin again from nothing is continued: package download has
+// long files, package sse streams of events, and [Resume] what both stand on.
+//
 // All waiting goes by [Config.Clock], or the clock of a testing/synctest bubble, so
 // that it can be tested without waiting; package retrytest plays the server.
 //
