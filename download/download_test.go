@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,14 +50,19 @@ type shelf struct {
 	modified time.Time                                                // zero for none
 	cut      func(n int) int                                          // after how many bytes answer n ends; negative: not
 	before   func(n int, w http.ResponseWriter, r *http.Request) bool // true: it answered
+	written  func(n int)                                              // by each write of an answer
 	requests []*http.Request
-	sent     int64
-	slow     time.Duration // before each write
+	sent     atomic.Int64
 }
 
 func newShelf(t testing.TB, data []byte) *shelf {
 	s := &shelf{data: data, tag: `"1"`}
-	s.Server = httptest.NewServer(s)
+	s.Server = httptest.NewUnstartedServer(s)
+	s.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		conn.(*net.TCPConn).SetWriteBuffer(16 << 10) // little is in flight
+		return ctx
+	}
+	s.Start()
 	t.Cleanup(s.Close)
 	return s
 }
@@ -87,21 +93,28 @@ type cutting struct {
 }
 
 func (c *cutting) Write(p []byte) (int, error) {
-	time.Sleep(c.s.slow)
+	if c.s.written != nil {
+		defer c.s.written(len(p))
+	}
 	if c.left >= 0 && len(p) >= c.left {
 		n, _ := c.ResponseWriter.Write(p[:c.left])
-		atomic.AddInt64(&c.s.sent, int64(n))
+		c.s.sent.Add(int64(n))
 		c.ResponseWriter.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	}
 	n, err := c.ResponseWriter.Write(p)
 	c.left -= n
-	atomic.AddInt64(&c.s.sent, int64(n))
+	c.s.sent.Add(int64(n))
 	return n, err
 }
 
+// asked is the number of requests.
+func (s *shelf) asked() int { return len(s.ranges()) }
+
 // ranges are those that were asked for.
 func (s *shelf) ranges() (all []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, r := range s.requests {
 		all = append(all, strings.TrimPrefix(r.Header.Get("Range"), "bytes="))
 	}
@@ -157,7 +170,7 @@ func TestResumes(t *testing.T) {
 			require.NoError(t, err)
 			only(t, path, data)
 			assert.Equal(t, []string{"", "10000-", "30000-", "60000-"}, s.ranges())
-			assert.EqualValues(t, len(data), s.sent)
+			assert.EqualValues(t, len(data), s.sent.Load())
 			assert.EqualValues(t, len(data), result.Bytes)
 			assert.Zero(t, result.Resumed)
 			assert.NotEmpty(t, result.Header)
@@ -186,7 +199,7 @@ func TestResumes(t *testing.T) {
 			require.NoError(t, err)
 			assert.EqualValues(t, 30_000, result.Resumed)
 			only(t, path, data)
-			assert.EqualValues(t, len(data), s.sent)
+			assert.EqualValues(t, len(data), s.sent.Load())
 		})
 	}
 }
@@ -269,7 +282,7 @@ func TestBeginsAgain(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
 			_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
 			assert.ErrorIs(t, err, retry.ErrMaxRetries)
-			assert.Len(t, s.requests, 3+5, "three that brought more than those before, and five retries")
+			assert.Equal(t, 3+5, s.asked(), "three that brought more than those before, and five retries")
 			assert.NoFileExists(t, path)
 			if name != "no ranges" {
 				assert.Empty(t, names(t, filepath.Dir(path)), "what nobody can go on with")
@@ -351,7 +364,7 @@ func TestChanged_Progress(t *testing.T) {
 	}
 	_, err = download.File(t.Context(), clientOf(t, nil, cfg), s.URL, path+"2")
 	assert.ErrorIs(t, err, retry.ErrMaxRetries)
-	assert.Less(t, len(s.requests), 20)
+	assert.Less(t, s.asked(), 20)
 }
 
 // reply is one answer of a played server.
@@ -555,7 +568,7 @@ func TestPresigned(t *testing.T) {
 	require.NoError(t, err)
 	only(t, path, s.data)
 	assert.EqualValues(t, 3, issued.Load())
-	assert.EqualValues(t, len(s.data), s.sent)
+	assert.EqualValues(t, len(s.data), s.sent.Load())
 }
 
 // A wrong sum, the caller's or the server's, deletes the part, shows both, and is not
@@ -597,7 +610,7 @@ func TestChecksums(t *testing.T) {
 		}
 		path := filepath.Join(t.TempDir(), "file")
 		_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path)
-		assert.Len(t, s.requests, 2)
+		assert.Equal(t, 2, s.asked())
 		if right {
 			require.NoError(t, err, header)
 			only(t, path, data)
@@ -612,7 +625,7 @@ func TestChecksums(t *testing.T) {
 	_, err := download.File(t.Context(), clientOf(t, nil, soon), s.URL, path, download.Checksum(md5.New(), md[:]), download.Checksum(sha256.New(), other[:]))
 	assert.ErrorIs(t, err, download.ErrChecksum)
 	assert.ErrorContains(t, err, fmt.Sprintf("checksum is %x, want %x", sha, other))
-	assert.Len(t, s.requests, 1)
+	assert.Equal(t, 1, s.asked())
 	assert.Empty(t, names(t, filepath.Dir(path)))
 
 	// The end of the connection is the end of the file, where a sum proves it.
@@ -641,7 +654,7 @@ func TestInUse(t *testing.T) {
 	close(goOn)
 	require.NoError(t, <-done)
 	only(t, path, s.data)
-	assert.Len(t, s.requests, 1)
+	assert.Equal(t, 1, s.asked())
 }
 
 // Many that race for one path: each download that succeeds has the whole file.
@@ -682,7 +695,7 @@ func TestDisk(t *testing.T) {
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 	_, err = download.File(t.Context(), clientOf(t, nil, soon), s.URL, dir)
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
-	assert.Empty(t, s.requests)
+	assert.Zero(t, s.asked())
 
 	// The part is taken away, or replaced, meanwhile: another's file does not get the name.
 	path := filepath.Join(dir, "file")
@@ -792,7 +805,7 @@ func TestCancel(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.ErrorIs(t, err, stop)
 	assert.NoFileExists(t, path)
-	assert.Len(t, s.requests, 1)
+	assert.Equal(t, 1, s.asked())
 }
 
 // Wrong use is an error, and nothing is sent. No secret of a malformed URL is shown.
@@ -839,6 +852,6 @@ func TestWrongUse(t *testing.T) {
 		assert.ErrorIs(t, err, retry.ErrInvalidConfig, name)
 		assert.NotContains(t, fmt.Sprint(err), "hunter2")
 	}
-	assert.Empty(t, s.requests)
+	assert.Zero(t, s.asked())
 	assert.Empty(t, names(t, filepath.Dir(path)))
 }
