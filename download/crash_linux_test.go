@@ -79,6 +79,7 @@ func TestKilled(t *testing.T) {
 	var mu sync.Mutex
 	var cmd *exec.Cmd
 	left := 0 // bytes until it is killed; some of these are behind the last one
+	s.mu.Lock()
 	s.written = func(n int) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -86,6 +87,7 @@ func TestKilled(t *testing.T) {
 			cmd.Process.Kill()
 		}
 	}
+	s.mu.Unlock()
 	kills := 0
 	for ; ; kills++ {
 		mu.Lock()
@@ -135,6 +137,7 @@ func TestInUseByAProcess(t *testing.T) {
 	data := random(1000, 22)
 	s := newShelf(t, data)
 	inside, goOn := make(chan struct{}), make(chan struct{})
+	s.mu.Lock()
 	s.before = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 		if n == 1 {
 			close(inside)
@@ -142,6 +145,7 @@ func TestInUseByAProcess(t *testing.T) {
 		}
 		return false
 	}
+	s.mu.Unlock()
 	path := filepath.Join(t.TempDir(), "file")
 	cmd, said := process(s.URL, path, data, 0)
 	require.NoError(t, cmd.Start())

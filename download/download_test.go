@@ -74,27 +74,28 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.tag != "" {
 		w.Header().Set("ETag", s.tag)
 	}
-	modified := s.modified
+	modified, cut, before, written := s.modified, s.cut, s.before, s.written
 	s.mu.Unlock()
-	if s.before != nil && s.before(n, w, r) {
+	if before != nil && before(n, w, r) {
 		return
 	}
 	left := -1
-	if s.cut != nil {
-		left = s.cut(n)
+	if cut != nil {
+		left = cut(n)
 	}
-	http.ServeContent(&cutting{ResponseWriter: w, left: left, s: s}, r, "", modified, bytes.NewReader(data))
+	http.ServeContent(&cutting{w, left, written, s}, r, "", modified, bytes.NewReader(data))
 }
 
 type cutting struct {
 	http.ResponseWriter
-	left int
-	s    *shelf
+	left    int
+	written func(n int)
+	s       *shelf
 }
 
 func (c *cutting) Write(p []byte) (int, error) {
-	if c.s.written != nil {
-		defer c.s.written(len(p))
+	if c.written != nil {
+		defer c.written(len(p))
 	}
 	if c.left >= 0 && len(p) >= c.left {
 		n, _ := c.ResponseWriter.Write(p[:c.left])

@@ -151,7 +151,7 @@ func TestDownloads(t *testing.T) {
 					return
 				}
 				source := rand.New(rand.NewPCG(uint64(n), 27))
-				f := &fickle{random: source, faults: source.IntN(12), changes: max(0, source.IntN(6)-4)}
+				f := &fickle{random: rand.New(rand.NewPCG(uint64(n), 28)), faults: source.IntN(12), changes: max(0, source.IntN(6)-4)}
 				f.data = random(source.IntN(1<<source.IntN(21)), uint64(n))
 				mu.Lock()
 				current = f
