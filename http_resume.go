@@ -23,7 +23,7 @@ import (
 // bound the whole. An attempt without progress counts as everywhere.
 //
 // Each attempt begins with the request of next and follows the redirects again, so
-// that an address that has expired is resolved anew. The hooks, the budget and the
+// that an address that has expired is resolved again. The hooks, the budget and the
 // limits are those of the first request's host, and see one call; the gate, limiter and
 // breaker of each host on the way guard it as ever. A POST or PATCH has one
 // Idempotency-Key in all attempts.
@@ -176,7 +176,7 @@ func (r *resumption) send(ctx context.Context, h *hop) error {
 }
 
 // oneAttempt is the Config for a request that the loop around it repeats, and whose
-// hooks tell of it.
+// hooks report it.
 func (r *resumption) oneAttempt(cfg *Config) *Config {
 	c := withoutRetries(cfg)
 	c.OnStart, c.OnAttempt, c.OnAttemptDone, c.OnRetry, c.OnDone, c.Budget = nil, nil, nil, nil, nil, nil

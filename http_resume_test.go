@@ -400,7 +400,7 @@ func TestResume_Timeouts(t *testing.T) {
 }
 
 // What next and read return is judged as in Do; a panic of either reaches the caller,
-// and lets go of everything. A cancel gives the cancel.
+// and releases everything. A cancel gives the cancel.
 func TestResume_Functions(t *testing.T) {
 	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(200, "x")}}
 	client := outcomeClient(t, &http.Client{Transport: base}, soon)

@@ -22,8 +22,8 @@
 // the very same file (If-Range, section 13.1.5). That takes a strong ETag, or, where
 // there is none at all, a Last-Modified that lies a second or more before the response's
 // Date (section 8.8.2.2); other files begin again from nothing. What comes is checked
-// against what was asked, and a file that changed begins again: [Config.OnRetry] is told
-// so by an error that matches [ErrChanged]. Redirects are followed again each time, so
+// against what was asked, and a file that changed begins again: [Config.OnRetry]
+// receives an error that matches [ErrChanged]. Redirects are followed again each time, so
 // that an address that expires is resolved again.
 //
 // # What is verified
@@ -144,7 +144,7 @@ type download struct {
 	path string
 	options
 	buffer []byte
-	told   time.Time // when Progress was called last
+	shown  time.Time // when Progress was called last
 
 	part    *part
 	file    identity    // what the part is the beginning of
@@ -202,7 +202,7 @@ func (d *download) open() (err error) {
 	return nil
 }
 
-// close gives the part up. What nobody can go on with is not left behind.
+// close closes the part, and removes one that cannot be continued.
 func (d *download) close() {
 	if d.at == 0 || d.part.begun && d.file.validator() == "" {
 		d.part.remove()
@@ -383,10 +383,10 @@ func (d *download) publish() error {
 
 // report calls Progress, if it is time.
 func (d *download) report(now bool) {
-	if d.progress == nil || !now && time.Since(d.told) < 100*time.Millisecond {
+	if d.progress == nil || !now && time.Since(d.shown) < 100*time.Millisecond {
 		return
 	}
-	d.told = time.Now()
+	d.shown = time.Now()
 	d.progress(d.at, d.file.Length)
 }
 

@@ -286,13 +286,13 @@ func TestBeginsAgain(t *testing.T) {
 			assert.Equal(t, 3+5, s.asked(), "three that brought more than those before, and five retries")
 			assert.NoFileExists(t, path)
 			if name != "no ranges" {
-				assert.Empty(t, names(t, filepath.Dir(path)), "what nobody can go on with")
+				assert.Empty(t, names(t, filepath.Dir(path)), "what cannot be continued")
 			}
 		})
 	}
 }
 
-// A file that changes meanwhile begins again, and OnRetry is told.
+// A file that changes meanwhile begins again, and OnRetry gets ErrChanged.
 func TestChanged(t *testing.T) {
 	for name, change := range map[string]func(*shelf){
 		"ETag": func(s *shelf) { s.tag = `"2"` },
@@ -312,10 +312,10 @@ func TestChanged(t *testing.T) {
 				s.tag, s.modified = "", time.Now().Add(-time.Hour)
 			}
 			s.cut = func(n int) int { return []int{5000, -1}[min(n, 2)-1] }
-			var told []error
+			var failures []error
 			cfg := soon
 			cfg.OnRetry = func(_ context.Context, e retry.Event) {
-				if told = append(told, e.Err); len(told) == 1 {
+				if failures = append(failures, e.Err); len(failures) == 1 {
 					s.mu.Lock()
 					s.data = random(20_000, 7)
 					change(s)
@@ -328,9 +328,9 @@ func TestChanged(t *testing.T) {
 				download.Progress(func(done, total int64) { seen = append(seen, fmt.Sprint(done, "/", total)) }))
 			require.NoError(t, err)
 			only(t, path, s.data)
-			require.Len(t, told, 2)
-			assert.ErrorIs(t, told[1], download.ErrChanged)
-			assert.ErrorContains(t, told[1], "at byte 5000")
+			require.Len(t, failures, 2)
+			assert.ErrorIs(t, failures[1], download.ErrChanged)
+			assert.ErrorContains(t, failures[1], "at byte 5000")
 			assert.Zero(t, result.Resumed)
 			assert.Equal(t, "0/-1", seen[0])
 			assert.Equal(t, fmt.Sprint(len(s.data), "/", len(s.data)), seen[len(seen)-1])
@@ -452,15 +452,15 @@ func TestWrongRanges(t *testing.T) {
 				if test.wrong.status == 416 && again == 4 {
 					continue
 				}
-				var told []string
+				var failures []string
 				cfg := soon
-				cfg.OnRetry = func(_ context.Context, e retry.Event) { told = append(told, e.Err.Error()) }
+				cfg.OnRetry = func(_ context.Context, e retry.Event) { failures = append(failures, e.Err.Error()) }
 				path := filepath.Join(t.TempDir(), "file")
 				_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, cfg), "http://files.example/file?token=secret", path)
 				require.NoError(t, err)
 				only(t, path, []byte("0123456789"))
-				assert.Contains(t, told[1], test.text)
-				assert.Contains(t, told[1], `Get "http://files.example/file"`)
+				assert.Contains(t, failures[1], test.text)
+				assert.Contains(t, failures[1], `Get "http://files.example/file"`)
 				if again == 4 && last.status == 200 {
 					assert.Equal(t, "", base.ranges[5], "the whole is asked for")
 				}
@@ -749,7 +749,7 @@ func TestDamagedSide(t *testing.T) {
 	}
 }
 
-// Progress is told at most ten times a second, and at the end.
+// Progress is called at most ten times a second, and at the end.
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := roundTrip(func(req *http.Request) (*http.Response, error) {

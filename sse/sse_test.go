@@ -462,6 +462,29 @@ func TestOverTheNetwork(t *testing.T) {
 	}
 }
 
+// While the process drains, a feed that was cut is not resumed: the stream ends, with an
+// error that says so, and what came before is the caller's.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drain := make(chan struct{})
+		p := &played{answers: []answer{{text: "data: a\n\n"}}}
+		cfg := retry.Config{Drain: drain}
+		var text []string
+		var last error
+		for event, err := range sse.Stream(clientOf(t, p, cfg), requestOf(t, t.Context(), http.MethodGet, "http://feed.example/", "")) {
+			if last = err; err != nil {
+				break
+			}
+			if text = append(text, string(event.Data)); len(text) == 2 {
+				close(drain)
+			}
+		}
+		assert.ErrorIs(t, last, retry.ErrDraining)
+		assert.Equal(t, []string{"a", "a"}, text)
+		assert.Len(t, p.ids, 2)
+	})
+}
+
 // A panic of the loop's body reaches its caller, and closes the connection.
 func TestPanic(t *testing.T) {
 	p := &played{answers: []answer{{text: "data: a\n\n", pause: time.Hour}}}
