@@ -163,7 +163,9 @@ func Do[T any](ctx context.Context, h *Hedge, fn func(context.Context) (T, error
 	}
 	began := terms.clock.Now()
 	value, err := fn(ctx)
-	h.learn(h.functions, &terms, began, err == nil, done(ctx))
+	if err == nil || done(ctx) {
+		h.learn(h.functions, &terms, began)
+	}
 	return value, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"strings"
@@ -186,6 +187,79 @@ func TestCallerCancels(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A cancel that comes at the moment of the delay, or just before it: no request is sent for a
+// caller that is gone. When both are under way, the first that ends is the end: the call is
+// not held up by one that does not look at its context.
+func TestCancelledAtTheDelay(t *testing.T) {
+	for range 50 {
+		clock := clockwork.NewFakeClock()
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			time.Sleep(time.Millisecond)
+			return nil, context.Cause(req.Context())
+		})
+		h := newHedge(t, hedge.Config{Delay: time.Second, Clock: clock})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, err := h.Transport(base).RoundTrip(request(t, ctx, http.MethodGet, nil))
+			assert.ErrorIs(t, err, context.Canceled)
+		}()
+		require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+		cancel()
+		clock.Advance(time.Second)
+		<-done
+		require.Zero(t, h.Snapshot().Hedges)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		base := &backend{answer: func(n int64, req *http.Request) (*http.Response, error) {
+			if n == 2 {
+				time.Sleep(slow)
+				return nil, errors.New("deaf")
+			}
+			return after(req, slow, 200)
+		}}
+		h := newHedge(t, hedge.Config{Delay: late})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*late)
+		defer cancel()
+		began := time.Now()
+		_, err := h.Transport(base).RoundTrip(request(t, ctx, http.MethodGet, nil))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 2*late, time.Since(began))
+		time.Sleep(slow)
+		assert.Zero(t, base.underway.Load())
+	})
+}
+
+// The delay that is learned while late calls are hedged is the true quantile of the times
+// of answers, and not that of the calls, which hedges make shorter: hedging does not teach
+// itself to hedge more.
+func TestLearnedDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(1, 2))
+		takes := func() time.Duration { // uniform, and a tenth of them thirty times as long
+			d := time.Duration(10e6 + 10e6*random.Float64())
+			if random.IntN(10) == 0 {
+				d *= 30
+			}
+			return d
+		}
+		base := &backend{answer: func(_ int64, req *http.Request) (*http.Response, error) { return after(req, takes(), 200) }}
+		h := newHedge(t, hedge.Config{Budget: newBudget(t, 1, 100)})
+		rt := h.Transport(base)
+		for i := range 3000 {
+			send(t, rt)
+			if i == 98 {
+				assert.Zero(t, h.Snapshot().Delay)
+			}
+		}
+		s := h.Snapshot()
+		assert.InEpsilon(t, 450*time.Millisecond, s.Delay, 0.1)
+		assert.InDelta(t, 150, s.Hedges, 50)
+	})
 }
 
 // A body of the loser that hangs until it is closed keeps neither the caller nor, for long,
@@ -463,15 +537,21 @@ func TestGetBodyFails(t *testing.T) {
 	})
 }
 
-// A host whose breaker is not closed, or whose gate pauses or paces, gets no hedge.
+// A host whose breaker is not closed, or whose gate pauses or paces, gets no hedge, and none
+// is sent by a service that drains.
 func TestHostInTrouble(t *testing.T) {
 	for name, trouble := range map[string]func(cfg retry.Config){
 		"none":           func(retry.Config) {},
 		"breaker open":   func(cfg retry.Config) { cfg.Breaker.Trip(time.Hour) },
 		"gate pauses":    func(cfg retry.Config) { cfg.Gate.Pause(time.Hour) },
 		"budget emptied": func(cfg retry.Config) { cfg.Budget.Withdraw() },
+		"draining":       nil,
 	} {
 		synctest.Test(t, func(t *testing.T) {
+			drain := make(chan struct{})
+			if trouble == nil {
+				trouble = func(retry.Config) { close(drain) }
+			}
 			var settings retry.Config
 			base := &backend{answer: func(n int64, req *http.Request) (*http.Response, error) {
 				if n == 1 {
@@ -480,7 +560,7 @@ func TestHostInTrouble(t *testing.T) {
 				return after(req, slow, 200)
 			}}
 			h := newHedge(t, hedge.Config{Delay: late})
-			client, err := retry.NewRetryableClient(&http.Client{Transport: base}, retry.Config{Budget: newBudget(t, 0, 1)},
+			client, err := retry.NewRetryableClient(&http.Client{Transport: base}, retry.Config{Budget: newBudget(t, 0, 1), Drain: drain},
 				retry.WrapTransport(h.Transport), retry.HostBreaker(retry.BreakerConfig{}),
 				retry.OnHost(func(_ string, cfg retry.Config) { settings = cfg }))
 			require.NoError(t, err)

@@ -23,6 +23,7 @@ type terms struct {
 	breaker *retry.CircuitBreaker
 	gate    *retry.Gate
 	limiter retry.Limiter
+	drain   <-chan struct{}
 
 	// Of the log line.
 	logger *slog.Logger
@@ -34,7 +35,7 @@ func (h *Hedge) terms(ctx context.Context) terms {
 	t := terms{clock: h.cfg.Clock, budget: h.cfg.Budget}
 	cfg, found := retry.ConfigOf(ctx)
 	if found {
-		t.breaker, t.gate, t.limiter = cfg.Breaker, cfg.Gate, cfg.Limiter
+		t.breaker, t.gate, t.limiter, t.drain = cfg.Breaker, cfg.Gate, cfg.Limiter, cfg.Drain
 		t.logger, t.name = cfg.Logger, cfg.Name
 		if t.clock == nil {
 			t.clock = cfg.Clock
@@ -59,6 +60,11 @@ var realClock = clockwork.NewRealClock()
 // first time leaves a part of what is saved up to those that ask again: of the calls that
 // are late, those that are still under way a little later are helped most.
 func (t *terms) allow(to *target, first bool) bool {
+	select {
+	case <-t.drain: // nothing begins that need not
+		return false
+	default:
+	}
 	if t.breaker != nil && t.breaker.State() != retry.StateClosed {
 		return false
 	}
@@ -108,12 +114,11 @@ func (h *Hedge) begin(to *target, t *terms) time.Duration {
 
 // learn notes how long an answer took, or that there was none by now. What failed by itself
 // says nothing of how long answers take.
-func (h *Hedge) learn(to *target, t *terms, began time.Time, answered, cut bool) {
-	if h.cfg.Delay > 0 || !answered && !cut {
-		return
+func (h *Hedge) learn(to *target, t *terms, began time.Time) {
+	if h.cfg.Delay == 0 {
+		now := t.clock.Now()
+		to.times.add(now, now.Sub(began))
 	}
-	now := t.clock.Now()
-	to.times.add(now, now.Sub(began), !answered)
 }
 
 // contest is what is hedged: requests, or a function.
@@ -158,15 +163,12 @@ func run[T any](ctx context.Context, h *Hedge, to *target, t *terms, delay time.
 	timer := t.clock.NewTimer(delay)
 	defer timer.Stop()
 
-	late, ended := timer.Chan(), ctx.Done()
+	late := timer.Chan()
 	pause, refused := max(delay/4, time.Millisecond), false
-	first := true          // is under way
-	var failed *outcome[T] // waits for what is under way
+	first := true        // is under way
+	var best *outcome[T] // so far, while others are under way
 	for {
 		select {
-		case <-ended:
-			late, ended = nil, nil
-
 		case <-late:
 			switch {
 			case done(ctx):
@@ -195,20 +197,19 @@ func run[T any](ctx context.Context, h *Hedge, to *target, t *terms, delay time.
 			usable := c.usable(o.value, o.err)
 			answered := usable && o.err == nil
 			if o.panicked != nil || o.exited {
-				r.drop(failed)
+				r.drop(best)
 				o.leave()
 			}
-			if first {
-				cut := o.n > 0 && usable || done(ctx)
-				h.learn(to, t, began, answered && o.n == 0, cut)
+			if first && (answered || o.n > 0 && usable || done(ctx)) {
+				h.learn(to, t, began)
 			}
 			first = first && o.n > 0
 			switch {
-			case failed == nil:
-				failed = &o
-			case usable || failed.err != nil && o.err == nil: // a response says more than an error
-				r.drop(failed)
-				failed = &o
+			case best == nil:
+				best = &o
+			case usable || best.err != nil && o.err == nil: // a response says more than an error
+				r.drop(best)
+				best = &o
 			default:
 				r.drop(&o)
 			}
@@ -226,9 +227,9 @@ func run[T any](ctx context.Context, h *Hedge, to *target, t *terms, delay time.
 			if hedges := len(r.ends) - 1; hedges > 0 && t.logger != nil {
 				t.log(ctx, delay, hedges, won)
 			}
-			end := r.ends[failed.n]
-			r.ends[failed.n] = nil
-			return c.hand(failed.value, end), failed.err
+			end := r.ends[best.n]
+			r.ends[best.n] = nil
+			return c.hand(best.value, end), best.err
 		}
 	}
 }

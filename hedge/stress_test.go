@@ -33,7 +33,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 				return
 			}
 		case 2:
-			w.WriteHeader(http.StatusServiceUnavailable)
+			w.WriteHeader(http.StatusInternalServerError)
 		}
 		fmt.Fprintf(w, "%s %064d", r.URL.Query().Get("n"), 0)
 	}))
@@ -42,7 +42,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	t.Cleanup(base.CloseIdleConnections)
 	h := newHedge(t, hedge.Config{Delay: 3 * time.Millisecond, MaxHedges: 2, Budget: newBudget(t, 1, 1000)})
 	client, err := retry.NewRetryableClient(&http.Client{Transport: base},
-		retry.Config{InitialDelay: time.Millisecond, MaxRetries: 10}, retry.WrapTransport(h.Transport))
+		retry.Config{InitialDelay: time.Millisecond, MaxRetries: 10}, retry.WrapTransport(h.Transport), retry.NoSharedPause())
 	require.NoError(t, err)
 	var next, cancelled atomic.Int64
 	var wg sync.WaitGroup

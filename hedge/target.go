@@ -36,7 +36,7 @@ func newTarget(quantile float64) (*target, error) {
 	return t, nil
 }
 
-// maxHosts is how many hosts times are learned of; what is known of one takes 15 KB.
+// maxHosts is how many hosts times are learned of; what is known of one takes 8 KB.
 const maxHosts = 256
 
 // target returns what is known of a host. Of more than maxHosts, the one that was not used

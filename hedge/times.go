@@ -13,9 +13,10 @@ import (
 // so that what was learned before a change is forgotten as a whole, in 28 seconds where
 // there are calls enough, and is never less than a period that was long enough.
 //
-// Of a request that lost against its hedge, it is only known that it would have taken
-// longer. Left out, it would make answers look quicker than they are, and the delay
-// shorter with every hedge. It counts as what it is (Kaplan and Meier, 1958).
+// A request that lost against its hedge, or was cancelled by its caller, counts with the
+// time that it had taken by then. Left out, it would make answers look quicker than they
+// are, and the delay shorter with every hedge. As it was later than the delay, and is counted
+// so, the share of times beyond the delay is right, and the delay settles where it belongs.
 type times struct {
 	learned atomic.Int64 // a duration; 0: not enough is known
 
@@ -32,7 +33,7 @@ type period struct {
 	began     time.Time
 	n         int
 	low, high int // the buckets in use
-	buckets   [buckets]struct{ answered, cut uint32 }
+	counts    [buckets]uint32
 }
 
 const (
@@ -56,8 +57,8 @@ func (t *times) init(q float64) {
 // quantile returns what is learned, 0 if that is not enough.
 func (t *times) quantile() time.Duration { return time.Duration(t.learned.Load()) }
 
-// add notes that an answer took d, or, if it was cut, that it would have taken longer.
-func (t *times) add(now time.Time, d time.Duration, cut bool) {
+// add notes that an answer took d, or that there was none by then.
+func (t *times) add(now time.Time, d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.current.began.IsZero() {
@@ -72,11 +73,7 @@ func (t *times) add(now time.Time, d time.Duration, cut bool) {
 		p.low, p.high = i, i
 	}
 	p.low, p.high = min(p.low, i), max(p.high, i)
-	if b := &p.buckets[i]; cut {
-		b.cut++
-	} else {
-		b.answered++
-	}
+	p.counts[i]++
 	p.n++
 	t.fresh++
 	if d > t.quantile() {
@@ -98,27 +95,19 @@ func (t *times) crowded() bool {
 	return t.late > 3*(1-t.q)
 }
 
-// find returns the quantile of n times: the time after which the product of the shares
-// that were still without an answer, among those of which it is known, is 1 - q.
+// find returns the quantile of n times.
 func (t *times) find(n int) time.Duration {
 	from, to := t.current.low, t.current.high
 	if t.previous.n > 0 {
 		from, to = min(from, t.previous.low), max(to, t.previous.high)
 	}
-	waiting, last := 1.0, 0
-	for i := from; i <= to; i++ {
-		a, b := &t.current.buckets[i], &t.previous.buckets[i]
-		answered, cut := int(a.answered+b.answered), int(a.cut+b.cut)
-		if answered+cut == 0 {
-			continue
+	rank := int(math.Ceil(t.q*float64(n) - 1e-9))
+	for i := from; i < to; i++ {
+		if rank -= int(t.current.counts[i] + t.previous.counts[i]); rank <= 0 {
+			return middle(i)
 		}
-		last = i
-		if waiting *= 1 - float64(answered)/float64(n); waiting <= 1-t.q+1e-9 {
-			break
-		}
-		n -= answered + cut
 	}
-	return middle(last)
+	return middle(to)
 }
 
 func bucket(d time.Duration) int {

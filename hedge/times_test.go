@@ -51,7 +51,7 @@ func TestQuantileOf200(t *testing.T) {
 		for i := range 200 {
 			d := draw(random.Float64())
 			all = append(all, d)
-			learned.add(now.Add(time.Duration(i)*50*time.Millisecond), d, false)
+			learned.add(now.Add(time.Duration(i)*50*time.Millisecond), d)
 			assert.Equal(t, i >= 99, learned.quantile() > 0, name)
 		}
 		slices.Sort(all)
@@ -66,7 +66,7 @@ func TestQuantiles(t *testing.T) {
 			learned := newTimes(q)
 			order := rand.New(rand.NewPCG(3, 4)).Perm(1000)
 			for _, i := range order {
-				learned.add(time.Unix(1, 0), draw((float64(i)+0.5)/1000), false)
+				learned.add(time.Unix(1, 0), draw((float64(i)+0.5)/1000))
 			}
 			right(t, draw(q), learned.quantile(), name, q)
 		}
@@ -84,7 +84,7 @@ func TestQuantileAfterAChange(t *testing.T) {
 					call := func(factor time.Duration) {
 						now = now.Add(30 * time.Second / time.Duration(calls))
 						_, u = math.Modf(u + math.Phi) // evenly over any stretch of calls
-						learned.add(now, factor*draw(u), false)
+						learned.add(now, factor*draw(u))
 					}
 					for range calls + moment*calls/5 {
 						call(11 - factor)
@@ -99,8 +99,8 @@ func TestQuantileAfterAChange(t *testing.T) {
 	}
 }
 
-// Of requests that lost against a hedge it is known that they would have taken longer. Left
-// out, or taken for answers, they would make the quantile shorter, and hedges more.
+// What requests that lost against a hedge had taken by then counts: left out, they would make
+// the quantile shorter, and hedges more.
 func TestQuantileWithHedging(t *testing.T) {
 	draw := distributions["with a slow mode"]
 	random := rand.New(rand.NewPCG(7, 8))
@@ -112,14 +112,37 @@ func TestQuantileWithHedging(t *testing.T) {
 		first, second := draw(random.Float64()), draw(random.Float64())
 		delay := learned.quantile()
 		if delay == 0 || first <= delay {
-			learned.add(now, first, false)
+			learned.add(now, first)
 			continue
 		}
 		hedges++
-		learned.add(now, min(first, delay+second), first > delay+second)
+		learned.add(now, min(first, delay+second))
 	}
 	right(t, draw(0.95), learned.quantile())
 	assert.InDelta(t, 0.05, float64(hedges)/calls, 0.005)
+}
+
+// The times become three times as long while every late call is hedged, so that most of the
+// first requests are cancelled.
+func TestQuantileAfterAChangeWithHedging(t *testing.T) {
+	draw := distributions["with a slow mode"]
+	random := rand.New(rand.NewPCG(9, 10))
+	learned, now := newTimes(0.95), time.Unix(1, 0)
+	for i := range 40000 {
+		factor := time.Duration(1)
+		if i >= 10000 {
+			factor = 3
+		}
+		now = now.Add(time.Millisecond)
+		first, second := factor*draw(random.Float64()), factor*draw(random.Float64())
+		delay := learned.quantile()
+		if delay == 0 || first <= delay {
+			learned.add(now, first)
+			continue
+		}
+		learned.add(now, min(first, delay+second))
+	}
+	assert.InEpsilon(t, float64(3*draw(0.95)), float64(learned.quantile()), 0.06)
 }
 
 // The buckets are 3 % wide at the most, from 10µs to 15 minutes, and none lies outside.

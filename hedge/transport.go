@@ -46,7 +46,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	began := terms.clock.Now()
 	resp, err := t.base.RoundTrip(req)
-	h.learn(to, &terms, began, usable(resp, err), done(ctx))
+	if usable(resp, err) || done(ctx) {
+		h.learn(to, &terms, began)
+	}
 	return resp, err
 }
 
