@@ -79,7 +79,7 @@ func TestFixesDoTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run(t, dir, "go", "test", "-count=20", ".")
+	run(t, dir, "go", "test", "-count=5", ".")
 }
 
 func run(t *testing.T, dir, program string, args ...string) {

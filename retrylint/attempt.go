@@ -148,7 +148,7 @@ func (l *loop) another(call *ast.CallExpr) bool {
 			return false
 		})
 	}
-	if _, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok || l.told(call) {
+	if _, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok || l.givenNumber(call) {
 		return false
 	}
 	return depends(call)
@@ -166,15 +166,15 @@ func (l *loop) mentionsSet(n ast.Node) bool {
 	})
 }
 
-// told reports whether call hands a function that came as a value nothing of the
+// givenNumber reports whether call hands a function that came as a value nothing of the
 // loop but the number of the round.
-func (l *loop) told(call *ast.CallExpr) bool {
+func (l *loop) givenNumber(call *ast.CallExpr) bool {
 	v := variable(l.f.info, call.Fun)
 	return v != nil && len(call.Args) == 1 && l.counters[objectOf(l.f.info, call.Args[0])]
 }
 
 // same reports whether obj, though it changes from round to round, does not make
-// what is tried another: a request that is built anew, the number of the attempt.
+// what is tried another: a request that is built again, the number of the attempt.
 func (l *loop) same(obj *types.Var) bool {
 	t := obj.Type()
 	if isContext(t) || isRequest(t) || isResponse(t) || isDuration(t) || isErrorVar(obj) || isNamed(t, "time", "Time") {

@@ -209,7 +209,7 @@ func straightReturn(n *node) *ast.ReturnStmt {
 	return nil
 }
 
-// losesError reports whether r returns an error that is made anew of no other, or
+// losesError reports whether r returns a new error that wraps no other, or
 // a fixed one.
 func (l *loop) losesError(r *ast.ReturnStmt) bool {
 	if len(r.Results) == 0 {

@@ -8,7 +8,7 @@ import (
 	"regexp"
 )
 
-var lasting = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
+var permanent = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
 var unauthorized = regexp.MustCompile(`^StatusUnauthorized$`) // for which there is a new token, not a retry
 var elsewhere = regexp.MustCompile(`^Status(Unauthorized|MovedPermanently|Found|SeeOther|TemporaryRedirect|PermanentRedirect)$`)
 var eintr = regexp.MustCompile(`^EINTR$`)
@@ -17,7 +17,7 @@ var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExis
 // directed reports whether a test of an error's kind, whose edge again goes
 // round, is one for errors that are to be retried: "if isTemporary(err)".
 func (l *loop) directed(t *test, again edge) bool {
-	if l.names(t.at.cond, lasting) {
+	if l.names(t.at.cond, permanent) {
 		return false
 	}
 	return again.succ == 0 && l.f.waitOf(t.at.cond) == nil || l.hasRetryWord()
@@ -94,8 +94,8 @@ func (l *loop) labelledRetry() bool {
 	return ok && (retryWord.MatchString(s.Label.Name) || len(l.waits) > 0)
 }
 
-// eventDriven reports whether each round's attempt waits for somebody to send
-// something, other than the time or an error.
+// eventDriven reports whether each round's attempt waits for what another goroutine
+// sends, other than the time or an error.
 func (l *loop) eventDriven() bool {
 	sent := func(n *node) bool {
 		clause, ok := n.stmt.(*ast.CommClause)

@@ -39,7 +39,7 @@ func (r *rewrite) outcome() outcome {
 // closure makes the body of the loop the function that is retried: where it goes round
 // it returns the error of the attempt, where it leaves nil, or a permanent error.
 func (r *rewrite) closure() bool {
-	b := &walk{r: r}
+	b := &walk{r: r, labels: map[string]bool{}, proves: map[types.Object]types.Object{}}
 	if r.bound.stop != nil {
 		b.exits = append(b.exits, exit{leave, nil, &way{none: map[types.Object]bool{}}})
 	}
@@ -69,7 +69,7 @@ type closure struct {
 	exits   [3][]exit
 	valued  bool         // the function that is retried returns the value too
 	outer   types.Object // the error of the attempt, if it is declared outside of the loop
-	mixed   bool         // leaving the loop and the function are told apart by the error
+	mixed   bool         // the error says whether the loop is left, or the function
 	hoisted map[types.Object]bool
 	nothing string // the zero value that goes before an error, with a comma
 }

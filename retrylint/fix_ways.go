@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"go/types"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -73,6 +74,8 @@ type walk struct {
 	exits  []exit
 	pauses []*pause
 	failed bool
+	labels map[string]bool               // of loops inside of the loop
+	proves map[types.Object]types.Object // booleans that are true only if an error is not nil, to the error
 }
 
 // inside says what break and continue mean where a statement stands.
@@ -175,7 +178,14 @@ func (b *walk) statement(s ast.Stmt, w *way, in inside) *way {
 		return b.exit(back, s, w)
 	case *ast.BranchStmt:
 		return b.branch(s, w, in)
-	case *ast.DeferStmt, *ast.LabeledStmt:
+	case *ast.LabeledStmt: // a loop inside of the loop
+		if _, isFor := s.Stmt.(*ast.ForStmt); isFor || isRange(s.Stmt) {
+			b.labels[s.Label.Name] = true
+			return b.statement(s.Stmt, w, in)
+		}
+		b.failed = true
+		return nil
+	case *ast.DeferStmt:
 		b.failed = true
 		return nil
 	}
@@ -216,8 +226,16 @@ func (b *walk) inner(s ast.Stmt, body *ast.BlockStmt, w *way) *way {
 	return w
 }
 
+func isRange(s ast.Stmt) bool {
+	_, ok := s.(*ast.RangeStmt)
+	return ok
+}
+
 func (b *walk) branch(s *ast.BranchStmt, w *way, in inside) *way {
 	own := s.Label == nil
+	if !own && b.labels[s.Label.Name] && s.Tok != token.GOTO {
+		return nil
+	}
 	if !own {
 		label, ok := b.r.path[1].(*ast.LabeledStmt)
 		if !ok || label.Label.Name != s.Label.Name {
@@ -334,14 +352,27 @@ func (b *walk) assume(cond ast.Expr, w *way) (yes, no *way) {
 			no, yes = b.assume(c.X, w)
 			return yes, no
 		}
-	case *ast.CallExpr:
-		if (isFunc(b.r.info, c, "errors", "Is", "As") || isFunc(b.r.info, c, "os", "IsNotExist", "IsExist", "IsTimeout", "IsPermission")) && len(c.Args) > 0 {
+	case *ast.Ident:
+		if obj := b.proves[b.r.info.ObjectOf(c)]; obj != nil {
 			yes, no = w.clone(), w.clone()
-			if obj := variable(b.r.info, c.Args[0]); obj != nil {
-				yes.learn(obj, true)
-			}
+			yes.learn(obj, true)
 			return yes, no
 		}
+	case *ast.CallExpr:
+		yes, no = w.clone(), w.clone()
+		if len(c.Args) > 0 && (isFunc(b.r.info, c, "errors", "Is", "As") || len(c.Args) == 1 && isKind.MatchString(calleeName(c))) {
+			if obj := variable(b.r.info, c.Args[0]); obj != nil && isErrorVar(obj) {
+				yes.learn(obj, true)
+			}
+		}
+		mentions(c, func(n ast.Node) bool { // of a nil error it would panic
+			if obj := b.textOf(n); obj != nil {
+				yes.learn(obj, true)
+				no.learn(obj, true)
+			}
+			return false
+		})
+		return yes, no
 	case *ast.BinaryExpr:
 		switch c.Op {
 		case token.EQL:
@@ -360,6 +391,25 @@ func (b *walk) assume(cond ast.Expr, w *way) (yes, no *way) {
 		}
 	}
 	return w.clone(), w.clone()
+}
+
+// isKind matches functions that say what kind of error theirs is, which nil is not.
+var isKind = regexp.MustCompile(`^[iI]s[A-Z]`)
+
+// textOf returns the error whose method Error n calls, or nil.
+func (b *walk) textOf(n ast.Node) types.Object {
+	call, ok := n.(*ast.CallExpr)
+	if !ok {
+		return nil
+	}
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || sel.Sel.Name != "Error" || len(call.Args) > 0 {
+		return nil
+	}
+	if obj := variable(b.r.info, sel.X); obj != nil && types.Identical(obj.Type(), types.Universe.Lookup("error").Type()) {
+		return obj
+	}
+	return nil
 }
 
 // equal is assume for x == y.
@@ -403,12 +453,27 @@ func (b *walk) simple(s ast.Stmt, w *way) *way {
 		return w
 	}
 	was := w.clone()
+	if len(as.Rhs) == 1 && len(as.Lhs) == 2 { // e, ok := err.(*net.OpError)
+		var of ast.Expr
+		switch rhs := ast.Unparen(as.Rhs[0]).(type) {
+		case *ast.TypeAssertExpr:
+			of = rhs.X
+		case *ast.CallExpr:
+			if isFunc(b.r.info, rhs, "errors", "AsType") {
+				of = rhs.Args[0]
+			}
+		}
+		if obj, ok := variable(b.r.info, of), objectOf(b.r.info, as.Lhs[1]); obj != nil && ok != nil && isErrorVar(obj) {
+			b.proves[ok] = obj
+		}
+	}
 	for i, lhs := range as.Lhs {
 		obj := variable(b.r.info, lhs)
 		if obj == nil || !isErrorVar(obj) {
 			continue
 		}
 		w.forget(obj)
+		maps.DeleteFunc(b.proves, func(_, of types.Object) bool { return of == obj })
 		if len(as.Rhs) != len(as.Lhs) {
 			continue
 		}

@@ -47,6 +47,9 @@ func (d def) varies(info *types.Info, obj types.Object) bool {
 
 // variable returns the variable or field that e names, or nil.
 func variable(info *types.Info, e ast.Expr) types.Object {
+	if e == nil {
+		return nil
+	}
 	switch e := ast.Unparen(e).(type) {
 	case *ast.Ident:
 		if v, ok := info.ObjectOf(e).(*types.Var); ok {

@@ -101,7 +101,7 @@ func (l *loop) hasBody(req types.Object) bool {
 	return len(l.f.defs[req]) > 0
 }
 
-// rewound reports whether the loop sets the body of obj anew, or may.
+// rewound reports whether the loop sets the body of obj again, or may.
 func (l *loop) rewound(obj types.Object) bool {
 	for n := range l.cycle.nodes {
 		for _, x := range n.list {

@@ -31,7 +31,7 @@ type module struct {
 
 func (m module) String() string { return m.path + "@" + m.version }
 
-// listed is what the survey needs of what go list tells of a package.
+// listed is what the survey needs of what go list reports of a package.
 type listed struct {
 	ImportPath string
 	Dir        string

@@ -46,7 +46,7 @@ func main() {
 		runtime.GC()
 	}
 	if *fixes != "" {
-		if err := writeFixes(*fixes, results); err != nil {
+		if err := saveFixes(*fixes, results); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -103,9 +103,9 @@ func readModules(name string) ([]module, error) {
 	return modules, nil
 }
 
-// writeFixes writes pairs of files into dir, to compare by diff or to compile: N.go is
+// saveFixes writes pairs of files into dir, to compare by diff or to compile: N.go is
 // a file as it was, N.fixed.go the same with one fix.
-func writeFixes(dir string, results []result) error {
+func saveFixes(dir string, results []result) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ func report(w io.Writer, dir string, results []result) (precision, recall float6
 	fmt.Fprint(w, "# What retrylint finds in other people's code\n\nWritten by `go run ./survey > RESULTS.md`.\n")
 	precision = writePrecision(w, judged, present, surveyed)
 	recall = writeRecall(w, loops, present, surveyed)
+	writeFixes(w, judged, results)
 	writeSpeed(w, results)
 	return precision, recall, nil
 }
@@ -124,6 +125,45 @@ func writeRecall(w io.Writer, loops []known, present, surveyed map[string]bool) 
 		fmt.Fprintf(w, "- %s %s (%s)\n", k.module, k.place, k.shape)
 	}
 	return share(by["all"].found, by["all"].all)
+}
+
+// writeFixes says for how many loops there is a rewrite.
+func writeFixes(w io.Writer, judged []judgement, results []result) {
+	verdicts := map[string]judgement{}
+	for _, j := range judged {
+		verdicts[j.key()] = j
+	}
+	type count struct{ fixed, all int }
+	rows := []string{"all", "judged true", "judged false", "not judged", "batch: unseen 2"}
+	by := map[string]*count{}
+	for _, name := range rows {
+		by[name] = &count{}
+	}
+	for _, res := range results {
+		for _, f := range res.findings {
+			if f.category != "loop" {
+				continue
+			}
+			j := verdicts[fmt.Sprintf("%s\t%s:%d\t%s", res.module, f.file, f.line, f.category)]
+			names := []string{"all", "not judged"}
+			if j.verdict != "" {
+				names[1] = "judged " + j.verdict
+			}
+			if j.batch == "unseen 2" {
+				names = append(names, "batch: unseen 2")
+			}
+			for _, name := range names {
+				by[name].all++
+				if f.fix {
+					by[name].fixed++
+				}
+			}
+		}
+	}
+	fmt.Fprint(w, "\n## Rewrites\n\nOf the loops that are found, those for which a rewrite is offered, all of which type-check:\n\n| loops | found | rewritten | share |\n| --- | ---: | ---: | ---: |\n")
+	for _, name := range rows {
+		fmt.Fprintf(w, "| %s | %d | %d | %s |\n", name, by[name].all, by[name].fixed, percent(by[name].fixed, by[name].all))
+	}
 }
 
 // writeSpeed says how long each module took, beyond loading, and what was found.

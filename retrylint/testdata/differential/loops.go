@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"strings"
 	"time"
 
 	"testdata/differential/script"
@@ -296,4 +298,48 @@ func OuterCount(ctx context.Context, s *script.Script) (err error) {
 		return fmt.Errorf("failed %d times: %w", tries-1, err)
 	}
 	return nil
+}
+
+// Kinds of errors are asked for by their text, by type, and by a helper.
+func Kinds(ctx context.Context, s *script.Script) error {
+	for range Times { // want `hand-written`
+		err := s.Try()
+		if isBusy(err) {
+			continue
+		}
+		if _, ok := err.(*fs.PathError); ok {
+			continue
+		}
+		if err != nil && strings.Contains(err.Error(), "no such host") {
+			continue
+		}
+		return err
+	}
+	return errors.New("too often")
+}
+
+func isBusy(err error) bool { return errors.Is(err, script.ErrBusy) }
+
+// Inner has a loop with a label of its own in it.
+func Inner(ctx context.Context, s *script.Script) error {
+	var err error
+outer:
+	for range Times { // want `hand-written`
+		if err = s.Try(); err == nil {
+			return nil
+		}
+	inner:
+		for i := range 3 {
+			for range 2 {
+				if i == 1 {
+					continue inner
+				}
+				if errors.Is(err, script.ErrFinal) {
+					break outer
+				}
+			}
+		}
+		time.Sleep(time.Second)
+	}
+	return fmt.Errorf("left: %w", err)
 }
