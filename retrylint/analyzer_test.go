@@ -47,7 +47,7 @@ func TestCgo(t *testing.T) { analysistest.Run(t, data(t), each("loop"), "./cgo")
 func TestNotes(t *testing.T) { analysistest.Run(t, data(t), retrylint.New(nil), "./notes") }
 
 func TestFixes(t *testing.T) {
-	analysistest.RunWithSuggestedFixes(t, data(t), each("loop"), "./fixes", "./compared")
+	analysistest.RunWithSuggestedFixes(t, data(t), each("loop"), "./fixes", "./compared", "./tests")
 }
 
 // A fix that does not compile, or does something else, is worse than none: each loop

@@ -4,6 +4,9 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +48,7 @@ func (i *importer) use(path string, names ...string) string {
 	}
 	for n, name := range names {
 		_, taken := scope.LookupParent(name, token.NoPos)
-		if taken != nil || f.pass.Pkg.Scope().Lookup(name) != nil || mentions(i.l.stmt, func(n ast.Node) bool {
+		if taken != nil || f.pass.Pkg.Scope().Lookup(name) != nil || i.inTests(name) || mentions(i.l.stmt, func(n ast.Node) bool {
 			id, ok := n.(*ast.Ident)
 			if !ok || id.Name != name {
 				return false
@@ -65,6 +68,22 @@ func (i *importer) use(path string, names ...string) string {
 	}
 	i.ok = false
 	return names[0]
+}
+
+// inTests reports whether a test of the package declares name: tests are often analyzed
+// in another pass, but are compiled with the file.
+func (i *importer) inTests(name string) bool {
+	tests, err := filepath.Glob(filepath.Join(filepath.Dir(rawName(i.l.f.pass.Fset, i.l.f.file)), "*_test.go"))
+	if err != nil {
+		return false
+	}
+	declares := regexp.MustCompile(`(?m)^(func|var|const|type) ` + name + `\b`)
+	for _, test := range tests {
+		if text, err := os.ReadFile(test); err == nil && declares.Match(text) {
+			return true
+		}
+	}
+	return false
 }
 
 // edits returns the changes that add what is missing, and that remove imports which
