@@ -21,8 +21,8 @@
 // A pause is published when it is really longer than what the fleet knows (by 5ms to
 // 100ms, a tenth of it), with the time that is left. It stays in Redis until it ends,
 // for those who join later. One that code sets by [retry.Gate.Pause] stands to its end
-// everywhere. That of a refusal is passed on by [retry.Gate.Refused]: a process whose
-// own calls are accepted goes on. Each process adds a little (up to 5ms per member, or
+// everywhere. That of a refusal is passed on by [retry.Gate.Refused]: in a process where
+// a call that is under way is accepted, it is over. Each process adds a little (up to 5ms per member, or
 // the interval of its gate's pace; 5s at most), so that they do not come back in the
 // same moment.
 //

@@ -138,35 +138,38 @@ func accept(t *testing.T, g *retry.Gate, calls int) {
 	}
 }
 
-// A refusal that one process meets is evidence for the others, and no more than that:
-// those whose own calls are accepted go on. Once it paused all to its end.
+// A refusal that one process meets pauses the others, and no more than that: where a
+// call that is under way is accepted, the pause is over. Once it held all to its end.
 func TestGateRefusalYieldsToEvidence(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	var gates [3]*retry.Gate
-	for i := range gates {
-		gates[i] = retry.NewGate(nil)
+	well, idle, first, late := retry.NewGate(nil), retry.NewGate(nil), retry.NewGate(nil), retry.NewGate(nil)
+	for _, gate := range []*retry.Gate{well, idle, first} {
+		require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", gate))
 	}
-	well, idle, late := gates[0], gates[1], gates[2]
-	accept(t, well, 32)
-	var fleets [4]*Fleet
-	for i := range fleets {
-		fleets[i] = joined(t, s.addr(), Config{})
-	}
-	require.NoError(t, fleets[0].Gate("host", well))
-	require.NoError(t, fleets[1].Gate("host", idle))
-	first := retry.NewGate(nil)
-	require.NoError(t, fleets[2].Gate("host", first))
+	answer, answered := make(chan struct{}), make(chan error)
+	started := make(chan struct{})
+	go func() {
+		answered <- retry.Run(t.Context(), retry.Config{Gate: well}, func(context.Context) error {
+			close(started)
+			<-answer
+			return nil
+		})
+	}()
+	<-started
 	refuse(first, time.Minute)
-	eventually(t, func() bool { return left(idle) > 50*time.Second }, "a process without evidence is paused")
-	eventually(t, func() bool { return fleets[0].Snapshot().Received > 0 }, "received")
+	for _, gate := range []*retry.Gate{well, idle} {
+		eventually(t, func() bool { return left(gate) > 50*time.Second }, "paused")
+	}
+	close(answer)
+	require.NoError(t, <-answered)
 	assert.Zero(t, left(well))
+	assert.Greater(t, left(idle), 50*time.Second)
 	assert.Equal(t, "1", s.do("EXISTS", "{retry:test}:refusal:host"))
 	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:pause:host"))
 
-	require.NoError(t, fleets[3].Gate("host", late))
+	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
 	eventually(t, func() bool { return left(late) > 50*time.Second }, "those who join later are as well")
-	accept(t, well, 1)
 	assert.Equal(t, "1", s.do("GET", "{retry:test}:seq"), "one message, and no echo")
 }
 
