@@ -131,10 +131,20 @@ func refuse(g *retry.Gate, wait time.Duration) {
 	})
 }
 
-// accept makes calls that it accepts.
-func accept(t *testing.T, g *retry.Gate, calls int) {
-	for range calls {
-		require.NoError(t, retry.Run(t.Context(), retry.Config{Gate: g, MaxRetries: retry.NoRetries}, func(context.Context) error { return nil }))
+// underWay begins a call, which the returned function has the server accept.
+func underWay(t *testing.T, g *retry.Gate) (answer func()) {
+	started, answered, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		ended <- retry.Run(t.Context(), retry.Config{Gate: g}, func(context.Context) error {
+			close(started)
+			<-answered
+			return nil
+		})
+	}()
+	<-started
+	return func() {
+		close(answered)
+		require.NoError(t, <-ended)
 	}
 }
 
@@ -147,22 +157,12 @@ func TestGateRefusalYieldsToEvidence(t *testing.T) {
 	for _, gate := range []*retry.Gate{well, idle, first} {
 		require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", gate))
 	}
-	answer, answered := make(chan struct{}), make(chan error)
-	started := make(chan struct{})
-	go func() {
-		answered <- retry.Run(t.Context(), retry.Config{Gate: well}, func(context.Context) error {
-			close(started)
-			<-answer
-			return nil
-		})
-	}()
-	<-started
+	answer := underWay(t, well)
 	refuse(first, time.Minute)
 	for _, gate := range []*retry.Gate{well, idle} {
 		eventually(t, func() bool { return left(gate) > 50*time.Second }, "paused")
 	}
-	close(answer)
-	require.NoError(t, <-answered)
+	answer()
 	assert.Zero(t, left(well))
 	assert.Greater(t, left(idle), 50*time.Second)
 	assert.Equal(t, "1", s.do("EXISTS", "{retry:test}:refusal:host"))
@@ -179,16 +179,20 @@ func TestGatePauseIsFirm(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
 	well, own := retry.NewGate(nil), retry.NewGate(nil)
-	accept(t, well, 32)
 	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
 	require.NoError(t, f.Gate("host", well))
 	require.NoError(t, other.Gate("host", own))
+	answer := underWay(t, well)
 	refuse(own, 10*time.Second)
 	eventually(t, func() bool { return s.do("EXISTS", "{retry:test}:refusal:host") == "1" }, "a refusal")
 	own.Pause(30 * time.Second)
-	eventually(t, func() bool { return left(well) > 20*time.Second }, "paused all the same")
+	eventually(t, func() bool { return left(well) > 20*time.Second }, "paused")
+	answer()
+	assert.Greater(t, left(well), 20*time.Second)
 	late := retry.NewGate(nil)
-	accept(t, late, 32)
+	answer = underWay(t, late)
 	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
-	eventually(t, func() bool { return left(late) > 20*time.Second }, "and for those who join later")
+	eventually(t, func() bool { return left(late) > 20*time.Second }, "and those who join later")
+	answer()
+	assert.Greater(t, left(late), 20*time.Second)
 }
