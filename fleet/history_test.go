@@ -473,7 +473,7 @@ func (h *history) quiet(from, to time.Duration) bool {
 }
 
 // checkBudget: the retries of all processes are the burst, one a minute, and as many
-// again for each time that Redis lost its data.
+// again for each time that Redis lost its data. Those whose answer is lost are lost.
 func (h *history) checkBudget() {
 	withdrawn, lost := 0, 0
 	for _, m := range h.members {
@@ -488,6 +488,5 @@ func (h *history) checkBudget() {
 			lost++
 		}
 	}
-	assert.NotZero(h.t, withdrawn)
 	assert.LessOrEqual(h.t, withdrawn, 3*(1+lost)+1)
 }
