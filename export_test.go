@@ -16,3 +16,13 @@ func (b *CircuitBreaker) AddResults(successes, failures, neutrals int64) {
 	bucket.failures += failures
 	bucket.neutrals += neutrals
 }
+
+// MaxHosts is how many hosts a client remembers.
+const MaxHosts = maxHosts
+
+// Spellings returns how many spellings of addresses the client remembers.
+func (c *RetryableClient) Spellings() int {
+	c.core.hosts.mu.Lock()
+	defer c.core.hosts.mu.Unlock()
+	return len(c.core.hosts.bySrc)
+}

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -163,4 +166,292 @@ func closeBody(req *http.Request) {
 	if req.Body != nil && !isNil(req.Body) {
 		req.Body.Close()
 	}
+}
+
+// replayer gives a body that has no GetBody to each of several attempts, and of
+// several hops. What can be read at any place is read anew; of others it
+// remembers what was read while it streams, up to a limit. Nothing is read ahead
+// of the attempt that sends it.
+//
+// net/http may still be reading for an attempt that is over when the next one
+// begins; what it reads then is remembered for the next.
+type replayer struct {
+	source io.ReadCloser
+	file   func() io.Reader // to read from, if it can be read at any place
+	length int64            // of the file's rest; negative if unknown
+
+	mu      sync.Mutex // guards the fields below
+	turn    sync.Cond  // one reads from source, others wait
+	reading bool
+	chunks  [][]byte
+	total   int64 // bytes read from source
+	limit   int64
+	lost    bool  // more than limit was read, and is not remembered
+	err     error // what source ended with
+	last    *replay
+	final   bool // no other attempt will come
+	closed  bool
+}
+
+// bodyOf returns the replayer of a request's body, or nil if it needs none. The
+// request of a hop that another one led to may bring it along.
+func (c *core) bodyOf(req *http.Request) *replayer {
+	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
+		return nil
+	}
+	r := &replayer{source: req.Body, length: -1, limit: c.replayBuffer}
+	r.turn.L = &r.mu
+	if req.ContentLength > r.limit {
+		r.limit = 0 // it would be in vain
+	}
+	if file := readerAt(req.Body); file != nil {
+		r.file, r.length = section(file)
+	}
+	return r
+}
+
+// attach makes the body of req one that http.Client can have anew, for redirects.
+func (r *replayer) attach(req *http.Request) {
+	if r.declare(req); r.empty(req) {
+		req.Body, req.GetBody = http.NoBody, nil
+		return
+	}
+	req.Body = r.open(false)
+	req.GetBody = func() (io.ReadCloser, error) { return r.reopen(false) }
+}
+
+// declare sets the length of a file, without which net/http would send it in
+// chunks, which some servers refuse. Only in chunks can a trailer be sent.
+func (r *replayer) declare(req *http.Request) {
+	if r.length > 0 && req.ContentLength <= 0 && len(req.TransferEncoding)+len(req.Trailer) == 0 {
+		req.ContentLength = r.length
+	}
+}
+
+// empty reports whether there is nothing to send.
+func (r *replayer) empty(req *http.Request) bool {
+	return r.length == 0 && req.ContentLength <= 0 && len(req.Trailer) == 0
+}
+
+// open returns the body from its beginning, for an attempt, or for http.Client,
+// which may not use it. Those before it are at their end.
+func (r *replayer) open(attempt bool) *replay {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = &replay{r: r, blank: !attempt}
+	if r.file != nil {
+		r.last.file = r.file()
+	}
+	r.turn.Broadcast()
+	return r.last
+}
+
+// reopen is open, if all that was read is still there.
+func (r *replayer) reopen(attempt bool) (io.ReadCloser, error) {
+	if !r.replayable() {
+		return nil, ErrBodyNotReplayable
+	}
+	return r.open(attempt), nil
+}
+
+func (r *replayer) replayable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.lost
+}
+
+// once says that there will be one attempt: nothing need be remembered.
+func (r *replayer) once() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.total == 0 {
+		r.limit = 0
+	}
+}
+
+// finish says that no other attempt will come. What is remembered is let go of,
+// as soon as the last one has read it.
+func (r *replayer) finish() {
+	r.mu.Lock()
+	r.final = true
+	closing := !r.closed && (r.last == nil || r.last.closed || r.last.blank)
+	r.closed = r.closed || closing
+	if r.last == nil || r.last.closed || r.last.blank || r.last.pos == r.total {
+		r.forget()
+	}
+	r.mu.Unlock()
+	if closing {
+		r.source.Close()
+	}
+}
+
+// forget lets go of what was remembered. r.mu must be held.
+func (r *replayer) forget() { r.limit, r.chunks, r.lost = 0, nil, r.lost || r.total > 0 }
+
+// keep remembers p. r.mu must be held.
+func (r *replayer) keep(p []byte) {
+	r.total += int64(len(p))
+	if r.total > r.limit {
+		r.lost, r.chunks = true, nil
+	}
+	for !r.lost && len(p) > 0 {
+		last := len(r.chunks) - 1
+		if last < 0 || len(r.chunks[last]) == cap(r.chunks[last]) {
+			// Small bodies get a small chunk; none is longer than what is left.
+			size := min(max(512, r.total), 32<<10, r.limit-(r.total-int64(len(p))))
+			r.chunks = append(r.chunks, make([]byte, 0, size))
+			last++
+		}
+		c := r.chunks[last]
+		n := min(len(p), cap(c)-len(c))
+		r.chunks[last] = append(c, p[:n]...)
+		p = p[n:]
+	}
+}
+
+// replay is one attempt's view of a replayer, or that of net/http when it sends an
+// attempt anew by itself.
+type replay struct {
+	r      *replayer
+	file   io.Reader // to read from, if there is one
+	blank  bool      // no attempt's: http.Client may not send it
+	closed bool      // guarded by r.mu
+	chunk  int       // the next byte to read is at [chunk][at]
+	at     int
+	pos    int64
+}
+
+func (v *replay) Read(p []byte) (int, error) {
+	r := v.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		switch {
+		case v != r.last || v.closed:
+			return 0, http.ErrBodyReadAfterClose
+		case v.file != nil:
+			return v.file.Read(p)
+		case v.pos < r.total && r.lost:
+			return 0, ErrBodyNotReplayable
+		case v.pos < r.total:
+			return v.remembered(p), nil
+		case r.err != nil:
+			return 0, r.err
+		case !r.reading:
+			return v.further(p)
+		}
+		r.turn.Wait()
+	}
+}
+
+func (v *replay) remembered(p []byte) int {
+	for v.at == len(v.r.chunks[v.chunk]) {
+		v.chunk, v.at = v.chunk+1, 0
+	}
+	n := copy(p, v.r.chunks[v.chunk][v.at:])
+	v.at += n
+	v.pos += int64(n)
+	if v.r.final && v.pos == v.r.total {
+		v.r.forget()
+	}
+	return n
+}
+
+// further reads from the source, with r.mu released meanwhile.
+func (v *replay) further(p []byte) (int, error) {
+	r := v.r
+	r.reading = true
+	n, err := v.readSource(p)
+	r.keep(p[:n])
+	r.err = err
+	v.pos += int64(n)
+	if !r.lost && n > 0 { // behind what is remembered now
+		v.chunk = len(r.chunks) - 1
+		v.at = len(r.chunks[v.chunk])
+	}
+	return n, err
+}
+
+// readSource holds r.mu again when it returns, or panics.
+func (v *replay) readSource(p []byte) (int, error) {
+	r := v.r
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.reading = false
+		r.turn.Broadcast()
+	}()
+	return r.source.Read(p)
+}
+
+// Close closes the source as well, if no other attempt will come.
+func (v *replay) Close() error {
+	r := v.r
+	r.mu.Lock()
+	v.closed = true
+	r.turn.Broadcast()
+	closing := r.final && !r.closed && v == r.last
+	r.closed = r.closed || closing
+	if r.final && v == r.last {
+		r.forget()
+	}
+	r.mu.Unlock()
+	if closing {
+		return r.source.Close()
+	}
+	return nil
+}
+
+// seekerAt is what can be read from any place, by several at once.
+type seekerAt interface {
+	io.ReaderAt
+	io.Seeker
+}
+
+// readerAt returns the body as such, or as what is inside of an io.NopCloser. A
+// file that is none on a disk, such as a pipe, is read only once.
+func readerAt(body io.ReadCloser) seekerAt {
+	file, ok := body.(seekerAt)
+	if !ok {
+		if file, ok = withoutNopCloser(body).(seekerAt); !ok {
+			return nil
+		}
+	}
+	if f, ok := file.(*os.File); ok {
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			return nil
+		}
+	}
+	return file
+}
+
+// section is a file's rest, from where it stands now, as a body that each
+// attempt can read from the start. Its length is known if the file really ends
+// where it says: one that grows does not, nor do those of /proc and /sys. They
+// are sent up to where they end.
+func section(file seekerAt) (open func() io.Reader, length int64) {
+	offset, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, -1
+	}
+	end, err := file.Seek(0, io.SeekEnd)
+	if _, back := file.Seek(offset, io.SeekStart); back != nil {
+		return nil, -1
+	}
+	length = end - offset
+	if err != nil || length < 0 || !endsAt(file, offset, end) {
+		return func() io.Reader { return io.NewSectionReader(file, offset, math.MaxInt64-offset) }, -1
+	}
+	return func() io.Reader { return io.NewSectionReader(file, offset, length) }, length
+}
+
+// endsAt reports whether the byte before end is the last one.
+func endsAt(file io.ReaderAt, offset, end int64) bool {
+	var last [2]byte
+	if end == offset {
+		n, err := file.ReadAt(last[:1], end)
+		return n == 0 && err == io.EOF
+	}
+	n, err := file.ReadAt(last[:], end-1)
+	return n == 1 && err == io.EOF
 }

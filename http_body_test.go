@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -157,14 +156,6 @@ func TestHTTP_051_ClosedExactlyOnce(t *testing.T) {
 	}
 }
 
-// assertClosed waits for net/http, which may still be at the body when the answer
-// is there. That it is not closed twice is seen at the end of the test.
-func assertClosed(t *testing.T, body *countedClose) {
-	t.Helper()
-	assert.Eventually(t, func() bool { return body.closed.Load() > 0 }, 5*time.Second, time.Millisecond)
-	t.Cleanup(func() { assert.EqualValues(t, 1, body.closed.Load()) })
-}
-
 type stubborn struct{}
 
 func (stubborn) Wait(context.Context) error { return errors.New("no") }
@@ -197,13 +188,6 @@ func TestHTTP_053_LongOneShot(t *testing.T) {
 	assert.Equal(t, 1, tr.last().Attempt)
 	assert.False(t, wrong.Load())
 	assert.LessOrEqual(t, peak, uint64(1<<20+64<<10), "live heap")
-}
-
-func must(resp *http.Response, err error) *http.Response {
-	if err != nil {
-		panic(err)
-	}
-	return resp
 }
 
 // watchedHeap looks now and then at what is alive on the heap.

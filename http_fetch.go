@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // Fetch sends req and decodes the response. Decoding is part of the attempt: if it
@@ -92,4 +95,162 @@ func NewJSONRequest(ctx context.Context, method, url string, in any) (*http.Requ
 		req.Header.Set("Content-Type", "application/json")
 	}
 	return req, nil
+}
+
+// DecodeJSON decodes a response into a T. It is meant for [Fetch], and [GetJSON]
+// uses it. A complete answer with an empty body, as of a 202 or 204, gives a zero T.
+// It reads no further than the JSON goes, since a server may leave the connection
+// open, and skips a byte order mark. It does not close the body.
+//
+// A response of 300 or above is not decoded, and its error is a [*StatusError]. A
+// body that was cut off gives [io.ErrUnexpectedEOF] or the error of reading it, and
+// is retried; so is one that was sent compressed, if its checksum is wrong. Where only
+// the end of the connection shows that of the body, an empty answer counts as complete
+// for POST, PATCH and the like, which must not be repeated, and else as cut off. For what is no JSON, or does not fit T, the error is marked
+// [Permanent], and says what came instead.
+func DecodeJSON[T any](resp *http.Response) (T, error) {
+	var value, zero T
+	switch {
+	case resp == nil:
+		return zero, invalid("DecodeJSON: response is nil")
+	case resp.StatusCode >= 400:
+		return zero, CheckStatus(resp)
+	case resp.StatusCode >= 300:
+		return zero, statusOf(resp, nil)
+	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusResetContent, resp.Body == nil, isNil(resp.Body):
+		return zero, nil
+	}
+	body := &jsonBody{r: resp.Body}
+	decoder := json.NewDecoder(body)
+	err := decoder.Decode(&value)
+	if err == nil {
+		if err = onlySpace(decoder.Buffered()); err == nil {
+			if body.err = damage(resp, errorBodyTime); body.err == nil {
+				return value, nil
+			}
+		}
+	}
+	switch {
+	case body.err != nil: // the body was cut off, or damaged
+	case err == io.EOF && isComplete(resp, body.n):
+		return zero, nil
+	case err == io.EOF, err == io.ErrUnexpectedEOF: // so was the JSON
+		body.err = io.ErrUnexpectedEOF
+	default:
+		return zero, Permanent(fmt.Errorf("decoding JSON: %w (%s)", err, body.origin(resp, err)))
+	}
+	return zero, body.err
+}
+
+// onlySpace returns an error if more follows a value than white space.
+func onlySpace(rest io.Reader) error {
+	text, err := io.ReadAll(rest)
+	if err == nil && len(bytes.TrimLeft(text, " \t\r\n")) > 0 {
+		err = errTrailing
+	}
+	return err
+}
+
+var errTrailing = errors.New("more than one value")
+
+// jsonBody skips a byte order mark, ends where the JSON does, and remembers an
+// error of reading, to tell it from one of decoding, and how the body began.
+type jsonBody struct {
+	r     io.Reader
+	n     int64  // bytes read
+	mark  int    // bytes of it that were seen
+	begun bool   // the JSON, behind the mark
+	start []byte // its first bytes
+	err   error
+
+	kind    byte // the first byte of the value
+	left    int  // bytes, of a literal
+	escaped bool // inside of a string
+	ended   bool // the string or literal
+}
+
+const byteOrderMark = "\xef\xbb\xbf"
+
+func (b *jsonBody) Read(p []byte) (int, error) {
+	if b.ended {
+		return 0, io.EOF
+	}
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	for !b.begun && n > 0 {
+		if n = b.skipMark(p[:n]); n > 0 || err != nil {
+			break
+		}
+		n, err = b.r.Read(p)
+		b.n += int64(n)
+	}
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	if room := 80 - len(b.start); room > 0 {
+		b.start = append(b.start, p[:min(n, room)]...)
+	}
+	b.follow(p[:n])
+	return n, err
+}
+
+// skipMark takes what may be a byte order mark, or the next part of one, from the
+// beginning of p, and returns the number of bytes that are left.
+func (b *jsonBody) skipMark(p []byte) int {
+	before, i := b.mark, 0
+	for i < len(p) && b.mark < len(byteOrderMark) && p[i] == byteOrderMark[b.mark] {
+		i, b.mark = i+1, b.mark+1
+	}
+	switch {
+	case b.mark == len(byteOrderMark):
+		b.begun = true
+		return copy(p, p[i:])
+	case i < len(p):
+		b.begun = true
+		if before > 0 {
+			p[0] = byteOrderMark[0] // half a mark was taken already: no JSON
+		}
+		return len(p)
+	}
+	return 0
+}
+
+// follow looks for the end of a string or literal. A Decoder sees by itself where
+// an object or array ends, but waits for the byte after anything else. Where a
+// number ends nobody can see.
+func (b *jsonBody) follow(p []byte) {
+	for _, c := range p {
+		switch {
+		case b.kind == 0 && strings.IndexByte(" \t\r\n", c) >= 0:
+		case b.kind == 0:
+			b.kind, b.left = c, map[byte]int{'t': 3, 'f': 4, 'n': 3}[c]
+		case b.kind == '"' && b.escaped:
+			b.escaped = false
+		case b.kind == '"' && c == '\\':
+			b.escaped = true
+		case b.kind == '"' && c == '"':
+			b.ended = true
+			return
+		case b.left > 1:
+			b.left--
+		case b.left == 1:
+			b.ended = true
+			return
+		case b.kind != '"':
+			return
+		}
+	}
+}
+
+// origin says what came in the place of JSON: the status, the content type, and
+// how it began, unless it was JSON after all.
+func (b *jsonBody) origin(resp *http.Response, err error) string {
+	text := strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
+	if kind := resp.Header.Get("Content-Type"); kind != "" {
+		text += ", " + oneLine([]byte(kind), 80)
+	}
+	if _, ok := err.(*json.SyntaxError); ok || err == errTrailing {
+		text += fmt.Sprintf(": %q", oneLine(b.start, 80))
+	}
+	return text
 }

@@ -1,11 +1,15 @@
 package retry
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -138,4 +142,265 @@ func schemePort(scheme string) string {
 		return "443"
 	}
 	return ""
+}
+
+// hosts finds the host of a request, and keeps a bounded number of them. None of
+// the user's functions is called under its lock.
+type hosts struct {
+	last atomic.Pointer[recent] // most clients talk to one host
+
+	mu    sync.Mutex // guards the fields below
+	byKey map[string]*host
+	bySrc map[source]*host // the same hosts, by what stands in the URL
+	used  hostList         // newest first
+	kept  hostList         // those that were oldest, and held something worth keeping
+}
+
+type source struct{ scheme, host string }
+
+type recent struct {
+	source
+	host *host
+}
+
+// maxHosts is how many hosts are remembered. One with an open breaker or a gate
+// that is paused is never forgotten: if all are like that, a new host goes
+// without a memory.
+const maxHosts = 1000
+
+// get returns the host of a request, in use.
+func (hs *hosts) get(c *core, req *http.Request) (*host, error) {
+	src := source{req.URL.Scheme, req.URL.Host}
+	if last := hs.last.Load(); last != nil && last.source == src {
+		last.host.inUse.Add(1)
+		return last.host, nil
+	}
+	if h := hs.bySource(src, c); h != nil {
+		return h, nil
+	}
+	key := c.key(req)
+	if key == "" {
+		return c.newHost(key, req)
+	}
+	for {
+		h, mine := hs.byName(key, src, c)
+		switch {
+		case h == nil:
+			return c.newHost(key, req) // without a memory
+		case mine:
+			if err := hs.build(h, c, req); err != nil {
+				return nil, err
+			}
+			return h, nil
+		case h.await(req.Context()):
+			return h, nil
+		}
+		h.inUse.Add(-1)
+		if done(req.Context()) {
+			return nil, doneError(req.Context())
+		}
+	}
+}
+
+// all returns the hosts that are configured, in the order of their names.
+func (hs *hosts) all() (all []*host) {
+	hs.mu.Lock()
+	for _, h := range hs.byKey {
+		if h.whole {
+			all = append(all, h)
+		}
+	}
+	hs.mu.Unlock()
+	slices.SortFunc(all, func(a, b *host) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.key, b.key))
+	})
+	return all
+}
+
+// bySource finds a host by the shortcut, if there is one.
+func (hs *hosts) bySource(src source, c *core) *host {
+	if c.hostKey != nil {
+		return nil
+	}
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	h := hs.bySrc[src]
+	if h == nil || !h.whole {
+		return nil
+	}
+	hs.touch(h)
+	if h.recent.source == src {
+		hs.last.Store(&h.recent)
+	}
+	return h
+}
+
+// touch takes a host into use. hs.mu must be held.
+func (hs *hosts) touch(h *host) {
+	if last := hs.last.Load(); last != nil && last.host.list != nil {
+		hs.used.push(last.host) // it was used unseen
+	}
+	hs.used.push(h)
+	h.inUse.Add(1)
+}
+
+// byName finds or makes the host of a key; mine says that the caller must build
+// it. It is nil if there is no room.
+func (hs *hosts) byName(key string, src source, c *core) (h *host, mine bool) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if h = hs.byKey[key]; h == nil {
+		if len(hs.byKey) >= maxHosts && !hs.evict(c) {
+			return nil, false
+		}
+		if hs.byKey == nil {
+			hs.byKey, hs.bySrc = make(map[string]*host), make(map[source]*host)
+		}
+		h, mine = &host{key: key, ready: make(chan struct{})}, true
+		h.recent = recent{src, h}
+		hs.byKey[key] = h
+	}
+	hs.touch(h)
+	if c.hostKey == nil && hs.bySrc[src] != h {
+		if len(hs.bySrc) >= 2*maxHosts { // it is only a shortcut
+			clear(hs.bySrc)
+		}
+		hs.bySrc[src] = h
+		if len(h.sources) < maxSpellings {
+			h.sources = append(h.sources, src)
+		}
+	}
+	return h, mine
+}
+
+// maxSpellings bounds what a host remembers of the ways to write its address.
+const maxSpellings = 16
+
+// build configures a host. Those who ask for it meanwhile wait. If it fails, even
+// by a panic, the host is forgotten, and the next request tries again.
+func (hs *hosts) build(h *host, c *core, req *http.Request) (err error) {
+	whole := false
+	defer func() {
+		hs.mu.Lock()
+		if h.whole = whole; !whole {
+			h.inUse.Add(-1)
+			hs.forget(h)
+		}
+		hs.mu.Unlock()
+		close(h.ready)
+	}()
+	err = h.configure(c, h.key, req)
+	whole = err == nil
+	return err
+}
+
+// await waits until a host is configured, and reports whether it is.
+func (h *host) await(ctx context.Context) bool {
+	select {
+	case <-h.ready:
+	default:
+		select {
+		case <-h.ready:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return h.whole
+}
+
+// evict forgets the host that was not used for longest, among those that hold
+// nothing worth keeping. Those that do are put aside, so that they are not looked
+// at each time. hs.mu must be held.
+func (hs *hosts) evict(c *core) bool {
+	for range min(2, hs.kept.n) { // one that was put aside may have nothing to keep any more
+		h := hs.kept.oldest()
+		if h.idle(c) {
+			hs.forget(h)
+			return true
+		}
+		hs.kept.push(h)
+	}
+	for hs.used.n > 0 {
+		h := hs.used.oldest()
+		if h.idle(c) {
+			hs.forget(h)
+			return true
+		}
+		hs.kept.push(h)
+	}
+	return false
+}
+
+// forget removes a host. hs.mu must be held.
+func (hs *hosts) forget(h *host) {
+	if last := hs.last.Load(); last != nil && last.host == h {
+		hs.last.Store(nil)
+	}
+	if h.list != nil {
+		h.list.remove(h)
+	}
+	if hs.byKey[h.key] == h {
+		delete(hs.byKey, h.key)
+	}
+	for _, src := range h.sources {
+		if hs.bySrc[src] == h {
+			delete(hs.bySrc, src)
+		}
+	}
+}
+
+// idle reports whether nothing is lost with the host: no request is under way,
+// and its own gate and breaker are not in anybody's way.
+func (h *host) idle(c *core) bool {
+	if h.inUse.Load() > 0 {
+		return false
+	}
+	if g := h.cfg.Gate; g != nil && g != c.cfg.Gate {
+		if _, paused := g.PausedUntil(); paused {
+			return false
+		}
+	}
+	b := h.cfg.Breaker
+	return b == nil || b == c.cfg.Breaker || b.State() != StateOpen
+}
+
+// hostList is a list of hosts, the one pushed last in front.
+type hostList struct {
+	front, back *host
+	n           int
+}
+
+func (l *hostList) oldest() *host { return l.back }
+
+// push puts a host in front, from whatever list it is in.
+func (l *hostList) push(h *host) {
+	if h == l.front {
+		return
+	}
+	if h.list != nil {
+		h.list.remove(h)
+	}
+	h.list, h.prev, h.next = l, nil, l.front
+	if l.front != nil {
+		l.front.prev = h
+	} else {
+		l.back = h
+	}
+	l.front = h
+	l.n++
+}
+
+func (l *hostList) remove(h *host) {
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		l.front = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	} else {
+		l.back = h.prev
+	}
+	h.list, h.prev, h.next = nil, nil, nil
+	l.n--
 }

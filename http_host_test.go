@@ -1,17 +1,27 @@
-package retry
+package retry_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 // everywhere answers for any host, so that a thousand can be asked.
@@ -19,6 +29,14 @@ type everywhere struct{}
 
 func (everywhere) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+}
+
+// newEverywhere returns a client for any host, in both of its forms.
+func newEverywhere(t *testing.T, opts ...retry.Option) (*retry.RetryableClient, *http.Client) {
+	t.Helper()
+	client, err := retry.NewRetryableClient(&http.Client{Transport: everywhere{}}, retry.Config{}, opts...)
+	require.NoError(t, err)
+	return client, client.StandardClient()
 }
 
 func get(t *testing.T, client *http.Client, url string) {
@@ -30,59 +48,56 @@ func get(t *testing.T, client *http.Client, url string) {
 
 // A client that meets ever new hosts keeps a bounded number of them, forgets
 // those unused for longest, and never one whose breaker is open or whose gate is
-// paused: that would let everybody through again.
+// paused: that would let all calls through again.
 func TestHostsAreBounded(t *testing.T) {
-	breakers := map[string]*CircuitBreaker{}
-	transport, err := NewTransport(everywhere{}, Config{}, HostBreaker(BreakerConfig{}), PerHost(func(host string, cfg *Config) error {
-		breakers[host] = cfg.Breaker
+	shared := map[string]retry.Config{}
+	client, std := newEverywhere(t, retry.HostBreaker(retry.BreakerConfig{}), retry.PerHost(func(host string, cfg *retry.Config) error {
+		shared[host] = *cfg
 		return nil
 	}))
-	require.NoError(t, err)
-	client := &http.Client{Transport: transport}
-	hosts := &transport.core.hosts
 
-	get(t, client, "http://open.test/")
-	breakers["http://open.test"].Trip(time.Hour)
-	get(t, client, "http://paused.test/")
-	hosts.byKey["http://paused.test"].cfg.Gate.Pause(time.Hour)
-	get(t, client, "http://failing.test/")
-	permit, err := breakers["http://failing.test"].Allow()
+	get(t, std, "http://open.test/")
+	shared["http://open.test"].Breaker.Trip(time.Hour)
+	get(t, std, "http://paused.test/")
+	shared["http://paused.test"].Gate.Pause(time.Hour)
+	get(t, std, "http://failing.test/")
+	permit, err := shared["http://failing.test"].Breaker.Allow()
 	require.NoError(t, err)
 	permit.Done(io.ErrUnexpectedEOF)
-	for n := range 2 * maxHosts {
-		get(t, client, fmt.Sprintf("http://host%d.test/", n))
+	for n := range 2 * retry.MaxHosts {
+		get(t, std, fmt.Sprintf("http://host%d.test/", n))
 	}
 
-	assert.Len(t, hosts.byKey, maxHosts)
-	assert.LessOrEqual(t, len(hosts.bySrc), 2*maxHosts)
-	for _, kept := range []string{"open", "paused", fmt.Sprintf("host%d", 2*maxHosts-1)} {
-		assert.Contains(t, hosts.byKey, "http://"+kept+".test")
+	hosts := maps.Collect(client.Hosts())
+	assert.Len(t, hosts, retry.MaxHosts)
+	assert.LessOrEqual(t, client.Spellings(), 2*retry.MaxHosts)
+	for _, kept := range []string{"open", "paused", fmt.Sprintf("host%d", 2*retry.MaxHosts-1)} {
+		assert.Contains(t, hosts, "http://"+kept+".test")
 	}
-	assert.NotContains(t, hosts.byKey, "http://host0.test")
-	assert.NotContains(t, hosts.byKey, "http://failing.test", "one failure long ago is nothing to keep")
+	assert.NotContains(t, hosts, "http://host0.test")
+	assert.NotContains(t, hosts, "http://failing.test", "one failure long ago is nothing to keep")
 }
 
 // When nothing may be forgotten, a new host goes without a memory of its own.
 func TestHostsAllWorthKeeping(t *testing.T) {
-	transport, err := NewTransport(everywhere{}, Config{}, HostBreaker(BreakerConfig{}))
-	require.NoError(t, err)
-	client := &http.Client{Transport: transport}
-	for n := range maxHosts {
-		get(t, client, fmt.Sprintf("http://host%d.test/", n))
+	client, std := newEverywhere(t, retry.HostBreaker(retry.BreakerConfig{}))
+	for n := range retry.MaxHosts {
+		get(t, std, fmt.Sprintf("http://host%d.test/", n))
 	}
-	for _, h := range transport.core.hosts.byKey {
-		h.cfg.Breaker.ForceOpen()
+	for _, cfg := range client.Hosts() {
+		cfg.Breaker.ForceOpen()
 	}
-	get(t, client, "http://one-more.test/")
-	assert.Len(t, transport.core.hosts.byKey, maxHosts)
-	assert.NotContains(t, transport.core.hosts.byKey, "http://one-more.test")
+	get(t, std, "http://one-more.test/")
+	hosts := maps.Collect(client.Hosts())
+	assert.Len(t, hosts, retry.MaxHosts)
+	assert.NotContains(t, hosts, "http://one-more.test")
 }
 
 // Spellings of one address are one host; HostKey may draw the line elsewhere.
 func TestHostKeys(t *testing.T) {
 	var seen []string
-	note := PerHost(func(host string, _ *Config) error { seen = append(seen, host); return nil })
-	transport, err := NewTransport(everywhere{}, Config{}, note)
+	note := retry.PerHost(func(host string, _ *retry.Config) error { seen = append(seen, host); return nil })
+	transport, err := retry.NewTransport(everywhere{}, retry.Config{}, note)
 	require.NoError(t, err)
 	client := &http.Client{Transport: transport}
 	for _, address := range []string{
@@ -94,7 +109,7 @@ func TestHostKeys(t *testing.T) {
 	assert.Equal(t, []string{"https://a.test", "http://a.test", "http://a.test:8080", "http://[::1]"}, seen)
 
 	seen = nil
-	transport, err = NewTransport(everywhere{}, Config{}, note, HostKey(func(req *http.Request) string {
+	transport, err = retry.NewTransport(everywhere{}, retry.Config{}, note, retry.HostKey(func(req *http.Request) string {
 		return req.Header.Get("Tenant")
 	}))
 	require.NoError(t, err)
@@ -111,14 +126,14 @@ func TestHostKeys(t *testing.T) {
 // Settings that PerHost gets wrong are reported by the request, each time, and
 // its body is closed.
 func TestPerHostInvalid(t *testing.T) {
-	client, err := NewRetryableClient(&http.Client{Transport: everywhere{}}, Config{}, PerHost(func(_ string, cfg *Config) error {
+	client, err := retry.NewRetryableClient(&http.Client{Transport: everywhere{}}, retry.Config{}, retry.PerHost(func(_ string, cfg *retry.Config) error {
 		cfg.MaxRetries = -7
 		return nil
 	}))
 	require.NoError(t, err)
 	for range 2 {
 		_, err := client.Get(t.Context(), "http://a.test/")
-		assert.ErrorIs(t, err, ErrInvalidConfig)
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 		assert.ErrorContains(t, err, "MaxRetries is -7")
 	}
 }
@@ -132,7 +147,7 @@ func TestClientShortForms(t *testing.T) {
 		io.WriteString(w, "[1]")
 	}))
 	defer server.Close()
-	client, err := NewRetryableClient(server.Client(), Config{})
+	client, err := retry.NewRetryableClient(server.Client(), retry.Config{})
 	require.NoError(t, err)
 
 	for _, send := range []func() (*http.Response, error){
@@ -149,7 +164,7 @@ func TestClientShortForms(t *testing.T) {
 		require.NoError(t, err)
 		resp.Body.Close()
 	}
-	list, err := PostJSON[[]int](t.Context(), client, server.URL, map[string]int{"n": 2})
+	list, err := retry.PostJSON[[]int](t.Context(), client, server.URL, map[string]int{"n": 2})
 	require.NoError(t, err)
 	assert.Equal(t, []int{1}, list)
 	assert.Equal(t, []string{
@@ -157,10 +172,301 @@ func TestClientShortForms(t *testing.T) {
 		`POST|application/json|application/json|{"n":2}`,
 	}, got)
 
-	_, err = PostJSON[[]int](t.Context(), client, server.URL, func() {})
-	assert.ErrorIs(t, err, ErrInvalidConfig)
+	_, err = retry.PostJSON[[]int](t.Context(), client, server.URL, func() {})
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 	_, err = client.Get(t.Context(), "http://[::1/?sig=SECRET")
-	assert.ErrorIs(t, err, ErrInvalidConfig)
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 	assert.NotContains(t, err.Error(), "SECRET")
 	assert.Len(t, got, 5)
+}
+
+// After the first 429 nobody reaches the host before the pause ends, except who is
+// on the way already. Then one by one.
+func TestHTTP_134_137_SharedPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pause = 300 * time.Millisecond
+		var mu sync.Mutex
+		var first time.Time
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if first.IsZero() {
+				first = time.Now()
+			}
+			if time.Since(first) < pause {
+				status(429, "Retry-After-Ms", "300")(w, r)
+			}
+		})
+		client := outcomeClient(t, base, soon)
+		var all sync.WaitGroup
+		request := func() {
+			resp, err := client.Get(t.Context(), server.URL)
+			if assert.NoError(t, err) {
+				resp.Body.Close()
+			}
+		}
+		all.Go(request)
+		synctest.Wait() // the first is answered before the others begin: none of them is in flight
+		for range 19 {
+			all.Go(request)
+		}
+		all.Wait()
+
+		seen := server.requests()
+		require.Len(t, seen, 21, "one was refused")
+		for _, r := range seen[1:] {
+			assert.GreaterOrEqual(t, r.at.Sub(first), pause)
+		}
+		assert.GreaterOrEqual(t, seen[20].at.Sub(seen[1].at), 50*time.Millisecond, "staggered")
+	})
+}
+
+func TestHTTP_135_OtherHostsAreFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var throttled atomic.Int32
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			resp := &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}
+			if req.URL.Host == "throttled.example" && throttled.Add(1) == 1 {
+				resp.StatusCode = 429
+				resp.Header.Set("Retry-After", "60")
+			}
+			return resp, nil
+		})
+		client := outcomeClient(t, &http.Client{Transport: base}, retry.Config{Jitter: retry.NoJitter})
+		get := func(host string) {
+			resp, err := client.Get(t.Context(), "http://"+host)
+			read(t, resp, err)
+		}
+		start := time.Now()
+		var all sync.WaitGroup
+		for range 2 { // a first attempt waits too
+			all.Go(func() { get("throttled.example") })
+			synctest.Wait()
+		}
+		get("free.example")
+		assert.Zero(t, time.Since(start))
+		assert.EqualValues(t, 1, throttled.Load())
+		all.Wait()
+		assert.EqualValues(t, 3, throttled.Load())
+		assert.GreaterOrEqual(t, time.Since(start), time.Minute)
+	})
+}
+
+func TestHTTP_136_WaiterWithTooLittleTime(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "60"))
+	cfg, tr := track(soon)
+	cfg.MaxRetries = retry.NoRetries
+	client := outcomeClient(t, nil, cfg)
+	_, err := client.Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	body := &countedClose{Reader: strings.NewReader("x")}
+	_, err = client.Do(newRequest(t, "PUT", server.URL, body).WithContext(ctx))
+	assert.ErrorIs(t, err, retry.ErrDeadline)
+	assert.NoError(t, ctx.Err())
+	var given *retry.Error
+	require.ErrorAs(t, err, &given)
+	assert.Zero(t, given.Attempts)
+	assert.Zero(t, tr.last().Attempt)
+	assert.Equal(t, 1, server.hits())
+	assert.EqualValues(t, 1, body.closed.Load())
+}
+
+func TestHTTP_137_LongestPauseWins(t *testing.T) {
+	clock := clockwork.NewFakeClockAt(noon)
+	server := newStand(t, status(429, "Retry-After", "10"), status(429, "Retry-After", "2"), status(429, "Retry-After", "20"), status(200))
+	gates := map[string]*retry.Gate{}
+	cfg := retry.Config{Clock: clock, MaxRetries: retry.NoRetries}
+	client := outcomeClient(t, nil, cfg, retry.PerHost(func(host string, cfg *retry.Config) error {
+		gates[host] = retry.NewGate(clock)
+		cfg.Gate = gates[host]
+		return nil
+	}))
+	gate := func() *retry.Gate { return gates[server.URL] }
+	// The second and third are in flight while the pause is on.
+	for i, want := range []time.Duration{10 * time.Second, 10 * time.Second, 20 * time.Second} {
+		open := client
+		if i > 0 { // past the gate
+			cfg := cfg
+			cfg.Gate = nil
+			open = outcomeClient(t, nil, cfg, retry.CheckResponse(func(resp *http.Response) error {
+				d, _ := retry.ParseRetryAfter(resp.Header, clock.Now())
+				gate().Pause(d)
+				return nil
+			}), retry.NoSharedPause())
+		}
+		_, err := open.Get(t.Context(), server.URL)
+		require.Error(t, err)
+		until, paused := gate().PausedUntil()
+		assert.True(t, paused)
+		assert.Equal(t, noon.Add(want), until.UTC())
+	}
+	assert.Len(t, gates, 1)
+}
+
+// Without the shared pause each waits for itself.
+func TestHTTP_NoSharedPause(t *testing.T) {
+	clock := clockwork.NewFakeClockAt(noon)
+	server := newStand(t, status(429, "Retry-After", "60"), status(200))
+	client := outcomeClient(t, nil, retry.Config{Clock: clock, MaxRetries: retry.NoRetries}, retry.NoSharedPause())
+	_, err := client.Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	resp, err := client.Get(t.Context(), server.URL)
+	read(t, resp, err)
+}
+
+// In a total outage the budget keeps the load near that of the calls alone.
+func TestHTTP_138_Budget(t *testing.T) {
+	server := newStand(t, status(503))
+	budget, err := retry.NewBudget(0.1, 10)
+	require.NoError(t, err)
+	cfg := soon
+	cfg.Budget = budget
+	client := outcomeClient(t, nil, cfg)
+	exhausted := 0
+	for range 200 {
+		_, err := client.Get(t.Context(), server.URL)
+		var given *retry.Error
+		require.ErrorAs(t, err, &given)
+		if given.Reason == retry.ErrBudgetExhausted {
+			exhausted++
+		}
+	}
+	assert.LessOrEqual(t, server.hits(), 231)
+	assert.Greater(t, exhausted, 150)
+}
+
+// A Gate in the client's Config couples all its hosts, as its field says: one that
+// asks for a rest gives it to all.
+func TestHTTP_OneGateCouplesHosts(t *testing.T) {
+	busy, free := newStand(t, status(429, "Retry-After", "60")), newStand(t, status(200))
+	for _, coupled := range []bool{true, false} {
+		cfg := soon
+		cfg.MaxRetries = retry.NoRetries
+		if coupled {
+			cfg.Gate = retry.NewGate(nil)
+		}
+		client := outcomeClient(t, nil, cfg)
+		_, err := client.Get(t.Context(), busy.URL)
+		require.Error(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		resp, err := client.Get(ctx, free.URL)
+		if !coupled {
+			read(t, resp, err)
+			continue
+		}
+		var pause *retry.PauseError
+		require.ErrorAs(t, err, &pause)
+		assert.ErrorContains(t, pause.Err, busy.URL)
+	}
+	assert.Equal(t, 1, free.hits())
+}
+
+// Who cannot wait for a pause is told how long it lasts, and what the limit is.
+func TestHTTP_PauseThatIsTooLong(t *testing.T) {
+	server := newStand(t, status(429, "Retry-After", "1800"))
+	log, logger := newLog()
+	cfg := soon
+	cfg.Logger, cfg.MaxRetryAfter = logger, 10*time.Minute
+	client := outcomeClient(t, nil, cfg)
+	for _, want := range []string{"a wait of 30m0s, and MaxRetryAfter is 10m0s", "MaxRetryAfter of 10m0s (" + server.URL + " paused for another 30m0s"} {
+		_, err := client.Get(t.Context(), server.URL)
+		gaveUp(t, err, retry.ErrRetryAfterTooLong)
+		assert.ErrorContains(t, err, want)
+		assert.Contains(t, log.String(), want)
+	}
+	assert.Equal(t, 1, server.hits())
+}
+
+// A failure is told once. It stood twice in the same line where a call's own failure
+// opened the breaker, or was the same as the one that set a pause.
+func TestHTTP_FailureToldOnce(t *testing.T) {
+	server := newStand(t, status(503))
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "genes", FailureThreshold: 1})
+	require.NoError(t, err)
+	cfg := soon
+	cfg.Name, cfg.Breaker = "", breaker
+	_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	e := gaveUp(t, err, retry.ErrCircuitOpen)
+	assert.Equal(t, 1, strings.Count(err.Error(), "503 Service Unavailable"), err)
+	assert.NotContains(t, err.Error(), "last failure")
+	var open *retry.OpenError
+	require.ErrorAs(t, e, &open)
+	assert.ErrorContains(t, open, "last failure: GET "+server.URL, "who looks at it alone is told")
+
+	_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL) // another's failure is told
+	gaveUp(t, err, retry.ErrCircuitOpen)
+	assert.ErrorContains(t, err, "last failure: GET "+server.URL+": 503 Service Unavailable")
+}
+
+// A wrong setting of one host among many was found by its first request, at three in
+// the morning. Check makes the settings of all hosts that are known, and sends nothing.
+func TestCheckFindsWrongSettingsAtStart(t *testing.T) {
+	errSecretMissing := errors.New("no token for the host")
+	client, err := retry.NewRetryableClient(&http.Client{Transport: retrytest.NewScript(t)}, retry.Config{},
+		retry.HostBreaker(retry.BreakerConfig{}), retry.PerHost(func(host string, cfg *retry.Config) error {
+			switch host {
+			case "https://hgnc.test":
+				cfg.AttemptTimeout = time.Second
+			case "https://wrong.test":
+				cfg.MaxRetries = -7
+			case "https://missing.test:8443":
+				return errSecretMissing
+			}
+			return nil
+		}))
+	require.NoError(t, err)
+	require.NoError(t, client.Check())
+	require.NoError(t, client.Check("https://hgnc.test/fetch", "https://HGNC.test:443", "http://[::1]:80/x"))
+	hosts := maps.Collect(client.Hosts())
+	require.Len(t, hosts, 2, "each host once, however its URL is spelled")
+	assert.Equal(t, time.Second, hosts["https://hgnc.test"].AttemptTimeout, "as PerHost left it")
+	assert.NotNil(t, hosts["https://hgnc.test"].Gate)
+	assert.Equal(t, "https://hgnc.test", hosts["https://hgnc.test"].Breaker.Name())
+	assert.Contains(t, hosts, "http://[::1]")
+
+	err = client.Check("https://wrong.test", "https://fine.test", "https://missing.test:8443/a", "rest.ensembl.org/x",
+		"localhost:80", "127.0.0.1:80", "/x", "", "https://user:pw@%zz/?key=hidden")
+	require.ErrorIs(t, err, retry.ErrInvalidConfig)
+	assert.ErrorIs(t, err, errSecretMissing)
+	for _, text := range []string{"host https://wrong.test", "MaxRetries is -7", "host https://missing.test:8443", `"rest.ensembl.org/x"`, `"/x"`} {
+		assert.ErrorContains(t, err, text)
+	}
+	joined := err.(interface{ Unwrap() []error }).Unwrap()
+	assert.Len(t, joined, 8)
+	for _, each := range joined {
+		assert.ErrorIs(t, each, retry.ErrInvalidConfig)
+	}
+	assert.NotContains(t, err.Error(), "hidden")
+	assert.NotContains(t, err.Error(), "pw")
+	assert.Contains(t, maps.Collect(client.Hosts()), "https://fine.test")
+	assert.NotContains(t, maps.Collect(client.Hosts()), "https://wrong.test")
+}
+
+// Hosts are listed in order, whoever met them, and a loop over them may end early and
+// may use the client.
+func TestHostsOfAClient(t *testing.T) {
+	client, err := retry.NewRetryableClient(&http.Client{Transport: retrytest.NewScriptFunc(t, func(retrytest.Request) retrytest.Answer {
+		return retrytest.Status(200, "")
+	})}, retry.Config{}, retry.HostKey(func(req *http.Request) string { return req.Header.Get("Tenant") + req.URL.Query().Get("secret") }))
+	require.NoError(t, err)
+	for range client.Hosts() {
+		t.Error("there is none yet")
+	}
+	resp, err := client.StandardClient().Get("https://b.test/?secret=s1")
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.NoError(t, client.Check("https://c.test:444/?secret=s2", "https://a.test/?secret=s3", "https://a.test/?secret=s4", "https://d.test/"))
+	var names []string
+	for name, cfg := range client.Hosts() {
+		names = append(names, name)
+		assert.Equal(t, name, cfg.Name)
+		require.NoError(t, client.Check("https://late.test/?secret=s5"))
+	}
+	assert.Equal(t, []string{"https://a.test", "https://a.test", "https://b.test", "https://c.test:444"}, names, "a key is shown nowhere, and a host without one is not remembered")
+	for range client.Hosts() {
+		break
+	}
 }

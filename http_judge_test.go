@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,19 +23,6 @@ import (
 	"github.com/retryutils/retry"
 	"github.com/retryutils/retry/retrytest"
 )
-
-// both runs a test with a client of either form.
-func both(t *testing.T, base *http.Client, cfg retry.Config, test func(t *testing.T, do func(*http.Request) (*http.Response, error))) {
-	client, err := retry.NewRetryableClient(base, cfg)
-	require.NoError(t, err)
-	t.Cleanup(client.CloseIdleConnections)
-	t.Run("RetryableClient", func(t *testing.T) { test(t, client.Do) })
-	transport, err := retry.NewTransport(base.Transport, cfg)
-	require.NoError(t, err)
-	standard := *base
-	standard.Transport = transport
-	t.Run("Transport", func(t *testing.T) { test(t, standard.Do) })
-}
 
 func TestHTTP_023_DialRefusedForGood(t *testing.T) {
 	cfg, tr := track(soon)
@@ -482,10 +467,6 @@ func TestHTTP_045_Errnos(t *testing.T) {
 	}
 }
 
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
 // Round trippers that break their contract.
 func TestHTTP_046_RudeRoundTrippers(t *testing.T) {
 	do := func(cfg retry.Config, body io.Reader, f roundTrip) (*http.Response, error) {
@@ -525,96 +506,6 @@ func TestHTTP_046_RudeRoundTrippers(t *testing.T) {
 	})
 	assert.EqualValues(t, 1, body.closed.Load())
 	assert.Equal(t, retry.StateOpen, breaker.State())
-}
-
-// frames is an HTTP/2 server, as far as its answers go: each stream gets the next
-// of them. What an answer returns is sent as it is; nil ends the connection.
-type frames struct {
-	url     string
-	streams atomic.Int32
-	conns   atomic.Int32
-}
-
-func frame(kind, flags byte, stream uint32, payload ...byte) []byte {
-	n := len(payload)
-	return append([]byte{byte(n >> 16), byte(n >> 8), byte(n), kind, flags,
-		byte(stream >> 24), byte(stream >> 16), byte(stream >> 8), byte(stream)}, payload...)
-}
-
-func rst(code byte) func(uint32) []byte {
-	return func(stream uint32) []byte { return frame(3, 0, stream, 0, 0, 0, code) }
-}
-
-func ok200(stream uint32) []byte { return frame(1, 5, stream, 0x88) }
-
-func goAway(stream uint32, code byte) []byte {
-	return frame(7, 0, 0, 0, 0, 0, byte(stream), 0, 0, 0, code)
-}
-
-func newFrames(t testing.TB, answers ...func(stream uint32) []byte) (*frames, *http.Client) {
-	lender := httptest.NewTLSServer(http.NotFoundHandler()) // of a certificate
-	lender.Close()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: lender.TLS.Certificates, NextProtos: []string{"h2"}})
-	require.NoError(t, err)
-	base := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	return serveFrames(t, "https", listener, base, answers)
-}
-
-// newPlainFrames is newFrames without TLS, which is most of its time.
-func newPlainFrames(t testing.TB, answers ...func(stream uint32) []byte) (*frames, *http.Client) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	base := &http.Transport{Protocols: new(http.Protocols)}
-	base.Protocols.SetUnencryptedHTTP2(true)
-	return serveFrames(t, "http", listener, base, answers)
-}
-
-func serveFrames(t testing.TB, scheme string, listener net.Listener, base *http.Transport, answers []func(uint32) []byte) (*frames, *http.Client) {
-	t.Cleanup(func() { listener.Close() })
-	t.Cleanup(base.CloseIdleConnections)
-	f := &frames{url: scheme + "://" + listener.Addr().String()}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			f.conns.Add(1)
-			go f.serve(conn, answers)
-		}
-	}()
-	return f, &http.Client{Transport: base}
-}
-
-func (f *frames) serve(conn net.Conn, answers []func(uint32) []byte) {
-	defer conn.Close()
-	if _, err := io.ReadFull(conn, make([]byte, 24)); err != nil { // the preface
-		return
-	}
-	conn.Write(frame(4, 0, 0)) // SETTINGS
-	for {
-		head := make([]byte, 9)
-		if _, err := io.ReadFull(conn, head); err != nil {
-			return
-		}
-		if _, err := io.CopyN(io.Discard, conn, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
-			return
-		}
-		stream := uint32(head[5])<<24 | uint32(head[6])<<16 | uint32(head[7])<<8 | uint32(head[8])
-		switch {
-		case head[3] == 4 && head[4]&1 == 0:
-			conn.Write(frame(4, 1, 0)) // the settings' acknowledgement
-		case head[3] <= 1 && head[4]&1 != 0: // the end of a request
-			answer := answers[min(int(f.streams.Add(1)), len(answers))-1](stream)
-			if answer == nil {
-				return
-			}
-			conn.Write(answer)
-			if last := answer[max(0, len(answer)-17):]; last[3] == 7 && last[len(last)-1] != 0 { // a GOAWAY for an error
-				return
-			}
-		}
-	}
 }
 
 // HTTP/2 says more precisely than HTTP/1 what was not processed.
@@ -675,6 +566,3 @@ func TestHTTP_039_EnhanceYourCalm(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "1s retry-after", waits.String())
 }
-
-// quiet is for servers whose clients are meant to fail.
-var quiet = log.New(io.Discard, "", 0)

@@ -3,7 +3,9 @@ package retry
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -288,4 +290,64 @@ func withoutCookies(own, others string) string {
 		}
 	}
 	return strings.Join(kept, "; ")
+}
+
+// wire is the base transport as those of WrapTransport get it. What is meant for
+// net/http alone is added here, beneath them: they see what is sent, no more.
+type wire struct{ http.RoundTripper }
+
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	o := attemptOf(req)
+	if o == nil || !o.look && !o.mark && !o.once && !o.fresh {
+		return w.RoundTripper.RoundTrip(req)
+	}
+	ctx := req.Context()
+	if o.look {
+		ctx = httptrace.WithClientTrace(ctx, o.trace())
+	}
+	sent := req.WithContext(ctx)
+	sent.Close = req.Close || o.fresh
+	if o.mark && req.Header != nil && !hasKey(req.Header) {
+		// A key without a value is not sent. It lets net/http repeat a PUT or DELETE
+		// that met a connection just closed, as it does with a GET (see the doc of
+		// http.Transport).
+		sent.Header = maps.Clone(req.Header)
+		sent.Header["X-Idempotency-Key"] = []string{}
+	}
+	if o.once {
+		keepFromRepeating(sent)
+	}
+	return w.RoundTripper.RoundTrip(sent)
+}
+
+// keepFromRepeating changes what net/http goes by when a connection that others had used
+// breaks with the request on it: the method, where the body can be had again, and a key
+// in its canonical spelling. What is sent stays the same.
+func keepFromRepeating(req *http.Request) {
+	if idempotentForStd(req.Method) && req.Method != http.MethodTrace { // that one would be sent with an empty body
+		req.GetBody = nil
+		if req.Body == nil || req.Body == http.NoBody {
+			req.Body = io.NopCloser(strings.NewReader("")) // which net/http does not know to be empty
+		}
+	}
+	if keyForStd(req.Header) {
+		req.Header = maps.Clone(req.Header)
+		for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+			if values, ok := req.Header[name]; ok {
+				delete(req.Header, name)
+				req.Header[strings.ToLower(name)] = values
+			}
+		}
+	}
+}
+
+// Unwrap returns the transport that it adds to, for those of WrapTransport that go by
+// its type.
+func (w *wire) Unwrap() http.RoundTripper { return w.RoundTripper }
+
+// CloseIdleConnections lets a transport of WrapTransport pass the call on.
+func (w *wire) CloseIdleConnections() {
+	if closer, ok := w.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		closer.CloseIdleConnections()
+	}
 }

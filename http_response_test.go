@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,22 +21,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
 )
-
-// bodied answers with a status and a body of so many bytes.
-func bodied(code, size int, pairs ...string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		for i := 0; i < len(pairs); i += 2 {
-			w.Header().Set(pairs[i], pairs[i+1])
-		}
-		w.WriteHeader(code)
-		io.CopyN(w, endless{}, int64(size))
-	}
-}
 
 func TestHTTP_061_062_DrainedForTheNextAttempt(t *testing.T) {
 	for _, size := range []int{0, 100, 4096, 5000, 60_000} {
@@ -253,14 +245,6 @@ func TestHTTP_069_NothingIsLeft(t *testing.T) {
 	assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+2 && descriptors() <= files+2 },
 		5*time.Second, time.Millisecond, "goroutines: %d before", goroutines)
 	server.Close()
-}
-
-// counting tells the server the attempt's number.
-type counting struct{ http.RoundTripper }
-
-func (c counting) RoundTrip(req *http.Request) (*http.Response, error) {
-	req.Header.Add("X-Attempt", strconv.Itoa(retry.RetryCount(req.Context())))
-	return c.RoundTripper.RoundTrip(req)
 }
 
 // The response that is returned is net/http's, streamed.
@@ -580,4 +564,389 @@ func TestHTTP_ErrorsAreWhole(t *testing.T) {
 		}
 		assert.GreaterOrEqual(t, len(bodies), 3)
 	})
+}
+
+// Parts of an HTTP/2 response to a stream. The literals of HPACK name the header by its
+// place in the static table.
+func headers2(flags byte, extra ...string) func(uint32) []byte {
+	block := append([]byte{0x88}, strings.Join(extra, "")...) // :status 200
+	return func(stream uint32) []byte { return frame(1, 4|flags, stream, block...) }
+}
+
+func data2(flags byte, text ...byte) func(uint32) []byte {
+	return func(stream uint32) []byte { return frame(0, flags, stream, text...) }
+}
+
+func trailers2(stream uint32) []byte { return frame(1, 5, stream, []byte("\x00\x05x-sum\x017")...) }
+
+func dies2(stream uint32) []byte { return goAway(stream, 2) }
+
+const (
+	ends    = 1 // END_STREAM
+	length5 = "\x0f\x0d\x015"
+	length0 = "\x0f\x0d\x010"
+	gzip2   = "\x0f\x0b\x04gzip"
+)
+
+func answer2(parts ...func(uint32) []byte) func(uint32) []byte {
+	return func(stream uint32) (answer []byte) {
+		for _, part := range parts {
+			answer = append(answer, part(stream)...)
+		}
+		return answer
+	}
+}
+
+// fetches are the ways to have the answer to a request decoded.
+var fetches = map[string]func(*retry.RetryableClient, *http.Request) (map[string]string, error){
+	"DecodeJSON": func(c *retry.RetryableClient, req *http.Request) (map[string]string, error) {
+		return retry.Fetch(c, req, retry.DecodeJSON[map[string]string])
+	},
+	"own decoder": func(c *retry.RetryableClient, req *http.Request) (map[string]string, error) {
+		return retry.Fetch(c, req, func(resp *http.Response) (value map[string]string, err error) {
+			return value, json.NewDecoder(resp.Body).Decode(&value)
+		})
+	},
+	"own decoder that reads all": func(c *retry.RetryableClient, req *http.Request) (map[string]string, error) {
+		return retry.Fetch(c, req, func(resp *http.Response) (value map[string]string, err error) {
+			text, err := io.ReadAll(resp.Body)
+			if err != nil {
+				return nil, err
+			}
+			return value, json.Unmarshal(text, &value)
+		})
+	},
+	"own decoder that closes": func(c *retry.RetryableClient, req *http.Request) (map[string]string, error) {
+		return retry.Fetch(c, req, func(resp *http.Response) (value map[string]string, err error) {
+			defer resp.Body.Close()
+			return value, json.NewDecoder(resp.Body).Decode(&value)
+		})
+	},
+	"own decoder that reads nothing": func(c *retry.RetryableClient, req *http.Request) (map[string]string, error) {
+		return retry.Fetch(c, req, func(*http.Response) (map[string]string, error) {
+			return nil, errors.New("not what I expect")
+		})
+	},
+}
+
+// senders are the methods of which no second request may follow an answer, and the
+// ways to send them.
+var senders = []struct {
+	method string
+	opts   []retry.Option
+}{{"POST", nil}, {"POST", []retry.Option{retry.IdempotentOnly()}}, {"PATCH", nil}, {"LOCK", nil}}
+
+// HTTP/2 marks the end of every body: an answer that is empty and complete is the
+// server's word that the request was carried out, however its end is written, and
+// whatever the decoder makes of it.
+func TestEmptyAnswerOverHTTP2(t *testing.T) {
+	for name, answer := range map[string]func(uint32) []byte{
+		"end in the header":       headers2(ends),
+		"length 0":                headers2(ends, length0),
+		"empty DATA":              answer2(headers2(0), data2(ends)),
+		"two empty DATA":          answer2(headers2(0), data2(0), data2(ends)),
+		"length 0, empty DATA":    answer2(headers2(0, length0), data2(ends)),
+		"trailers":                answer2(headers2(0), trailers2),
+		"empty DATA and trailers": answer2(headers2(0), data2(0), trailers2),
+		"padding alone":           answer2(headers2(0), data2(8|ends, 2, 0, 0)),
+		"gzip of nothing":         answer2(headers2(0, gzip2), data2(ends, zipped("")...)),
+		"gzip, and trailers":      answer2(headers2(0, gzip2), data2(0, zipped("")...), trailers2),
+		"gzip, but empty":         answer2(headers2(0, gzip2), data2(ends)),
+		"gzip, empty, trailers":   answer2(headers2(0, gzip2), trailers2),
+		"gzip, end in the header": headers2(ends, gzip2),
+		"reset after the end":     answer2(headers2(ends), rst(0)),
+		"GOAWAY after the end":    answer2(headers2(0), data2(ends), dies2),
+	} {
+		for how, fetch := range fetches {
+			for _, sender := range senders {
+				t.Run(name+", "+how+", "+sender.method, func(t *testing.T) {
+					server, base := newPlainFrames(t, answer, ok200)
+					_, err := fetch(outcomeClient(t, base, soon, sender.opts...), newRequest(t, sender.method, server.url, strings.NewReader("x")))
+					if how == "DecodeJSON" {
+						assert.NoError(t, err)
+					}
+					assert.EqualValues(t, 1, server.streams.Load(), "%v", err)
+				})
+			}
+		}
+	}
+}
+
+// What broke off is no success: asked for again where that does no harm, and else the
+// error says that the request may have been carried out.
+func TestCutAnswerOverHTTP2(t *testing.T) {
+	good := zipped(`{"a":"b"}`)
+	damaged := bytes.Clone(good)
+	damaged[len(damaged)-6] ^= 0xff
+	whole := answer2(headers2(0), data2(ends, []byte(`{"a":"b"}`)...))
+	for name, answer := range map[string]func(uint32) []byte{
+		"reset without a body":      answer2(headers2(0), rst(2)),
+		"reset, no error":           answer2(headers2(0), rst(0)),
+		"cancelled in the body":     answer2(headers2(0), data2(0, '{'), rst(8)),
+		"reset in the body":         answer2(headers2(0), data2(0, '{'), rst(2)),
+		"refused in the body":       answer2(headers2(0), data2(0, '{'), rst(7)),
+		"shorter than its length":   answer2(headers2(0, length5), data2(ends)),
+		"shorter, with trailers":    answer2(headers2(0, length5), data2(0, '{'), trailers2),
+		"no end":                    answer2(headers2(0), dies2),
+		"no end in the body":        answer2(headers2(0), data2(0, '{'), dies2),
+		"end within the JSON":       answer2(headers2(0), data2(ends, '{')),
+		"trailers within the JSON":  answer2(headers2(0), data2(0, '{'), trailers2),
+		"gzip, cut":                 answer2(headers2(0, gzip2), data2(ends, good[:len(good)-12]...)),
+		"gzip, cut in its checksum": answer2(headers2(0, gzip2), data2(ends, good[:len(good)-2]...)),
+		"gzip, cut, with trailers":  answer2(headers2(0, gzip2), data2(0, good[:len(good)-2]...), trailers2),
+		"gzip, wrong checksum":      answer2(headers2(0, gzip2), data2(ends, damaged...)),
+		"gzip, header alone":        answer2(headers2(0, gzip2), data2(ends, good[:10]...)),
+		"gzip that is none":         answer2(headers2(0, gzip2), data2(ends, []byte("no gzip at all")...)),
+		"gzip, reset":               answer2(headers2(0, gzip2), data2(0, good[:len(good)-2]...), rst(2)),
+	} {
+		for _, how := range []string{"DecodeJSON", "own decoder", "own decoder that reads all"} {
+			for _, sender := range append(slices.Clone(senders), struct {
+				method string
+				opts   []retry.Option
+			}{"GET", nil}) {
+				t.Run(name+", "+how+", "+sender.method, func(t *testing.T) {
+					server, base := newPlainFrames(t, answer, whole)
+					got, err := fetches[how](outcomeClient(t, base, soon, sender.opts...), newRequest(t, sender.method, server.url, strings.NewReader("x")))
+					if sender.method == "LOCK" || sender.opts != nil {
+						assert.ErrorIs(t, err, retry.ErrNotIdempotent)
+						assert.EqualValues(t, 1, server.streams.Load())
+						return
+					}
+					assert.NoError(t, err)
+					assert.Equal(t, map[string]string{"a": "b"}, got)
+					assert.EqualValues(t, 2, server.streams.Load())
+				})
+			}
+		}
+	}
+}
+
+// A chunked body ends behind its trailers: one that breaks off within them is not
+// complete, though all of its bytes may be there.
+func TestCutInTheTrailers(t *testing.T) {
+	whole := framed("trailers", "", []byte(`{"a":"b"}`))
+	for _, body := range []string{"", `{"a":"b"}`} {
+		broken := framed("trailers", "", []byte(body))
+		for _, cut := range []int{2, 12, 40} { // bytes from the end
+			for _, sender := range senders {
+				t.Run(strings.Join([]string{body, sender.method}, " "), func(t *testing.T) {
+					url, hits := newAnswers(t, broken[:len(broken)-cut], whole)
+					got, err := fetches["own decoder that reads all"](outcomeClient(t, nil, soon, sender.opts...), newRequest(t, sender.method, url, nil))
+					if sender.method == "LOCK" || sender.opts != nil {
+						assert.ErrorIs(t, err, retry.ErrNotIdempotent)
+						assert.EqualValues(t, 1, hits.Load())
+						return
+					}
+					assert.NoError(t, err)
+					assert.Equal(t, map[string]string{"a": "b"}, got)
+					assert.EqualValues(t, 2, hits.Load())
+				})
+			}
+		}
+	}
+}
+
+// silentServer sends the beginning of a body, and then nothing for as long as it
+// should be silent.
+func silentServer(t *testing.T, http2 bool, begin, rest string, silent func() bool) *httptest.Server {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, begin)
+		w.(http.Flusher).Flush()
+		if silent() {
+			<-r.Context().Done()
+			return
+		}
+		io.WriteString(w, rest)
+	}))
+	server.EnableHTTP2 = http2
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// A server that falls silent in the middle of its answer would hold a caller for ever.
+// With an IdleTimeout such an attempt of Fetch has failed, and the next one succeeds.
+func TestIdleTimeout_Fetch(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		var requests atomic.Int32
+		server := silentServer(t, http2, `{"Symbol":`, `"BRCA1"}`, func() bool { return requests.Add(1) == 1 })
+		var failures []error
+		cfg := soon
+		cfg.OnRetry = func(_ context.Context, e retry.Event) { failures = append(failures, e.Err) }
+		client := outcomeClient(t, server.Client(), cfg, retry.IdleTimeout(100*time.Millisecond))
+		gene, err := retry.GetJSON[struct{ Symbol string }](t.Context(), client, server.URL+"/?token=secret")
+		require.NoError(t, err)
+		assert.Equal(t, "BRCA1", gene.Symbol)
+		require.Len(t, failures, 1)
+		assert.EqualError(t, failures[0], `Get "`+server.URL+`/?token=xxxxx": no byte of the body within 100ms (IdleTimeout)`)
+		assert.ErrorIs(t, failures[0], context.DeadlineExceeded)
+		assert.True(t, retry.IsFailure(failures[0]), "an attempt that timed out is a breaker's failure")
+	}
+}
+
+// In a body that was handed on, Read returns a timeout, by the client and the
+// Transport, whatever protocol it came over; and again if it is asked again.
+func TestIdleTimeout_HandedOn(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		server := silentServer(t, http2, "begin", "", func() bool { return true })
+		transport, err := retry.NewTransport(server.Client().Transport, soon, retry.IdleTimeout(50*time.Millisecond))
+		require.NoError(t, err)
+		client := outcomeClient(t, server.Client(), soon, retry.IdleTimeout(50*time.Millisecond))
+		for name, send := range map[string]func(*http.Request) (*http.Response, error){"client": client.Do, "transport": transport.RoundTrip} {
+			resp, err := send(newRequest(t, "GET", server.URL, nil))
+			require.NoError(t, err)
+			text, err := io.ReadAll(resp.Body)
+			assert.Equal(t, "begin", string(text), name)
+			var timeout net.Error
+			require.ErrorAs(t, err, &timeout, name)
+			assert.True(t, timeout.Timeout())
+			_, again := resp.Body.Read(make([]byte, 1))
+			assert.Equal(t, err, again)
+			assert.NoError(t, resp.Body.Close())
+		}
+	}
+}
+
+// slowBody gives a byte after each of its pauses, and then its end. It does not
+// notice Close, as some do not; its context ends it.
+type slowBody struct {
+	ctx    context.Context
+	pauses []time.Duration
+	closed atomic.Int32
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if len(b.pauses) == 0 {
+		return 0, io.EOF
+	}
+	select {
+	case <-time.After(b.pauses[0]):
+		b.pauses = b.pauses[1:]
+		p[0] = 'x'
+		return 1, nil
+	case <-b.ctx.Done():
+		return 0, b.ctx.Err()
+	}
+}
+
+func (b *slowBody) Close() error { b.closed.Add(1); return nil }
+
+func (b *slowBody) base() *http.Client {
+	return &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+		b.ctx = req.Context()
+		return &http.Response{StatusCode: 200, ProtoMajor: 1, ContentLength: -1, Header: http.Header{}, Body: b, Request: req}, nil
+	})}
+}
+
+// The limit is that of each Read: a body may take longer, if it never falls silent for
+// so long, and so may a reader between its Reads.
+func TestIdleTimeout_EachRead(t *testing.T) {
+	const limit = 10 * time.Second
+	for _, test := range []struct {
+		pauses []time.Duration
+		reader time.Duration // what it takes between two Reads
+		ends   time.Duration // at which time the body does
+		fails  bool
+	}{
+		{[]time.Duration{9 * time.Second, 9 * time.Second, 9 * time.Second}, 0, 27 * time.Second, false},
+		{[]time.Duration{time.Second, time.Second}, time.Minute, 122 * time.Second, false},
+		{[]time.Duration{3 * time.Second, 3 * time.Second, 11 * time.Second}, 0, 16 * time.Second, true},
+		{[]time.Duration{0, 0, time.Hour}, 7 * time.Second, 24 * time.Second, true},
+		{[]time.Duration{time.Hour}, 0, limit, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			body := &slowBody{pauses: test.pauses}
+			client := outcomeClient(t, body.base(), soon, retry.IdleTimeout(limit))
+			resp, err := client.Do(newRequest(t, "GET", "http://gene.example/", nil))
+			require.NoError(t, err)
+			began := time.Now()
+			for err == nil {
+				var n int
+				if n, err = resp.Body.Read(make([]byte, 8)); n > 0 {
+					time.Sleep(test.reader)
+				}
+			}
+			assert.Equal(t, test.ends, time.Since(began))
+			assert.Equal(t, test.fails, err != io.EOF, "%v", err)
+			assert.NoError(t, resp.Body.Close())
+			assert.EqualValues(t, 1, body.closed.Load())
+		})
+	}
+}
+
+// The time is that of Config.Clock, and nothing is left on it.
+func TestIdleTimeout_Clock(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	cfg := soon
+	cfg.Clock = clock
+	r, _ := io.Pipe()
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, ProtoMajor: 1, ContentLength: -1, Header: http.Header{}, Body: r, Request: req}, nil
+	})
+	client := outcomeClient(t, &http.Client{Transport: base}, cfg, retry.IdleTimeout(time.Hour))
+	resp, err := client.Do(newRequest(t, "GET", "http://gene.example/", nil))
+	require.NoError(t, err)
+	failed := make(chan error)
+	go func() {
+		_, err := io.ReadAll(resp.Body)
+		failed <- err
+	}()
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+	clock.Advance(time.Hour)
+	assert.ErrorIs(t, <-failed, context.DeadlineExceeded)
+
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.Error(t, clock.BlockUntilContext(over, 1), "a timer is left on the clock")
+}
+
+// A body that is read to its end, or closed, leaves no timer behind; a connection that
+// was upgraded is the caller's, and has no limit.
+func TestIdleTimeout_LeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, whole := range []bool{true, false} {
+			body := &slowBody{pauses: []time.Duration{time.Second, time.Second}}
+			client := outcomeClient(t, body.base(), soon, retry.IdleTimeout(time.Minute))
+			resp, err := client.Do(newRequest(t, "GET", "http://gene.example/", nil))
+			require.NoError(t, err)
+			if whole {
+				_, err = io.ReadAll(resp.Body)
+			} else {
+				_, err = resp.Body.Read(make([]byte, 1))
+				resp.Body.Close()
+			}
+			assert.NoError(t, err)
+		}
+	}) // a timer would be no goroutine, but its function would run in the bubble after its end
+	_, err := retry.NewRetryableClient(nil, soon, retry.IdleTimeout(-1))
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	assert.ErrorContains(t, err, "IdleTimeout")
+}
+
+// What 1 GB over the loopback costs with an IdleTimeout, and without.
+func BenchmarkIdleTimeout(b *testing.B) {
+	const size = 1 << 30
+	chunk := []byte(strings.Repeat("x", 1<<20))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for range size / len(chunk) {
+			w.Write(chunk)
+		}
+	}))
+	defer server.Close()
+	for name, limit := range map[string]time.Duration{"off": 0, "on": 30 * time.Second} {
+		b.Run(name, func(b *testing.B) {
+			client, err := retry.NewRetryableClient(&http.Client{Transport: &http.Transport{}}, soon, retry.IdleTimeout(limit))
+			require.NoError(b, err)
+			defer client.CloseIdleConnections()
+			b.SetBytes(size)
+			for b.Loop() {
+				resp, err := client.Get(b.Context(), server.URL)
+				require.NoError(b, err)
+				n, err := io.Copy(io.Discard, resp.Body)
+				require.NoError(b, err)
+				require.EqualValues(b, size, n)
+				resp.Body.Close()
+			}
+		})
+	}
 }

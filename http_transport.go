@@ -1,10 +1,15 @@
 package retry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/retryutils/retry/internal/attempt"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Transport is an http.RoundTripper that retries, for code that brings its own
@@ -109,5 +114,324 @@ func (t *Transport) CloseIdleConnections() {
 	}
 	if ok {
 		base.CloseIdleConnections()
+	}
+}
+
+// hop is one request on its way through a Transport, with all its attempts.
+// With redirects, one request of a client's user is several hops.
+type hop struct {
+	t           *Transport
+	host        *host
+	cfg         *Config
+	req         *http.Request
+	hasOverride bool      // WithIdempotent was called for the request …
+	override    bool      // … and says whether it may be repeated
+	key         string    // Idempotency-Key that is ours; "" if none is
+	body        *replayer // of a body without GetBody
+	memory      bool      // the body is one in memory
+	owner       bool      // of body
+	call        call
+	cancel      context.CancelFunc // of a context that ends by the request's Cancel channel
+	url         string             // without its secrets, once it is needed
+
+	// Of the attempt under way.
+	ctx      context.Context
+	resp     *http.Response  // while it is in hand
+	answered bool            // there was a response, in hand or not
+	timeout  *timeoutContext // its time limits, if there are any
+	sent     *upload         // its body, if it is watched
+	out      *outgoing       // nil if it is the caller's own request
+	inBase   bool            // the base transport was called, and has not returned
+
+	lost        bool      // an attempt that may have been carried out had no answer
+	misdirected bool      // a 421 has been answered by another connection
+	stale       bool      // the connection may be dead
+	aside       *aside    // to read with what may hang
+	idle        *idleBody // the body of the pending response, if IdleTimeout limits it
+	cookies     []string  // what the jar had for the attempt that failed, and what it has now
+}
+
+// RoundTrip sends req until a response can be returned; see Transport.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !t.client { // its own Do has looked
+		if err := checkRequest(req); err != nil {
+			closeBody(req)
+			return nil, err
+		}
+	}
+	h := hop{t: t, req: req}
+	defer h.close()
+	if err := h.prepare(); err != nil {
+		return nil, err
+	}
+	ctx, unwatch := h.context()
+	defer unwatch()
+	h.call.start = h.cfg.now()
+	if err := h.followed(ctx); err != nil {
+		return nil, err
+	}
+	if t.resumed != nil {
+		return h.outcome(ctx, t.resumed.send(ctx, &h))
+	}
+	err := h.call.run(ctx, h.cfg, h.attempt, h.discard)
+	return h.outcome(ctx, err)
+}
+
+// prepare finds the host, and how the body can be sent more than once.
+func (h *hop) prepare() (err error) {
+	req, core := h.req, h.t.core
+	if view, ok := req.Body.(*replay); ok { // from RetryableClient.Do
+		h.body = view.r
+	} else if h.memory = inMemory(req) != nil; !h.memory {
+		h.body, h.owner = core.bodyOf(req), true
+	}
+	if h.host, err = core.hosts.get(core, req); err != nil {
+		return err
+	}
+	h.cfg = &h.host.cfg
+	h.call.method, h.call.host = methodOf(req), h.host.name
+	if core.hostKey != nil { // one of several that share a key
+		h.call.host = hostName(req)
+	}
+	if !h.t.client && attemptOf(req) != nil {
+		h.cfg = withoutRetries(h.cfg)
+	}
+	h.override, h.hasOverride = req.Context().Value(attempt.IdempotentKey{}).(bool)
+	if h.t.client {
+		h.key = h.ownKey()
+	} else if h.body != nil && h.cfg.maxRetries() == 0 {
+		h.body.once()
+	}
+	return nil
+}
+
+// withoutRetries is the Config of a Transport inside of another one that retries
+// the same request already: all the rest of it holds.
+func withoutRetries(cfg *Config) *Config {
+	c := *cfg
+	c.MaxRetries = NoRetries
+	c.RetryIf = func(error) bool { return false }
+	return &c
+}
+
+// context returns the context of the waits and hooks: the request's, without
+// what is meant for this request alone, and ended by its Cancel channel as well.
+// The returned function must be called.
+func (h *hop) context() (context.Context, func()) {
+	ctx := h.req.Context()
+	if h.hasOverride {
+		ctx = undecided{ctx}
+	}
+	if before := redirectedBy(h.req); before != nil && before.ctx != nil {
+		ctx = following{ctx, before.ctx}
+	}
+	//lint:ignore SA1019 callers may still use it, and a wait must end with it
+	legacy := h.req.Cancel
+	if legacy == nil {
+		return ctx, func() {}
+	}
+	ctx, h.cancel = context.WithCancel(ctx)
+	return ctx, watch(legacy, h.cancel)
+}
+
+// watch calls cancel when the channel is closed, until the returned function is
+// called.
+func watch(legacy <-chan struct{}, cancel func()) func() {
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-legacy:
+			cancel()
+		case <-over:
+		}
+	}()
+	return func() {
+		close(over)
+		<-gone
+	}
+}
+
+// following has, beside its own values, those that OnStart gave to the hop before, so
+// that a trace that begins with a request goes on when it is redirected.
+type following struct {
+	context.Context
+	before context.Context
+}
+
+func (c following) Value(key any) any {
+	if own := c.Context.Value(key); own != nil {
+		return own
+	}
+	return c.before.Value(key)
+}
+
+// undecided hides what WithIdempotent said from requests that hooks may send.
+type undecided struct{ context.Context }
+
+func (c undecided) Value(key any) any {
+	if key == (attempt.IdempotentKey{}) {
+		return nil
+	}
+	return c.Context.Value(key)
+}
+
+// attempt sends the request once and says what came of it, as an error that the
+// loop can judge. A response stays in hand until it is discarded or returned.
+func (h *hop) attempt(ctx context.Context) error {
+	h.ctx, h.resp, h.answered, h.sent, h.out, h.idle = ctx, nil, false, nil, nil, nil
+	h.call.veto, h.call.status = ending{}, 0
+	req, err := h.next(ctx)
+	if err != nil {
+		return err
+	}
+	h.inBase = true
+	resp, err := h.t.core.base.RoundTrip(req)
+	h.inBase = false
+	switch {
+	case err != nil:
+		if resp != nil && resp.Body != nil && !isNil(resp.Body) {
+			resp.Body.Close()
+		}
+		err = h.judgeError(redact.Wrap(err))
+	case resp == nil:
+		err = Permanent(errNoResponse)
+	default:
+		h.accept(resp)
+		err = h.explained(h.judgeResponse())
+	}
+	if h.resp == nil {
+		h.release()
+	}
+	return err
+}
+
+// accept takes a response in hand.
+func (h *hop) accept(resp *http.Response) {
+	h.resp, h.answered, h.call.status = resp, true, resp.StatusCode
+	h.host.proto.Store(int32(max(1, resp.ProtoMajor)))
+	resp.Request = h.req
+	if resp.Body == nil || isNil(resp.Body) {
+		resp.Body = http.NoBody
+	}
+	h.limitIdle(resp)
+}
+
+// outcome is what RoundTrip returns when the loop is over: the last response, if
+// it is in hand, or else the error.
+func (h *hop) outcome(ctx context.Context, err error) (*http.Response, error) {
+	if err != nil && (h.resp == nil || done(ctx) && isDone(ctx, err)) {
+		return nil, h.failure(err)
+	}
+	resp := h.resp
+	if h.t.client && isRedirect(resp) && err == nil {
+		if err := malformedLocation(resp); err != nil {
+			return nil, err
+		}
+	}
+	h.resp = nil // it is the caller's now
+	h.handOver(resp)
+	if h.t.client && err != nil {
+		resp.Body = &givenUp{resp.Body, h.failure(err)}
+	} else if h.t.client && isRedirect(resp) {
+		resp.Body = h.redirect(resp)
+	}
+	return resp, nil
+}
+
+// isDone reports whether err says that ctx is done.
+func isDone(ctx context.Context, err error) bool {
+	return is(err, ctx.Err()) || is(err, context.Cause(ctx))
+}
+
+// failure is the error to return: a Transport's without the URL, which the
+// http.Client around it adds.
+func (h *hop) failure(err error) error {
+	if fault, ok := err.(*bodyError); ok {
+		err = fault.err
+	}
+	if single := h.cfg != &h.host.cfg; single {
+		if e, ok := err.(*Error); ok && e.Reason == ErrMaxRetries && e.Err != nil {
+			err = e.Err // for the Transport around this one to judge
+		}
+	}
+	if h.t.client {
+		return err
+	}
+	switch e := err.(type) {
+	case *url.Error:
+		return e.Err
+	case *Error:
+		if inner, ok := e.Err.(*url.Error); ok {
+			bare := *e // others may have been shown the error
+			bare.Err = inner.Err
+			return &bare
+		}
+	}
+	return err
+}
+
+// discard lets go of the response in hand, and reads a little of it so that its
+// connection can be used again.
+func (h *hop) discard() {
+	if h.resp == nil {
+		return
+	}
+	h.keepCookies()
+	h.closeResponse(h.resp)
+	if h.resp.StatusCode == http.StatusMisdirectedRequest {
+		h.t.CloseIdleConnections()
+	}
+	h.resp = nil
+	h.release()
+}
+
+// release ends the attempt's time limits.
+func (h *hop) release() {
+	if h.timeout != nil {
+		h.timeout.cancel()
+		h.timeout = nil
+	}
+}
+
+// explained has the error of an attempt that reached its time limit say so.
+func (h *hop) explained(err error) error {
+	if h.timeout == nil {
+		return err
+	}
+	if named, ok := err.(*url.Error); ok {
+		return &url.Error{Op: named.Op, URL: named.URL, Err: h.explained(named.Err)}
+	}
+	setting := "AttemptTimeout"
+	if h.limit() != h.host.attemptTimeout {
+		setting = "Timeout of the http.Client"
+	}
+	return h.timeout.explain(err, h.limit(), setting)
+}
+
+// limit is the time an attempt has until its headers arrive.
+func (h *hop) limit() time.Duration { return shorter(h.t.timeout, h.host.attemptTimeout) }
+
+// close lets go of what is still held, whatever way RoundTrip is left: by its
+// end, by a panic of one of the user's functions, or by runtime.Goexit.
+func (h *hop) close() {
+	if h.resp != nil {
+		h.resp.Body.Close()
+	}
+	h.release()
+	if h.cancel != nil {
+		h.cancel()
+	}
+	if h.inBase && h.sent != nil {
+		h.sent.Close()
+	}
+	if h.host != nil {
+		h.host.inUse.Add(-1)
+	}
+	switch {
+	case h.body != nil && h.owner:
+		h.body.finish()
+	case h.call.attempts == 0:
+		closeBody(h.req)
 	}
 }

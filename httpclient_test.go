@@ -31,46 +31,6 @@ import (
 // This file walks through the outcomes that matter most, end to end against real
 // servers; the files beside it go through the cases one by one.
 
-var soon = retry.Config{Backoff: retry.ConstantBackoff(time.Millisecond), MaxRetries: 3, Jitter: retry.NoJitter}
-
-// countedClose counts how often a body is closed.
-type countedClose struct {
-	io.Reader
-	closed atomic.Int32
-}
-
-func (c *countedClose) Close() error { c.closed.Add(1); return nil }
-
-// resetConnection ends the connection as a crash does.
-func resetConnection(w http.ResponseWriter) {
-	conn, _, _ := w.(http.Hijacker).Hijack()
-	conn.(*net.TCPConn).SetLinger(0)
-	conn.Close()
-}
-
-func outcomeServer(t *testing.T, handler http.HandlerFunc) *httptest.Server {
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	return server
-}
-
-func outcomeClient(t *testing.T, base *http.Client, cfg retry.Config, opts ...retry.Option) *retry.RetryableClient {
-	if base == nil {
-		base = &http.Client{Transport: &http.Transport{}}
-	}
-	client, err := retry.NewRetryableClient(base, cfg, opts...)
-	require.NoError(t, err)
-	t.Cleanup(client.CloseIdleConnections)
-	return client
-}
-
-func outcomeTransport(t *testing.T, cfg retry.Config, opts ...retry.Option) *http.Client {
-	transport, err := retry.NewTransport(&http.Transport{}, cfg, opts...)
-	require.NoError(t, err)
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
-
 // A POST whose connection breaks after the handler ran may have been carried
 // out. A Transport leaves it at that; a RetryableClient sends it again, with the
 // same Idempotency-Key.
@@ -130,8 +90,6 @@ func TestOutcome_OneConnection(t *testing.T) {
 	assert.EqualValues(t, 11, requests.Load())
 	assert.EqualValues(t, 1, conns.Load())
 }
-
-type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
@@ -249,27 +207,6 @@ func TestOutcome_Errors(t *testing.T) {
 	}
 }
 
-// rawServer reads a request, writes answer, and closes, for each connection.
-func rawServer(t *testing.T, answer string) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				conn.Read(make([]byte, 4096))
-				io.WriteString(conn, answer)
-				conn.Close()
-			}()
-		}
-	}()
-	return "http://" + listener.Addr().String()
-}
-
 // The caller's own body failing, or not being as long as was said, is no fault
 // of the host.
 func TestOutcome_OwnBodyFails(t *testing.T) {
@@ -295,10 +232,6 @@ func TestOutcome_OwnBodyFails(t *testing.T) {
 	assert.Equal(t, 1, attempts)
 	assert.Equal(t, retry.StateClosed, breaker.State())
 }
-
-type failingReader struct{ err error }
-
-func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 
 // A cancel ends the call at once; its cause, the cancel itself and the last
 // failure are all to be found.
