@@ -124,7 +124,7 @@ func (c *Config) lists(resp *http.Response) bool {
 }
 
 // What follows a 429: its wait is read in internal/retryafter, pauses the gate and
-// ends the call or not in retry_decide.go, and whether the request is sent again in http_idempotent.go.
+// ends the call or not in decide.go, and whether the request is sent again in http_idempotent.go.
 
 // refuses reports whether the server refuses its client for now, and not only this
 // request.

@@ -867,3 +867,22 @@ func TestDrainOfRequests(t *testing.T) {
 	require.NoError(t, err, "first attempts are still made")
 	resp.Body.Close()
 }
+
+// A stream that breaks off while the process drains is not resumed, though it progressed.
+func TestDrainResumesNoStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drain := make(chan struct{})
+		script := retrytest.NewScript(t, retrytest.Status(200, "begin"))
+		client, err := retry.NewRetryableClient(&http.Client{Transport: script}, retry.Config{Drain: drain})
+		require.NoError(t, err)
+		err = retry.Resume(t.Context(), client, func(ctx context.Context) (*http.Request, error) {
+			return http.NewRequestWithContext(ctx, http.MethodGet, "http://genes.test/", nil)
+		}, func(resp *http.Response) (progressed bool, err error) {
+			close(drain)
+			return true, errDown
+		})
+		e := gaveUp(t, err, retry.ErrDraining)
+		assert.ErrorIs(t, e, errDown)
+		assert.Equal(t, 1, e.Attempts)
+	})
+}
