@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -240,7 +241,10 @@ func TestCancelledAtTheDelay(t *testing.T) {
 func TestLearnedDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
+		var mu sync.Mutex
 		takes := func() time.Duration { // uniform, and a tenth of them thirty times as long
+			mu.Lock()
+			defer mu.Unlock()
 			d := time.Duration(10e6 + 10e6*random.Float64())
 			if random.IntN(10) == 0 {
 				d *= 30
