@@ -240,8 +240,14 @@ func (c *closure) fails(e exit) bool {
 			return false
 		}
 	}
-	if call, ok := x.(*ast.CallExpr); ok && (isFunc(c.info, call, "errors", "New") || isFunc(c.info, call, "fmt", "Errorf")) {
-		return true
+	if call, ok := x.(*ast.CallExpr); ok {
+		switch name := calleeName(call); {
+		case !strings.HasSuffix(pkgOf(c.info, call), "errors") && pkgOf(c.info, call) != "fmt":
+		case name == "New" || name == "Errorf":
+			return true
+		case strings.HasPrefix(name, "W") && len(call.Args) > 0: // Wrap, WithMessage
+			x = ast.Unparen(call.Args[0])
+		}
 	}
 	obj := variable(c.info, x)
 	return obj != nil && slices.Contains(e.way.errs, obj)

@@ -15,10 +15,11 @@ type way struct {
 	errs   []types.Object        // error variables that are certainly not nil, the latest last
 	none   map[types.Object]bool // error variables that certainly are
 	waited *pause                // the wait that has been waited, if it is certain
+	after  bool                  // whether one may have been
 }
 
 func (w *way) clone() *way {
-	return &way{slices.Clone(w.errs), maps.Clone(w.none), w.waited}
+	return &way{slices.Clone(w.errs), maps.Clone(w.none), w.waited, w.after}
 }
 
 func (w *way) forget(obj types.Object) {
@@ -49,6 +50,7 @@ func join(a, b *way) *way {
 	if a.waited != b.waited {
 		both.waited = nil
 	}
+	both.after = a.after || b.after
 	return both
 }
 
@@ -110,10 +112,10 @@ func (b *walk) block(list []ast.Stmt, w *way, in inside) *way {
 				}
 			case p.ticker:
 				b.failed = true
-			case w.waited != nil:
+			case w.after:
 				b.failed = true
 			default:
-				w.waited = p
+				w.waited, w.after = p, true
 				w = b.block(p.after, w, inside{breaks: new([]*way)})
 			}
 			i += n
@@ -143,7 +145,7 @@ func (b *walk) exit(kind exitKind, s ast.Stmt, w *way) *way {
 }
 
 func (b *walk) statement(s ast.Stmt, w *way, in inside) *way {
-	if w.waited != nil && b.acts(s) {
+	if w.after && b.acts(s) {
 		b.failed = true // it would be done before the wait
 	}
 	switch s := s.(type) {

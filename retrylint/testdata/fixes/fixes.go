@@ -157,6 +157,22 @@ func locked(mu sync.Locker, n int) (err error) {
 	return err
 }
 
+// The wait stands before the attempt, and what it depends on is no counter of the loop:
+// no rewrite.
+func before(n int) (err error) {
+	tries := 0
+	for tries < 4 { // want `hand-written`
+		if tries > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		tries++
+		if err = fails(n); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // Another round without a failure would be a success: no rewrite.
 func notYet(n int) (v *thing, err error) {
 	for i := 0; i < 3; i++ { // want `hand-written`
