@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/retryutils/retry/internal/clock"
 )
 
 // probe is a call that was let through to see whether others may follow.
@@ -37,7 +39,7 @@ func (p probes) left(now time.Time, timeout time.Duration) time.Duration {
 
 // admitProbe lets a call pass as a probe if there is a place. b.mu must be held.
 func (b *CircuitBreaker) admitProbe(p *period) (permit, error) {
-	now := now(b.cfg.Clock)
+	now := clock.Now(b.cfg.Clock)
 	p.probes.expire(now, b.cfg.ProbeTimeout)
 	if len(*p.probes) >= b.cfg.HalfOpenProbes {
 		return permit{}, b.reject(p, 0)
@@ -52,7 +54,7 @@ func (b *CircuitBreaker) admitProbe(p *period) (permit, error) {
 // succeeded, for the dependency works, if slowly; its failure is stale. b.mu must
 // be held.
 func (b *CircuitBreaker) settleProbe(probe *probe, r result) {
-	p, now := probe.period, now(b.cfg.Clock)
+	p, now := probe.period, clock.Now(b.cfg.Clock)
 	p.probes.expire(now, b.cfg.ProbeTimeout)
 	place := slices.Index(*p.probes, probe)
 	if place >= 0 {

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/retryutils/retry/internal/clock"
 )
 
 // StateChange is what a breaker's listeners receive.
@@ -200,7 +202,7 @@ func (b *CircuitBreaker) blocked(woken <-chan struct{}) (left time.Duration, kno
 		left = p.open.left(b.cfg.Clock)
 		return left, !p.open.forced, left > 0
 	case StateHalfOpen:
-		now := now(b.cfg.Clock)
+		now := clock.Now(b.cfg.Clock)
 		if p.probes.expire(now, b.cfg.ProbeTimeout); len(*p.probes) >= b.cfg.HalfOpenProbes {
 			return p.probes.left(now, b.cfg.ProbeTimeout), false, true
 		}

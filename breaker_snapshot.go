@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -46,7 +47,7 @@ func (b *CircuitBreaker) Snapshot() Snapshot {
 		if left := p.open.left(b.cfg.Clock); left <= 0 {
 			s.State = StateHalfOpen
 		} else if !p.open.forced {
-			s.OpenUntil = now(b.cfg.Clock).Add(left)
+			s.OpenUntil = clock.Now(b.cfg.Clock).Add(left)
 		}
 	}
 	if w := b.window; w != nil && s.State == StateClosed {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/clock"
 )
 
 // period is the time between two changes of a breaker's state: what is counted
@@ -50,12 +52,12 @@ func (p *period) state() State {
 }
 
 // left is the time until a probe may pass.
-func (o *openPeriod) left(clock clockwork.Clock) time.Duration {
+func (o *openPeriod) left(on clockwork.Clock) time.Duration {
 	if o.forced {
 		return math.MaxInt64
 	}
 	skew := o.skew.Load()
-	elapsed := since(clock, o.since) + time.Duration(skew)
+	elapsed := clock.Since(on, o.since) + time.Duration(skew)
 	if elapsed < 0 {
 		// A clock without monotonic time was set back: then the whole open time
 		// is ahead again, and not an hour more.
@@ -335,7 +337,7 @@ func (b *CircuitBreaker) control(change func()) {
 // that are still to come. It is the only writer of the state. b.mu must be held,
 // and released by unlock, which delivers the change.
 func (b *CircuitBreaker) transition(next *period, cause string, err error) *period {
-	ended, at := b.current.Load(), now(b.cfg.Clock)
+	ended, at := b.current.Load(), clock.Now(b.cfg.Clock)
 	from, to := ended.state(), next.state()
 	change := &StateChange{Name: b.cfg.Name, From: from, To: to, Err: err, At: at, Cause: cause}
 	next.cause, next.rejectedBefore = cause, b.rejections.Load()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/retryutils/retry/internal/clock"
 )
 
 // window counts the results of the last while, in a ring of buckets. The
@@ -40,7 +42,7 @@ type watched struct {
 }
 
 func newWindow(cfg *BreakerConfig) *window {
-	w := &window{cfg: cfg, width: (cfg.Window + buckets - 1) / buckets, base: now(cfg.Clock)}
+	w := &window{cfg: cfg, width: (cfg.Window + buckets - 1) / buckets, base: clock.Now(cfg.Clock)}
 	if cfg.SlowCallRate > 0 {
 		w.slow = new(slowness)
 	}
@@ -113,7 +115,7 @@ func (w *window) unwatch(id uint64, v verdict) bool {
 
 // advance reads the clock and drops the buckets that are out of the window.
 func (w *window) advance() {
-	elapsed := since(w.cfg.Clock, w.base)
+	elapsed := clock.Since(w.cfg.Clock, w.base)
 	if back := w.now - elapsed; back > 0 { // a clock without monotonic time, set back: go on from where it was
 		w.base = w.base.Add(-back)
 		elapsed = w.now

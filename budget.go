@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/clock"
 )
 
 // Budget is an allowance of retries that many calls share, so that a fleet of
@@ -109,9 +111,9 @@ func (b *Budget) Balance() float64 { return float64(b.balance.Load()) / unit }
 func (b *Budget) Refusals() int64 { return b.refusals.Load() }
 
 // withdraw takes a retry, if there is one.
-func (b *Budget) withdraw(clock clockwork.Clock) bool {
+func (b *Budget) withdraw(on clockwork.Clock) bool {
 	if b.accrues {
-		b.accrue(clock)
+		b.accrue(on)
 	}
 	for {
 		old := b.balance.Load()
@@ -128,12 +130,12 @@ func (b *Budget) withdraw(clock clockwork.Clock) bool {
 // accrue adds what is due for the time since the last time, as far as there is room; a
 // full balance saves up no time. The time of another clock, or of one that was set
 // back, begins to count now.
-func (b *Budget) accrue(clock clockwork.Clock) {
+func (b *Budget) accrue(on clockwork.Clock) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	at := now(clock)
-	if !sameClock(clock, b.clock) || at.Before(b.since) {
-		b.clock, b.since = clock, at
+	at := clock.Now(on)
+	if !clock.Same(on, b.clock) || at.Before(b.since) {
+		b.clock, b.since = on, at
 		return
 	}
 	steps := at.Sub(b.since) / accrualStep

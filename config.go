@@ -13,6 +13,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -321,8 +322,8 @@ func (c *Config) problems() (p problems) {
 	if c.Gate != nil {
 		p.notNil("Gate's clock", c.Gate.clock)
 	}
-	p.require(c.Clock == nil || c.Breaker == nil || sameClock(c.Clock, c.Breaker.clock()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
-	p.require(c.Clock == nil || c.Gate == nil || sameClock(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
+	p.require(c.Clock == nil || c.Breaker == nil || clock.Same(c.Clock, c.Breaker.clock()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
+	p.require(c.Clock == nil || c.Gate == nil || clock.Same(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
 	return p
 }
 
@@ -338,8 +339,8 @@ func (c *Config) valid() bool {
 		c.Gate != nil && c.Gate.clock != nil && isNil(c.Gate.clock) {
 		return false
 	}
-	if c.Clock != nil && (c.Breaker != nil && !sameClock(c.Clock, c.Breaker.clock()) ||
-		c.Gate != nil && !sameClock(c.Clock, c.Gate.clock)) {
+	if c.Clock != nil && (c.Breaker != nil && !clock.Same(c.Clock, c.Breaker.clock()) ||
+		c.Gate != nil && !clock.Same(c.Clock, c.Gate.clock)) {
 		return false
 	}
 	return c.validNumbers()
@@ -372,4 +373,4 @@ func (c *Config) maxRetryAfter() time.Duration {
 	return c.MaxRetryAfter
 }
 
-func (c *Config) now() time.Time { return now(c.Clock) }
+func (c *Config) now() time.Time { return clock.Now(c.Clock) }

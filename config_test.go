@@ -1,12 +1,18 @@
 package retry_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math"
 	"math/rand/v2"
-
+	"net/http"
+	"net/http/cookiejar"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,4 +155,238 @@ func TestConfigShowsItsSettings(t *testing.T) {
 	custom := retry.Config{Name: "two words", MaxRetries: retry.Unlimited, RetryIf: retry.Retryable, Backoff: retry.ConstantBackoff(1), Clock: clockwork.NewFakeClock()}
 	assert.Equal(t, `name="two words" max_retries=unlimited backoff=custom max_delay=1m0s jitter=0.8,1.2 max_elapsed=none attempt_timeout=none `+
 		"max_retry_after=5m0s retry_if=custom clock=*clockwork.FakeClock", custom.String())
+}
+
+// pacer is a limiter like *rate.Limiter: its methods need one that is there.
+type pacer struct{ granted int }
+
+func (p *pacer) Wait(context.Context) error { p.granted++; return nil }
+
+type limitFunc func(context.Context) error
+
+func (f limitFunc) Wait(ctx context.Context) error { return f(ctx) }
+
+// ownContext is a context of a framework's: a pointer with another one inside.
+type ownContext struct{ context.Context }
+
+func (c *ownContext) Done() <-chan struct{} { return c.Context.Done() }
+
+// An interface that holds a nil pointer is not nil. It passed Validate, and panicked in the
+// middle of a call. It is a wrong setting, which names the field and the type.
+func TestInterfacesThatHoldNil(t *testing.T) {
+	for want, cfg := range map[string]retry.Config{
+		"Config.Limiter is a nil *retry_test.pacer":          {Limiter: (*pacer)(nil)},
+		"Config.Limiter is a nil retry_test.limitFunc":       {Limiter: limitFunc(nil)},
+		"Config.Clock is a nil *clockwork.FakeClock":         {Clock: (*clockwork.FakeClock)(nil)},
+		"Config.Logger's handler is a nil *slog.JSONHandler": {Logger: slog.New((*slog.JSONHandler)(nil))},
+		"Config.Logger is without a handler":                 {Logger: new(slog.Logger)},
+		"Config.Gate's clock is a nil *clockwork.FakeClock":  {Gate: retry.NewGate((*clockwork.FakeClock)(nil))},
+	} {
+		wrong := func(err error) {
+			t.Helper()
+			assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+			assert.ErrorContains(t, err, want)
+		}
+		wrong(cfg.Validate())
+		wrong(retry.Run(t.Context(), cfg, func(context.Context) error { t.Error("called"); return nil }))
+		_, err := retry.NewRetryableClient(nil, cfg)
+		wrong(err)
+		_, err = retry.NewTransport(nil, cfg)
+		wrong(err)
+		client, err := retry.NewRetryableClient(nil, retry.Config{}, retry.PerHost(func(_ string, c *retry.Config) error {
+			c.Limiter, c.Clock, c.Logger = cfg.Limiter, cfg.Clock, cfg.Logger
+			if cfg.Gate != nil {
+				c.Gate = cfg.Gate
+			}
+			return nil
+		}))
+		require.NoError(t, err)
+		_, err = client.Get(t.Context(), "http://host.example/")
+		wrong(err)
+	}
+	breaker := retry.BreakerConfig{Clock: (*clockwork.FakeClock)(nil)}
+	assert.ErrorContains(t, breaker.Validate(), "BreakerConfig.Clock is a nil *clockwork.FakeClock")
+	_, err := retry.NewCircuitBreaker(breaker)
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+}
+
+func TestContextsThatHoldNil(t *testing.T) {
+	ctx := context.Context((*ownContext)(nil))
+	b, _ := newBreaker(t, nil)
+	client, err := retry.NewRetryableClient(nil, retry.Config{})
+	require.NoError(t, err)
+	call := func(context.Context) error { t.Error("called"); return nil }
+	for name, err := range map[string]error{
+		"plain":   retry.Run(ctx, retry.Config{}, call),
+		"timed":   retry.Run(ctx, retry.Config{MaxElapsed: time.Hour, AttemptTimeout: time.Second}, call),
+		"breaker": b.Do(ctx, call),
+		"gate":    retry.NewGate(nil).Wait(ctx),
+		"client":  func() error { _, err := client.Get(ctx, "http://host.example/"); return err }(),
+		"request": func() error {
+			req, err := http.NewRequestWithContext(ctx, "GET", "http://host.example/", nil)
+			require.NoError(t, err)
+			_, err = client.Do(req)
+			return err
+		}(),
+	} {
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig, name)
+		assert.ErrorContains(t, err, "a nil *retry_test.ownContext", name)
+	}
+	none := func(ctx context.Context, _ retry.Event) context.Context { return (*ownContext)(nil) }
+	assert.NoError(t, retry.Run(t.Context(), retry.Config{OnStart: none, OnAttempt: none}, func(ctx context.Context) error { return ctx.Err() }),
+		"a hook that returns none keeps the call's")
+}
+
+// file is a body like *os.File: its methods need one that is there.
+type file struct{ content []byte }
+
+func (f *file) Read(p []byte) (int, error) { return copy(p, f.content), io.EOF }
+func (f *file) Close() error               { f.content = nil; return nil }
+
+func TestHTTPWithInterfacesThatHoldNil(t *testing.T) {
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, ProtoMajor: 1, Header: http.Header{}, Body: (*file)(nil), Request: req}, nil
+	})
+	for want, make := range map[string]func() error{
+		"base transport is a nil *http.Transport": func() error {
+			_, err := retry.NewTransport((*http.Transport)(nil), retry.Config{})
+			return err
+		},
+		"base transport is a nil *retry.Transport": func() error {
+			_, err := retry.NewTransport((*retry.Transport)(nil), retry.Config{})
+			return err
+		},
+		"base transport is a nil retry_test.roundTrip": func() error {
+			_, err := retry.NewRetryableClient(&http.Client{Transport: roundTrip(nil)}, retry.Config{})
+			return err
+		},
+		"Client.Jar is a nil *cookiejar.Jar": func() error {
+			_, err := retry.NewRetryableClient(&http.Client{Jar: (*cookiejar.Jar)(nil)}, retry.Config{})
+			return err
+		},
+		"WrapTransport is <nil> (*http.Transport)": func() error {
+			_, err := retry.NewTransport(base, retry.Config{}, retry.WrapTransport(func(http.RoundTripper) http.RoundTripper { return (*http.Transport)(nil) }))
+			return err
+		},
+	} {
+		err := make()
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+		assert.ErrorContains(t, err, want)
+	}
+
+	client, err := retry.NewRetryableClient(&http.Client{Transport: base}, retry.Config{})
+	require.NoError(t, err)
+	for _, body := range []io.Reader{(*bytes.Buffer)(nil), (*bytes.Reader)(nil), (*strings.Reader)(nil), (*os.File)(nil), (*file)(nil)} {
+		_, err := client.Post(t.Context(), "http://host.example/", "text/plain", body)
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+		assert.ErrorContains(t, err, "body is a nil *")
+	}
+	transport, err := retry.NewTransport(base, retry.Config{})
+	require.NoError(t, err)
+	for _, send := range []func(*http.Request) (*http.Response, error){client.Do, transport.RoundTrip} {
+		for _, body := range []io.ReadCloser{(*file)(nil), io.NopCloser((*bytes.Buffer)(nil))} {
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://host.example/", nil)
+			require.NoError(t, err)
+			req.Body = body
+			_, err = send(req)
+			assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+			assert.ErrorContains(t, err, "body is a nil *")
+		}
+	}
+	unavailable, err := retry.NewRetryableClient(&http.Client{Transport: answering(503)}, retry.Config{Backoff: retry.ConstantBackoff(0)})
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), "PUT", "http://host.example/", &file{[]byte("x")})
+	require.NoError(t, err)
+	req.GetBody = func() (io.ReadCloser, error) { return (*file)(nil), nil }
+	_, err = unavailable.Do(req)
+	assert.ErrorContains(t, err, "GetBody returned neither", "for the second attempt")
+	// A transport's response without a body is one with an empty body.
+	resp, err := client.Get(t.Context(), "http://host.example/")
+	require.NoError(t, err)
+	content, err := io.ReadAll(resp.Body)
+	assert.NoError(t, err)
+	assert.Empty(t, content)
+	assert.NoError(t, resp.Body.Close())
+	assert.Error(t, retry.CheckStatus(&http.Response{StatusCode: 500, Body: (*file)(nil)}))
+}
+
+// looseClock, looseError and looseContext cannot be compared: == panics, though the type of
+// two of them looks as if it could.
+type looseClock struct {
+	clockwork.Clock
+	notes any
+}
+
+type looseError struct{ details any }
+
+func (e looseError) Error() string { return "loose" }
+
+type looseLimiter []int
+
+func (l looseLimiter) Wait(context.Context) error { return nil }
+
+type looseContext struct {
+	context.Context
+	cause any
+}
+
+func (c looseContext) Err() error {
+	if c.Context.Err() == nil {
+		return nil
+	}
+	return looseError{[]int{1}}
+}
+
+// The library compared what its users hand in with ==, which panics for values that cannot be
+// compared. That a type can be compared does not help: a field of type any may hold a slice.
+func TestValuesThatCannotBeCompared(t *testing.T) {
+	fake := clockwork.NewFakeClock()
+	for _, clock := range []clockwork.Clock{looseClock{fake, []int{1}}, struct {
+		clockwork.Clock
+		marks []int
+	}{fake, nil}} {
+		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{Clock: clock})
+		require.NoError(t, err)
+		cfg := retry.Config{Clock: clock, Breaker: b, Gate: retry.NewGate(clock), Limiter: looseLimiter{}}
+		assert.NoError(t, cfg.Validate())
+		assert.NoError(t, retry.Run(t.Context(), cfg, none))
+		client, err := retry.NewRetryableClient(&http.Client{Transport: answering(200)}, retry.Config{Clock: clock},
+			retry.PerHost(func(_ string, c *retry.Config) error { c.Limiter = looseLimiter{}; return nil }))
+		require.NoError(t, err)
+		resp, err := client.Get(t.Context(), "http://host.example/")
+		require.NoError(t, err)
+		resp.Body.Close()
+	}
+
+	loose := looseError{[]int{1}}
+	for _, err := range []error{loose, retry.Permanent(loose), retry.RetryAfter(loose, 1), errors.Join(loose, errDown), retry.Neutral(loose)} {
+		calls := 0
+		got := retry.Run(t.Context(), retry.Config{MaxRetries: 1, Backoff: retry.ConstantBackoff(0), Gate: retry.NewGate(nil)},
+			func(context.Context) error { calls++; return err })
+		assert.Error(t, got)
+		retry.Outcome(got)
+		retry.IsFailure(got)
+	}
+	for _, cause := range []error{loose, errDown} {
+		inner, cancel := context.WithCancelCause(context.Background())
+		ctx := looseContext{inner, []int{1}}
+		client, err := retry.NewRetryableClient(&http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+			cancel(cause)
+			return nil, loose
+		})}, retry.Config{})
+		require.NoError(t, err)
+		_, err = client.Get(ctx, "http://host.example/")
+		assert.Error(t, err)
+		assert.Error(t, retry.Run(ctx, retry.Config{}, none))
+		b, _ := newBreaker(t, nil)
+		assert.Error(t, b.Do(ctx, none))
+		assert.Error(t, retry.NewGate(nil).Wait(ctx))
+	}
+}
+
+// answering is a transport that gives each request this status.
+func answering(status int) roundTrip {
+	return func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: status, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	}
 }

@@ -2,9 +2,13 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/retryutils/retry/internal/clock"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // decide decides what follows a failed attempt: a retry after the wait that it
@@ -113,7 +117,7 @@ func (c *call) keepError() bool {
 }
 
 // contextEnded ends the call because ctx is done; it must be.
-func (c *call) contextEnded(ctx context.Context) bool { return c.stopFor(causeOf(ctx)) }
+func (c *call) contextEnded(ctx context.Context) bool { return c.stopFor(clock.Cause(ctx)) }
 
 // because notes what made the time too short, if the call ends for lack of time. It
 // reports true, to be returned.
@@ -222,3 +226,34 @@ type tooLongError struct{ asked, limit time.Duration }
 func (e *tooLongError) Error() string {
 	return fmt.Sprintf("server asks for a wait of %v, and MaxRetryAfter is %v", roughly(e.asked), e.limit)
 }
+
+// doneError is why ctx is done.
+func doneError(ctx context.Context) error {
+	if isNil(ctx) {
+		return invalid("ctx is a nil %T", ctx)
+	}
+	cause, err := clock.Cause(ctx)
+	if cause == context.Canceled || cause == context.DeadlineExceeded {
+		if errors.Is(cause, err) {
+			return cause
+		}
+	}
+	return &endedError{err, cause}
+}
+
+// endedError is the error of a context that has a cause of its own. [context.Cause]
+// alone would lose whether it was cancelled or ran out of time; errors.Is finds
+// both.
+type endedError struct{ err, cause error }
+
+func (e *endedError) Error() string {
+	if is(e.cause, e.err) {
+		return redact.Error(e.cause)
+	}
+	return redact.Error(e.err) + ": " + redact.Error(e.cause)
+}
+
+func (e *endedError) Unwrap() []error { return []error{e.err, e.cause} }
+
+// done reports whether ctx is done.
+func done(ctx context.Context) bool { return clock.Done(ctx) }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -185,7 +186,7 @@ func (c *call) elapsed(cfg *Config) time.Duration {
 	if c.start.IsZero() {
 		return 0
 	}
-	return since(cfg.Clock, c.start)
+	return clock.Since(cfg.Clock, c.start)
 }
 
 // errAbandoned is the result of a call that did not return: it panicked, or

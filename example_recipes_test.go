@@ -438,7 +438,7 @@ func TestRecipesAreThoseOfThePage(t *testing.T) {
 	require.True(t, ok)
 	part, _, _ = strings.Cut(part, "\n### Polling\n")
 	var sources strings.Builder
-	for _, file := range []string{"example_recipes_test.go", "example_judge_test.go"} {
+	for _, file := range []string{"example_recipes_test.go", "example_test.go"} {
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
 		sources.Write(source)

@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -365,4 +366,262 @@ func ExampleError() {
 		fmt.Println(given.Attempts, given.Reason, "-", given.Err)
 	}
 	// Output: 1 no retries left - unexpected EOF
+}
+
+// Some APIs say only in the body that a retry cannot help. CheckResponse sees the
+// response before the status is judged.
+func ExampleCheckResponse() {
+	attempts := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		attempts++
+		w.WriteHeader(http.StatusTooManyRequests)
+		io.WriteString(w, `{"error": {"code": "insufficient_quota"}}`)
+	}))
+	defer server.Close()
+
+	quota := retry.CheckResponse(func(resp *http.Response) error {
+		var answer struct{ Error struct{ Code string } }
+		failure := retry.CheckStatus(resp) // nil below 400
+		var status *retry.StatusError
+		if errors.As(failure, &status) && json.Unmarshal(status.Body, &answer) == nil && answer.Error.Code == "insufficient_quota" {
+			return retry.Permanent(failure)
+		}
+		return nil // judged by its status
+	})
+	client, err := retry.NewRetryableClient(nil, retry.Config{}, quota)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = client.Get(context.Background(), server.URL)
+	var status *retry.StatusError
+	fmt.Println(errors.As(err, &status), status.StatusCode, attempts)
+	// Output: true 429 1
+}
+
+// retrieveError has the shape of golang.org/x/oauth2's *RetrieveError, which comes
+// out of a client whose transport fetches a token.
+type retrieveError struct {
+	Response  *http.Response
+	ErrorCode string
+}
+
+func (e *retrieveError) Error() string { return "oauth2: " + e.ErrorCode }
+
+// A token that was revoked does not come back by asking again; a token server that
+// is overloaded may.
+func ExampleRetryable() {
+	cfg := retry.Config{
+		InitialDelay: time.Millisecond,
+		RetryIf: func(err error) bool {
+			var token *retrieveError // *oauth2.RetrieveError
+			if errors.As(err, &token) {
+				return token.Response.StatusCode >= 500
+			}
+			return retry.Retryable(err)
+		},
+	}
+	attempts := 0
+	err := retry.Run(context.Background(), cfg, func(context.Context) error {
+		attempts++
+		return &retrieveError{&http.Response{StatusCode: 400}, "invalid_grant"}
+	})
+	fmt.Println(err, attempts)
+	// Output: oauth2: invalid_grant 1
+}
+
+// A request with headers of one's own, and JSON both ways.
+func ExampleNewJSONRequest() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"symbol":"BRCA1","as":%q}`, r.Header.Get("X-User"))
+	}))
+	defer server.Close()
+
+	client, err := retry.NewRetryableClient(nil, retry.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	req, err := retry.NewJSONRequest(context.Background(), http.MethodPut, server.URL, map[string]string{"symbol": "BRCA1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	req.Header.Set("X-User", "curator")
+	gene, err := retry.Fetch(client, req, retry.DecodeJSON[map[string]string])
+	fmt.Println(gene["symbol"], gene["as"], err)
+	// Output: BRCA1 curator <nil>
+}
+
+// What the client made for each host, to be shown on a page or to an operator.
+func ExampleOnHost() {
+	breakers := make(map[string]*retry.CircuitBreaker) // guard it, where requests go out side by side
+	script := retrytest.NewScriptFunc(exampleT{}, func(retrytest.Request) retrytest.Answer { return retrytest.Status(503, "") })
+	client, err := retry.NewRetryableClient(script.Client(), quick,
+		retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 2}),
+		retry.OnHost(func(host string, cfg retry.Config) { breakers[host] = cfg.Breaker }))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client.Get(context.Background(), "https://genes.example/BRCA1")
+	for host, breaker := range breakers {
+		fmt.Println(host, breaker.State())
+	}
+	// Output: https://genes.example open
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// A signature that is valid for a moment is made for each attempt.
+func ExampleWrapTransport() {
+	script := retrytest.NewScript(exampleT{}, retrytest.Status(503, ""), retrytest.Status(204, ""))
+	signed := 0
+	sign := func(base http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			signed++
+			req = req.Clone(req.Context()) // it is the caller's
+			req.Header.Set("X-Signature", fmt.Sprint("signature ", signed))
+			return base.RoundTrip(req)
+		})
+	}
+	client, err := retry.NewRetryableClient(script.Client(), quick, retry.WrapTransport(sign))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client.Get(context.Background(), "https://genes.example/BRCA1")
+	for _, r := range script.Requests() {
+		fmt.Println(r.Header.Get("X-Signature"))
+	}
+	// Output:
+	// signature 1
+	// signature 2
+}
+
+func ExampleBackoff() {
+	for _, curve := range []retry.Backoff{
+		retry.ExponentialBackoff(time.Second, 3),
+		retry.ConstantBackoff(time.Second),
+		retry.LinearBackoff(time.Second),
+		retry.FibonacciBackoff(time.Second),
+		func(n int, previous time.Duration, random func() float64) time.Duration {
+			return time.Duration(n*n) * time.Second
+		},
+	} {
+		cfg := retry.Config{Backoff: curve, Jitter: retry.NoJitter}
+		fmt.Println(cfg.Delay(1), cfg.Delay(2), cfg.Delay(3), cfg.Delay(4), cfg.Delay(5))
+	}
+	// Output:
+	// 1s 3s 9s 27s 1m0s
+	// 1s 1s 1s 1s 1s
+	// 1s 2s 3s 4s 5s
+	// 1s 1s 2s 3s 5s
+	// 1s 4s 9s 16s 25s
+}
+
+// A draw between the base and three times the wait before.
+func ExampleDecorrelatedBackoff() {
+	cfg := retry.Config{Backoff: retry.DecorrelatedBackoff(time.Second), Jitter: retry.NoJitter, MaxDelay: 10 * time.Second}
+	d := cfg.Delay(3)
+	fmt.Println(d >= time.Second, d <= 10*time.Second)
+	// Output: true true
+}
+
+func ExampleJitter() {
+	half := func() float64 { return 0.5 } // the draw
+	for _, jitter := range []retry.Jitter{{}, retry.FullJitter, retry.EqualJitter, retry.NoJitter} {
+		fmt.Println(retry.Config{Jitter: jitter, InitialDelay: 10 * time.Second, Rand: half}.Delay(1))
+	}
+	// Output:
+	// 10s
+	// 5s
+	// 7.5s
+	// 10s
+}
+
+// Anything that waits for a turn: a *rate.Limiter, or this.
+type turns chan struct{}
+
+func (t turns) Wait(ctx context.Context) error {
+	select {
+	case <-t:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func ExampleLimiter() {
+	limiter := make(turns, 2)
+	limiter <- struct{}{}
+	limiter <- struct{}{}
+	cfg := quick
+	cfg.Limiter = limiter
+	attempts := 0
+	err := retry.Run(context.Background(), cfg, func(context.Context) error {
+		if attempts++; attempts == 1 {
+			return errors.New("down")
+		}
+		return nil
+	})
+	fmt.Println(err, "turns left:", len(limiter))
+	// Output: <nil> turns left: 0
+}
+
+// All who share a gate wait together, whoever was told to.
+func ExampleGate() {
+	clock := retrytest.NewClock(exampleT{})
+	gate := retry.NewGate(clock)
+	gate.OnPause(func(until time.Time) { fmt.Println("paused for", until.Sub(clock.Now())) })
+
+	gate.Pause(10 * time.Second)
+	_, paused := gate.PausedUntil()
+	fmt.Println(paused)
+	start := clock.Now()
+	fmt.Println(gate.Wait(context.Background()), "after", clock.Since(start))
+	// Output:
+	// paused for 10s
+	// true
+	// <nil> after 10s
+}
+
+// A call that cannot wait for the end of a pause fails at once, and says what the
+// pause is for.
+func ExamplePauseError() {
+	clock := clockwork.NewFakeClock()
+	gate := retry.NewGate(clock)
+	gate.Pause(10 * time.Minute) // more than MaxRetryAfter
+
+	cfg := retry.Config{Name: "gnomad", Gate: gate, Clock: clock}
+	err := retry.Run(context.Background(), cfg, func(context.Context) error { return nil })
+	var pause *retry.PauseError
+	if errors.As(err, &pause) {
+		fmt.Println(pause.Name, "pauses for another", pause.RetryAfter)
+	}
+	fmt.Println(errors.Is(err, retry.ErrRetryAfterTooLong), retry.Outcome(err))
+	// Output:
+	// gnomad pauses for another 10m0s
+	// true paused
+}
+
+// A tenth of a retry for each call, and no more than two saved up: however many
+// calls fail, the load stays near 1.1 times their number.
+func ExampleBudget() {
+	budget, err := retry.NewBudget(0.1, 2)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cfg := quick
+	cfg.Budget = budget
+
+	attempts := 0
+	for range 100 {
+		retry.Run(context.Background(), cfg, func(context.Context) error {
+			attempts++
+			return errors.New("down")
+		})
+	}
+	fmt.Println(attempts, "attempts for 100 calls")
+	// Output: 111 attempts for 100 calls
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/pace"
 )
 
@@ -182,7 +183,7 @@ func (g *Gate) next() pace.Call { return pace.Call{Number: g.tickets.Load(), Sen
 func (g *Gate) sent() (t pace.Call) {
 	t.Number = g.tickets.Add(1)
 	if g.busy.Load() {
-		t.Sent = now(g.clock)
+		t.Sent = clock.Now(g.clock)
 	}
 	return t
 }
@@ -197,7 +198,7 @@ func (g *Gate) cause() error {
 // line returns the queue, which is in use from now on. g.mu must be held, also
 // so that one reading of the clock is never later than the next.
 func (g *Gate) line() *queue {
-	if at := now(g.clock); g.queue == nil {
+	if at := clock.Now(g.clock); g.queue == nil {
 		g.queue = newQueue(at)
 	} else {
 		g.queue.adjust(at)
@@ -231,7 +232,7 @@ func (g *Gate) Wait(ctx context.Context) error {
 			return doneError(ctx)
 		}
 		if deadline, ok := ctx.Deadline(); ok && wait > 0 {
-			if left := deadline.Sub(now(g.clock)); wait >= left {
+			if left := deadline.Sub(clock.Now(g.clock)); wait >= left {
 				return &lateError{shortage{wait, left}}
 			}
 		}
@@ -262,8 +263,8 @@ func (g *Gate) wait(ctx context.Context, drain <-chan struct{}, fits func(contex
 }
 
 func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits func(context.Context, time.Duration) error) error {
-	var alarm alarm
-	defer alarm.stop()
+	var alarm clock.Alarm
+	defer alarm.Stop()
 	defer g.leave(w)
 	for {
 		g.mu.Lock()
@@ -279,9 +280,9 @@ func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits
 			continue // a pause has begun meanwhile
 		}
 		select {
-		case <-alarm.set(g.clock, sleep):
+		case <-alarm.Set(g.clock, sleep):
 		case <-w.moved:
-			alarm.stop()
+			alarm.Stop()
 		case <-ctx.Done():
 			if err := fits(ctx, left); err != nil {
 				return err

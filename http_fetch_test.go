@@ -2,11 +2,16 @@ package retry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -272,4 +277,476 @@ func TestNewJSONRequest(t *testing.T) {
 	assert.Equal(t, "null", server.requests()[2].body)
 	_, err = retry.PostJSON[any](t.Context(), outcomeClient(t, nil, soon), server.URL, func() {})
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+}
+
+// stages plays a server whose answers are given one after the other; the last one is
+// repeated.
+type stages struct {
+	answers  []func(*http.Request) (*http.Response, error)
+	requests []*http.Request
+}
+
+func (s *stages) RoundTrip(req *http.Request) (*http.Response, error) {
+	answer := s.answers[min(len(s.requests), len(s.answers)-1)]
+	s.requests = append(s.requests, req)
+	return answer(req)
+}
+
+func answerOf(status int, body string, header ...string) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		resp := &http.Response{StatusCode: status, ProtoMajor: 1, ContentLength: int64(len(body)), Header: http.Header{},
+			Body: io.NopCloser(strings.NewReader(body)), Request: req}
+		for i := 0; i < len(header); i += 2 {
+			resp.Header.Set(header[i], header[i+1])
+		}
+		return resp, nil
+	}
+}
+
+// pieces collects what the attempts of a Resume bring, each of which is cut off unless
+// its piece ends with a full stop.
+type pieces struct {
+	url    string
+	text   string
+	counts []int
+	change func(*http.Request)
+}
+
+var errCutOff = errors.New("cut off")
+
+func (p *pieces) next(ctx context.Context) (*http.Request, error) {
+	p.counts = append(p.counts, retry.RetryCount(ctx))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
+	if err == nil && p.change != nil {
+		p.change(req)
+	}
+	return req, err
+}
+
+func (p *pieces) read(resp *http.Response) (bool, error) {
+	piece, err := io.ReadAll(resp.Body)
+	if p.text += string(piece); err != nil || strings.HasSuffix(p.text, ".") {
+		return len(piece) > 0, err
+	}
+	return len(piece) > 0, errCutOff
+}
+
+func unjittered(cfg retry.Config) retry.Config {
+	cfg.Jitter = retry.NoJitter
+	return cfg
+}
+
+// An answer that comes in pieces is put together, however many there are: each piece
+// sets the retries and the backoff back, and their retries cost no budget. Attempts and
+// the retry's number count on.
+func TestResume_Progress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget, err := retry.NewBudget(0, 1)
+		require.NoError(t, err)
+		p := &pieces{url: "http://gene.example/file"}
+		base := &stages{}
+		for range 9 {
+			base.answers = append(base.answers, answerOf(200, "x"))
+		}
+		base.answers = append(base.answers, answerOf(503, ""), answerOf(200, "y"), answerOf(200, "."))
+		var waits []time.Duration
+		var done []retry.Event
+		cfg := unjittered(retry.Config{
+			MaxRetries: 2, Budget: budget,
+			OnWait: func(_ context.Context, e retry.Event) { waits = append(waits, e.Delay) },
+			OnDone: func(_ context.Context, e retry.Event) { done = append(done, e) },
+		})
+		client := outcomeClient(t, &http.Client{Transport: base}, cfg)
+		require.NoError(t, retry.Resume(t.Context(), client, p.next, p.read))
+		assert.Equal(t, "xxxxxxxxxy.", p.text)
+		assert.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, p.counts)
+		for _, wait := range waits[:9] {
+			assert.Equal(t, time.Second, wait)
+		}
+		assert.Len(t, waits, 11)
+		require.Len(t, done, 1)
+		assert.Equal(t, 12, done[0].Attempt)
+		assert.Less(t, budget.Balance(), 1.0, "the retry after a 503 draws on the budget")
+	})
+}
+
+// Without progress the limits are those of any call, and the error says so. The
+// backoff grows, and begins again after the next piece.
+func TestResume_NoProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pieces{url: "http://gene.example/file?token=secret"}
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){
+			answerOf(200, ""), answerOf(200, ""), answerOf(200, "x"), answerOf(200, ""),
+		}}
+		var waits []time.Duration
+		cfg := unjittered(retry.Config{MaxRetries: 2, Name: "genes", OnWait: func(_ context.Context, e retry.Event) { waits = append(waits, e.Delay) }})
+		err := retry.Resume(t.Context(), outcomeClient(t, &http.Client{Transport: base}, cfg), p.next, p.read)
+		var given *retry.Error
+		require.ErrorAs(t, err, &given)
+		assert.ErrorIs(t, err, retry.ErrMaxRetries)
+		assert.ErrorIs(t, err, errCutOff)
+		assert.Equal(t, 5, given.Attempts)
+		assert.Contains(t, err.Error(), "genes")
+		assert.Equal(t, []time.Duration{1 * time.Second, 2 * time.Second, 1 * time.Second, 2 * time.Second}, waits)
+	})
+}
+
+// NoRetries means none, also after progress; a budget that is empty refuses what an
+// attempt without progress asks for; MaxElapsed and the deadline bound the whole.
+func TestResume_Limits(t *testing.T) {
+	empty, err := retry.NewBudget(0, 0)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		cfg      retry.Config
+		timeout  time.Duration
+		piece    string
+		outcome  string
+		attempts int
+	}{
+		"no retries": {retry.Config{MaxRetries: retry.NoRetries}, 0, "x", "max_retries", 1},
+		"budget":     {retry.Config{Budget: empty}, 0, "", "budget", 1},
+		"elapsed":    {retry.Config{MaxElapsed: 3500 * time.Millisecond}, 0, "x", "max_elapsed", 4},
+		"deadline":   {retry.Config{}, 2500 * time.Millisecond, "x", "deadline", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := t.Context(), context.CancelFunc(func() {})
+				if test.timeout > 0 {
+					ctx, cancel = context.WithTimeout(ctx, test.timeout)
+				}
+				defer cancel()
+				p := &pieces{url: "http://gene.example/file"}
+				base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(200, test.piece)}}
+				err := retry.Resume(ctx, outcomeClient(t, &http.Client{Transport: base}, unjittered(test.cfg)), p.next, p.read)
+				assert.Equal(t, test.outcome, retry.Outcome(err), "%v", err)
+				assert.Len(t, base.requests, test.attempts)
+			})
+		})
+	}
+}
+
+// Each attempt begins with its own request and follows the redirects again: an address
+// that a redirect named may have expired. The redirect is no retry, and its target's
+// failures are neither the first host's nor hidden: marks are honoured, hooks see one
+// call, and each host has its own breaker and pause.
+func TestResume_Redirects(t *testing.T) {
+	var resolved, refused atomic.Int32
+	target := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Query().Get("signed") {
+		case "1":
+			w.Header().Set("Content-Length", "5")
+			io.WriteString(w, "ab")
+		case "2":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "3":
+			refused.Add(1)
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusTooManyRequests)
+		default:
+			assert.Equal(t, "2", r.Header.Get("X-From"))
+			io.WriteString(w, "cde.")
+		}
+	})
+	origin := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, fmt.Sprintf("%s/?signed=%d", target.URL, resolved.Add(1)), http.StatusFound)
+	})
+	var hooks []string
+	hosts := map[string]*retry.CircuitBreaker{}
+	cfg := soon
+	cfg.OnStart = func(ctx context.Context, _ retry.Event) context.Context { hooks = append(hooks, "start"); return ctx }
+	cfg.OnAttempt = func(ctx context.Context, _ retry.Event) context.Context { hooks = append(hooks, "attempt"); return ctx }
+	cfg.OnRetry = func(context.Context, retry.Event) { hooks = append(hooks, "retry") }
+	cfg.OnDone = func(_ context.Context, e retry.Event) {
+		hooks = append(hooks, fmt.Sprint("done ", e.Attempt, e.Host == origin.URL))
+	}
+	client := outcomeClient(t, nil, cfg, retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 3}),
+		retry.OnHost(func(host string, cfg retry.Config) { hosts[host] = cfg.Breaker }))
+	var text string
+	err := retry.Resume(t.Context(), client, func(ctx context.Context) (*http.Request, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, origin.URL, nil)
+		req.Header.Set("X-From", fmt.Sprint(len(text)))
+		return req, err
+	}, func(resp *http.Response) (bool, error) {
+		piece, err := io.ReadAll(resp.Body)
+		text += string(piece)
+		return len(piece) > 0, err
+	})
+	require.NoError(t, err)
+	assert.Equal(t, "abcde.", text)
+	assert.EqualValues(t, 4, resolved.Load())
+	assert.Equal(t, strings.Split("start attempt retry attempt retry attempt retry attempt", " "), hooks[:8])
+	assert.Equal(t, []string{"done 4 true"}, hooks[8:])
+	assert.Zero(t, hosts[origin.URL].Snapshot().Failures, "the target's failures are its own")
+	assert.Zero(t, hosts[origin.URL].Snapshot().ConsecutiveFailures)
+	assert.Positive(t, hosts[target.URL].Snapshot().Requests)
+}
+
+// A Permanent of CheckResponse ends the call, and a RetryAfter is waited for, also where
+// the response came from behind a redirect, and without the mark in the error returned.
+func TestResume_Marks(t *testing.T) {
+	for _, redirected := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			broken, later := errors.New("broken"), errors.New("later")
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				if redirected && req.URL.Host == "first.example" {
+					return answerOf(302, "", "Location", "http://second.example/")(req)
+				}
+				return answerOf(200, "x")(req)
+			})
+			checks := 0
+			check := func(*http.Response) error {
+				if checks++; checks == 1 {
+					return retry.RetryAfter(later, 7*time.Second)
+				}
+				return retry.Permanent(broken)
+			}
+			p := &pieces{url: "http://first.example/"}
+			began := time.Now()
+			err := retry.Resume(t.Context(), outcomeClient(t, &http.Client{Transport: base}, unjittered(retry.Config{}), retry.CheckResponse(check)), p.next, p.read)
+			assert.Equal(t, broken, err, redirected)
+			assert.Equal(t, 2, checks)
+			assert.Equal(t, 7*time.Second, time.Since(began))
+		})
+	}
+}
+
+// A breaker that is open ends the call at once, with the last real error in it; one
+// that opens under an attempt's failures does so for the next one. Progress is no
+// failure: a long file over a bad line must not trip the breaker of a host that works.
+func TestResume_Breaker(t *testing.T) {
+	for _, piece := range []string{"", "x"} {
+		synctest.Test(t, func(t *testing.T) {
+			breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 2})
+			require.NoError(t, err)
+			p := &pieces{url: "http://gene.example/"}
+			base := &stages{}
+			for range 4 {
+				base.answers = append(base.answers, answerOf(200, piece))
+			}
+			base.answers = append(base.answers, answerOf(200, "."))
+			cfg := unjittered(retry.Config{Breaker: breaker})
+			err = retry.Resume(t.Context(), outcomeClient(t, &http.Client{Transport: base}, cfg), p.next, p.read)
+			if piece != "" {
+				assert.NoError(t, err)
+				assert.Equal(t, retry.StateClosed, breaker.State())
+				return
+			}
+			assert.ErrorIs(t, err, retry.ErrCircuitOpen)
+			assert.ErrorIs(t, err, errCutOff)
+			assert.Len(t, base.requests, 2)
+		})
+	}
+}
+
+// A 429 pauses the host's gate for all, and a pause holds back the attempts of Resume;
+// so do a 429 and a pause behind a redirect, at the gate of the host that they are of.
+func TestResume_Gate(t *testing.T) {
+	for _, redirected := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			limited := true
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				switch {
+				case redirected && req.URL.Host == "first.example":
+					return answerOf(302, "", "Location", "http://second.example/")(req)
+				case limited:
+					limited = false
+					return answerOf(429, "", "Retry-After", "5")(req)
+				}
+				return answerOf(200, ".")(req)
+			})
+			gates := map[string]*retry.Gate{}
+			cfg := unjittered(retry.Config{OnRetry: func(context.Context, retry.Event) {
+				for host, gate := range gates {
+					until, paused := gate.PausedUntil()
+					assert.Equal(t, redirected == (host == "http://second.example"), paused, "%s until %v", host, until)
+				}
+			}})
+			client := outcomeClient(t, &http.Client{Transport: base}, cfg,
+				retry.OnHost(func(host string, cfg retry.Config) { gates[host] = cfg.Gate }))
+			p := &pieces{url: "http://first.example/"}
+			began := time.Now()
+			assert.NoError(t, retry.Resume(t.Context(), client, p.next, p.read))
+			assert.Equal(t, 5*time.Second, time.Since(began))
+		})
+	}
+}
+
+// A POST has one Idempotency-Key in all attempts, and with IdempotentOnly is not sent
+// again when it may have been carried out.
+func TestResume_Post(t *testing.T) {
+	for _, opts := range [][]retry.Option{nil, {retry.IdempotentOnly()}} {
+		var keys []string
+		server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
+			keys = append(keys, r.Header.Get("Idempotency-Key"))
+			text, _ := io.ReadAll(r.Body)
+			assert.Equal(t, "question", string(text))
+			if len(keys) < 3 {
+				resetConnection(w)
+				return
+			}
+			io.WriteString(w, ".")
+		})
+		p := &pieces{url: server.URL}
+		err := retry.Resume(t.Context(), outcomeClient(t, nil, soon, opts...), func(ctx context.Context) (*http.Request, error) {
+			return http.NewRequestWithContext(ctx, http.MethodPost, server.URL, strings.NewReader("question"))
+		}, p.read)
+		if opts != nil {
+			assert.ErrorIs(t, err, retry.ErrNotIdempotent)
+			assert.Len(t, keys, 1)
+			continue
+		}
+		require.NoError(t, err)
+		require.Len(t, keys, 3)
+		assert.NotEmpty(t, keys[0])
+		assert.Equal(t, []string{keys[0], keys[0], keys[0]}, keys)
+	}
+}
+
+// The statuses below 400, and a 416, are for read; the others are errors as ever. So is
+// a redirect that the client does not follow.
+func TestResume_Statuses(t *testing.T) {
+	for status, forRead := range map[int]bool{200: true, 204: true, 206: true, 304: true, 302: true, 416: true, 404: false, 412: false, 503: false} {
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(status, "", "Location", "/elsewhere")}}
+		client := outcomeClient(t, &http.Client{Transport: base, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, soon)
+		got := 0
+		err := retry.Resume(t.Context(), client, (&pieces{url: "http://gene.example/"}).next, func(resp *http.Response) (bool, error) {
+			got = resp.StatusCode
+			return false, nil
+		})
+		if forRead {
+			assert.NoError(t, err, status)
+			assert.Equal(t, status, got)
+			continue
+		}
+		var given *retry.StatusError
+		require.ErrorAs(t, err, &given)
+		assert.Equal(t, status, given.StatusCode)
+		assert.Zero(t, got)
+	}
+}
+
+// The client's Timeout and AttemptTimeout end with the headers: a stream may last
+// longer. Headers that do not come in time are a failed attempt.
+func TestResume_Timeouts(t *testing.T) {
+	for _, cfg := range []retry.Config{{}, {AttemptTimeout: 10 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			slow := &slowBody{pauses: []time.Duration{time.Hour, time.Hour}}
+			requests := 0
+			base := slow.base()
+			inner := base.Transport
+			base.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
+				if requests++; requests == 1 {
+					<-req.Context().Done()
+					return nil, req.Context().Err()
+				}
+				return inner.RoundTrip(req)
+			})
+			base.Timeout = 30 * time.Second
+			p := &pieces{url: "http://gene.example/"}
+			began := time.Now()
+			err := retry.Resume(t.Context(), outcomeClient(t, base, unjittered(cfg)), p.next, func(resp *http.Response) (bool, error) {
+				n, err := io.Copy(io.Discard, resp.Body)
+				return n > 0, err
+			})
+			assert.NoError(t, err)
+			limit := base.Timeout
+			if cfg.AttemptTimeout > 0 {
+				limit = cfg.AttemptTimeout
+			}
+			assert.Equal(t, limit+time.Second+2*time.Hour, time.Since(began))
+		})
+	}
+}
+
+// What next and read return is judged as in Do; a panic of either reaches the caller,
+// and releases everything. A cancel gives the cancel.
+func TestResume_Functions(t *testing.T) {
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(200, "x")}}
+	client := outcomeClient(t, &http.Client{Transport: base}, soon)
+	p := &pieces{url: "http://gene.example/"}
+
+	tries := 0
+	err := retry.Resume(t.Context(), client, func(ctx context.Context) (*http.Request, error) {
+		if tries++; tries < 3 {
+			return nil, errors.New("no token yet")
+		}
+		return p.next(ctx)
+	}, func(*http.Response) (bool, error) { return false, nil })
+	assert.NoError(t, err)
+	assert.Equal(t, 3, tries)
+
+	failure := errors.New("no such thing")
+	assert.Equal(t, failure, retry.Resume(t.Context(), client, func(context.Context) (*http.Request, error) { return nil, retry.Permanent(failure) }, p.read))
+	assert.Equal(t, failure, retry.Resume(t.Context(), client, p.next, func(*http.Response) (bool, error) { return true, retry.Permanent(failure) }))
+	assert.PanicsWithValue(t, "boom", func() {
+		_ = retry.Resume(t.Context(), client, p.next, func(*http.Response) (bool, error) { panic("boom") })
+	})
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("stop")
+	err = retry.Resume(ctx, client, p.next, func(resp *http.Response) (bool, error) {
+		cancel(stop)
+		return true, resp.Request.Context().Err()
+	})
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.ErrorIs(t, err, stop)
+
+	never := func(context.Context) (*http.Request, error) { t.Error("next is called"); return nil, nil }
+	assert.ErrorIs(t, retry.Resume(ctx, client, never, p.read), context.Canceled)
+	var nilContext context.Context
+	for _, err := range []error{
+		retry.Resume(nilContext, client, never, p.read), retry.Resume(t.Context(), nil, never, p.read),
+		retry.Resume(t.Context(), client, nil, p.read), retry.Resume(t.Context(), client, p.next, nil),
+		retry.Resume(t.Context(), client, func(context.Context) (*http.Request, error) { return nil, nil }, p.read),
+		retry.Resume(t.Context(), client, func(context.Context) (*http.Request, error) { return &http.Request{}, nil }, p.read),
+	} {
+		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	}
+}
+
+// A failed attempt's cookies go out with the next one, as in any call.
+func TestResume_Cookies(t *testing.T) {
+	var got []string
+	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("Cookie"))
+		http.SetCookie(w, &http.Cookie{Name: "node", Value: fmt.Sprint(len(got))})
+		if len(got) < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, ".")
+	})
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	p := &pieces{url: server.URL}
+	require.NoError(t, retry.Resume(t.Context(), outcomeClient(t, &http.Client{Transport: &http.Transport{}, Jar: jar}, soon), p.next, p.read))
+	assert.Equal(t, []string{"", "node=1", "node=2"}, got)
+	where, _ := url.Parse(server.URL)
+	assert.Equal(t, "3", jar.Cookies(where)[0].Value)
+}
+
+// Marked RetryAfter and Neutral, a wait is this call's alone: it pauses nothing for
+// others, as the reconnection time of an event stream must not.
+func TestNeutralRetryAfterPausesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for pauses, mark := range map[bool]func(error) error{
+			false: func(err error) error { return retry.Neutral(retry.RetryAfter(err, time.Minute)) },
+			true:  func(err error) error { return retry.RetryAfter(err, time.Minute) },
+		} {
+			gate := retry.NewGate(nil)
+			attempts := 0
+			began := time.Now()
+			err := retry.Run(t.Context(), unjittered(retry.Config{Gate: gate, OnRetry: func(context.Context, retry.Event) {
+				_, paused := gate.PausedUntil()
+				assert.Equal(t, pauses, paused)
+			}}), func(context.Context) error {
+				if attempts++; attempts == 1 {
+					return mark(errCutOff)
+				}
+				return nil
+			})
+			assert.NoError(t, err)
+			assert.Equal(t, time.Minute, time.Since(began))
+		}
+	})
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/retryutils/retry/internal/clock"
 )
 
 // host is what the requests to one host share. It does not change once it is
@@ -96,7 +98,7 @@ func (h *host) customize(c *core, key, name string) (err error) {
 	if h.cfg.Gate == nil && !c.noPause {
 		h.cfg.Gate = NewGate(h.cfg.Clock)
 	}
-	if !sameClock(h.cfg.Clock, given.Clock) && h.cfg.Gate == given.Gate && h.cfg.Breaker == given.Breaker {
+	if !clock.Same(h.cfg.Clock, given.Clock) && h.cfg.Gate == given.Gate && h.cfg.Breaker == given.Breaker {
 		if err = own(); err != nil { // what was made for it goes by its clock
 			return err
 		}

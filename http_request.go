@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry/internal/attempt"
+	"github.com/retryutils/retry/internal/clock"
 )
 
 // outgoing is one attempt at a request on its way: the request with its context
@@ -91,7 +92,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, limit: h.host.attemptTimeout}
 	o.traits = attempt.Traits{Decided: h.hasOverride, Idempotent: h.override, Recorded: h.body != nil}
 	if limit := h.limit(); limit > 0 || h.t.core.idleTimeout > 0 {
-		h.timeout = withTimeout(ctx, h.cfg.Clock, limit)
+		h.timeout = clock.WithTimeout(ctx, h.cfg.Clock, limit)
 		ctx = h.timeout
 	}
 	h.out, o.Context, o.look, o.mark, o.once = o, ctx, look, h.marked(), h.once()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -243,12 +244,12 @@ func (h *hop) followed(ctx context.Context) error {
 	if before.wait > cfg.maxRetryAfter() {
 		stop = h.call.stopFor(ErrRetryAfterTooLong, &tooLongError{before.wait, cfg.maxRetryAfter()})
 	} else {
-		wait := before.wait - since(cfg.Clock, before.since)
+		wait := before.wait - clock.Since(cfg.Clock, before.since)
 		stop = h.call.stopIfOver(ctx, cfg, max(0, wait))
 		if !stop && wait > 0 {
 			h.call.tellWait(ctx, cfg, WaitRetryAfter, wait)
 			h.call.sleep(ctx, cfg, wait)
-			h.call.alarm.stop()
+			h.call.alarm.Stop()
 			stop = h.call.stopIfOver(ctx, cfg, 0)
 		}
 	}
@@ -266,9 +267,9 @@ func (h *hop) relax() {
 	}
 	left := time.Duration(0)
 	if h.t.timeout > 0 && h.t.resumed == nil {
-		left = max(1, h.t.timeout-h.timeout.elapsed())
+		left = max(1, h.t.timeout-h.timeout.Elapsed())
 	}
-	h.timeout.setLimit(left)
+	h.timeout.SetLimit(left)
 }
 
 // handOver gives a response to the caller, with what ends when its body does.
@@ -279,8 +280,7 @@ func (h *hop) handOver(resp *http.Response) {
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		if timeout != nil { // the connection is the caller's now
-			timeout.setLimit(0)
-			timeout.unlink()
+			timeout.Detach()
 		}
 		h.timeout, h.cancel = nil, nil
 		return
@@ -306,7 +306,7 @@ func (h *hop) empty(resp *http.Response) bool {
 // endingBody ends an attempt's time limits, and its context, with its body.
 type endingBody struct {
 	io.ReadCloser
-	timeout *timeoutContext
+	timeout *clock.Timeout
 	cancel  context.CancelFunc
 }
 
@@ -325,7 +325,7 @@ func (b *endingBody) Close() error {
 
 func (b *endingBody) end() {
 	if b.timeout != nil {
-		b.timeout.cancel()
+		b.timeout.Cancel()
 	}
 	if b.cancel != nil {
 		b.cancel()
@@ -353,9 +353,9 @@ func (h *hop) limitIdle(resp *http.Response) {
 	if limit <= 0 || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		return
 	}
-	body := &idleBody{ReadCloser: resp.Body, clock: h.cfg.Clock, limit: limit, began: now(h.cfg.Clock)}
+	body := &idleBody{ReadCloser: resp.Body, clock: h.cfg.Clock, limit: limit, began: clock.Now(h.cfg.Clock)}
 	if h.timeout != nil {
-		body.cancel = h.timeout.cancel
+		body.cancel = h.timeout.Cancel
 	}
 	h.idle, resp.Body = body, body
 }
@@ -383,7 +383,7 @@ type idleBody struct {
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	b.reading.Store(int64(since(b.clock, b.began)) + 1)
+	b.reading.Store(int64(clock.Since(b.clock, b.began)) + 1)
 	if !b.armed.Load() {
 		b.arm(b.limit)
 	}
@@ -436,7 +436,7 @@ func (b *idleBody) check() {
 	if began == 0 {
 		return
 	}
-	if left := b.limit - since(b.clock, b.began) + time.Duration(began-1); left > 0 {
+	if left := b.limit - clock.Since(b.clock, b.began) + time.Duration(began-1); left > 0 {
 		b.arm(left)
 		return
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 	"github.com/retryutils/retry/internal/retryafter"
 )
@@ -161,7 +162,7 @@ func CheckStatus(resp *http.Response) error {
 }
 
 // statusOf describes a response by the request that it answers.
-func statusOf(resp *http.Response, clock clockwork.Clock) *StatusError {
+func statusOf(resp *http.Response, on clockwork.Clock) *StatusError {
 	method, url := "", ""
 	if req := resp.Request; req != nil {
 		method = methodOf(req)
@@ -169,7 +170,7 @@ func statusOf(resp *http.Response, clock clockwork.Clock) *StatusError {
 			url = redact.ParsedURL(req.URL)
 		}
 	}
-	return newStatusError(resp, method, url, clock)
+	return newStatusError(resp, method, url, on)
 }
 
 // rereader reads from one thing and closes another.
@@ -179,9 +180,9 @@ type rereader struct {
 }
 
 // newStatusError describes a response without touching its body.
-func newStatusError(resp *http.Response, method, url string, clock clockwork.Clock) *StatusError {
+func newStatusError(resp *http.Response, method, url string, on clockwork.Clock) *StatusError {
 	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header.Clone()}
-	e.RetryAfter, e.hinted = retryafter.Parse(resp.Header, now(clock), resp.StatusCode == http.StatusTooManyRequests)
+	e.RetryAfter, e.hinted = retryafter.Parse(resp.Header, clock.Now(on), resp.StatusCode == http.StatusTooManyRequests)
 	if resp.StatusCode >= 400 {
 		e.again, e.said = retryafter.ShouldRetry(resp.Header)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry/internal/attempt"
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -136,12 +137,12 @@ type hop struct {
 
 	// Of the attempt under way.
 	ctx      context.Context
-	resp     *http.Response  // while it is in hand
-	answered bool            // there was a response, in hand or not
-	timeout  *timeoutContext // its time limits, if there are any
-	sent     *upload         // its body, if it is watched
-	out      *outgoing       // nil if it is the caller's own request
-	inBase   bool            // the base transport was called, and has not returned
+	resp     *http.Response // while it is in hand
+	answered bool           // there was a response, in hand or not
+	timeout  *clock.Timeout // its time limits, if there are any
+	sent     *upload        // its body, if it is watched
+	out      *outgoing      // nil if it is the caller's own request
+	inBase   bool           // the base transport was called, and has not returned
 
 	lost        bool      // an attempt that may have been carried out had no answer
 	misdirected bool      // a 421 has been answered by another connection
@@ -389,7 +390,7 @@ func (h *hop) discard() {
 // release ends the attempt's time limits.
 func (h *hop) release() {
 	if h.timeout != nil {
-		h.timeout.cancel()
+		h.timeout.Cancel()
 		h.timeout = nil
 	}
 }
@@ -406,7 +407,7 @@ func (h *hop) explained(err error) error {
 	if h.limit() != h.host.attemptTimeout {
 		setting = "Timeout of the http.Client"
 	}
-	return h.timeout.explain(err, h.limit(), setting)
+	return explain(h.timeout, err, h.limit(), setting)
 }
 
 // limit is the time an attempt has until its headers arrive.

@@ -23,9 +23,13 @@ package retry
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/pace"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Do calls fn until it succeeds, fails with an error that a retry cannot help,
@@ -126,7 +130,7 @@ type call struct {
 	contexts retryContexts
 	ticket   pace.Call // of the Gate, for the last attempt
 	refused  uint64    // the number of the last one that the Gate was told of as refused
-	alarm    alarm
+	alarm    clock.Alarm
 
 	// Of Resume; empty otherwise.
 	progressed bool              // the last attempt did
@@ -252,9 +256,9 @@ func (c *call) guarded(ctx context.Context, cfg *Config, p permit, fn func(conte
 		}()
 	}
 	if cfg.AttemptTimeout > 0 {
-		timeout := withTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)
-		defer timeout.cancel()
-		err = timeout.explain(fn(timeout), cfg.AttemptTimeout, "AttemptTimeout")
+		timeout := clock.WithTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)
+		defer timeout.Cancel()
+		err = explain(timeout, fn(timeout), cfg.AttemptTimeout, "AttemptTimeout")
 		return err
 	}
 	err = fn(ctx)
@@ -267,7 +271,7 @@ func (c *call) guarded(ctx context.Context, cfg *Config, p permit, fn func(conte
 func (c *call) withHooks(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) error {
 	return c.guarded(ctx, cfg, p, func(ctx context.Context) (err error) {
 		event := c.event(cfg, "", 0)
-		timeout, _ := ctx.(*timeoutContext) // the attempt's, where it has a limit
+		timeout, _ := ctx.(*clock.Timeout) // the attempt's, where it has a limit
 		if cfg.OnAttempt != nil {
 			ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
 		}
@@ -279,7 +283,7 @@ func (c *call) withHooks(ctx context.Context, cfg *Config, p permit, fn func(con
 			}()
 		}
 		if err = fn(ctx); cfg.AttemptTimeout > 0 {
-			err = timeout.explain(err, cfg.AttemptTimeout, "AttemptTimeout")
+			err = explain(timeout, err, cfg.AttemptTimeout, "AttemptTimeout")
 		}
 		return err
 	})
@@ -332,3 +336,35 @@ func (r *retryContexts) next(ctx context.Context, retry int) context.Context {
 	c.Context, c.retry = ctx, retry
 	return c
 }
+
+// explain has an error of what was given this context say that its limit was reached.
+// What a server answered in spite of that says more.
+func explain(c *clock.Timeout, err error, limit time.Duration, setting string) error {
+	if _, explained := err.(*limitError); err == nil || explained || !c.Expired() || hasStatus(err) {
+		return err
+	}
+	return &limitError{err, limit, setting}
+}
+
+// limitError is what came of an attempt that reached a time limit of its own. It is
+// not to be mistaken for the end of the caller's context, whose error has the same
+// text.
+type limitError struct {
+	err     error
+	limit   time.Duration
+	setting string
+}
+
+func (e *limitError) Error() string {
+	text := redact.Error(e.err)
+	own := fmt.Sprintf("no answer within %v (%s)", e.limit, e.setting)
+	if before, same := strings.CutSuffix(text, context.DeadlineExceeded.Error()); same {
+		return before + own
+	}
+	return own + ": " + text
+}
+
+func (e *limitError) Unwrap() error { return e.err }
+
+// Timeout is what http.Client, which wraps the error, asks for.
+func (e *limitError) Timeout() bool { return true }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -23,7 +24,7 @@ type Limiter interface {
 func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (admitted permit, stop bool) {
 	if cfg.Logger != nil { // whose last line has the sum
 		began := cfg.now()
-		defer func() { c.waited += since(cfg.Clock, began) }()
+		defer func() { c.waited += clock.Since(cfg.Clock, began) }()
 	}
 	c.sleep(ctx, cfg, delay)
 	if done(ctx) {
@@ -87,11 +88,11 @@ func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration) {
 		return
 	}
 	select {
-	case <-c.alarm.set(cfg.Clock, d):
+	case <-c.alarm.Set(cfg.Clock, d):
 	case <-cfg.Drain:
-		c.alarm.stop()
+		c.alarm.Stop()
 	case <-ctx.Done():
-		c.alarm.stop()
+		c.alarm.Stop()
 	}
 }
 
@@ -156,13 +157,13 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 			left = min(left, limit-c.elapsed(cfg))
 		}
 		select {
-		case <-c.alarm.set(cfg.Clock, left):
+		case <-c.alarm.Set(cfg.Clock, left):
 		case <-changed:
-			c.alarm.stop()
+			c.alarm.Stop()
 		case <-cfg.Drain:
-			c.alarm.stop()
+			c.alarm.Stop()
 		case <-ctx.Done():
-			c.alarm.stop()
+			c.alarm.Stop()
 		}
 	}
 }
@@ -201,7 +202,7 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 		return true
 	}
 	if !began.IsZero() {
-		if took := since(cfg.Clock, began); took >= time.Millisecond {
+		if took := clock.Since(cfg.Clock, began); took >= time.Millisecond {
 			c.tellWait(ctx, cfg, WaitLimiter, took)
 		}
 	}
@@ -246,12 +247,12 @@ func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, 
 	if l.tighter = !limited || left < l.left; l.tighter {
 		l.left = left
 	}
-	timeout := withTimeout(ctx, cfg.Clock, max(1, left))
+	timeout := clock.WithTimeout(ctx, cfg.Clock, max(1, left))
 	l.Context = timeout
 	if cfg.Clock == nil && l.tighter { // a limiter knows no clock but the real one
 		l.deadline, _ = timeout.Deadline()
 	}
-	return l, timeout.cancel
+	return l, timeout.Cancel
 }
 
 // limiterError is the refusal of a Limiter.
