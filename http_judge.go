@@ -141,7 +141,6 @@ func (h *hop) decoded(resp *http.Response) error {
 	if h.idle != nil && h.idle.expired.Load() && resp.ProtoMajor == 2 {
 		h.stale = true // what was silent may be the connection
 	}
-	h.keepCookies()
 	h.closeResponse(resp)
 	h.resp = nil
 	h.limitRepeats(err)

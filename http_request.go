@@ -86,7 +86,11 @@ func attemptOf(req *http.Request) *outgoing {
 // caller's that anybody could change, unless nobody will.
 func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	look := h.looks()
-	if !look && h.asItIs() {
+	var cookies []*http.Cookie
+	if h.t.jar != nil {
+		cookies = h.t.jar.Cookies(cookieURL(h.req))
+	}
+	if !look && len(cookies) == 0 && h.asItIs() {
 		return h.req, nil
 	}
 	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, limit: h.host.attemptTimeout}
@@ -99,7 +103,15 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	o.request = *h.req.WithContext(o)
 	req := &o.request
 	req.URL = &o.url
-	req.Header = h.header()
+	if req.Header = h.req.Header.Clone(); req.Header == nil {
+		req.Header = make(http.Header)
+	}
+	if h.key != "" {
+		req.Header["Idempotency-Key"] = []string{h.key}
+	}
+	for _, cookie := range cookies {
+		req.AddCookie(cookie)
+	}
 	if h.stale {
 		h.stale = false
 		h.t.CloseIdleConnections()
@@ -118,7 +130,7 @@ func (h *hop) asItIs() bool {
 		return false
 	}
 	return h.t.core.std != nil && h.t.core.wrap == nil && h.call.attempts == 1 && h.limit() == 0 && h.t.core.idleTimeout == 0 && RetryCount(req.Context()) == 0 &&
-		req.Header != nil && !h.hasOverride && !h.adds() && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
+		req.Header != nil && !h.hasOverride && h.key == "" && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 
 // attachBody gives the attempt a fresh reader.
@@ -163,9 +175,6 @@ func (h *hop) noBody(err error) error {
 	return Permanent(given)
 }
 
-// adds reports whether the attempt's header is more than the caller's.
-func (h *hop) adds() bool { return h.key != "" || h.cookies != nil }
-
 // marked reports whether net/http must learn from a mark that it may repeat the
 // request.
 func (h *hop) marked() bool {
@@ -179,55 +188,6 @@ func (h *hop) once() bool {
 	return h.hasOverride && !h.override && h.t.core.std != nil && h.host.proto.Load() != 2
 }
 
-// header copies the caller's, and adds what is ours.
-func (h *hop) header() http.Header {
-	if len(h.req.Header) == 0 && !h.adds() {
-		return make(http.Header)
-	}
-	n := 1
-	for _, values := range h.req.Header {
-		n += len(values)
-	}
-	header := make(http.Header, len(h.req.Header)+1)
-	values := make([]string, n)
-	for name, old := range h.req.Header {
-		if old == nil {
-			header[name] = nil
-			continue
-		}
-		n := copy(values, old)
-		header[name] = values[:n:n]
-		values = values[n:]
-	}
-	if h.key != "" {
-		values[0] = h.key
-		header["Idempotency-Key"] = values[:1:1]
-	}
-	if h.cookies != nil {
-		refreshCookies(header, h.cookies[0], h.cookies[1])
-	}
-	return header
-}
-
-// keepCookies puts those of a failed attempt into the jar. The next attempt's are
-// the caller's own, and what the jar has then.
-func (h *hop) keepCookies() {
-	jar := h.t.jar
-	if jar == nil || !h.t.client {
-		return
-	}
-	cookies := h.resp.Cookies()
-	if len(cookies) == 0 {
-		return
-	}
-	where := cookieURL(h.req)
-	if h.cookies == nil {
-		h.cookies = []string{cookieText(jar.Cookies(where)), ""}
-	}
-	jar.SetCookies(where, cookies)
-	h.cookies[1] = cookieText(jar.Cookies(where))
-}
-
 // cookieURL is what http.Client asks the jar with.
 func cookieURL(req *http.Request) *url.URL {
 	if req.Host == "" {
@@ -238,60 +198,13 @@ func cookieURL(req *http.Request) *url.URL {
 	return &u
 }
 
-// cookieText is what http.Client makes of a jar's cookies.
-func cookieText(cookies []*http.Cookie) string {
-	req := http.Request{Header: make(http.Header)}
-	for _, cookie := range cookies {
-		req.AddCookie(cookie)
-	}
-	return req.Header.Get("Cookie")
-}
+// noCookies takes the place of the jar in the http.Client of a RetryableClient, whose
+// Transport applies the jar to each attempt: with a jar, http.Client drops a Cookie of
+// the caller's from the requests that follow a redirect which sets the same one.
+type noCookies struct{}
 
-// refreshCookies has the jar's cookies take the place of those that http.Client
-// appended to the caller's own, which stay as they are, letter by letter.
-func refreshCookies(header http.Header, before, now string) {
-	lines := header["Cookie"]
-	own := ""
-	if len(lines) > 0 {
-		own = lines[0]
-	}
-	switch {
-	case before == "":
-	case own == before:
-		own = ""
-	case strings.HasSuffix(own, "; "+before):
-		own = strings.TrimSuffix(own, "; "+before)
-	default: // somebody else's request changed the jar just then
-		own = withoutCookies(own, before+"; "+now)
-	}
-	switch {
-	case own == "":
-		own = now
-	case now != "":
-		own += "; " + now
-	}
-	if own == "" && len(lines) <= 1 {
-		header.Del("Cookie")
-		return
-	}
-	header["Cookie"] = append([]string{own}, lines[min(1, len(lines)):]...)
-}
-
-// withoutCookies removes the cookies that have the names of others.
-func withoutCookies(own, others string) string {
-	gone := map[string]bool{}
-	for pair := range strings.SplitSeq(others, ";") {
-		name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
-		gone[name] = true
-	}
-	var kept []string
-	for pair := range strings.SplitSeq(own, ";") {
-		if name, _, _ := strings.Cut(strings.TrimSpace(pair), "="); !gone[name] {
-			kept = append(kept, strings.TrimSpace(pair))
-		}
-	}
-	return strings.Join(kept, "; ")
-}
+func (noCookies) Cookies(*url.URL) []*http.Cookie     { return nil }
+func (noCookies) SetCookies(*url.URL, []*http.Cookie) {}
 
 // wire is the base transport as those of WrapTransport get it. What is meant for
 // net/http alone is added here, beneath them: they see what is sent, no more.

@@ -35,7 +35,7 @@ type Transport struct {
 	decode  func(*http.Response) error // belongs to the attempt; nil but for Fetch and Resume
 	resumed *resumption                // nil but for Resume
 	timeout time.Duration              // of the base client
-	jar     http.CookieJar             // of the base client
+	jar     http.CookieJar             // of the base client; applied to each attempt
 }
 
 // core is what a client and its transports share.
@@ -149,7 +149,6 @@ type hop struct {
 	stale       bool      // the connection may be dead
 	aside       *aside    // to read with what may hang
 	idle        *idleBody // the body of the pending response, if IdleTimeout limits it
-	cookies     []string  // what the jar had for the attempt that failed, and what it has now
 }
 
 // RoundTrip sends req until a response can be returned; see Transport.
@@ -312,6 +311,11 @@ func (h *hop) accept(resp *http.Response) {
 	h.resp, h.answered, h.call.status = resp, true, resp.StatusCode
 	h.host.proto.Store(int32(max(1, resp.ProtoMajor)))
 	resp.Request = h.req
+	if jar := h.t.jar; jar != nil {
+		if cookies := resp.Cookies(); len(cookies) > 0 {
+			jar.SetCookies(cookieURL(h.req), cookies)
+		}
+	}
 	if resp.Body == nil || isNil(resp.Body) {
 		resp.Body = http.NoBody
 	}
@@ -378,7 +382,6 @@ func (h *hop) discard() {
 	if h.resp == nil {
 		return
 	}
-	h.keepCookies()
 	h.closeResponse(h.resp)
 	if h.resp.StatusCode == http.StatusMisdirectedRequest {
 		h.t.CloseIdleConnections()

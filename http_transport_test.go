@@ -397,6 +397,32 @@ func TestHTTP_NothingStays(t *testing.T) {
 	}
 }
 
+// The jar works as in http.Client where nothing fails: a redirect that sets a cookie
+// which the caller set too replaces it in the requests that follow.
+func TestJarAcrossARedirect(t *testing.T) {
+	var sent [][]string
+	for n := range 3 {
+		server := newStand(t, status(302, "Set-Cookie", "a=2", "Set-Cookie", "b=2", "Location", "/next"), status(200))
+		jar, err := cookiejar.New(nil)
+		require.NoError(t, err)
+		plain := &http.Client{Transport: &http.Transport{}, Jar: jar}
+		client := outcomeClient(t, plain, soon)
+		do := []func(*http.Request) (*http.Response, error){plain.Do, client.Do, client.StandardClient().Do}[n]
+		req := newRequest(t, "GET", server.URL, nil)
+		jar.SetCookies(req.URL, []*http.Cookie{{Name: "b", Value: "1"}})
+		req.Header.Set("Cookie", "a=1; own=1")
+		resp, err := do(req)
+		read(t, resp, err)
+		sent = append(sent, nil)
+		for _, r := range server.requests() {
+			sent[n] = append(sent[n], r.header.Get("Cookie"))
+		}
+	}
+	assert.Equal(t, []string{"a=1; own=1; b=1", "own=1; b=2; a=2"}, sent[0])
+	assert.Equal(t, sent[0], sent[1])
+	assert.Equal(t, sent[0], sent[2])
+}
+
 // A caller's Cookie header stays as it is, letter by letter, and the jar's come
 // and go: a cookie that a failed attempt deleted is not sent again. They belong
 // to Request.Host where it is set.

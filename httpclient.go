@@ -212,6 +212,9 @@ func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*Retryab
 	client := *base
 	client.Timeout = 0 // see to it per attempt
 	client.Transport = &Transport{core: core, client: true, timeout: shorter(base.Timeout, limit), jar: base.Jar}
+	if base.Jar != nil {
+		client.Jar = noCookies{}
+	}
 	return &RetryableClient{&client, core}, nil
 }
 
@@ -242,13 +245,8 @@ func (c *RetryableClient) do(req *http.Request, adapt func(*Transport)) (*http.R
 		client = &own
 	}
 	sent := req
-	body := c.core.bodyOf(req)
-	if body != nil || client.Jar != nil { // http.Client adds the jar's cookies to the request it is given
-		clone := *req
-		clone.Header = req.Header.Clone()
-		sent = clone.WithContext(req.Context())
-	}
-	if body != nil {
+	if body := c.core.bodyOf(req); body != nil {
+		sent = req.WithContext(req.Context()) // a copy
 		defer body.finish()
 		body.attach(sent)
 	}
@@ -341,6 +339,7 @@ func newRequest(ctx context.Context, method, rawURL string, body io.Reader) (*ht
 func (c *RetryableClient) StandardClient() *http.Client {
 	client := *c.client
 	transport := *client.Transport.(*Transport)
+	client.Jar = transport.jar
 	transport.client, transport.jar = false, nil
 	client.Transport = &transport
 	return &client
