@@ -123,15 +123,16 @@ func checkRequest(req *http.Request) error {
 	return nil
 }
 
-// inMemory returns the reader of a body that is what http.NewRequest makes of a
-// buffer or a string, or else nil. Such a body can be had anew, cannot fail, and
-// closing it does nothing, so that nobody need watch it; and net/http sends such
-// a body, and none that is wrapped, in one write with the header.
-func inMemory(req *http.Request) interface{ Len() int } {
+// inMemory reports whether the body is what http.NewRequest makes of a buffer or a
+// string, and as long as declared. Such a body can be read again and cannot fail, and
+// closing it does nothing, so that it need not be watched; and net/http sends such a
+// body, and none that is wrapped, in one write with the header.
+func inMemory(req *http.Request) bool {
 	if req.GetBody == nil {
-		return nil
+		return false
 	}
-	return memoryReader(req.Body)
+	r := memoryReader(req.Body)
+	return r != nil && (req.ContentLength <= 0 || int64(r.Len()) == req.ContentLength)
 }
 
 func memoryReader(body io.ReadCloser) interface{ Len() int } {

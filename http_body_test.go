@@ -543,3 +543,21 @@ func TestHTTP_TrailerOfAFile(t *testing.T) {
 		}
 	}
 }
+
+// A body in memory that is not as long as declared cannot be sent over any connection:
+// it was tried again, with all waits, and a breaker counted it against the host.
+func TestDeclaredLengthOfABodyInMemory(t *testing.T) {
+	server := newStand(t, status(200))
+	for _, declared := range []int64{3, 5} {
+		cfg, tr := track(soon)
+		req := newRequest(t, "PUT", server.URL, strings.NewReader("GENE"))
+		req.ContentLength = declared
+		resp, err := outcomeClient(t, &http.Client{Transport: &http.Transport{}}, cfg).Do(req)
+		if err == nil { // the server may answer before net/http sees the end
+			resp.Body.Close()
+			continue
+		}
+		assert.Equal(t, 1, tr.last().Attempt, "declared as %d: %v", declared, err)
+		assert.False(t, retry.IsFailure(tr.last().Err))
+	}
+}

@@ -125,10 +125,10 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 	decoder := json.NewDecoder(body)
 	err := decoder.Decode(&value)
 	if err == nil {
-		if err = onlySpace(decoder.Buffered()); err == nil {
-			if body.err = damage(resp, errorBodyTime); body.err == nil {
-				return value, nil
-			}
+		if rest, _ := io.ReadAll(decoder.Buffered()); len(bytes.TrimLeft(rest, " \t\r\n")) > 0 {
+			err = errTrailing
+		} else if body.err = damage(resp, errorBodyTime); body.err == nil {
+			return value, nil
 		}
 	}
 	switch {
@@ -143,25 +143,14 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 	return zero, body.err
 }
 
-// onlySpace returns an error if more follows a value than white space.
-func onlySpace(rest io.Reader) error {
-	text, err := io.ReadAll(rest)
-	if err == nil && len(bytes.TrimLeft(text, " \t\r\n")) > 0 {
-		err = errTrailing
-	}
-	return err
-}
-
 var errTrailing = errors.New("more than one value")
 
-// jsonBody skips a byte order mark, ends where the JSON does, and remembers an
-// error of reading, to tell it from one of decoding, and how the body began.
+// jsonBody skips a byte order mark, ends where the JSON does, and keeps an error of
+// reading, to tell it from one of decoding, and how the body began.
 type jsonBody struct {
 	r     io.Reader
 	n     int64  // bytes read
-	mark  int    // bytes of it that were seen
-	begun bool   // the JSON, behind the mark
-	start []byte // its first bytes
+	start []byte // the first ones, behind the mark
 	err   error
 
 	kind    byte // the first byte of the value
@@ -177,12 +166,15 @@ func (b *jsonBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := b.r.Read(p)
-	b.n += int64(n)
-	for !b.begun && n > 0 {
-		if n = b.skipMark(p[:n]); n > 0 || err != nil {
-			break
+	if b.n == 0 {
+		for more := 0; err == nil && n < len(byteOrderMark) && string(p[:n]) == byteOrderMark[:n]; n += more {
+			more, err = b.r.Read(p[n:])
 		}
-		n, err = b.r.Read(p)
+		b.n = int64(n)
+		if mark := min(n, len(byteOrderMark)); string(p[:mark]) == byteOrderMark[:mark] { // or the part of it before the body was cut off
+			n = copy(p, p[mark:n])
+		}
+	} else {
 		b.n += int64(n)
 	}
 	if err != nil && err != io.EOF {
@@ -193,27 +185,6 @@ func (b *jsonBody) Read(p []byte) (int, error) {
 	}
 	b.follow(p[:n])
 	return n, err
-}
-
-// skipMark takes what may be a byte order mark, or the next part of one, from the
-// beginning of p, and returns the number of bytes that are left.
-func (b *jsonBody) skipMark(p []byte) int {
-	before, i := b.mark, 0
-	for i < len(p) && b.mark < len(byteOrderMark) && p[i] == byteOrderMark[b.mark] {
-		i, b.mark = i+1, b.mark+1
-	}
-	switch {
-	case b.mark == len(byteOrderMark):
-		b.begun = true
-		return copy(p, p[i:])
-	case i < len(p):
-		b.begun = true
-		if before > 0 {
-			p[0] = byteOrderMark[0] // half a mark was taken already: no JSON
-		}
-		return len(p)
-	}
-	return 0
 }
 
 // follow looks for the end of a string or literal. A Decoder sees by itself where

@@ -29,7 +29,7 @@ func (h *hop) judgeError(err error) error {
 	}
 	err = h.explained(err)
 	named := h.named(err)
-	if h.misdeclared() || malformed(h.req) || h.refusedByNet(err) {
+	if malformed(h.req) || h.refusedByNet(err) {
 		return Permanent(&bodyError{named})
 	}
 	if h.hopeless(err) {
@@ -71,19 +71,6 @@ func (h *hop) safeURL() string {
 		h.url = redact.ParsedURL(h.req.URL)
 	}
 	return h.url
-}
-
-// misdeclared reports whether a body in memory is not as long as was declared.
-func (h *hop) misdeclared() bool {
-	if !h.memory || h.req.ContentLength <= 0 {
-		return false
-	}
-	body, err := anew(h.req.GetBody)
-	if err != nil {
-		return false
-	}
-	r := memoryReader(body)
-	return r != nil && int64(r.Len()) != h.req.ContentLength
 }
 
 // judgeResponse says what the response means: nil for a good one.

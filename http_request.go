@@ -135,17 +135,25 @@ func (h *hop) asItIs() bool {
 
 // attachBody gives the attempt a fresh reader.
 func (h *hop) attachBody(req *http.Request) error {
-	switch {
-	case req.Body == nil || req.Body == http.NoBody:
+	if req.Body == nil || req.Body == http.NoBody {
 		return nil
-	case h.body != nil:
-		return h.attachReplay(req)
+	}
+	if body := h.body; body != nil { // a closure over h itself would put it on the heap for every request
+		if body.declare(req); body.empty(req) {
+			req.Body, req.GetBody = http.NoBody, nil
+			return nil
+		}
+		h.sent = &upload{body: body.open(true), length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return body.reopen(true) }}
+		req.Body, req.GetBody = h.sent, h.sent.reopen
+		return nil
 	}
 	body, getBody := req.Body, req.GetBody
 	if h.call.attempts > 1 {
 		var err error
-		if body, err = anew(getBody); err != nil {
-			return h.noBody(err)
+		if body, err = anew(getBody); err != nil { // by no fault of the host
+			given := h.call.error(h.cfg, &bodyError{err}, nil, h.call.last)
+			given.Attempts-- // this one has not begun
+			return Permanent(given)
 		}
 	}
 	if h.memory {
@@ -155,24 +163,6 @@ func (h *hop) attachBody(req *http.Request) error {
 	h.sent = &upload{body: body, length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return anew(getBody) }}
 	req.Body, req.GetBody = h.sent, h.sent.reopen
 	return nil
-}
-
-func (h *hop) attachReplay(req *http.Request) error {
-	body := h.body // a closure over h itself would put it on the heap for every request
-	if body.declare(req); body.empty(req) {
-		req.Body, req.GetBody = http.NoBody, nil
-		return nil
-	}
-	h.sent = &upload{body: body.open(true), length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return body.reopen(true) }}
-	req.Body, req.GetBody = h.sent, h.sent.reopen
-	return nil
-}
-
-// noBody ends the call because GetBody failed, by no fault of the host.
-func (h *hop) noBody(err error) error {
-	given := h.call.error(h.cfg, &bodyError{err}, nil, h.call.last)
-	given.Attempts-- // this one has not begun
-	return Permanent(given)
 }
 
 // marked reports whether net/http must learn from a mark that it may repeat the

@@ -182,7 +182,7 @@ func (h *hop) prepare() (err error) {
 	req, core := h.req, h.t.core
 	if view, ok := req.Body.(*replay); ok { // from RetryableClient.Do
 		h.body = view.r
-	} else if h.memory = inMemory(req) != nil; !h.memory {
+	} else if h.memory = inMemory(req); !h.memory {
 		h.body, h.owner = core.bodyOf(req), true
 	}
 	if h.host, err = core.hosts.get(core, req); err != nil {
