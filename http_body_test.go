@@ -22,7 +22,7 @@ import (
 	"github.com/retryutils/retry"
 )
 
-func TestHTTP_047_EmptyBodies(t *testing.T) {
+func TestEmptyRequestBodies(t *testing.T) {
 	for name, body := range map[string]io.Reader{
 		"nil": nil, "NoBody": http.NoBody, "bytes": bytes.NewReader(nil), "string": strings.NewReader(""), "buffer": new(bytes.Buffer),
 	} {
@@ -55,7 +55,7 @@ func tempFile(t testing.TB, body string) *os.File {
 }
 
 // Every attempt gets the same bytes with the same length, whatever they come from.
-func TestHTTP_048_050_052_EveryAttemptTheSameBytes(t *testing.T) {
+func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 	want := strings.Repeat("gene ", 5000)
 	for _, test := range []struct {
 		name   string
@@ -90,7 +90,7 @@ func (o *oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(7, len(p)
 
 // A body that can be had anew is not copied: retries of a large one cost no more
 // memory than those of a small one.
-func TestHTTP_048_NoCopyOfTheBody(t *testing.T) {
+func TestRequestBodyIsNotCopied(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.WriteHeader(503)
@@ -105,7 +105,7 @@ func TestHTTP_048_NoCopyOfTheBody(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<20))
 }
 
-func TestHTTP_051_ClosedExactlyOnce(t *testing.T) {
+func TestRequestBodyIsClosedExactlyOnce(t *testing.T) {
 	open, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
 	require.NoError(t, err)
 	open.ForceOpen()
@@ -162,7 +162,7 @@ func (stubborn) Wait(context.Context) error { return errors.New("no") }
 
 // A body longer than the replay buffer is sent once, in as little memory as it
 // takes, and the answer to it is there to read.
-func TestHTTP_053_LongOneShot(t *testing.T) {
+func TestOneShotBodyBeyondTheBuffer(t *testing.T) {
 	var wrong atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, _ := io.Copy(io.Discard, r.Body); n != 16<<20 {
@@ -215,7 +215,7 @@ func (w *watchedHeap) Read(p []byte) (int, error) {
 
 // Nothing is read ahead: what is written to a pipe arrives, and is answered, while
 // the rest is still to be written.
-func TestHTTP_053_Pipe(t *testing.T) {
+func TestBodyFromAPipe(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		w.(http.Flusher).Flush()
@@ -252,7 +252,7 @@ func (f flushing) Write(p []byte) (int, error) {
 
 // A server that refuses before it has seen the body costs nothing of it: even one
 // longer than can be remembered may be sent then.
-func TestHTTP_057_ExpectContinue(t *testing.T) {
+func TestExpectContinue(t *testing.T) {
 	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if requests.Add(1) == 1 {
@@ -298,7 +298,7 @@ func newStand417(t testing.TB) string {
 
 // A GetBody that fails ends the call; what had failed before is still there to
 // find. In the Transport's form, there is an error and no response.
-func TestHTTP_058_GetBodyFails(t *testing.T) {
+func TestGetBodyFails(t *testing.T) {
 	errAnew := errors.New("cannot be had anew")
 	for name, body := range map[string]func() io.ReadCloser{
 		"in memory": func() io.ReadCloser { return io.NopCloser(strings.NewReader("x")) },
@@ -335,7 +335,7 @@ func TestHTTP_058_GetBodyFails(t *testing.T) {
 	}
 }
 
-func TestHTTP_059_EverythingElseOfTheRequest(t *testing.T) {
+func TestEveryAttemptSendsTheWholeRequest(t *testing.T) {
 	type key struct{}
 	var values []any
 	var mu sync.Mutex
@@ -376,7 +376,7 @@ func TestHTTP_059_EverythingElseOfTheRequest(t *testing.T) {
 	assert.Equal(t, 4, server.hits())
 }
 
-func TestHTTP_060_Multipart(t *testing.T) {
+func TestMultipartBody(t *testing.T) {
 	build := func() (io.Reader, string) {
 		var body bytes.Buffer
 		form := multipart.NewWriter(&body)
@@ -417,7 +417,7 @@ func TestHTTP_060_Multipart(t *testing.T) {
 
 // A server that answers while the upload still runs, over and over, under the race
 // detector: whoever still reads for an old attempt must not take from the new one.
-func TestHTTP_EarlyAnswerDuringUpload(t *testing.T) {
+func TestEarlyAnswerDuringUpload(t *testing.T) {
 	t.Parallel() // net/http's server waits for half a second before it closes such a connection
 	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<15)
 	var requests atomic.Int32
@@ -447,7 +447,7 @@ func (o *oneShot) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1
 
 // A file is no body in memory for being in an io.NopCloser with a GetBody: nothing
 // reads 64 MiB to find out how long they are.
-func TestHTTP_LargeBodyWithGetBody(t *testing.T) {
+func TestLargeBodyWithGetBody(t *testing.T) {
 	const size = 16 << 20
 	path := filepath.Join(t.TempDir(), "upload")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
@@ -497,7 +497,7 @@ func (c *counted) Read(p []byte) (int, error) {
 
 // What can never be sent again is not recorded, whatever the buffer allows: no
 // retries, or a length declared that does not fit.
-func TestHTTP_NothingRecordedInVain(t *testing.T) {
+func TestNothingIsRecordedThatCannotBeSentAgain(t *testing.T) {
 	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 	once := soon
 	once.MaxRetries = retry.NoRetries
@@ -525,7 +525,7 @@ func TestHTTP_NothingRecordedInVain(t *testing.T) {
 
 // A body that can be read at any place lost its trailer: the length was declared,
 // and only what is sent in chunks has one.
-func TestHTTP_TrailerOfAFile(t *testing.T) {
+func TestTrailerOfAFile(t *testing.T) {
 	for _, text := range []string{"genes", ""} {
 		server := newStand(t, status(503), status(200))
 		for name, do := range map[string]func(*http.Request) (*http.Response, error){

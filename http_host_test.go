@@ -182,7 +182,7 @@ func TestClientShortForms(t *testing.T) {
 
 // After the first 429 nobody reaches the host before the pause ends, except who is
 // on the way already. Then one by one.
-func TestHTTP_134_137_SharedPause(t *testing.T) {
+func TestPauseIsSharedByTheHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pause = 300 * time.Millisecond
 		var mu sync.Mutex
@@ -221,7 +221,7 @@ func TestHTTP_134_137_SharedPause(t *testing.T) {
 	})
 }
 
-func TestHTTP_135_OtherHostsAreFree(t *testing.T) {
+func TestPauseLeavesOtherHostsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var throttled atomic.Int32
 		base := roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -252,7 +252,7 @@ func TestHTTP_135_OtherHostsAreFree(t *testing.T) {
 	})
 }
 
-func TestHTTP_136_WaiterWithTooLittleTime(t *testing.T) {
+func TestWaiterWithTooLittleTime(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "60"))
 	cfg, tr := track(soon)
 	cfg.MaxRetries = retry.NoRetries
@@ -273,7 +273,7 @@ func TestHTTP_136_WaiterWithTooLittleTime(t *testing.T) {
 	assert.EqualValues(t, 1, body.closed.Load())
 }
 
-func TestHTTP_137_LongestPauseWins(t *testing.T) {
+func TestLongestPauseWins(t *testing.T) {
 	clock := clockwork.NewFakeClockAt(noon)
 	server := newStand(t, status(429, "Retry-After", "10"), status(429, "Retry-After", "2"), status(429, "Retry-After", "20"), status(200))
 	gates := map[string]*retry.Gate{}
@@ -306,7 +306,7 @@ func TestHTTP_137_LongestPauseWins(t *testing.T) {
 }
 
 // Without the shared pause each waits for itself.
-func TestHTTP_NoSharedPause(t *testing.T) {
+func TestNoSharedPause(t *testing.T) {
 	clock := clockwork.NewFakeClockAt(noon)
 	server := newStand(t, status(429, "Retry-After", "60"), status(200))
 	client := outcomeClient(t, nil, retry.Config{Clock: clock, MaxRetries: retry.NoRetries}, retry.NoSharedPause())
@@ -317,7 +317,7 @@ func TestHTTP_NoSharedPause(t *testing.T) {
 }
 
 // In a total outage the budget keeps the load near that of the calls alone.
-func TestHTTP_138_Budget(t *testing.T) {
+func TestHTTPBudget(t *testing.T) {
 	server := newStand(t, status(503))
 	budget, err := retry.NewBudget(0.1, 10)
 	require.NoError(t, err)
@@ -339,7 +339,7 @@ func TestHTTP_138_Budget(t *testing.T) {
 
 // A Gate in the client's Config couples all its hosts, as its field says: one that
 // asks for a rest gives it to all.
-func TestHTTP_OneGateCouplesHosts(t *testing.T) {
+func TestOneGateCouplesHosts(t *testing.T) {
 	busy, free := newStand(t, status(429, "Retry-After", "60")), newStand(t, status(200))
 	for _, coupled := range []bool{true, false} {
 		cfg := soon
@@ -365,7 +365,7 @@ func TestHTTP_OneGateCouplesHosts(t *testing.T) {
 }
 
 // Who cannot wait for a pause is told how long it lasts, and what the limit is.
-func TestHTTP_PauseThatIsTooLong(t *testing.T) {
+func TestPauseThatIsTooLong(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "1800"))
 	log, logger := newLog()
 	cfg := soon
@@ -382,7 +382,7 @@ func TestHTTP_PauseThatIsTooLong(t *testing.T) {
 
 // A failure is told once. It stood twice in the same line where a call's own failure
 // opened the breaker, or was the same as the one that set a pause.
-func TestHTTP_FailureToldOnce(t *testing.T) {
+func TestFailureIsReportedOnce(t *testing.T) {
 	server := newStand(t, status(503))
 	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "genes", FailureThreshold: 1})
 	require.NoError(t, err)

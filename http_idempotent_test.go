@@ -25,7 +25,7 @@ import (
 )
 
 // What may have been carried out is repeated only where that does no harm.
-func TestHTTP_014_018_020_WhichMethods(t *testing.T) {
+func TestWhichMethodsAreRepeated(t *testing.T) {
 	for _, test := range []struct {
 		method string
 		times  int
@@ -54,7 +54,7 @@ func TestHTTP_014_018_020_WhichMethods(t *testing.T) {
 	}
 }
 
-func TestHTTP_015_IdempotencyKey(t *testing.T) {
+func TestIdempotencyKey(t *testing.T) {
 	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
 		for _, values := range [][]string{{"k"}, nil, {}} {
 			server := newStand(t, reset, status(200))
@@ -75,7 +75,7 @@ func TestHTTP_015_IdempotencyKey(t *testing.T) {
 // A connection that the server closes just when it is used again fails no
 // request that may be repeated, and costs it no wait. Requests without any header
 // once had to wait.
-func TestHTTP_016_017_StaleConnection(t *testing.T) {
+func TestStaleConnection(t *testing.T) {
 	for _, method := range []string{"GET", "PUT", "DELETE", "QUERY"} {
 		address, requests := countedConversation(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "")
 		cfg, tr := track(soon)
@@ -97,7 +97,7 @@ func TestHTTP_016_017_StaleConnection(t *testing.T) {
 
 // Without a connection nothing was sent, whatever the method and the body: also
 // a body that can be read only once is still there.
-func TestHTTP_019_054_DialRefused(t *testing.T) {
+func TestDialRefused(t *testing.T) {
 	for name, body := range map[string]io.Reader{
 		"string":   strings.NewReader("body"),
 		"one-shot": io.LimitReader(strings.NewReader("body"), 4),
@@ -120,7 +120,7 @@ func TestHTTP_019_054_DialRefused(t *testing.T) {
 }
 
 // That a 404 comes from one's own first attempt can be guessed from their number.
-func TestHTTP_021_SecondDelete(t *testing.T) {
+func TestSecondDelete(t *testing.T) {
 	for _, code := range []int{404, 412} {
 		server := newStand(t, reset, status(code))
 		cfg, tr := track(soon)
@@ -133,7 +133,7 @@ func TestHTTP_021_SecondDelete(t *testing.T) {
 }
 
 // RetryIf judges errors, and those of a response know their request.
-func TestHTTP_022_RetryIf(t *testing.T) {
+func TestHTTPRetryIf(t *testing.T) {
 	server := newStand(t, status(404), status(404, "X-Stop", "1"))
 	cfg := soon
 	cfg.RetryIf = func(err error) bool {
@@ -149,7 +149,7 @@ func TestHTTP_022_RetryIf(t *testing.T) {
 }
 
 // The caller knows better than the method.
-func TestHTTP_WithIdempotent(t *testing.T) {
+func TestWithIdempotent(t *testing.T) {
 	for _, idempotent := range []bool{true, false} {
 		for _, method := range []string{"GET", "POST"} {
 			t.Run(method+strconv.FormatBool(idempotent), func(t *testing.T) {
@@ -437,7 +437,7 @@ func TestKeyIsAUUID(t *testing.T) {
 
 // A timeout of HTTP/2 has no type that tells it from one of the handshake. The
 // handler acted all the same, and did so six times.
-func TestHTTP_Sent_HTTP2HeaderTimeout(t *testing.T) {
+func TestHTTP2HeaderTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var acts atomic.Int32
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -464,7 +464,7 @@ func TestHTTP_Sent_HTTP2HeaderTimeout(t *testing.T) {
 
 // A dialer of the user's own fails with whatever it likes: nothing was sent, of
 // whatever method, at first contact and later, beneath whatever wraps the base.
-func TestHTTP_Sent_OwnDialer(t *testing.T) {
+func TestErrorsOfAnOwnDialer(t *testing.T) {
 	for name, failure := range map[string]error{
 		"plain": errors.New("tunnel down"),
 		"socks": &net.OpError{Op: "socks connect", Net: "tcp", Err: errors.New("host unreachable")},
@@ -499,7 +499,7 @@ func TestHTTP_Sent_OwnDialer(t *testing.T) {
 // and could not make it: a service that restarts, a Unix socket that is away. Nothing
 // of the POST was ever written, but "connected" stayed from the first connection, and
 // it was not repeated.
-func TestHTTP_Sent_LastConnectionCounts(t *testing.T) {
+func TestLastConnectionCounts(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		for name, wrap := range map[string]func(*http.Transport) (http.RoundTripper, []retry.Option){
 			"plain": func(std *http.Transport) (http.RoundTripper, []retry.Option) { return std, nil },
@@ -563,7 +563,7 @@ func (c *closedLater) Write(p []byte) (int, error) {
 // A transport of the user's makes other requests on the way, with the same context,
 // and their connections are no evidence about the request itself: here it was sent, and
 // what could not be dialled was where to report that, or to get another token.
-func TestHTTP_Sent_OtherRequestsOnTheWay(t *testing.T) {
+func TestOtherRequestsOnTheWay(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{"another address, after no answer": reset, "the same address, after an answer": status(401)} {
 		t.Run(name, func(t *testing.T) {
 			server := newStand(t, answer)
@@ -594,7 +594,7 @@ func TestHTTP_Sent_OtherRequestsOnTheWay(t *testing.T) {
 }
 
 // A base that does not tell of its connections: the error's type is all there is.
-func TestHTTP_Sent_BaseThatDoesNotTell(t *testing.T) {
+func TestBaseThatDoesNotTrace(t *testing.T) {
 	for op, want := range map[string]int{"dial": 4, "proxyconnect": 4, "socks connect": 4, "read": 1, "write": 1} {
 		attempts := 0
 		transport, err := retry.NewTransport(roundTrip(func(*http.Request) (*http.Response, error) {
@@ -610,7 +610,7 @@ func TestHTTP_Sent_BaseThatDoesNotTell(t *testing.T) {
 
 // With Expect: 100-continue the header is out before anybody touches the body: a
 // body that was not read proves nothing.
-func TestHTTP_Sent_ExpectContinue(t *testing.T) {
+func TestEvidenceWithExpectContinue(t *testing.T) {
 	t.Parallel()
 	address, requests := countedConversation(t, "")
 	base := &http.Transport{ExpectContinueTimeout: 200 * time.Millisecond}
@@ -627,7 +627,7 @@ func TestHTTP_Sent_ExpectContinue(t *testing.T) {
 
 // An answer is an answer: that its decoding dialled somewhere else, and failed,
 // does not mean that the request was not sent.
-func TestHTTP_Sent_DecodeThatDials(t *testing.T) {
+func TestDecodeThatDials(t *testing.T) {
 	server := newStand(t, status(200))
 	client := outcomeClient(t, nil, soon, retry.IdempotentOnly())
 	_, err := retry.Fetch(client, newRequest(t, "POST", server.URL, strings.NewReader("x")), func(*http.Response) (int, error) {
@@ -640,7 +640,7 @@ func TestHTTP_Sent_DecodeThatDials(t *testing.T) {
 
 // HTTP/2 without TLS: a GOAWAY in the very first answer is a connection that went
 // away, and not a peer that does not speak HTTP.
-func TestHTTP_Sent_PlainHTTP2GoAway(t *testing.T) {
+func TestPlainHTTP2GoAway(t *testing.T) {
 	f, base := newPlainFrames(t, func(stream uint32) []byte { return goAway(stream, 2) }, ok200)
 	resp, err := outcomeClient(t, base, soon).Get(t.Context(), f.url)
 	read(t, resp, err)
@@ -649,7 +649,7 @@ func TestHTTP_Sent_PlainHTTP2GoAway(t *testing.T) {
 
 // The first answer of a host, cut off anywhere in its status line or header, is a
 // cut connection; and by the rule of the method not repeated.
-func TestHTTP_Sent_CutInTheFirstAnswer(t *testing.T) {
+func TestCutInTheFirstAnswer(t *testing.T) {
 	whole := "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	for n := range len(whole) - 2 {
 		for method, times := range map[string]int32{"GET": 2, "POST": 1} {
@@ -665,7 +665,7 @@ func TestHTTP_Sent_CutInTheFirstAnswer(t *testing.T) {
 
 // A TLS alert, or a record that is none, from a host that has answered before is a
 // fault of the way.
-func TestHTTP_Sent_AlertAfterAnAnswer(t *testing.T) {
+func TestAlertAfterAnAnswer(t *testing.T) {
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	lender.Close()
 	for name, spoil := range map[string]func(net.Conn){
@@ -718,7 +718,7 @@ func TestHTTP_Sent_AlertAfterAnAnswer(t *testing.T) {
 // A scheme that the base serves is one like any other: an error of the network
 // proves that somebody serves it. One that nobody serves costs one attempt,
 // whatever is around the base.
-func TestHTTP_Sent_Schemes(t *testing.T) {
+func TestUnsupportedSchemes(t *testing.T) {
 	attempts := 0
 	std := &http.Transport{}
 	std.RegisterProtocol("gopher", roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -742,7 +742,7 @@ func TestHTTP_Sent_Schemes(t *testing.T) {
 
 // What is wrong with the request itself is one attempt, says what it is, and is
 // nobody's outage: the breaker has neither a success nor a failure.
-func TestHTTP_Refused_ByNetHTTP(t *testing.T) {
+func TestRequestsThatNetHTTPRefuses(t *testing.T) {
 	over2, base2 := newH2(t, func(http.ResponseWriter, *http.Request) {})
 	over1 := newStand(t, status(200))
 	for _, test := range []struct {
@@ -813,7 +813,7 @@ func TestHTTP_Refused_ByNetHTTP(t *testing.T) {
 }
 
 // An HTTP/2 connection that went dead takes no second attempt with it.
-func TestHTTP_DeadHTTP2Connection(t *testing.T) {
+func TestDeadHTTP2Connection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dead atomic.Bool
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -852,7 +852,7 @@ func (c *deadConn) Write(p []byte) (int, error) {
 }
 
 // What HostKey returns may be a token: it names nothing that is shown.
-func TestHTTP_HostKeyIsShownNowhere(t *testing.T) {
+func TestHostKeyIsShownNowhere(t *testing.T) {
 	server := newStand(t, status(500))
 	cfg, tr := track(soon)
 	text, logger := newLog()
@@ -870,7 +870,7 @@ func TestHTTP_HostKeyIsShownNowhere(t *testing.T) {
 
 // Settings that are wrong fail the constructor, or, per host, its requests, by an
 // error that matches, and are tried anew.
-func TestHTTP_HostSettings(t *testing.T) {
+func TestHostSettings(t *testing.T) {
 	_, err := retry.NewRetryableClient(nil, retry.Config{}, retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 1, Window: -1}))
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 

@@ -24,7 +24,7 @@ import (
 	"github.com/retryutils/retry/retrytest"
 )
 
-func TestHTTP_023_DialRefusedForGood(t *testing.T) {
+func TestDialRefusedForGood(t *testing.T) {
 	cfg, tr := track(soon)
 	both(t, &http.Client{Transport: refusing(t, 1<<30)}, cfg, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
 		_, err := do(newRequest(t, "GET", "http://127.0.0.1:1/", nil))
@@ -66,7 +66,7 @@ func nameServer(t *testing.T, code byte) *http.Transport {
 	return &http.Transport{DialContext: (&net.Dialer{Resolver: resolver}).DialContext}
 }
 
-func TestHTTP_024_NameResolution(t *testing.T) {
+func TestNameResolution(t *testing.T) {
 	for _, test := range []struct {
 		code     byte
 		attempts int
@@ -81,7 +81,7 @@ func TestHTTP_024_NameResolution(t *testing.T) {
 	}
 }
 
-func TestHTTP_025_026_TLS(t *testing.T) {
+func TestTLSErrors(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
@@ -125,7 +125,7 @@ func TestHTTP_025_026_TLS(t *testing.T) {
 	}
 }
 
-func TestHTTP_027_InvalidRequests(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	for name, spoil := range map[string]func(*http.Request){
 		"scheme":        func(r *http.Request) { r.URL.Scheme = "gopher" },
 		"no scheme":     func(r *http.Request) { r.URL.Scheme = "" },
@@ -160,7 +160,7 @@ func TestHTTP_027_InvalidRequests(t *testing.T) {
 	}
 }
 
-func TestHTTP_029_Redirects(t *testing.T) {
+func TestRedirectErrors(t *testing.T) {
 	errMine := errors.New("mine")
 	server := newStand(t, status(302, "Location", "/"))
 	base := &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return errMine }}
@@ -180,7 +180,7 @@ func TestHTTP_029_Redirects(t *testing.T) {
 }
 
 // Connections that break, by the method's rule.
-func TestHTTP_030_031_BrokenConnections(t *testing.T) {
+func TestBrokenConnections(t *testing.T) {
 	for _, test := range []struct {
 		name, answer string
 		is           error
@@ -206,7 +206,7 @@ func TestHTTP_030_031_BrokenConnections(t *testing.T) {
 // A status line that is cut off has no type of error. Of a host that has answered
 // before it is taken for a broken connection, of another for a peer that does not
 // speak HTTP.
-func TestHTTP_031_CutInTheStatusLine(t *testing.T) {
+func TestCutInTheStatusLine(t *testing.T) {
 	address, requests := countedConversation(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 20")
 	client := outcomeTransport(t, soon)
 	for range 2 {
@@ -216,7 +216,7 @@ func TestHTTP_031_CutInTheStatusLine(t *testing.T) {
 	assert.EqualValues(t, 3, requests.Load())
 }
 
-func TestHTTP_032_NotHTTP(t *testing.T) {
+func TestPeerThatDoesNotSpeakHTTP(t *testing.T) {
 	for name, answer := range map[string]string{
 		"SSH":          "SSH-2.0-OpenSSH_9.6\r\n",
 		"long headers": "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 10_000) + "\r\n\r\n",
@@ -235,7 +235,7 @@ func TestHTTP_032_NotHTTP(t *testing.T) {
 
 // What a proxy says to CONNECT comes without a type from net/http, and so is
 // taken as lasting; a transport with OnProxyConnectResponse can give it one.
-func TestHTTP_033_Proxies(t *testing.T) {
+func TestProxyErrors(t *testing.T) {
 	through := func(address string) *http.Transport {
 		proxy, err := url.Parse(strings.Replace(address, "//", "//user:SECRET@", 1))
 		require.NoError(t, err)
@@ -280,7 +280,7 @@ func TestHTTP_033_Proxies(t *testing.T) {
 	}
 }
 
-func TestHTTP_034_OwnBodyFailsOnTheWay(t *testing.T) {
+func TestOwnBodyFailsOnTheWay(t *testing.T) {
 	errDisk := errors.New("disk")
 	server := newStand(t, status(200))
 	for name, body := range map[string]io.Reader{
@@ -300,7 +300,7 @@ func TestHTTP_034_OwnBodyFailsOnTheWay(t *testing.T) {
 	}
 }
 
-func TestHTTP_040_CancelInTheFirstAttempt(t *testing.T) {
+func TestCancelInTheFirstAttempt(t *testing.T) {
 	errStop := errors.New("stop")
 	for name, cause := range map[string]error{"plain": nil, "with a cause": errStop} {
 		t.Run(name, func(t *testing.T) {
@@ -359,7 +359,7 @@ func mute(context.Context, string, string) (net.Conn, error) {
 
 // Timeouts that are not the caller's are retried: before there is a connection
 // for any method, later by the method's rule.
-func TestHTTP_042_Timeouts(t *testing.T) {
+func TestTimeoutsOfAnAttempt(t *testing.T) {
 	const limit = 20 * time.Millisecond
 	hang := func(ctx context.Context, _, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
@@ -395,7 +395,7 @@ func TestHTTP_042_Timeouts(t *testing.T) {
 
 // However the race between the deadline and what it breaks goes: one attempt, and
 // an error that says deadline.
-func TestHTTP_043_DeadlineInTheAttempt(t *testing.T) {
+func TestDeadlineInTheAttempt(t *testing.T) {
 	for name, wrap := range map[string]func(*testing.T, retry.Config) http.RoundTripper{
 		"RetryableClient": func(t *testing.T, cfg retry.Config) http.RoundTripper {
 			return outcomeClient(t, &http.Client{Transport: &http.Transport{DialContext: mute}}, cfg).StandardClient().Transport
@@ -417,7 +417,7 @@ func TestHTTP_043_DeadlineInTheAttempt(t *testing.T) {
 	}
 }
 
-func TestHTTP_044_DoneBefore(t *testing.T) {
+func TestContextDoneBeforeTheRequest(t *testing.T) {
 	server := newStand(t, status(200))
 	both(t, &http.Client{Transport: &http.Transport{}}, soon, func(t *testing.T, do func(*http.Request) (*http.Response, error)) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -438,7 +438,7 @@ type failingConn struct {
 
 func (c failingConn) Read([]byte) (int, error) { return 0, c.err }
 
-func TestHTTP_045_Errnos(t *testing.T) {
+func TestErrnos(t *testing.T) {
 	for _, errno := range []error{syscall.EPIPE, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, net.ErrClosed} {
 		for _, op := range []string{"read", "dial"} {
 			for method, attempts := range map[string]int{"GET": 4, "POST": map[string]int{"read": 1, "dial": 4}[op]} {
@@ -468,7 +468,7 @@ func TestHTTP_045_Errnos(t *testing.T) {
 }
 
 // Round trippers that break their contract.
-func TestHTTP_046_RudeRoundTrippers(t *testing.T) {
+func TestRoundTrippersThatBreakTheContract(t *testing.T) {
 	do := func(cfg retry.Config, body io.Reader, f roundTrip) (*http.Response, error) {
 		transport, err := retry.NewTransport(f, cfg)
 		require.NoError(t, err)
@@ -509,7 +509,7 @@ func TestHTTP_046_RudeRoundTrippers(t *testing.T) {
 }
 
 // HTTP/2 says more precisely than HTTP/1 what was not processed.
-func TestHTTP_036_037_038_039_HTTP2(t *testing.T) {
+func TestHTTP2StreamErrors(t *testing.T) {
 	closing := func(last uint32, code byte) func(uint32) []byte {
 		return func(stream uint32) []byte { return goAway(last, code) }
 	}
@@ -546,7 +546,7 @@ func TestHTTP_036_037_038_039_HTTP2(t *testing.T) {
 
 // net/http repeats refused streams for a minute by itself. The attempt's timeout
 // and the context end that too, and attempts of ours do not multiply it.
-func TestHTTP_036_RefusedForEver(t *testing.T) {
+func TestHTTP2StreamsRefusedForever(t *testing.T) {
 	server, base := newFrames(t, rst(7))
 	cfg, tr := track(soon)
 	cfg.MaxRetries = 1
@@ -560,7 +560,7 @@ func TestHTTP_036_RefusedForEver(t *testing.T) {
 }
 
 // ENHANCE_YOUR_CALM is HTTP/2's 429.
-func TestHTTP_039_EnhanceYourCalm(t *testing.T) {
+func TestEnhanceYourCalm(t *testing.T) {
 	server, base := newFrames(t, rst(11), ok200)
 	waits, err := retrytest.Run(t, soon, getting(t, base, server.url))
 	require.NoError(t, err)

@@ -289,7 +289,7 @@ func TestLogLinesNameTheRequest(t *testing.T) {
 
 // Secrets of a URL or a header get into no error, log line or event, whatever
 // befalls the request.
-func TestHTTP_106_Secrets(t *testing.T) {
+func TestErrorsAndLogsHaveNoSecrets(t *testing.T) {
 	refused := strings.TrimPrefix(newClosed(t), "http://")
 	for name, answer := range map[string]http.HandlerFunc{
 		"reset":             reset,
@@ -346,7 +346,7 @@ func newClosed(t testing.TB) string {
 
 // A URL whose address and query somebody put into Opaque hides its secrets as
 // well, though its fields have none.
-func TestHTTP_106_SecretsInOpaque(t *testing.T) {
+func TestErrorsHaveNoSecretsOfAnOpaqueURL(t *testing.T) {
 	server := newStand(t, status(404))
 	req := newRequest(t, "GET", server.URL, nil)
 	req.URL.Opaque = "//user:SECRET@" + req.URL.Host + "/gene?token=SECRET"
@@ -359,7 +359,7 @@ func TestHTTP_106_SecretsInOpaque(t *testing.T) {
 
 // Every attempt starts from the caller's request: what a transport inside does to
 // one is not there in the next, nor in the caller's.
-func TestHTTP_105_111_PristineAttempts(t *testing.T) {
+func TestEachAttemptHasARequestOfItsOwn(t *testing.T) {
 	server := newStand(t, status(503), status(503), status(200))
 	spoiling := roundTrip(func(req *http.Request) (*http.Response, error) {
 		req.Header.Add("X-Attempt", fmt.Sprint(retry.RetryCount(req.Context())))
@@ -383,7 +383,7 @@ func TestHTTP_105_111_PristineAttempts(t *testing.T) {
 
 // A header without values says that net/http shall send none: it must not get lost
 // on the way, as it once did if there was no other.
-func TestHTTP_059_HeaderWithoutValues(t *testing.T) {
+func TestHeaderWithoutValues(t *testing.T) {
 	server := newStand(t, status(503), status(200))
 	req := newRequest(t, "GET", server.URL, nil)
 	req.Header["User-Agent"] = nil
@@ -395,7 +395,7 @@ func TestHTTP_059_HeaderWithoutValues(t *testing.T) {
 }
 
 // One request is good for many attempts, many times, at once.
-func TestHTTP_109_139_ManyAtOnce(t *testing.T) {
+func TestManyRequestsAtOnce(t *testing.T) {
 	flaky := func() *stand {
 		return newStand(t, status(503), status(200), status(500), status(200))
 	}
@@ -427,7 +427,7 @@ func TestHTTP_109_139_ManyAtOnce(t *testing.T) {
 // which spares a copy that nobody would change. All others are copies: retries,
 // to which their number belongs, what gets a time limit, and what goes to any
 // other transport.
-func TestHTTP_111_CopiesOnlyForOthers(t *testing.T) {
+func TestCopiesOnlyForOthers(t *testing.T) {
 	seen := func(cfg retry.Config, wrap func(*http.Transport) http.RoundTripper) (own []bool, counts []int) {
 		s := newStand(t, status(200), status(503), status(200))
 		req := newRequest(t, "GET", s.URL, nil)
@@ -463,7 +463,7 @@ func TestHTTP_111_CopiesOnlyForOthers(t *testing.T) {
 
 // A transport error in a log line names the URL, without its secrets, as a status
 // does; also that of a bare Transport, and of a base that net/http did not write.
-func TestHTTP_LogLinesNameTheURL(t *testing.T) {
+func TestLogLinesNameTheURL(t *testing.T) {
 	server := newStand(t, reset)
 	address := strings.Replace(server.URL, "http://", "http://user:SECRET@", 1) + "/gene?key=SECRET#SECRET"
 	std := &http.Transport{}

@@ -28,7 +28,7 @@ import (
 	"github.com/retryutils/retry"
 )
 
-func TestHTTP_061_062_DrainedForTheNextAttempt(t *testing.T) {
+func TestDrainedForTheNextAttempt(t *testing.T) {
 	for _, size := range []int{0, 100, 4096, 5000, 60_000} {
 		for _, length := range []string{strconv.Itoa(size), ""} { // declared, or chunked
 			var pairs []string
@@ -71,7 +71,7 @@ func (c talliedConn) Read(p []byte) (int, error) {
 }
 
 // What is not wanted costs at most the limits, per attempt.
-func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
+func TestUnwantedBodies(t *testing.T) {
 	var bomb bytes.Buffer
 	zip := gzip.NewWriter(&bomb)
 	io.CopyN(zip, endless{}, 8<<20)
@@ -128,7 +128,7 @@ func TestHTTP_063_064_124_UnwantedBodies(t *testing.T) {
 	}
 }
 
-func TestHTTP_064_CancelWhileDraining(t *testing.T) {
+func TestCancelWhileDraining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
@@ -145,7 +145,7 @@ func TestHTTP_064_CancelWhileDraining(t *testing.T) {
 
 // Where a connection is not to be used again, or closing ends one stream of many,
 // there is nothing to drain.
-func TestHTTP_065_NoUseInDraining(t *testing.T) {
+func TestBodiesThatAreNotDrained(t *testing.T) {
 	huge := bodied(503, 60_000)
 	server := unstarted(t, huge, huge, status(200))
 	server.EnableHTTP2 = true
@@ -162,7 +162,7 @@ func TestHTTP_065_NoUseInDraining(t *testing.T) {
 }
 
 // The body is closed before the wait, not after it.
-func TestHTTP_066_ClosedBeforeTheWait(t *testing.T) {
+func TestClosedBeforeTheWait(t *testing.T) {
 	body := &countedClose{Reader: endless{}}
 	cfg := soon
 	var closed int32
@@ -180,7 +180,7 @@ func TestHTTP_066_ClosedBeforeTheWait(t *testing.T) {
 	assert.EqualValues(t, 1, closed)
 }
 
-func TestHTTP_068_IdleConnections(t *testing.T) {
+func TestIdleConnections(t *testing.T) {
 	closing := func(s *stand) *atomic.Int32 {
 		closed := new(atomic.Int32)
 		count := s.Config.ConnState
@@ -214,7 +214,7 @@ func TestHTTP_068_IdleConnections(t *testing.T) {
 }
 
 // Whatever becomes of the requests, no goroutine and no descriptor is left.
-func TestHTTP_069_NothingIsLeft(t *testing.T) {
+func TestNoGoroutineIsLeft(t *testing.T) {
 	descriptors := func() int {
 		entries, _ := os.ReadDir("/proc/self/fd")
 		return len(entries)
@@ -248,7 +248,7 @@ func TestHTTP_069_NothingIsLeft(t *testing.T) {
 }
 
 // The response that is returned is net/http's, streamed.
-func TestHTTP_070_FinalResponse(t *testing.T) {
+func TestFinalResponseIsUntouched(t *testing.T) {
 	more := make(chan struct{})
 	server := newStand(t, status(503), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "Sum")
@@ -277,7 +277,7 @@ func TestHTTP_070_FinalResponse(t *testing.T) {
 	assert.EqualValues(t, 1000, resp.ContentLength)
 }
 
-func TestHTTP_093_LastResponse(t *testing.T) {
+func TestLastResponseOfATransport(t *testing.T) {
 	server := newStand(t, status(503, "X-Why", "maintenance"))
 	cfg, tr := track(soon)
 	resp, err := outcomeTransport(t, cfg).Get(server.URL)
@@ -289,7 +289,7 @@ func TestHTTP_093_LastResponse(t *testing.T) {
 	assert.Equal(t, 4, server.hits())
 }
 
-func TestHTTP_094_ErrorOnGiveUp(t *testing.T) {
+func TestErrorOnGiveUp(t *testing.T) {
 	server := newStand(t, bodied(503, 100_000, "Retry-After-Ms", "2", "X-Why", "maintenance"))
 	_, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL+"/gene?key=SECRET")
 	var given *retry.Error
@@ -308,7 +308,7 @@ func TestHTTP_094_ErrorOnGiveUp(t *testing.T) {
 }
 
 // An error at last is the last attempt's; what came before is told by OnRetry.
-func TestHTTP_095_096_StatusesThenReset(t *testing.T) {
+func TestStatusesThenReset(t *testing.T) {
 	server := newStand(t, status(503), status(502), reset)
 	cfg, tr := track(soon)
 	cfg.MaxRetries = 2
@@ -329,7 +329,7 @@ func TestHTTP_095_096_StatusesThenReset(t *testing.T) {
 	})
 }
 
-func TestHTTP_097_AttemptsOfASuccess(t *testing.T) {
+func TestAttemptsOfASuccess(t *testing.T) {
 	server := newStand(t, status(503), status(503), status(200))
 	cfg, tr := track(soon)
 	resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
@@ -340,7 +340,7 @@ func TestHTTP_097_AttemptsOfASuccess(t *testing.T) {
 }
 
 // A response that is cut off is the caller's to see: nothing is spliced.
-func TestHTTP_118_TruncatedBody(t *testing.T) {
+func TestTruncatedBody(t *testing.T) {
 	address, requests := countedConversation(t, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n7 bytes")
 	resp, err := outcomeClient(t, nil, soon).Get(t.Context(), address)
 	require.NoError(t, err)
@@ -351,7 +351,7 @@ func TestHTTP_118_TruncatedBody(t *testing.T) {
 	assert.EqualValues(t, 1, requests.Load())
 }
 
-func TestHTTP_119_Fetch(t *testing.T) {
+func TestFetchAgainAfterATruncatedBody(t *testing.T) {
 	cut := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		io.WriteString(w, "part")
@@ -383,7 +383,7 @@ func TestHTTP_119_Fetch(t *testing.T) {
 }
 
 // An attempt of Fetch lasts until its response is decoded, its timeout too.
-func TestHTTP_119_FetchTimeout(t *testing.T) {
+func TestFetchTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, `"BR`)
@@ -398,7 +398,7 @@ func TestHTTP_119_FetchTimeout(t *testing.T) {
 	})
 }
 
-func TestHTTP_119_JSON(t *testing.T) {
+func TestFetchJSON(t *testing.T) {
 	type gene struct{ Symbol string }
 	for _, test := range []struct {
 		name, body string
@@ -448,7 +448,7 @@ type spaces struct{}
 func (spaces) Read(p []byte) (int, error) { return copy(p, strings.Repeat(" ", len(p))), nil }
 
 // A body that is broken matters to nobody when it is thrown away.
-func TestHTTP_120_TruncatedErrorBody(t *testing.T) {
+func TestTruncatedErrorBody(t *testing.T) {
 	for _, head := range []string{"Content-Length: 100\r\n\r\npart", "Transfer-Encoding: chunked\r\n\r\n5\r\npa", "Content-Encoding: gzip\r\n\r\nnonsense"} {
 		answers := make(chan string, 2)
 		answers <- "HTTP/1.1 503 Busy\r\n" + head
@@ -469,7 +469,7 @@ func TestHTTP_120_TruncatedErrorBody(t *testing.T) {
 	}
 }
 
-func TestHTTP_122_NoBodyAllowed(t *testing.T) {
+func TestNoBodyAllowed(t *testing.T) {
 	for _, code := range []int{204, 304} {
 		head := "HTTP/1.1 " + strconv.Itoa(code) + " X\r\n\r\n"
 		address := conversation(t, head+"stray bytes", head)
@@ -484,7 +484,7 @@ func TestHTTP_122_NoBodyAllowed(t *testing.T) {
 }
 
 // An upgraded connection is the caller's: no time limit of the attempt's ends it.
-func TestHTTP_122_SwitchingProtocols(t *testing.T) {
+func TestSwitchingProtocols(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, status(503), func(w http.ResponseWriter, r *http.Request) {
 			conn, buf, _ := w.(http.Hijacker).Hijack()
@@ -511,7 +511,7 @@ func TestHTTP_122_SwitchingProtocols(t *testing.T) {
 	})
 }
 
-func TestHTTP_124_TransparentGzip(t *testing.T) {
+func TestTransparentGzip(t *testing.T) {
 	zipped := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
@@ -538,7 +538,7 @@ func TestHTTP_124_TransparentGzip(t *testing.T) {
 
 // The body of an error is there before anybody is given the error, and does not
 // change any more; though it came late.
-func TestHTTP_ErrorsAreWhole(t *testing.T) {
+func TestErrorsAreWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(400)

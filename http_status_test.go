@@ -233,7 +233,7 @@ func TestStatusErrorFormat(t *testing.T) {
 // doubling waits 1ms, 2ms, 4ms.
 var doubling = retry.Config{InitialDelay: time.Millisecond, MaxRetries: 3, Jitter: retry.NoJitter}
 
-func TestHTTP_001_RetriedStatuses(t *testing.T) {
+func TestRetriedStatuses(t *testing.T) {
 	for _, code := range []int{500, 502, 503, 504} {
 		server := newStand(t, status(code), status(code), status(200))
 		cfg, tr := track(doubling)
@@ -248,7 +248,7 @@ func TestHTTP_001_RetriedStatuses(t *testing.T) {
 
 // Statuses of which no repetition would make another: whatever the client, there
 // is one request.
-func TestHTTP_002_003_011_StatusesLeftAlone(t *testing.T) {
+func TestStatusesLeftAlone(t *testing.T) {
 	for _, code := range []int{
 		501, 505, 506, 510, 507, 508, 511,
 		400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 414, 415, 416, 417, 422, 426, 428, 431, 451,
@@ -279,7 +279,7 @@ func TestHTTP_002_003_011_StatusesLeftAlone(t *testing.T) {
 // A status that is not registered is what the first of its class is (RFC 9110,
 // section 15): those of Cloudflare, of Anthropic and of gateways, from 509 to 599, are
 // retried where 500 is. Codes out of any range do no harm.
-func TestHTTP_004_VendorCodes(t *testing.T) {
+func TestVendorCodes(t *testing.T) {
 	with := func(codes ...int) retry.Config {
 		cfg := soon
 		cfg.RetryStatusCodes = codes
@@ -319,7 +319,7 @@ func TestHTTP_004_VendorCodes(t *testing.T) {
 
 // The server says that it refused: any method may be sent again, and the host is
 // not ill.
-func TestHTTP_005_007_RefusedByTheServer(t *testing.T) {
+func TestRefusedByTheServer(t *testing.T) {
 	for _, code := range []int{429, 425} {
 		server := newStand(t, status(code), status(200))
 		breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
@@ -338,7 +338,7 @@ func TestHTTP_005_007_RefusedByTheServer(t *testing.T) {
 	}
 }
 
-func TestHTTP_006_RequestTimeout(t *testing.T) {
+func TestRequestTimeout(t *testing.T) {
 	t.Run("on a new connection", func(t *testing.T) {
 		server := newStand(t, status(408, "Connection", "close"), status(200))
 		resp, err := outcomeTransport(t, soon).Get(server.URL)
@@ -367,7 +367,7 @@ func TestHTTP_006_RequestTimeout(t *testing.T) {
 }
 
 // A 421 is answered by sending the request over another connection, once.
-func TestHTTP_008_Misdirected(t *testing.T) {
+func TestMisdirected(t *testing.T) {
 	for name, start := range map[string]func(*stand){
 		"HTTP/1": func(s *stand) { s.StartTLS() },
 		"HTTP/2": func(s *stand) { s.EnableHTTP2 = true; s.StartTLS() },
@@ -399,7 +399,7 @@ func TestHTTP_008_Misdirected(t *testing.T) {
 // 409, 413 and 423 are no passing faults, unless a 413 says when to come back
 // (RFC 9110, section 15.5.14): they are retried for those who list them, where the
 // method allows.
-func TestHTTP_009_128_Conflicts(t *testing.T) {
+func TestConflicts(t *testing.T) {
 	for _, code := range []int{409, 413, 423} {
 		hint := []string{"Retry-After-Ms", "1"}
 		if code == 413 {
@@ -438,7 +438,7 @@ func TestHTTP_009_128_Conflicts(t *testing.T) {
 }
 
 // A 403 is a rate limit if it says how long to wait.
-func TestHTTP_010_ForbiddenForAWhile(t *testing.T) {
+func TestForbiddenForAWhile(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		headers []string
@@ -462,7 +462,7 @@ func TestHTTP_010_ForbiddenForAWhile(t *testing.T) {
 	}
 }
 
-func TestHTTP_012_SuccessWithAHint(t *testing.T) {
+func TestSuccessWithAHint(t *testing.T) {
 	for _, code := range []int{200, 202} {
 		server := newStand(t, status(code, "Retry-After", "3"))
 		resp, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL)
@@ -475,7 +475,7 @@ func TestHTTP_012_SuccessWithAHint(t *testing.T) {
 
 // X-Should-Retry and Stripe-Should-Retry are the server's own word on a status of 400
 // or above. They were for a CheckResponse to look at. A RetryIf still has the last one.
-func TestHTTP_013_ShouldRetry(t *testing.T) {
+func TestShouldRetry(t *testing.T) {
 	const yes, no = "true", "false"
 	with := func(change func(*retry.Config)) retry.Config {
 		cfg := soon
@@ -559,7 +559,7 @@ func TestHTTP_013_ShouldRetry(t *testing.T) {
 
 // What only a body or a header of one vendor says is a matter of CheckResponse, which
 // runs before the status is judged.
-func TestHTTP_013_CheckResponse(t *testing.T) {
+func TestCheckResponse(t *testing.T) {
 	check := func(resp *http.Response) error {
 		switch resp.Header.Get("X-Acme-Verdict") {
 		case "again":
@@ -597,7 +597,7 @@ func TestHTTP_013_CheckResponse(t *testing.T) {
 // The headers themselves are tested in internal/retryafter; here it is what a client
 // makes of them.
 
-func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
+func TestRetryAfterHints(t *testing.T) {
 	in := func(d time.Duration, layout string) string { return noon.Add(d).UTC().Format(layout) }
 	const own = time.Millisecond
 	date := in(0, http.TimeFormat)
@@ -652,7 +652,7 @@ func TestHTTP_071_077_088_089_090_Hints(t *testing.T) {
 
 // Too long a wait ends the call at once, however long; there is neither a clamp
 // nor an overflow.
-func TestHTTP_077_078_TooLongAWait(t *testing.T) {
+func TestTooLongAWait(t *testing.T) {
 	for _, value := range []string{"3600", "99999999999", "9223372037", "1234567890123456789012345"} {
 		t.Run(value, func(t *testing.T) {
 			server := newStand(t, status(429, "Retry-After", value), status(200))
@@ -675,7 +675,7 @@ func TestHTTP_077_078_TooLongAWait(t *testing.T) {
 	}
 }
 
-func TestHTTP_079_WaitBeyondTheDeadline(t *testing.T) {
+func TestWaitBeyondTheDeadline(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{"hint": status(429, "Retry-After", "60"), "backoff": status(503)} {
 		bubble(t, name, func(t *testing.T) {
 			server, base := newPiped(t, answer)
@@ -700,7 +700,7 @@ func TestHTTP_079_WaitBeyondTheDeadline(t *testing.T) {
 	}
 }
 
-func TestHTTP_080_JitterOnlyLengthens(t *testing.T) {
+func TestJitterOnlyLengthens(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "10"))
 	seen := map[time.Duration]bool{}
 	cfg := retry.Config{MaxRetries: 30, InitialDelay: time.Millisecond, MaxDelay: time.Millisecond}
@@ -714,7 +714,7 @@ func TestHTTP_080_JitterOnlyLengthens(t *testing.T) {
 	assert.Greater(t, len(seen), 20, "spread")
 }
 
-func TestHTTP_081_TheLongerOfTheTwo(t *testing.T) {
+func TestWaitIsTheLongerOfBackoffAndRetryAfter(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "1"))
 	cfg := retry.Config{MaxRetries: 4, InitialDelay: 600 * time.Millisecond, Jitter: retry.NoJitter}
 	waits, err := retrytest.Run(t, cfg, getting(t, nil, server.URL))
@@ -722,7 +722,7 @@ func TestHTTP_081_TheLongerOfTheTwo(t *testing.T) {
 	assert.Equal(t, "1s retry-after, 1.2s backoff, 2.4s backoff, 4.8s backoff", waits.String())
 }
 
-func TestHTTP_082_EveryRetriedStatus(t *testing.T) {
+func TestRetryAfterOfEveryRetriedStatus(t *testing.T) {
 	for _, code := range []int{503, 500, 502, 504, 408, 425, 429, 403, 413, 409} {
 		server := newStand(t, status(code, "Retry-After", "30"), status(200))
 		cfg := soon
@@ -736,7 +736,7 @@ func TestHTTP_082_EveryRetriedStatus(t *testing.T) {
 }
 
 // A redirect may ask for a wait as well; the same limits hold for it.
-func TestHTTP_083_RedirectWithAWait(t *testing.T) {
+func TestRedirectWithAWait(t *testing.T) {
 	for _, code := range []int{301, 302, 307, 308} {
 		synctest.Test(t, func(t *testing.T) {
 			server, base := newPiped(t, status(code, "Location", "/there", "Retry-After", "2"), status(200))
@@ -764,7 +764,7 @@ func TestHTTP_083_RedirectWithAWait(t *testing.T) {
 }
 
 // There is no wait behind the last attempt, and a cancel leaves no timer.
-func TestHTTP_087_117_NoWaitInVain(t *testing.T) {
+func TestNoWaitThatCannotPay(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "30"))
 	clock := clockwork.NewFakeClockAt(noon)
 	cfg := soon
@@ -808,7 +808,7 @@ func TestHTTP_087_117_NoWaitInVain(t *testing.T) {
 
 // A service that throttles without a word of how long (NCBI): with the default
 // backoff of a second all get their turn.
-func TestHTTP_091_NoHint(t *testing.T) {
+func TestStatusWithoutAHint(t *testing.T) {
 	server := newStand(t, status(429), status(429), status(429), status(200))
 	waits, err := retrytest.Run(t, retry.Config{}, getting(t, nil, server.URL))
 	require.NoError(t, err)
@@ -818,7 +818,7 @@ func TestHTTP_091_NoHint(t *testing.T) {
 
 // A success with an empty quota is a success, and no pause; but the next call is
 // certain to be refused before the quota is restored, and waits for that.
-func TestHTTP_092_SuccessWithAnEmptyQuota(t *testing.T) {
+func TestSuccessWithAnEmptyQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, status(200, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "0.1"))
 		gate := retry.NewGate(nil)

@@ -31,7 +31,7 @@ import (
 // A function of the user's that panics once, recovered further out as a server
 // does, must not leave a lock held, a host half configured or a response open:
 // with a pool of one connection, the next request would wait for ever.
-func TestHTTP_Panics(t *testing.T) {
+func TestPanicsInARequest(t *testing.T) {
 	type fuse struct{ blown atomic.Bool }
 	boom := func(f *fuse) {
 		if !f.blown.Swap(true) {
@@ -102,7 +102,7 @@ func (e explosive) Handle(ctx context.Context, r slog.Record) error {
 
 // A Logger's handler is a function of the user's too: whatever line it panics at,
 // no response stays open.
-func TestHTTP_PanicsOfALogger(t *testing.T) {
+func TestPanicsOfALoggerInARequest(t *testing.T) {
 	const size = 1 << 20
 	for at, answers := range map[string][]http.HandlerFunc{
 		"retrying":  {bodied(503, size), bodied(200, size)},
@@ -135,7 +135,7 @@ func TestHTTP_PanicsOfALogger(t *testing.T) {
 
 // Elapsed is exact for a request, its first attempt included, though nothing in
 // the Config asks for the time; and the text says it.
-func TestHTTP_ElapsedIsExact(t *testing.T) {
+func TestElapsedIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := roundTrip(func(req *http.Request) (*http.Response, error) {
 			time.Sleep(3 * time.Second)
@@ -162,7 +162,7 @@ func TestHTTP_ElapsedIsExact(t *testing.T) {
 
 // What belongs to a request is not seen by another one in the same context: a base
 // transport that fetches a token, a hook that reports, a decode that turns pages.
-func TestHTTP_RequestsWithinRequests(t *testing.T) {
+func TestRequestsWithinRequests(t *testing.T) {
 	tokens := newStand(t, status(503), func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "token") })
 	inner := outcomeClient(t, nil, soon)
 	var got []string
@@ -193,7 +193,7 @@ func TestHTTP_RequestsWithinRequests(t *testing.T) {
 }
 
 // WithIdempotent is for the request made with it, not for those on its way.
-func TestHTTP_WithIdempotentGoesNoFurther(t *testing.T) {
+func TestWithIdempotentGoesNoFurther(t *testing.T) {
 	audit := newStand(t, reset)
 	bare := outcomeTransport(t, soon)
 	post := func(ctx context.Context) {
@@ -217,7 +217,7 @@ func TestHTTP_WithIdempotentGoesNoFurther(t *testing.T) {
 
 // Of a Transport inside of another one only the retries are skipped, and only for
 // the same request: its limiter, its check and other hosts are as ever.
-func TestHTTP_TransportWithin(t *testing.T) {
+func TestTransportWithinATransport(t *testing.T) {
 	other, server := newStand(t, status(503), status(503), status(200)), newStand(t, status(503), status(200))
 	cfg, waits, checks := soon, new(countedLimiter), 0
 	cfg.Limiter = waits
@@ -248,7 +248,7 @@ type countedLimiter struct{ atomic.Int32 }
 func (c *countedLimiter) Wait(context.Context) error { c.Add(1); return nil }
 
 // GetBody that returns nothing is a mistake of the caller's, and no crash.
-func TestHTTP_GetBodyReturnsNothing(t *testing.T) {
+func TestGetBodyReturnsNothing(t *testing.T) {
 	server := newStand(t, status(503))
 	for _, method := range []string{"PUT", "POST"} {
 		req := newRequest(t, method, server.URL, io.LimitReader(strings.NewReader("x"), 1))
@@ -259,7 +259,7 @@ func TestHTTP_GetBodyReturnsNothing(t *testing.T) {
 }
 
 // A check is bounded by the attempt's timeout, and holds a bounded part of the body.
-func TestHTTP_CheckResponseIsBounded(t *testing.T) {
+func TestCheckResponseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
 			w.(http.Flusher).Flush()
@@ -312,7 +312,7 @@ func (b *lateBody) Close() error { close(b.closed); return nil }
 
 // The last error has its body, also where a RetryIf or an empty budget makes it
 // the last one; and what came of one that then stops, whatever the base.
-func TestHTTP_LateBodyOfTheLastError(t *testing.T) {
+func TestLateBodyOfTheLastError(t *testing.T) {
 	for name, set := range map[string]func(*retry.Config){
 		"RetryIf":   func(cfg *retry.Config) { cfg.RetryIf = func(error) bool { return false } },
 		"budget":    func(cfg *retry.Config) { cfg.Budget = new(retry.Budget) },
@@ -339,7 +339,7 @@ func TestHTTP_LateBodyOfTheLastError(t *testing.T) {
 
 // Nothing stays under a long-lived context once a response is over, whatever its
 // form and whatever way it was left.
-func TestHTTP_NothingStays(t *testing.T) {
+func TestNothingStaysUnderALongContext(t *testing.T) {
 	respond := func(body func() io.ReadCloser, code int) http.RoundTripper {
 		return roundTrip(func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: code, ProtoMajor: 1, Header: http.Header{}, Body: body(), Request: req}, nil
@@ -426,7 +426,7 @@ func TestJarAcrossARedirect(t *testing.T) {
 // A caller's Cookie header stays as it is, letter by letter, and the jar's come
 // and go: a cookie that a failed attempt deleted is not sent again. They belong
 // to Request.Host where it is set.
-func TestHTTP_CookiesOfFailedAttempts(t *testing.T) {
+func TestCookiesOfFailedAttempts(t *testing.T) {
 	server := newStand(t, status(503, "Set-Cookie", "lb=2", "Set-Cookie", "old=; Max-Age=0"), status(503, "Set-Cookie", "lb=3"), status(200))
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
@@ -451,7 +451,7 @@ func TestHTTP_CookiesOfFailedAttempts(t *testing.T) {
 }
 
 // A trailer that the body sets at its end arrives, of every attempt.
-func TestHTTP_TrailerSetByTheBody(t *testing.T) {
+func TestTrailerSetByTheBody(t *testing.T) {
 	sums := []string{}
 	server := newStand(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -475,7 +475,7 @@ type atEnd func()
 func (f atEnd) Read([]byte) (int, error) { f(); return 0, io.EOF }
 
 // A key under any spelling of its name is one, and stays alone.
-func TestHTTP_KeyInLowerCase(t *testing.T) {
+func TestKeyInLowerCase(t *testing.T) {
 	server := newStand(t, status(200))
 	req := newRequest(t, "POST", server.URL, strings.NewReader("x"))
 	req.Header["idempotency-key"] = []string{"mine"}
@@ -485,7 +485,7 @@ func TestHTTP_KeyInLowerCase(t *testing.T) {
 }
 
 // After an upload nothing of it is held while its response streams.
-func TestHTTP_UploadIsLetGoOf(t *testing.T) {
+func TestUploadIsReleased(t *testing.T) {
 	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "x")
@@ -511,7 +511,7 @@ func TestHTTP_UploadIsLetGoOf(t *testing.T) {
 
 // A file that is not as long as it says is sent as net/http would, up to where it
 // ends; anything that can be read from any place is as good as a file.
-func TestHTTP_FilesOfAllKinds(t *testing.T) {
+func TestFilesOfAllKinds(t *testing.T) {
 	var lengths []int64
 	answer := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -585,7 +585,7 @@ func inTurn(t testing.TB, answers ...http.HandlerFunc) *httptest.Server {
 
 // A redirect that asks for a wait holds no connection meanwhile, and is waited for
 // only if it is followed; then the caller's request is in the response.
-func TestHTTP_RedirectsThatWait(t *testing.T) {
+func TestRedirectsThatWait(t *testing.T) {
 	server := routes(t, map[string][]http.HandlerFunc{
 		"/a": {status(302, "Location", "/b", "Retry-After", "0.1"), status(302, "Location", "/b", "Retry-After", "60")}, "/b": {status(200)},
 	})
@@ -618,7 +618,7 @@ func TestHTTP_RedirectsThatWait(t *testing.T) {
 
 // A 307 needs the body once more: one that was remembered, or a file, is sent to
 // where it leads; without one that is left, the 307 is no success.
-func TestHTTP_RedirectWithAOneShotBody(t *testing.T) {
+func TestRedirectWithAOneShotBody(t *testing.T) {
 	for _, size := range []int64{1000, 2 << 20} {
 		server := inTurn(t, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
@@ -640,7 +640,7 @@ func TestHTTP_RedirectWithAOneShotBody(t *testing.T) {
 }
 
 // A peer whose body does not end a Read on Close does not hang the drain.
-func TestHTTP_BodyThatHangs(t *testing.T) {
+func TestBodyThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
 		defer close(hang)
@@ -664,7 +664,7 @@ type hanging chan struct{}
 func (h hanging) Read([]byte) (int, error) { <-h; return 0, io.EOF }
 
 // A client over a client keeps its time limit and its options.
-func TestHTTP_Inherited(t *testing.T) {
+func TestOptionsAreInherited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 		server, base := newPiped(t, hang, hang, status(200))
@@ -685,7 +685,7 @@ func TestHTTP_Inherited(t *testing.T) {
 
 // A Transport whose context ends returns the response or the context's error, and
 // never the status as an error.
-func TestHTTP_TransportNeverAStatusError(t *testing.T) {
+func TestTransportNeverAStatusError(t *testing.T) {
 	server := newStand(t, status(404))
 	ctx, cancel := context.WithCancel(t.Context())
 	cfg := soon
@@ -722,7 +722,7 @@ func paths(s *stand) (all []string) {
 	return all
 }
 
-func TestHTTP_098_127_EarlierHopsAreNotRepeated(t *testing.T) {
+func TestEarlierHopsAreNotRepeated(t *testing.T) {
 	for _, method := range []string{"PUT", "POST"} {
 		server := routes(t, map[string][]http.HandlerFunc{
 			"/a": {status(307, "Location", "/b")},
@@ -743,7 +743,7 @@ func TestHTTP_098_127_EarlierHopsAreNotRepeated(t *testing.T) {
 
 // The key made for one host's POST goes nowhere else than a redirect leads it, and
 // not into the GET that a 303 turns it into.
-func TestHTTP_127_129_Keys(t *testing.T) {
+func TestKeysAcrossRedirects(t *testing.T) {
 	server := routes(t, map[string][]http.HandlerFunc{
 		"/a": {status(503), status(303, "Location", "/b")},
 		"/b": {status(503), status(200)},
@@ -782,7 +782,7 @@ func TestHTTP_127_129_Keys(t *testing.T) {
 	assert.Equal(t, 1, keys["mine"])
 }
 
-func TestHTTP_101_RedirectsAreTheClients(t *testing.T) {
+func TestRedirectsAreTheClients(t *testing.T) {
 	server := routes(t, map[string][]http.HandlerFunc{
 		"/a": {status(503), status(307, "Location", "/b", "Retry-After", "3600")},
 	})
@@ -795,7 +795,7 @@ func TestHTTP_101_RedirectsAreTheClients(t *testing.T) {
 	assert.Equal(t, []string{"/a", "/a"}, paths(server))
 }
 
-func TestHTTP_102_EachHopHasItsAttempts(t *testing.T) {
+func TestEachHopHasItsAttempts(t *testing.T) {
 	scripts := map[string][]http.HandlerFunc{"/5": {status(503), status(200)}}
 	for _, hop := range []string{"1", "2", "3", "4"} {
 		scripts["/"+hop] = []http.HandlerFunc{status(503), status(302, "Location", "/"+string(hop[0]+1))}
@@ -806,7 +806,7 @@ func TestHTTP_102_EachHopHasItsAttempts(t *testing.T) {
 	assert.Equal(t, []string{"/1", "/1", "/2", "/2", "/3", "/3", "/4", "/4", "/5", "/5"}, paths(server))
 }
 
-func TestHTTP_107_Trace(t *testing.T) {
+func TestHTTPTrace(t *testing.T) {
 	server := newStand(t, status(503), status(503), func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(103)
 		w.WriteHeader(200)
@@ -825,7 +825,7 @@ func TestHTTP_107_Trace(t *testing.T) {
 	assert.Equal(t, []int{3, 3, 1}, []int{conns, wrote, early})
 }
 
-func TestHTTP_108_AttemptNumbers(t *testing.T) {
+func TestAttemptNumbers(t *testing.T) {
 	server := newStand(t, status(503), status(503), status(200))
 	client := outcomeClient(t, &http.Client{Transport: counting{http.DefaultTransport}}, soon)
 	resp, err := client.Get(t.Context(), server.URL)
@@ -846,7 +846,7 @@ func keysOf(h http.Header) (names []string) {
 	return names
 }
 
-func TestHTTP_112_115_AttemptTimeout(t *testing.T) {
+func TestAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, status(200))
 		cfg, tr := track(soon)
@@ -862,7 +862,7 @@ func TestHTTP_112_115_AttemptTimeout(t *testing.T) {
 }
 
 // However the caller treats the body, the attempt's context ends with it.
-func TestHTTP_114_ContextEndsWithTheBody(t *testing.T) {
+func TestContextEndsWithTheBody(t *testing.T) {
 	for name, treat := range map[string]func(*http.Response){
 		"read to the end": func(resp *http.Response) { io.Copy(io.Discard, resp.Body) },
 		"closed early":    func(resp *http.Response) { resp.Body.Close() },
@@ -891,7 +891,7 @@ func TestHTTP_114_ContextEndsWithTheBody(t *testing.T) {
 }
 
 // A Timeout of the client around a Transport bounds all of it.
-func TestHTTP_116_OuterTimeout(t *testing.T) {
+func TestOuterTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		transport, err := retry.NewTransport(base.Transport, soon)
@@ -913,7 +913,7 @@ func TestHTTP_116_OuterTimeout(t *testing.T) {
 }
 
 // A load balancer's cookie on a 503 goes out with the next attempt, once.
-func TestHTTP_126_Cookies(t *testing.T) {
+func TestCookiesBetweenAttempts(t *testing.T) {
 	server := newStand(t, status(503, "Set-Cookie", "lb=2"), func(w http.ResponseWriter, r *http.Request) {
 		if c, err := r.Cookie("lb"); err != nil || c.Value != "2" {
 			w.WriteHeader(400)
@@ -934,7 +934,7 @@ func TestHTTP_126_Cookies(t *testing.T) {
 
 // A client over a client of this package, and a transport over a transport, do not
 // multiply their attempts, even with something in between.
-func TestHTTP_140_Nested(t *testing.T) {
+func TestNestedClients(t *testing.T) {
 	inner, err := retry.NewTransport(&http.Transport{}, soon)
 	require.NoError(t, err)
 	between := roundTrip(func(req *http.Request) (*http.Response, error) { return inner.RoundTrip(req) })
@@ -952,7 +952,7 @@ func TestHTTP_140_Nested(t *testing.T) {
 	}
 }
 
-func TestHTTP_130_BreakerPerHost(t *testing.T) {
+func TestBreakerPerHost(t *testing.T) {
 	down, up := newStand(t, status(500)), newStand(t, status(200))
 	breakers := map[string]*retry.CircuitBreaker{}
 	client := outcomeClient(t, nil, soon, retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 2}), retry.PerHost(func(host string, cfg *retry.Config) error {
@@ -980,7 +980,7 @@ func TestHTTP_130_BreakerPerHost(t *testing.T) {
 }
 
 // Spellings of one address are one host.
-func TestHTTP_130_Spellings(t *testing.T) {
+func TestSpellingsOfAHost(t *testing.T) {
 	var hosts []string
 	client := outcomeClient(t, &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
@@ -992,7 +992,7 @@ func TestHTTP_130_Spellings(t *testing.T) {
 	assert.Equal(t, []string{"https://gene.example", "http://gene.example", "https://gene.example:8443", "https://[::1]"}, hosts)
 }
 
-func TestHTTP_132_WhatABreakerCounts(t *testing.T) {
+func TestWhatABreakerCounts(t *testing.T) {
 	errDisk := io.ErrNoProgress
 	for _, test := range []struct {
 		name     string
@@ -1033,7 +1033,7 @@ func TestHTTP_132_WhatABreakerCounts(t *testing.T) {
 	})
 }
 
-func TestHTTP_133_HalfOpen(t *testing.T) {
+func TestHTTPHalfOpenBreaker(t *testing.T) {
 	entered, release := make(chan struct{}, 50), make(chan struct{})
 	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -1076,7 +1076,7 @@ func TestHTTP_133_HalfOpen(t *testing.T) {
 
 // The form for code that wants an *http.Client keeps net/http's contract, and the
 // base's Timeout per attempt.
-func TestHTTP_StandardClient(t *testing.T) {
+func TestStandardClientFollowsTheTransportsRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 		server, base := newPiped(t, hang, status(503), status(503), status(503), func(w http.ResponseWriter, r *http.Request) {
@@ -1100,7 +1100,7 @@ func TestHTTP_StandardClient(t *testing.T) {
 }
 
 // A Location that is no URL ends the request, once, and is not quoted.
-func TestHTTP_MalformedLocation(t *testing.T) {
+func TestMalformedLocation(t *testing.T) {
 	for _, location := range []string{"http://user:SECRET/word@host/", "http://[::1?k=SECRET", "http://SECRET:SECRET@x:port/", "%zz?k=SECRET", "://SECRET", ":SECRET"} {
 		server := newStand(t, status(302, "Location", location))
 		log, logger := newLog()
@@ -1119,7 +1119,7 @@ func TestHTTP_MalformedLocation(t *testing.T) {
 }
 
 // A redirect that asks for too long a wait says how long, and what the limit is.
-func TestHTTP_RedirectThatAsksForTooLong(t *testing.T) {
+func TestRedirectThatAsksForTooLong(t *testing.T) {
 	server := routes(t, map[string][]http.HandlerFunc{"/a": {status(302, "Location", "/b", "Retry-After", "7200")}})
 	_, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL+"/a")
 	gaveUp(t, err, retry.ErrRetryAfterTooLong)
