@@ -114,8 +114,8 @@ func (j Jitter) apply(d, ceiling time.Duration, random func() float64) time.Dura
 }
 
 // lengthen spreads a server's wait by up to a tenth, upwards only, as far as
-// the jitter is wide: who was told "in 10 seconds" together does not come back
-// together, and nobody comes back early.
+// the jitter is wide: callers that were asked to wait 10 seconds together do not
+// come back together, and none comes back early.
 func (j Jitter) lengthen(d time.Duration, random func() float64) time.Duration {
 	width := min(0.1, j.Max-j.Min)
 	if width <= 0 {

@@ -158,12 +158,12 @@ type Config struct {
 
 	// OnWait is called before every wait of a call: Event.Why says what for,
 	// Event.Delay how long, or 0 if that is not known. A wait that becomes longer
-	// is told again. How long a Limiter waits is known afterwards only, so that
+	// is reported again. How long a Limiter waits is known afterwards only, so that
 	// OnWait is called after that wait, if it took 1ms or more. It may cancel the
 	// context.
 	OnWait func(context.Context, Event)
 
-	// Logger is told what becomes of a call; nil means silence. A call
+	// Logger receives what becomes of a call; nil means silence. A call
 	// whose only attempt succeeds, or fails with an error that is not retryable,
 	// is not mentioned. Each line has the keys attempt, name and error, and of a request
 	// method, host and status, as far as there are such. The others are

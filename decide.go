@@ -164,7 +164,7 @@ func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, w
 	case !cfg.WaitWhenOpen:
 		rejection := b.reject(p, left)
 		return c.stopFor(ErrCircuitOpen, rejection)
-	case p.open.forced: // nobody knows for how long
+	case p.open.forced: // for an unknown time
 		return false
 	}
 	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p, left))
@@ -220,7 +220,7 @@ func (c *Config) draining() bool {
 	}
 }
 
-// tooLongError tells how long a server asked a call to wait, and its limit.
+// tooLongError has the wait that a server asked for, and the limit.
 type tooLongError struct{ asked, limit time.Duration }
 
 func (e *tooLongError) Error() string {

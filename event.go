@@ -10,7 +10,7 @@ import (
 	"github.com/retryutils/retry/internal/redact"
 )
 
-// Event is what the hooks of a [Config] are told.
+// Event is what the hooks of a [Config] receive.
 type Event struct {
 	Name    string
 	Host    string        // of a request, as scheme://host, or scheme://host:port if it is not the scheme's own; empty otherwise
@@ -33,10 +33,10 @@ const (
 	WaitLimiter    Why = "limiter"     // the Limiter
 )
 
-// announce tells of the retry to come, and of the wait before it. What it calls
+// announce reports the retry to come, and the wait before it. What it calls
 // takes time, so it looks whether there is still time for the wait.
 func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bool {
-	if !cfg.tellsWaits() && cfg.OnRetry == nil {
+	if !cfg.reportsWaits() && cfg.OnRetry == nil {
 		return false
 	}
 	why := WaitBackoff
@@ -50,15 +50,15 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 		cfg.OnRetry(ctx, c.event(cfg, why, wait))
 	}
 	if wait > 0 {
-		c.tellWait(ctx, cfg, why, wait)
+		c.reportWait(ctx, cfg, why, wait)
 	}
 	return c.stopIfOver(ctx, cfg, wait)
 }
 
-// tellsWaits reports whether anybody wants to know of waits.
-func (c *Config) tellsWaits() bool { return c.OnWait != nil || c.Logger != nil }
+// reportsWaits reports whether a hook or the log wants waits.
+func (c *Config) reportsWaits() bool { return c.OnWait != nil || c.Logger != nil }
 
-// giveUp returns the last error as it is, or in an Error that tells the reason.
+// giveUp returns the last error as it is, or in an Error with the reason.
 func (c *call) giveUp(ctx context.Context, cfg *Config) error {
 	if c.ending.asIs {
 		last := c.last
@@ -104,7 +104,7 @@ func (c *call) close(ctx context.Context, cfg *Config) {
 	}
 }
 
-// logEnd tells of the end of a call that retried or gave up.
+// logEnd logs the end of a call that retried or gave up.
 func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 	level, text, reason := slog.LevelError, "giving up", ""
 	e, gaveUp := err.(*Error)

@@ -14,7 +14,7 @@ type queue struct {
 	seen  time.Time // the clock, as last read
 	until time.Time // the end of the pause
 	firm  time.Time // the end of that part of it that evidence does not end
-	told  time.Time // the end that all in line were told of
+	known time.Time // the end that all waiters have
 	next  time.Time // the turn of the head
 
 	pace   pace.Pace
@@ -48,7 +48,7 @@ const (
 	gateStagger = 200.0       // calls per second right after a pause: 1,000 waiters in 5s
 	gateCalm    = time.Second // after a pause, until the gate stands open again
 	gateIdle    = time.Minute // without a refusal, or a call that had to wait, until it forgets
-	gateRecent  = 32          // calls that tell what share is refused
+	gateRecent  = 32          // calls that the share of refusals is taken from
 	// gateLate is how late a timer may be without moving the turns behind it.
 	// More is a stall of the process: a crowd must not make up for that.
 	gateLate = 2 * time.Millisecond
@@ -92,7 +92,7 @@ func (q *queue) accepted(t pace.Call) {
 	q.odds = 1
 	q.proof = max(q.proof, t.Number)
 	if end := later(q.seen, q.firm); t.Number > q.suspect && q.until.After(end) {
-		q.told = time.Time{}
+		q.known = time.Time{}
 		q.hold(end)
 		q.pace.Paused(q.seen, end)
 		if took := end.Sub(q.refusedAt).Seconds(); took > 0 { // those in line go as fast as they came, and faster
@@ -103,14 +103,14 @@ func (q *queue) accepted(t pace.Call) {
 
 // hold moves the first turn to the end of a pause, and all others after it. Of
 // thousands in flight, each refusal makes a pause a little longer. Then those in
-// line are not told: they find out when they look, a little too early.
+// the queue are not woken: they find out when they check, a little too early.
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
 	q.from = until
-	if later := until.Sub(q.told); later >= 0 && later < until.Sub(q.seen)/100 {
+	if later := until.Sub(q.known); later >= 0 && later < until.Sub(q.seen)/100 {
 		return
 	}
-	q.told = until
+	q.known = until
 	n := 0.0
 	for w := q.head; w != nil; w = w.next {
 		w.at, w.exact = until.Add(q.turns(n)), true
@@ -139,18 +139,17 @@ func gateCrowd(rate float64) time.Duration {
 	return time.Duration((5 + 2*math.Log2(rate/gateStagger)) * float64(time.Second))
 }
 
-// maxLine is the longest wait in line that is told of.
+// maxLine is the longest wait in the queue that is computed.
 const maxLine = 1000 * time.Hour
 
 func (w *waiter) wake() {
 	select {
 	case w.moved <- struct{}{}:
-	default: // it has not looked since it was last told
+	default: // it has not checked since it was last woken
 	}
 }
 
-// wakeHead tells who has come to the head of the line, unless it will look in
-// time by itself.
+// wakeHead wakes the head of the queue, unless it will check in time by itself.
 func (q *queue) wakeHead() {
 	if w := q.head; w != nil && w.at.After(q.next) {
 		w.at = q.next
@@ -203,11 +202,11 @@ func (q *queue) remove(w *waiter) {
 	q.length--
 }
 
-// look tells w how long it has to wait at least, and when to look again; 0: it is
+// look returns how long w has to wait at least, and when to check again; 0: it is
 // its turn. How many are ahead is known when it joins and when all are moved.
-// Afterwards some may have left, and the least that it can be is told. Who finds the
+// Afterwards some may have left, and the least that it can be is returned. A waiter that finds the
 // head overdue wakes it, as its timer does not follow a clock that was set forward,
-// and looks less and less often: it is told when it has become the head.
+// and checks less and less often: it is woken when it has become the head.
 func (q *queue) look(w *waiter) (left, sleep time.Duration) {
 	head := max(0, q.next.Sub(q.seen))
 	if w == q.head {
@@ -263,7 +262,7 @@ func (q *queue) forgotten() bool {
 // back: what was left of it is still left, and not an hour more.
 func (q *queue) adjust(now time.Time) {
 	if back := q.seen.Sub(now); back > 0 {
-		for _, t := range []*time.Time{&q.until, &q.firm, &q.told, &q.next, &q.from, &q.wanted, &q.refusedAt} {
+		for _, t := range []*time.Time{&q.until, &q.firm, &q.known, &q.next, &q.from, &q.wanted, &q.refusedAt} {
 			*t = t.Add(-back)
 		}
 		q.pace.Shift(-back)

@@ -53,7 +53,7 @@ func (u *upload) Close() error {
 	return u.body.Close()
 }
 
-// reopen is GetBody for net/http, which may send an attempt anew by itself.
+// reopen is GetBody for net/http, which may send an attempt again by itself.
 func (u *upload) reopen() (io.ReadCloser, error) {
 	body, err := u.fresh()
 	if err != nil {
@@ -98,8 +98,8 @@ func (e *bodyError) Unwrap() error { return e.err }
 
 var errNoBody = errors.New("GetBody returned neither a body nor an error")
 
-// anew asks a request for its body once more.
-func anew(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+// freshBody asks a request for its body once more.
+func freshBody(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	body, err := getBody()
 	if err == nil && (body == nil || isNil(body)) {
 		err = errNoBody
@@ -170,7 +170,7 @@ func closeBody(req *http.Request) {
 }
 
 // replayer gives a body that has no GetBody to each of several attempts, and of
-// several hops. What can be read at any place is read anew; of others it
+// several hops. What can be read at any place is read again; of others it
 // remembers what was read while it streams, up to a limit. Nothing is read ahead
 // of the attempt that sends it.
 //
@@ -211,7 +211,7 @@ func (c *core) bodyOf(req *http.Request) *replayer {
 	return r
 }
 
-// attach makes the body of req one that http.Client can have anew, for redirects.
+// attach makes the body of req one that http.Client can have again, for redirects.
 func (r *replayer) attach(req *http.Request) {
 	if r.declare(req); r.empty(req) {
 		req.Body, req.GetBody = http.NoBody, nil
@@ -311,7 +311,7 @@ func (r *replayer) keep(p []byte) {
 }
 
 // replay is one attempt's view of a replayer, or that of net/http when it sends an
-// attempt anew by itself.
+// attempt again by itself.
 type replay struct {
 	r      *replayer
 	file   io.Reader // to read from, if there is one

@@ -14,7 +14,7 @@ import (
 
 // Fetch sends req and decodes the response. Decoding is part of the attempt: if it
 // fails with an error that [Do] would retry, such as that of a body that was cut
-// off, the request is sent again and decode is called anew. So decode must begin
+// off, the request is sent again and decode is called again. So decode must begin
 // from the start each time, say with an empty file. An error of decode that no retry
 // can help is to be marked [Permanent]. Only responses below 400 are decoded. Fetch
 // closes the body.
@@ -189,7 +189,7 @@ func (b *jsonBody) Read(p []byte) (int, error) {
 
 // follow looks for the end of a string or literal. A Decoder sees by itself where
 // an object or array ends, but waits for the byte after anything else. Where a
-// number ends nobody can see.
+// number ends cannot be seen.
 func (b *jsonBody) follow(p []byte) {
 	for _, c := range p {
 		switch {

@@ -33,7 +33,7 @@ func (h *hop) judgeError(err error) error {
 		return Permanent(&bodyError{named})
 	}
 	if h.hopeless(err) {
-		if !overHTTP(h.req) { // nobody serves the scheme: no host has part in it
+		if !overHTTP(h.req) { // no transport serves the scheme: no host has part in it
 			return Permanent(&bodyError{named})
 		}
 		return Permanent(named)
@@ -181,7 +181,7 @@ func (h *hop) refusedResponse(err error) error {
 // errors of net/http have no type to tell by. Of a host that has answered before
 // they are taken for a fault of the way. Of another, where a connection was got,
 // they mean that the peer does not speak HTTP; where none was got, that a proxy
-// lets nobody through, or that nobody serves the scheme.
+// lets no request through, or that no transport serves the scheme.
 func (h *hop) hopeless(err error) bool {
 	if h.host.proto.Load() != 0 || ofNetwork(err) {
 		return false
@@ -227,7 +227,7 @@ func cutOff(err error) bool {
 // being made, or is an answer, from OnProxyConnectResponse.
 func ofNetwork(err error) bool { return examine(err, nil).has(network | local | answered) }
 
-// malformed reports whether nobody will ever send req.
+// malformed reports whether no transport will ever send req.
 func malformed(req *http.Request) bool {
 	if overHTTP(req) && req.URL.Host == "" || !isToken(methodOf(req)) || req.Body == nil && req.ContentLength > 0 ||
 		hasControls(req.URL.Opaque) || hasControls(req.URL.RawQuery) {

@@ -83,7 +83,7 @@ func attemptOf(req *http.Request) *outgoing {
 }
 
 // next makes the attempt's request: a copy that shares nothing with the
-// caller's that anybody could change, unless nobody will.
+// caller's that could be changed, unless it will not be.
 func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	look := h.looks()
 	var cookies []*http.Cookie
@@ -122,7 +122,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 
 // asItIs reports whether the attempt can do with the caller's own request: it is
 // the first, nothing is to be added, and it goes to net/http's own transport,
-// which changes nothing and sends it anew itself when it must. One of the user's on
+// which changes nothing and sends it again itself when it must. One of the user's on
 // the way may add a header, and may ask for ConfigOf.
 func (h *hop) asItIs() bool {
 	req := h.req
@@ -150,7 +150,7 @@ func (h *hop) attachBody(req *http.Request) error {
 	body, getBody := req.Body, req.GetBody
 	if h.call.attempts > 1 {
 		var err error
-		if body, err = anew(getBody); err != nil { // by no fault of the host
+		if body, err = freshBody(getBody); err != nil { // by no fault of the host
 			given := h.call.error(h.cfg, &bodyError{err}, nil, h.call.last)
 			given.Attempts-- // this one has not begun
 			return Permanent(given)
@@ -160,7 +160,7 @@ func (h *hop) attachBody(req *http.Request) error {
 		req.Body = body
 		return nil
 	}
-	h.sent = &upload{body: body, length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return anew(getBody) }}
+	h.sent = &upload{body: body, length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return freshBody(getBody) }}
 	req.Body, req.GetBody = h.sent, h.sent.reopen
 	return nil
 }

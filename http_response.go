@@ -247,7 +247,7 @@ func (h *hop) followed(ctx context.Context) error {
 		wait := before.wait - clock.Since(cfg.Clock, before.since)
 		stop = h.call.stopIfOver(ctx, cfg, max(0, wait))
 		if !stop && wait > 0 {
-			h.call.tellWait(ctx, cfg, WaitRetryAfter, wait)
+			h.call.reportWait(ctx, cfg, WaitRetryAfter, wait)
 			h.call.sleep(ctx, cfg, wait)
 			h.call.alarm.Stop()
 			stop = h.call.stopIfOver(ctx, cfg, 0)
@@ -292,7 +292,7 @@ func (h *hop) handOver(resp *http.Response) {
 	resp.Body = &endingBody{resp.Body, timeout, cancel}
 }
 
-// empty reports whether a response is over with its header, so that nobody need
+// empty reports whether a response is over with its header, so that no caller need
 // read or close its body.
 func (h *hop) empty(resp *http.Response) bool {
 	switch {

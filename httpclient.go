@@ -31,7 +31,7 @@ import (
 // if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it.
 //
 // The body of a request with GetBody, which http.NewRequest sets for the usual
-// readers, is sent anew, and so is a file. Others are remembered while they are
+// readers, is sent again, and so is a file. Others are remembered while they are
 // sent, up to 1 MiB ([ReplayBuffer]); a longer one is not sent again, and the
 // reason is [ErrBodyNotReplayable]. Nothing is read ahead of being sent.
 //
@@ -116,7 +116,7 @@ func PerHost(configure func(host string, cfg *Config) error) Option {
 // OnHost adds a hook that is called once for each host, named scheme://host,
 // after every [PerHost], with the settings that it has in the end: to observe its
 // Breaker, Gate and Budget, or to share their state. Requests to the host that
-// begin meanwhile wait. A host that was forgotten is told of again. It is not
+// begin meanwhile wait. A host that was forgotten is reported again. It is not
 // called for requests that share nothing, see [HostKey].
 func OnHost(fn func(host string, cfg Config)) Option {
 	return func(o *options) {
@@ -218,7 +218,7 @@ func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*Retryab
 	return &RetryableClient{&client, core}, nil
 }
 
-// defaultTimeout is that of the base client that nobody brought.
+// defaultTimeout is that of the base client where none was given.
 const defaultTimeout = 30 * time.Second
 
 // Do sends req; see the type. The caller must close the response's body. With

@@ -4,7 +4,7 @@
 // [Do] runs a function under a [Config], whose zero value is a sound default.
 // [NewRetryableClient] does the same for an *http.Client, with the rules of HTTP.
 // What keeps many callers polite is shared by pointer: a [CircuitBreaker], a
-// [Gate] that pauses everybody when a server says so, a [Budget] of retries.
+// [Gate] that pauses all calls when a server says so, a [Budget] of retries.
 //
 // An error says whether another attempt can help: by its type, see [Retryable], or
 // by the mark of [Permanent] or [RetryAfter]; that of [Neutral] keeps it out of a
@@ -116,7 +116,7 @@ func Wrap[A, T any](cfg Config, fn func(context.Context, A) (T, error)) func(con
 // call is one call of Do under way. The Config is handed from method to method
 // and not kept here, so that it can stay on the caller's stack.
 type call struct {
-	start    time.Time // zero until somebody may ask for it
+	start    time.Time // zero until it is needed
 	late     bool      // start is the end of the first attempt
 	attempts int
 	last     error         // what the last attempt returned
@@ -129,7 +129,7 @@ type call struct {
 	ending   ending        // why it ended, or is about to
 	contexts retryContexts
 	ticket   pace.Call // of the Gate, for the last attempt
-	refused  uint64    // the number of the last one that the Gate was told of as refused
+	refused  uint64    // the number of the last one that was refused
 	alarm    clock.Alarm
 
 	// Of Resume; empty otherwise.
@@ -199,7 +199,7 @@ func (c *Config) check(ctx context.Context) error {
 // plain reports whether a first attempt is no more than a call of the function
 // with ctx: cfg is valid, and wants nothing done before or after it. A Config with
 // RetryStatusCodes may be just as plain, but is left to check, which looks at each
-// of them; and inside an attempt of another Do, RetryCount must begin anew.
+// of them; and inside an attempt of another Do, RetryCount must begin again.
 func (c *Config) plain(ctx context.Context) bool {
 	if ctx == nil || c.Gate != nil || c.Limiter != nil || c.Breaker != nil || c.RetryStatusCodes != nil ||
 		c.timed() || !c.validNumbers() {
@@ -309,7 +309,7 @@ func RetryCount(ctx context.Context) int {
 
 type retryKey struct{}
 
-// retryContext tells a retry its number.
+// retryContext has the number of a retry.
 type retryContext struct {
 	context.Context
 	retry int

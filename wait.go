@@ -98,7 +98,7 @@ func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration) {
 
 // waitGate waits until the Config's gate lets the call through.
 func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) (stop bool) {
-	return c.waitInLine(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
+	return c.waitInQueue(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
 		stop := c.stopIfVain(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
 		if stop && c.ending.dueTo == nil && wait > 0 {
 			c.because(&PauseError{cfg.Name, wait, g.cause()})
@@ -107,17 +107,17 @@ func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) (stop bool) {
 	})
 }
 
-// waitInLine waits in the line of a gate for as long as check lets it. It tells of
+// waitInQueue waits in the queue of a gate for as long as check lets it. It reports
 // the wait once, and again if it became longer.
-func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, check func(time.Duration) bool) (stop bool) {
-	var told time.Time // the end of the wait, as told
+func (c *call) waitInQueue(ctx context.Context, cfg *Config, g *Gate, why Why, check func(time.Duration) bool) (stop bool) {
+	var reported time.Time // the end of the wait, as last reported
 	g.wait(ctx, cfg.Drain, func(ctx context.Context, wait time.Duration) error {
 		if done(ctx) {
 			stop = c.contextEnded(ctx)
 		} else {
 			stop = check(wait)
 		}
-		if !stop && wait > 0 && c.tellLonger(ctx, cfg, why, wait, &told) {
+		if !stop && wait > 0 && c.reportLonger(ctx, cfg, why, wait, &reported) {
 			stop = c.stopIfOver(ctx, cfg, 0)
 		}
 		if stop {
@@ -134,7 +134,7 @@ func (c *call) waitInLine(ctx context.Context, cfg *Config, g *Gate, why Why, ch
 func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) (stop bool) {
 	changed := b.join()
 	defer b.quit(changed)
-	var told time.Time
+	var reported time.Time
 	for {
 		left, known, blocked := b.blocked(changed)
 		need := time.Duration(0)
@@ -145,12 +145,12 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 			return true
 		}
 		if !blocked {
-			return c.waitInLine(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) bool { return c.stopIfLate(ctx, cfg, wait) })
+			return c.waitInQueue(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) bool { return c.stopIfLate(ctx, cfg, wait) })
 		}
 		if cfg.draining() {
 			return c.stopFor(ErrDraining, nil)
 		}
-		if c.tellLonger(ctx, cfg, WaitBreaker, need, &told) && c.stopIfOver(ctx, cfg, need) {
+		if c.reportLonger(ctx, cfg, WaitBreaker, need, &reported) && c.stopIfOver(ctx, cfg, need) {
 			return true
 		}
 		if limit := cfg.MaxElapsed; limit > 0 {
@@ -171,7 +171,7 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 // waitLimiter waits for the limiter, no longer than ctx and MaxElapsed allow.
 func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	var began time.Time
-	if cfg.tellsWaits() {
+	if cfg.reportsWaits() {
 		began = cfg.now()
 	}
 	granted := ctx
@@ -203,7 +203,7 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	}
 	if !began.IsZero() {
 		if took := clock.Since(cfg.Clock, began); took >= time.Millisecond {
-			c.tellWait(ctx, cfg, WaitLimiter, took)
+			c.reportWait(ctx, cfg, WaitLimiter, took)
 		}
 	}
 	return c.stopIfOver(ctx, cfg, 0)
@@ -215,7 +215,7 @@ const drainGrace = 100 * time.Millisecond
 
 // limiterContext bounds a limiter's wait. It notes whether the limiter looked
 // at the deadline: one that did, and then refuses, refuses because of it. There
-// is no type to tell by: the error of a *rate.Limiter has none.
+// is no type to go by: the error of a *rate.Limiter has none.
 type limiterContext struct {
 	context.Context
 	deadline time.Time
@@ -264,24 +264,24 @@ type limiterError struct {
 func (e *limiterError) Error() string { return "limiter: " + redact.Error(e.err) }
 func (e *limiterError) Unwrap() error { return e.err }
 
-// tellLonger tells of a wait that lasts longer than it was told to, and reports
-// whether it did. One whose length is not known is 0, and told once.
-func (c *call) tellLonger(ctx context.Context, cfg *Config, why Why, wait time.Duration, told *time.Time) bool {
-	if !cfg.tellsWaits() || wait <= 0 && !told.IsZero() {
+// reportLonger reports a wait that ends later than was reported, and returns whether it
+// did. One whose length is not known is 0, and is reported once.
+func (c *call) reportLonger(ctx context.Context, cfg *Config, why Why, wait time.Duration, reported *time.Time) bool {
+	if !cfg.reportsWaits() || wait <= 0 && !reported.IsZero() {
 		return false
 	}
 	until := cfg.now().Add(wait)
-	if !until.After(*told) {
+	if !until.After(*reported) {
 		return false
 	}
-	*told = until
-	c.tellWait(ctx, cfg, why, wait)
+	*reported = until
+	c.reportWait(ctx, cfg, why, wait)
 	return true
 }
 
-// tellWait tells of a wait that begins, or, a limiter's, that is over.
-func (c *call) tellWait(ctx context.Context, cfg *Config, why Why, wait time.Duration) {
-	if cfg.Logger != nil && why != WaitBackoff && why != WaitRetryAfter { // the retry was told
+// reportWait reports a wait that begins, or, a limiter's, that is over.
+func (c *call) reportWait(ctx context.Context, cfg *Config, why Why, wait time.Duration) {
+	if cfg.Logger != nil && why != WaitBackoff && why != WaitRetryAfter { // the line of the retry has it
 		level, cause := slog.LevelDebug, error(nil)
 		if why == WaitBreaker || why == WaitPause && cfg.Gate.left() > 0 {
 			level = slog.LevelInfo

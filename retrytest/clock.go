@@ -8,7 +8,7 @@ import (
 	"github.com/jonboulle/clockwork"
 )
 
-// Clock is a fake clock on which nobody has to wait: a timer with a channel
+// Clock is a fake clock on which no call has to wait: a timer with a channel
 // (NewTimer, After, Sleep) moves the clock on to its end, at once. What fires by
 // calling a function (AfterFunc), such as the timeout of an attempt, does so
 // when the clock gets there: because of another's wait, a slow answer of a

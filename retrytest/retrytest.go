@@ -1,7 +1,7 @@
 // Package retrytest helps to test code that uses package retry, without waiting
 // and without a network.
 //
-// A [Script] plays a server: it gives the answers that it is told to, also those
+// A [Script] plays a server: it gives the answers of its script, also those
 // that a real one gives only on a bad day, and remembers what it was asked. [Never]
 // is a function that must not be called, and [NoLeaks] sees to it that nothing is
 // left behind.
@@ -16,10 +16,10 @@
 //   - [Record], where a test has a bubble or clock of its own: it notes the waits, and
 //     leaves the time alone.
 //   - [Clock], where neither will do: a fake clock that moves on by itself whenever
-//     somebody waits for it.
+//     a call waits for it.
 //
 // Wrong use fails the test: a request that the script has no answer for, and an
-// answer that nobody asked for.
+// answer that was not asked for.
 package retrytest
 
 import (
@@ -36,7 +36,7 @@ import (
 )
 
 // Waits are the waits of one or more calls, in the order in which they were
-// told to Config.OnWait.
+// passed to Config.OnWait.
 type Waits []retry.Event
 
 // Total is how long they are together.
@@ -98,7 +98,7 @@ func Run(t testing.TB, cfg retry.Config, call func(retry.Config) error) (Waits, 
 }
 
 // Bubble makes a call in a bubble of testing/synctest, where the real clock
-// stands still unless everybody waits, and returns its waits and its error. What
+// stands still unless all goroutines wait, and returns its waits and its error. What
 // the call uses must be made within it. Goroutines that outlive the call fail
 // the test.
 //
@@ -114,7 +114,7 @@ func Bubble(t *testing.T, cfg retry.Config, call func(*testing.T, retry.Config) 
 	return waits, err
 }
 
-// errNever is permanent, so that nobody tries it again.
+// errNever is permanent, so that it is not tried again.
 var errNever = retry.Permanent(errors.New("retrytest: this must not be called"))
 
 // Never returns a function that fails the test if it is called. For requests

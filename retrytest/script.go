@@ -87,8 +87,8 @@ func newScript(t testing.TB, place string) *Script {
 	return s
 }
 
-// caller says where the function that asks was called: a failure of the test is told
-// by what is deep in a call, or at the end, and its own line helps nobody.
+// caller says where the function that asks was called: a failure of the test is
+// reported from deep in a call, or at the end, and that line is no help.
 func caller() string {
 	_, file, line, _ := runtime.Caller(2)
 	return fmt.Sprintf("%s:%d", filepath.Base(file), line)

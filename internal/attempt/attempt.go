@@ -19,7 +19,7 @@ type Traits struct {
 }
 
 // Of returns the traits of the attempt that ctx was given to, or of a request outside
-// of any, which its caller's context tells.
+// of any, from its caller's context.
 func Of(ctx context.Context) Traits {
 	if t, ok := ctx.Value(Key{}).(*Traits); ok {
 		return *t

@@ -43,7 +43,7 @@ func isReal(clock clockwork.Clock) bool {
 
 var typeRealClock = reflect.TypeOf(clockwork.NewRealClock())
 
-// Alarm is the one timer of a call, set anew for each of its waits. The zero
+// Alarm is the one timer of a call, set again for each of its waits. The zero
 // value is ready; it is stopped with Stop.
 type Alarm struct {
 	real *time.Timer

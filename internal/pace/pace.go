@@ -49,7 +49,7 @@ const (
 	few    = 0.2  // a share of refusals that the refused calls bear alone: up to it there is no pace
 	slight = 0.04 // a share that a pace bears, its margin below what was accepted, and the first step of a probe
 	enough = 3.0  // refusals that are more than chance
-	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is told from
+	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is measured by
 	held   = 150  // calls until a pace is probed: a failed probe costs two or three refusals
 	out    = 2    // useless reductions until the pace is given up
 )

@@ -3,7 +3,7 @@
 //
 // The URLs of an error are known where its tree has a *url.Error; elsewhere a URL or
 // a credential is recognised by its form. Hosts, paths and the names of query
-// parameters stay, because they tell requests apart.
+// parameters stay, because they distinguish requests.
 package redact
 
 import (
