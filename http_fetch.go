@@ -307,8 +307,8 @@ type resumption struct {
 	failure  error // of the last hop, with its marks, which http.Client would hide
 
 	// What the hops of one attempt leave for those of the next.
-	key                      string // Idempotency-Key that is ours
-	lost, misdirected, stale bool
+	key string // Idempotency-Key that is ours
+	history
 }
 
 // request has next make a request.
@@ -374,7 +374,7 @@ func (r *resumption) send(ctx context.Context, h *hop) error {
 		r.key = cmp.Or(r.key, h.key)
 		h.key = r.key
 	}
-	h.lost, h.misdirected, h.stale = r.lost, r.misdirected, r.stale
+	h.history = r.history
 	h.call.start, h.call.before = r.call.start, 1-r.call.failed()
 	var err error
 	if !r.asked && r.host != nil && hostName(h.req) == r.call.host && r.c.core.key(h.req) == r.hostKey {
@@ -392,7 +392,7 @@ func (r *resumption) send(ctx context.Context, h *hop) error {
 	if r.failure = err; err != nil {
 		h.discard()
 	}
-	r.lost, r.misdirected, r.stale = h.lost, h.misdirected, h.stale
+	r.history = h.history
 	return err
 }
 

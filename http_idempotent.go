@@ -61,8 +61,8 @@ func (h *hop) atWork() bool {
 // idempotent reports whether the request may be repeated though it may have
 // been carried out (RFC 9110, section 9.2.2; RFC 10008 for QUERY).
 func (h *hop) idempotent() bool {
-	if h.hasOverride {
-		return h.override
+	if h.traits.Decided {
+		return h.traits.Idempotent
 	}
 	return idempotentMethod(h.req.Method) || h.key != "" || hasKey(h.req.Header)
 }
@@ -170,7 +170,7 @@ func newKey() string {
 func (h *hop) ownKey() string {
 	req := h.req
 	if h.t.core.idempotentOnly || req.Method != http.MethodPost && req.Method != http.MethodPatch ||
-		h.hasOverride || hasKey(req.Header) {
+		h.traits.Decided || hasKey(req.Header) {
 		return ""
 	}
 	if before := redirectedBy(req); before != nil && before.key != "" {

@@ -93,8 +93,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	if !look && len(cookies) == 0 && h.asItIs() {
 		return h.req, nil
 	}
-	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, limit: h.host.attemptTimeout}
-	o.traits = attempt.Traits{Decided: h.hasOverride, Idempotent: h.override, Recorded: h.body != nil}
+	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, limit: h.host.attemptTimeout, traits: h.traits}
 	if limit := h.limit(); limit > 0 || h.t.core.idleTimeout > 0 {
 		h.timeout = clock.WithTimeout(ctx, h.cfg.Clock, limit)
 		ctx = h.timeout
@@ -130,7 +129,7 @@ func (h *hop) asItIs() bool {
 		return false
 	}
 	return h.t.core.std != nil && h.t.core.wrap == nil && h.call.attempts == 1 && h.limit() == 0 && h.t.core.idleTimeout == 0 && RetryCount(req.Context()) == 0 &&
-		req.Header != nil && !h.hasOverride && h.key == "" && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
+		req.Header != nil && !h.traits.Decided && h.key == "" && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 
 // attachBody gives the attempt a fresh reader.
@@ -175,7 +174,7 @@ func (h *hop) marked() bool {
 // caller said that it is not idempotent. Over HTTP/2 it repeats none that may have been
 // carried out.
 func (h *hop) once() bool {
-	return h.hasOverride && !h.override && h.t.core.std != nil && h.host.proto.Load() != 2
+	return h.traits.Decided && !h.traits.Idempotent && h.t.core.std != nil && h.host.proto.Load() != 2
 }
 
 // cookieURL is what http.Client asks the jar with.

@@ -2,11 +2,9 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"runtime"
 	"sync"
@@ -16,7 +14,6 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry/internal/clock"
-	"github.com/retryutils/retry/internal/redact"
 )
 
 // Limits of what is read of a response that is not wanted.
@@ -191,15 +188,6 @@ func isRedirect(resp *http.Response) bool {
 		return resp.Header.Get("Location") != ""
 	}
 	return false
-}
-
-// malformedLocation is what http.Client would say of a redirect that it cannot
-// follow, but for the text of the URL.
-func malformedLocation(resp *http.Response) error {
-	if _, err := url.Parse(resp.Header.Get("Location")); err != nil {
-		return &url.Error{Op: "parse", URL: redact.URL(resp.Header.Get("Location")), Err: errors.New("malformed Location")}
-	}
-	return nil
 }
 
 // redirectBody is the body of a redirect. It brings along what the next hop must

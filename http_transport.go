@@ -121,34 +121,41 @@ func (t *Transport) CloseIdleConnections() {
 // hop is one request on its way through a Transport, with all its attempts.
 // With redirects, one request of a client's user is several hops.
 type hop struct {
-	t           *Transport
-	host        *host
-	cfg         *Config
-	req         *http.Request
-	hasOverride bool      // WithIdempotent was called for the request …
-	override    bool      // … and says whether it may be repeated
-	key         string    // Idempotency-Key that is ours; "" if none is
-	body        *replayer // of a body without GetBody
-	memory      bool      // the body is one in memory
-	owner       bool      // of body
-	call        call
-	cancel      context.CancelFunc // of a context that ends by the request's Cancel channel
-	url         string             // without its secrets, once it is needed
+	t      *Transport
+	host   *host
+	cfg    *Config
+	req    *http.Request
+	url    string // without its secrets, once it is needed
+	traits attempt.Traits
+	key    string    // Idempotency-Key that is ours; "" if none is
+	body   *replayer // of a body without GetBody
+	owner  bool      // of body
+	memory bool      // the body is one in memory
+	call   call
+	cancel context.CancelFunc // of a context that ends by the request's Cancel channel
+	aside  *aside             // to read with what may hang
 
-	// Of the attempt under way.
+	history
+	exchange
+}
+
+// history is what one attempt at a request leaves for those after it.
+type history struct {
+	lost        bool // an attempt that may have been carried out had no answer
+	misdirected bool // a 421 has been answered by another connection
+	stale       bool // the connection may be dead
+}
+
+// exchange is one attempt: the request as sent, and its response.
+type exchange struct {
 	ctx      context.Context
-	resp     *http.Response // while it is in hand
-	answered bool           // there was a response, in hand or not
-	timeout  *clock.Timeout // its time limits, if there are any
-	sent     *upload        // its body, if it is watched
 	out      *outgoing      // nil if it is the caller's own request
+	sent     *upload        // its body, if it is watched
 	inBase   bool           // the base transport was called, and has not returned
-
-	lost        bool      // an attempt that may have been carried out had no answer
-	misdirected bool      // a 421 has been answered by another connection
-	stale       bool      // the connection may be dead
-	aside       *aside    // to read with what may hang
-	idle        *idleBody // the body of the pending response, if IdleTimeout limits it
+	resp     *http.Response // while it is pending
+	answered bool           // there was a response, pending or not
+	timeout  *clock.Timeout // its time limits, if there are any
+	idle     *idleBody      // the body of the pending response, if IdleTimeout limits it
 }
 
 // RoundTrip sends req until a response can be returned; see Transport.
@@ -196,7 +203,8 @@ func (h *hop) prepare() (err error) {
 	if !h.t.client && attemptOf(req) != nil {
 		h.cfg = withoutRetries(h.cfg)
 	}
-	h.override, h.hasOverride = req.Context().Value(attempt.IdempotentKey{}).(bool)
+	h.traits.Idempotent, h.traits.Decided = req.Context().Value(attempt.IdempotentKey{}).(bool)
+	h.traits.Recorded = h.body != nil
 	if h.t.client {
 		h.key = h.ownKey()
 	} else if h.body != nil && h.cfg.maxRetries() == 0 {
@@ -219,7 +227,7 @@ func withoutRetries(cfg *Config) *Config {
 // The returned function must be called.
 func (h *hop) context() (context.Context, func()) {
 	ctx := h.req.Context()
-	if h.hasOverride {
+	if h.traits.Decided {
 		ctx = undecided{ctx}
 	}
 	if before := redirectedBy(h.req); before != nil && before.ctx != nil {
@@ -277,9 +285,9 @@ func (c undecided) Value(key any) any {
 }
 
 // attempt sends the request once and says what came of it, as an error that the
-// loop can judge. A response stays in hand until it is discarded or returned.
+// loop can judge. A response is pending until it is discarded or returned.
 func (h *hop) attempt(ctx context.Context) error {
-	h.ctx, h.resp, h.answered, h.sent, h.out, h.idle = ctx, nil, false, nil, nil, nil
+	h.exchange = exchange{ctx: ctx}
 	h.call.veto, h.call.status = ending{}, 0
 	req, err := h.next(ctx)
 	if err != nil {
@@ -297,7 +305,18 @@ func (h *hop) attempt(ctx context.Context) error {
 	case resp == nil:
 		err = Permanent(errNoResponse)
 	default:
-		h.accept(resp)
+		h.resp, h.answered, h.call.status = resp, true, resp.StatusCode
+		h.host.proto.Store(int32(max(1, resp.ProtoMajor)))
+		resp.Request = h.req
+		if jar := h.t.jar; jar != nil {
+			if cookies := resp.Cookies(); len(cookies) > 0 {
+				jar.SetCookies(cookieURL(h.req), cookies)
+			}
+		}
+		if resp.Body == nil || isNil(resp.Body) {
+			resp.Body = http.NoBody
+		}
+		h.limitIdle(resp)
 		err = h.explained(h.judgeResponse())
 	}
 	if h.resp == nil {
@@ -306,32 +325,16 @@ func (h *hop) attempt(ctx context.Context) error {
 	return err
 }
 
-// accept takes a response in hand.
-func (h *hop) accept(resp *http.Response) {
-	h.resp, h.answered, h.call.status = resp, true, resp.StatusCode
-	h.host.proto.Store(int32(max(1, resp.ProtoMajor)))
-	resp.Request = h.req
-	if jar := h.t.jar; jar != nil {
-		if cookies := resp.Cookies(); len(cookies) > 0 {
-			jar.SetCookies(cookieURL(h.req), cookies)
-		}
-	}
-	if resp.Body == nil || isNil(resp.Body) {
-		resp.Body = http.NoBody
-	}
-	h.limitIdle(resp)
-}
-
 // outcome is what RoundTrip returns when the loop is over: the last response, if
-// it is in hand, or else the error.
+// it is pending, or else the error.
 func (h *hop) outcome(ctx context.Context, err error) (*http.Response, error) {
-	if err != nil && (h.resp == nil || done(ctx) && isDone(ctx, err)) {
+	if err != nil && (h.resp == nil || done(ctx) && (is(err, ctx.Err()) || is(err, context.Cause(ctx)))) {
 		return nil, h.failure(err)
 	}
 	resp := h.resp
-	if h.t.client && isRedirect(resp) && err == nil {
-		if err := malformedLocation(resp); err != nil {
-			return nil, err
+	if h.t.client && isRedirect(resp) && err == nil { // what http.Client would say of one that it cannot follow has the URL in it
+		if _, err := url.Parse(resp.Header.Get("Location")); err != nil {
+			return nil, &url.Error{Op: "parse", URL: redact.URL(resp.Header.Get("Location")), Err: errors.New("malformed Location")}
 		}
 	}
 	h.resp = nil // it is the caller's now
@@ -342,11 +345,6 @@ func (h *hop) outcome(ctx context.Context, err error) (*http.Response, error) {
 		resp.Body = h.redirect(resp)
 	}
 	return resp, nil
-}
-
-// isDone reports whether err says that ctx is done.
-func isDone(ctx context.Context, err error) bool {
-	return is(err, ctx.Err()) || is(err, context.Cause(ctx))
 }
 
 // failure is the error to return: a Transport's without the URL, which the
@@ -376,7 +374,7 @@ func (h *hop) failure(err error) error {
 	return err
 }
 
-// discard lets go of the response in hand, and reads a little of it so that its
+// discard releases the pending response, and reads a little of it so that its
 // connection can be used again.
 func (h *hop) discard() {
 	if h.resp == nil {
@@ -416,7 +414,7 @@ func (h *hop) explained(err error) error {
 // limit is the time an attempt has until its headers arrive.
 func (h *hop) limit() time.Duration { return shorter(h.t.timeout, h.host.attemptTimeout) }
 
-// close lets go of what is still held, whatever way RoundTrip is left: by its
+// close releases what the hop still has, whatever way RoundTrip is left: by its
 // end, by a panic of one of the user's functions, or by runtime.Goexit.
 func (h *hop) close() {
 	if h.resp != nil {
