@@ -248,39 +248,6 @@ func (h *hop) seen() (all evidence) {
 	return all
 }
 
-// looks reports whether evidence may be needed: where the request may not be
-// repeated blindly, where nothing is known of the host, and where net/http may
-// find something wrong with the request that cannot be seen in it. Elsewhere it
-// would cost more than it is worth.
-func (h *hop) looks() bool {
-	if !h.idempotent() {
-		return true
-	}
-	return h.t.core.std != nil && (h.host.proto.Load() != 1 || unusual(h.req))
-}
-
-// unusual reports whether a request has something that net/http may refuse.
-func unusual(req *http.Request) bool {
-	return len(req.Trailer) > 0 || req.URL.Opaque != "" || req.ContentLength > 0 && req.Body == nil ||
-		req.Host != "" && req.Host != req.URL.Host
-}
-
-// unusual2 is the same for HTTP/2, which has no headers about the connection, and
-// whose peers say how long a header they accept.
-func unusual2(req *http.Request) bool {
-	size := 0
-	for name, values := range req.Header {
-		switch http.CanonicalHeaderKey(name) {
-		case "Upgrade", "Te", "Connection", "Transfer-Encoding", "Proxy-Connection", "Keep-Alive":
-			return true
-		}
-		for _, value := range values {
-			size += len(name) + len(value)
-		}
-	}
-	return size > 2<<10
-}
-
 // unsent reports whether the server cannot have seen the request: no connection
 // was got for it, or its HTTP/2 stream was refused.
 func (h *hop) unsent(err error) bool {
@@ -294,14 +261,4 @@ func (h *hop) unsent(err error) bool {
 		return !e.connected
 	}
 	return isDial(err) // of a base that does not tell
-}
-
-// refusedByNet reports whether net/http had a connection for the request and sent
-// nothing of it, though nothing was wrong with the connection: it will not send
-// it over any. A connection that others had used may just have been closed; then
-// the request must look like one that is refused.
-func (h *hop) refusedByNet(err error) bool {
-	e := h.seen()
-	return h.t.core.std != nil && e.connected && !e.begun && !ofNetwork(err) &&
-		(!e.reused || unusual(h.req) || unusual2(h.req))
 }

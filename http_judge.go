@@ -39,7 +39,7 @@ func (h *hop) judgeError(err error) error {
 		return Permanent(named)
 	}
 	if h.host.proto.Load() != 0 {
-		named = h.named(onTheWay(err))
+		named = h.named(transientTLS(err))
 	}
 	if h.timeout != nil && h.timeout.Err() != nil && h.host.proto.Load() == 2 {
 		h.stale = true
@@ -200,13 +200,8 @@ func (h *hop) hopeless(err error) bool {
 		proxy, _ := std.Proxy(h.req)
 		return proxy != nil
 	}
-	return h.req.URL.Scheme == "http" && !speaksHTTP2(std) && !cutOff(err)
-}
-
-// speaksHTTP2 reports whether plain HTTP/2 is spoken: how its connections end has
-// no type either.
-func speaksHTTP2(std *http.Transport) bool {
-	return std.Protocols != nil && std.Protocols.UnencryptedHTTP2() && !std.Protocols.HTTP1()
+	plain2 := std.Protocols != nil && std.Protocols.UnencryptedHTTP2() && !std.Protocols.HTTP1() // how its connections end has no type either
+	return h.req.URL.Scheme == "http" && !plain2 && !cutOff(err)
 }
 
 // cutOff reports whether what the peer sent began as HTTP does. net/http quotes
@@ -226,6 +221,31 @@ func cutOff(err error) bool {
 // ofNetwork reports whether err shows that a connection failed, or what kept it from
 // being made, or is an answer, from OnProxyConnectResponse.
 func ofNetwork(err error) bool { return examine(err, nil).has(network | local | answered) }
+
+// refusedByNet reports whether net/http had a connection for the request and sent
+// nothing of it, though nothing was wrong with the connection: it will not send
+// it over any. A connection that others had used may just have been closed; then
+// the request must look like one that HTTP/2 refuses.
+func (h *hop) refusedByNet(err error) bool {
+	e := h.seen()
+	return h.t.core.std != nil && e.connected && !e.begun && !ofNetwork(err) && (!e.reused || unfitForHTTP2(h.req))
+}
+
+// unfitForHTTP2 reports whether a request has a header about the connection, which
+// HTTP/2 has not, or one so long that a peer may not accept it.
+func unfitForHTTP2(req *http.Request) bool {
+	size := 0
+	for name, values := range req.Header {
+		switch http.CanonicalHeaderKey(name) {
+		case "Upgrade", "Te", "Connection", "Transfer-Encoding", "Proxy-Connection", "Keep-Alive":
+			return true
+		}
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	return size > 2<<10
+}
 
 // malformed reports whether no transport will ever send req.
 func malformed(req *http.Request) bool {
@@ -264,29 +284,29 @@ func hasControls(s string) bool {
 
 func notOfHeader(value string) bool { return hasControls(strings.ReplaceAll(value, "\t", "")) }
 
-// onTheWay hides a TLS alert, or a record that is none, from those who take it for
-// lasting: the peer has shown that it can be talked to.
-func onTheWay(err error) error {
+// transientTLS hides a TLS alert, or a record that is none, from the classification
+// as permanent where the host has answered before.
+func transientTLS(err error) error {
 	var record tls.RecordHeaderError
 	var op *net.OpError
 	if errors.As(err, &record) || errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
-		return &wayError{err}
+		return &transientError{err}
 	}
 	return err
 }
 
-// wayError has what is inside of it found by errors.Is and errors.As alone.
-type wayError struct{ err error }
+// transientError has what is inside of it found by errors.Is and errors.As alone.
+type transientError struct{ err error }
 
-func (e *wayError) Error() string { return e.err.Error() }
+func (e *transientError) Error() string { return e.err.Error() }
 
-func (e *wayError) Is(target error) bool { return is(e.err, target) }
+func (e *transientError) Is(target error) bool { return is(e.err, target) }
 
-func (e *wayError) As(target any) bool { return errors.As(e.err, target) }
+func (e *transientError) As(target any) bool { return errors.As(e.err, target) }
 
-func (e *wayError) Timeout() bool { return false }
+func (e *transientError) Timeout() bool { return false }
 
-func (e *wayError) Temporary() bool { return true }
+func (e *transientError) Temporary() bool { return true }
 
 // http2Error is what net/http's HTTP/2 stream errors turn into when asked by
 // errors.As: the way to see them without importing golang.org/x/net/http2.
