@@ -26,18 +26,23 @@ var quick = retry.Config{InitialDelay: time.Millisecond}
 
 type Gene struct{ Symbol, Location string }
 
-// A server that throttles and fails first, and a client that gets its answer.
+// One client for an API, and a server that throttles the first request.
 func Example() {
 	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests++
 		w.Header().Set("Retry-After", "0.2")
-		w.WriteHeader([]int{429, 503, 200}[requests-1])
+		w.WriteHeader([]int{429, 200}[requests-1])
 		fmt.Fprint(w, `{"symbol": "BRCA1", "location": "17q21.31"}`)
 	}))
 	defer server.Close()
-
-	client, err := retry.NewRetryableClient(&http.Client{Timeout: 10 * time.Second}, retry.Config{InitialDelay: 100 * time.Millisecond})
+	budget, err := retry.NewBudget(0.1, 1) // a retry for ten calls, and one a minute
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := retry.NewRetryableClient(&http.Client{Timeout: 10 * time.Second}, // for each attempt
+		retry.Config{Name: "hgnc", MaxRetries: 2, InitialDelay: 100 * time.Millisecond, Budget: budget},
+		retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2}))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -48,7 +53,7 @@ func Example() {
 		log.Fatal(err) // says how often it was tried, for how long, and why no longer
 	}
 	fmt.Println(gene.Symbol, gene.Location, "after", requests, "requests")
-	// Output: BRCA1 17q21.31 after 3 requests
+	// Output: BRCA1 17q21.31 after 2 requests
 }
 
 func ExampleDo() {

@@ -114,7 +114,7 @@ var comparisons = map[string]func(t *testing.T) map[string]bool{
 		})
 	},
 	// The caller cancels during a wait.
-	"a cancelled call tells the last failure, too": func(t *testing.T) map[string]bool {
+	"the error of a cancelled call has the last failure, too": func(t *testing.T) map[string]bool {
 		return inBubbles(t, compareLoops, func(_ *testing.T, loop func(context.Context, func() error) error) bool {
 			ctx, cancel := context.WithCancel(context.Background())
 			time.AfterFunc(time.Second, cancel)
@@ -183,7 +183,7 @@ var comparisons = map[string]func(t *testing.T) map[string]bool{
 		})
 	},
 	// The listener logs the breaker's state.
-	"a listener may call the breaker that it hears of": func(t *testing.T) map[string]bool {
+	"a listener may call the breaker that notified it": func(t *testing.T) map[string]bool {
 		return compareBreakers(t, func(call func(context.Context, func() error) error, open func() bool, listener *func()) bool {
 			*listener = func() { open() }
 			done := make(chan struct{})

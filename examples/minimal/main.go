@@ -1,0 +1,112 @@
+// Command minimal is a service with one dependency, with what production needs: one
+// client with a breaker for the API, a retry budget, metrics, a status page, settings
+// from the environment (HGNC_MAX_RETRIES=3), and a shutdown that finishes its requests.
+//
+//	go run ./examples/minimal 127.0.0.1:8080 https://rest.genenames.org
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	sdk "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/otelretry"
+	"github.com/retryutils/retry/statusz"
+)
+
+func main() {
+	if len(os.Args) != 3 {
+		log.Fatal("usage: minimal address api-url")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	listener, err := net.Listen("tcp", os.Args[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := run(ctx, listener, os.Args[2]); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves until ctx is done, and then finishes the requests in flight.
+func run(ctx context.Context, listener net.Listener, api string) error {
+	registry := prometheus.NewRegistry()
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry))
+	if err != nil {
+		return err
+	}
+	page := statusz.New()
+	client, err := newClient(ctx.Done(), page, sdk.NewMeterProvider(sdk.WithReader(exporter)))
+	if err != nil {
+		return err
+	}
+	if err := client.Check(api); err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /debug/retry", page) // for operators: keep these two off the public address
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /gene/{symbol}", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 15*time.Second) // not the ctx of run: requests in flight finish
+		defer cancel()
+		gene, err := retry.GetJSON[json.RawMessage](ctx, client, api+"/fetch/symbol/"+url.PathEscape(r.PathValue("symbol")))
+		if err != nil {
+			slog.WarnContext(ctx, "no gene", "outcome", retry.Outcome(err), "error", err)
+			http.Error(w, "the gene service does not answer", http.StatusBadGateway)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(gene)
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return server.Shutdown(grace)
+}
+
+// newClient makes the one client for the API: the whole program shares it.
+func newClient(drain <-chan struct{}, page *statusz.Page, meters metric.MeterProvider) (*retry.RetryableClient, error) {
+	budget, err := retry.NewBudget(0.1, 10) // at most one retry for ten calls, and ten saved
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := retry.Config{Name: "hgnc", MaxRetries: 2, Budget: budget, Drain: drain, Logger: slog.Default()}.WithEnv("HGNC")
+	if err != nil {
+		return nil, err
+	}
+	metrics := otelretry.WithMeterProvider(meters)
+	cfg, err = otelretry.Instrument(page.Watch(cfg), metrics) // last: both add to the hooks that are there
+	if err != nil {
+		return nil, err
+	}
+	options := append(otelretry.Options(metrics), retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2}))
+	client, err := retry.NewRetryableClient(&http.Client{Timeout: 10 * time.Second}, cfg, options...)
+	if err != nil {
+		return nil, err
+	}
+	page.Client("hgnc", client)
+	return client, nil
+}
