@@ -48,7 +48,8 @@ func (w Waits) Total() time.Duration {
 	return total
 }
 
-// String lists the waits with their reasons: "1s backoff, 5s retry-after".
+// String lists the waits with their reasons: "1s backoff, 5s retry-after". Without any
+// it is "no waits", where a test would otherwise show an empty string.
 func (w Waits) String() string {
 	if len(w) == 0 {
 		return "no waits"
@@ -97,22 +98,32 @@ func Run(t testing.TB, cfg retry.Config, call func(retry.Config) error) (Waits, 
 	return waits(), err
 }
 
-// Bubble makes a call in a bubble of testing/synctest, where the real clock
-// stands still unless all goroutines wait, and returns its waits and its error. What
-// the call uses must be made within it. Goroutines that outlive the call fail
-// the test.
+// Bubble makes a call in a bubble of testing/synctest, where the clock stands still
+// while any goroutine of the bubble can run, and returns its waits and its error. What
+// the call uses must be made within it. Goroutines that outlive the call fail the test.
+// A test that fails logs both.
 //
 // Unlike [Run] it is good for limiters, for calls that are made side by side, and
 // for contexts with a deadline.
 func Bubble(t *testing.T, cfg retry.Config, call func(*testing.T, retry.Config) error) (waits Waits, err error) {
 	t.Helper()
+	cfg, noted := Record(cfg)
+	place := caller()
+	result := errNotReturned
+	t.Cleanup(func() { // after what the test checks when this has returned
+		if t.Failed() {
+			t.Logf("retrytest: Bubble of %s: waits: %v; error: %v", place, noted(), result)
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
-		recording, noted := Record(cfg)
-		err = call(t, recording)
-		waits = noted()
+		err = call(t, cfg)
+		result, waits = err, noted()
 	})
 	return waits, err
 }
+
+// errNotReturned is logged for a call that ended its test, by require or t.Fatal.
+var errNotReturned = errors.New("unknown, since the call did not return")
 
 // errNever is permanent, so that it is not tried again.
 var errNever = retry.Permanent(errors.New("retrytest: this must not be called"))

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
@@ -296,6 +298,52 @@ func TestBubble(t *testing.T) {
 	})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Equal(t, "1s backoff", waits.String())
+}
+
+// A test that fails shows what the call did, wherever it fails: after the call, where a
+// comparison of the waits says nothing about the error, or within it, also where that
+// ends the test. A test that passes shows nothing.
+func TestBubble_FailureShowsWaitsAndError(t *testing.T) {
+	down := errors.New("down")
+	attempts := func(t *testing.T, cfg retry.Config) error {
+		return retry.Run(t.Context(), cfg, func(context.Context) error { return down })
+	}
+	cfg := retry.Config{MaxRetries: 2, Jitter: retry.NoJitter}
+	if os.Getenv("RETRYTEST_FAIL") != "" {
+		t.Run("after", func(t *testing.T) {
+			waits, _ := retrytest.Bubble(t, cfg, attempts)
+			assert.Equal(t, "no waits", waits.String())
+		})
+		t.Run("within", func(t *testing.T) {
+			retrytest.Bubble(t, cfg, func(t *testing.T, cfg retry.Config) error {
+				defer t.Error("wrong")
+				return attempts(t, cfg)
+			})
+		})
+		t.Run("ended", func(t *testing.T) {
+			retrytest.Bubble(t, cfg, func(t *testing.T, cfg retry.Config) error {
+				require.NoError(t, attempts(t, cfg))
+				return nil
+			})
+		})
+		t.Run("passes", func(t *testing.T) { retrytest.Bubble(t, cfg, attempts) })
+		return
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self, "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "RETRYTEST_FAIL=1")
+	output, err := cmd.Output()
+	require.Error(t, err)
+	_, after, _ := strings.Cut(string(output), "=== RUN   "+t.Name()+"/after\n")
+	after, within, _ := strings.Cut(after, "=== RUN   "+t.Name()+"/within\n")
+	within, ended, _ := strings.Cut(within, "=== RUN   "+t.Name()+"/ended\n")
+	ended, passes, _ := strings.Cut(ended, "=== RUN   "+t.Name()+"/passes\n")
+	const log = `Bubble of retrytest_test.go:\d+: waits: 1s backoff, 2s backoff; error: `
+	assert.Regexp(t, log+"retry: no retries left .*down", after)
+	assert.Regexp(t, log+"retry: no retries left .*down", within)
+	assert.Regexp(t, log+"unknown", ended)
+	assert.NotContains(t, passes, "waits:")
 }
 
 // A context that is done, and a body that cannot be read, are no requests.
