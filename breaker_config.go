@@ -70,6 +70,10 @@ type BreakerConfig struct {
 	// about panics, which are failures, nor about what counts as neither: a
 	// caller's cancel, a rejection, and what is marked [Neutral]; nor about a result
 	// that is too late to count.
+	//
+	// It replaces the default, so call that inside for all other errors:
+	//
+	//	IsFailure: func(err error) bool { return !errors.Is(err, errNoStock) && retry.IsFailure(err) }
 	IsFailure func(error) bool
 
 	// ObserveOnly lets every call pass, while the breaker changes state, counts

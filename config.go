@@ -40,7 +40,10 @@ const (
 // copy, use one from any number of goroutines at once. Its functions must then be
 // safe for concurrent use.
 type Config struct {
-	// Name stands in errors, log lines and events.
+	// Name stands in errors, log lines and events. In a client all hosts have it, and
+	// are told apart by [Event.Host]; where it is empty, each has its own address
+	// as name, such as https://rest.ensembl.org. [PerHost] may set another for a host.
+	// It does not name the breakers of [HostBreaker]: those have the host's address.
 	Name string
 
 	// MaxRetries is how many attempts may follow the first one. 0 means
@@ -83,6 +86,10 @@ type Config struct {
 	// RetryIf decides which errors are worth another attempt; nil means
 	// [Retryable], with RetryStatusCodes. The marks of [Permanent] and
 	// [RetryAfter] are obeyed without asking it.
+	//
+	// It replaces the default, so call that inside for all other errors:
+	//
+	//	RetryIf: func(err error) bool { return !errors.Is(err, errLocked) && retry.Retryable(err) }
 	RetryIf func(error) bool
 
 	// RetryStatusCodes are the statuses of a [*StatusError] that are worth another

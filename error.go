@@ -285,6 +285,10 @@ func unmarked(err error) error {
 //	limiter               the Limiter refused
 //	invalid               a setting or an argument is wrong
 //	abandoned             it panicked or called runtime.Goexit: in a hook only
+//
+// An attempt's own timeout, of Config.AttemptTimeout or the http.Client, is "deadline" as
+// well, where RetryIf or a mark of [Permanent] forbids to repeat the attempt. After
+// retries it is the limit that ended the call, such as "max_retries".
 func Outcome(err error) string {
 	if err == nil {
 		return "ok"

@@ -17,12 +17,19 @@ import (
 
 // RetryableClient is an *http.Client that retries: requests that failed on the
 // way, and responses with a status that says so. A nil error means a usable
-// response.
+// response. Make one for each API, and share it: it is safe for concurrent use.
+//
+// # Errors
 //
 // A final status of 400 or above is an error: a [*StatusError] as it is for a
 // status that is not retried, and inside an [*Error] for one that was given up
 // on. It carries the header and the first 64 KiB of the body, as far as they come
 // within a second, or within 50 ms where a retry is to follow.
+//
+// URLs in errors and log lines have neither user information nor the values of the
+// query.
+//
+// # Which requests are repeated
 //
 // Every request with a method that is idempotent (GET, HEAD, OPTIONS, TRACE,
 // QUERY, PUT, DELETE) is retried, and POST and PATCH too: those are sent with an
@@ -35,10 +42,14 @@ import (
 // sent, up to 1 MiB ([ReplayBuffer]); a longer one is not sent again, and the
 // reason is [ErrBodyNotReplayable]. Nothing is read ahead of being sent.
 //
+// # Waits and hosts
+//
 // The wait before a retry is the longest of the backoff and what the server asks
 // for ([ParseRetryAfter]). A 429, 503 or 403 that asks for a wait pauses all
 // requests of the client to that host, see [Gate]. With [PerHost] each host has
 // its own breaker, limiter and the like.
+//
+// # Redirects and proxies
 //
 // Redirects are followed by net/http as ever. The retries are made beneath them,
 // so that an earlier request of a chain is never repeated; each request of a
@@ -47,18 +58,17 @@ import (
 // connections that turn out to be closed: a server may see more requests than
 // there were attempts.
 //
-// The Timeout of the base client bounds each attempt, its body included;
-// Config.AttemptTimeout only the time until the headers arrive, or, in [Fetch],
-// [GetJSON] and [PostJSON], until the response is decoded. To bound the whole
-// call, use its context or Config.MaxElapsed.
-//
 // What a proxy answers to CONNECT is not retried: net/http reports it without a
 // type, so that an overload looks like a wrong password. To have it judged by its
 // status, set an OnProxyConnectResponse in the base transport that returns
 // [CheckStatus] of the response.
 //
-// URLs in its errors and log lines have neither user information nor the values
-// of the query. The client is safe for concurrent use.
+// # Time limits
+//
+// The Timeout of the base client bounds each attempt, its body included;
+// Config.AttemptTimeout only the time until the headers arrive, or, in [Fetch],
+// [GetJSON] and [PostJSON], until the response is decoded. To bound the whole
+// call, use its context or Config.MaxElapsed.
 type RetryableClient struct {
 	client *http.Client
 	core   *core

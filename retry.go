@@ -19,6 +19,21 @@
 //
 // The package starts no goroutine that outlives a call, keeps no global state,
 // and prints nothing unless it is given a Logger.
+//
+// # Settings by task
+//
+//	how often, for how long      MaxRetries, MaxElapsed, AttemptTimeout, the context's deadline
+//	how long to wait             InitialDelay, Multiplier, MaxDelay, Jitter, Backoff, MaxRetryAfter
+//	which errors                 RetryIf, RetryStatusCodes, Permanent, RetryAfter; in HTTP CheckResponse
+//	which POSTs                  IdempotentOnly, WithIdempotent
+//	a dependency that is down    Breaker, WaitWhenOpen, Budget; in a client HostBreaker
+//	a dependency that throttles  Gate, Limiter; NoSharedPause
+//	each host of a client        PerHost, OnHost, HostKey
+//	logs and metrics             Name, Logger, OnDone, OnRetry, OnWait, Outcome
+//	traces                       OnStart, OnAttempt, OnAttemptDone, WrapTransport
+//	shutdown                     Drain
+//	the environment              WithEnv, ConfigFromEnv
+//	tests                        Clock, Rand, package retrytest
 package retry
 
 import (
