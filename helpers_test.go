@@ -25,7 +25,7 @@ import (
 )
 
 // pipes is a network for a testing/synctest bubble, where time does not pass while
-// somebody waits for a connection of the kernel's.
+// a goroutine waits for a connection of the kernel's.
 type pipes struct {
 	conns chan net.Conn
 	over  chan struct{}
@@ -145,7 +145,7 @@ func countedConversation(t testing.TB, answers ...string) (string, *atomic.Int32
 	return "http://" + listener.Addr().String(), requests
 }
 
-// refusing makes the first dials meet a port where nobody listens.
+// refusing makes the first dials meet a port where nothing listens.
 func refusing(t testing.TB, times int32) *http.Transport {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

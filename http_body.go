@@ -98,7 +98,7 @@ func (e *bodyError) Unwrap() error { return e.err }
 
 var errNoBody = errors.New("GetBody returned neither a body nor an error")
 
-// freshBody asks a request for its body once more.
+// freshBody asks a request for its body again.
 func freshBody(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	body, err := getBody()
 	if err == nil && (body == nil || isNil(body)) {
@@ -171,11 +171,11 @@ func closeBody(req *http.Request) {
 
 // replayer gives a body that has no GetBody to each of several attempts, and of
 // several hops. What can be read at any place is read again; of others it
-// remembers what was read while it streams, up to a limit. Nothing is read ahead
+// records what was read while it streams, up to a limit. Nothing is read ahead
 // of the attempt that sends it.
 //
 // net/http may still be reading for an attempt that is over when the next one
-// begins; what it reads then is remembered for the next.
+// begins; what it reads then is recorded for the next.
 type replayer struct {
 	source io.ReadCloser
 	file   func() io.Reader // to read from, if it can be read at any place
@@ -187,7 +187,7 @@ type replayer struct {
 	chunks  [][]byte
 	total   int64 // bytes read from source
 	limit   int64
-	lost    bool  // more than limit was read, and is not remembered
+	lost    bool  // more than limit was read, and is not recorded
 	err     error // what source ended with
 	last    *replay
 	final   bool // no other attempt will come
@@ -203,7 +203,7 @@ func (c *core) bodyOf(req *http.Request) *replayer {
 	r := &replayer{source: req.Body, length: -1, limit: c.replayBuffer}
 	r.turn.L = &r.mu
 	if req.ContentLength > r.limit {
-		r.limit = 0 // it would be in vain
+		r.limit = 0 // it would be useless
 	}
 	if file := readerAt(req.Body); file != nil {
 		r.file, r.length = section(file)
@@ -211,10 +211,9 @@ func (c *core) bodyOf(req *http.Request) *replayer {
 	return r
 }
 
-// attach makes the body of req one that http.Client can have again, for redirects.
+// attach makes the body of req one that http.Client can read again, for redirects.
 func (r *replayer) attach(req *http.Request) {
-	if r.declare(req); r.empty(req) {
-		req.Body, req.GetBody = http.NoBody, nil
+	if r.declare(req) {
 		return
 	}
 	req.Body = r.open(false)
@@ -222,16 +221,16 @@ func (r *replayer) attach(req *http.Request) {
 }
 
 // declare sets the length of a file, without which net/http would send it in
-// chunks, which some servers refuse. Only in chunks can a trailer be sent.
-func (r *replayer) declare(req *http.Request) {
+// chunks, which some servers refuse. Only in chunks can a trailer be sent. It reports
+// whether there is nothing to send.
+func (r *replayer) declare(req *http.Request) (empty bool) {
 	if r.length > 0 && req.ContentLength <= 0 && len(req.TransferEncoding)+len(req.Trailer) == 0 {
 		req.ContentLength = r.length
 	}
-}
-
-// empty reports whether there is nothing to send.
-func (r *replayer) empty(req *http.Request) bool {
-	return r.length == 0 && req.ContentLength <= 0 && len(req.Trailer) == 0
+	if empty = r.length == 0 && req.ContentLength <= 0 && len(req.Trailer) == 0; empty {
+		req.Body, req.GetBody = http.NoBody, nil
+	}
+	return empty
 }
 
 // open returns the body from its beginning, for an attempt, or for http.Client,
@@ -261,7 +260,7 @@ func (r *replayer) replayable() bool {
 	return !r.lost
 }
 
-// once says that there will be one attempt: nothing need be remembered.
+// once says that there will be one attempt: nothing need be recorded.
 func (r *replayer) once() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,7 +269,7 @@ func (r *replayer) once() {
 	}
 }
 
-// finish says that no other attempt will come. What is remembered is let go of,
+// finish says that no other attempt will come. What is recorded is released
 // as soon as the last one has read it.
 func (r *replayer) finish() {
 	r.mu.Lock()
@@ -286,11 +285,11 @@ func (r *replayer) finish() {
 	}
 }
 
-// forget lets go of what was remembered. r.mu must be held.
+// forget releases what was recorded. r.mu must be held.
 func (r *replayer) forget() { r.limit, r.chunks, r.lost = 0, nil, r.lost || r.total > 0 }
 
-// keep remembers p. r.mu must be held.
-func (r *replayer) keep(p []byte) {
+// record keeps p for the next attempt. r.mu must be held.
+func (r *replayer) record(p []byte) {
 	r.total += int64(len(p))
 	if r.total > r.limit {
 		r.lost, r.chunks = true, nil
@@ -335,7 +334,7 @@ func (v *replay) Read(p []byte) (int, error) {
 		case v.pos < r.total && r.lost:
 			return 0, ErrBodyNotReplayable
 		case v.pos < r.total:
-			return v.remembered(p), nil
+			return v.recorded(p), nil
 		case r.err != nil:
 			return 0, r.err
 		case !r.reading:
@@ -345,7 +344,7 @@ func (v *replay) Read(p []byte) (int, error) {
 	}
 }
 
-func (v *replay) remembered(p []byte) int {
+func (v *replay) recorded(p []byte) int {
 	for v.at == len(v.r.chunks[v.chunk]) {
 		v.chunk, v.at = v.chunk+1, 0
 	}
@@ -358,31 +357,27 @@ func (v *replay) remembered(p []byte) int {
 	return n
 }
 
-// further reads from the source, with r.mu released meanwhile.
-func (v *replay) further(p []byte) (int, error) {
+// further reads from the source, with r.mu released meanwhile, even if that panics.
+func (v *replay) further(p []byte) (n int, err error) {
 	r := v.r
 	r.reading = true
-	n, err := v.readSource(p)
-	r.keep(p[:n])
+	func() {
+		r.mu.Unlock()
+		defer func() {
+			r.mu.Lock()
+			r.reading = false
+			r.turn.Broadcast()
+		}()
+		n, err = r.source.Read(p)
+	}()
+	r.record(p[:n])
 	r.err = err
 	v.pos += int64(n)
-	if !r.lost && n > 0 { // behind what is remembered now
+	if !r.lost && n > 0 { // behind what is recorded now
 		v.chunk = len(r.chunks) - 1
 		v.at = len(r.chunks[v.chunk])
 	}
 	return n, err
-}
-
-// readSource holds r.mu again when it returns, or panics.
-func (v *replay) readSource(p []byte) (int, error) {
-	r := v.r
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		r.reading = false
-		r.turn.Broadcast()
-	}()
-	return r.source.Read(p)
 }
 
 // Close closes the source as well, if no other attempt will come.

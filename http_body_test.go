@@ -88,7 +88,7 @@ type oneByte struct{ r io.Reader }
 
 func (o *oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(7, len(p))]) }
 
-// A body that can be had anew is not copied: retries of a large one cost no more
+// A body that can be read again is not copied: retries of a large one cost no more
 // memory than those of a small one.
 func TestRequestBodyIsNotCopied(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -299,7 +299,7 @@ func newStand417(t testing.TB) string {
 // A GetBody that fails ends the call; what had failed before is still there to
 // find. In the Transport's form, there is an error and no response.
 func TestGetBodyFails(t *testing.T) {
-	errAnew := errors.New("cannot be had anew")
+	errAgain := errors.New("cannot be read again")
 	for name, body := range map[string]func() io.ReadCloser{
 		"in memory": func() io.ReadCloser { return io.NopCloser(strings.NewReader("x")) },
 		"other":     func() io.ReadCloser { return &countedClose{Reader: strings.NewReader("x")} },
@@ -316,10 +316,10 @@ func TestGetBodyFails(t *testing.T) {
 				first := body()
 				req := newRequest(t, "PUT", server.URL, first)
 				req.ContentLength = 1
-				req.GetBody = func() (io.ReadCloser, error) { return nil, errAnew }
+				req.GetBody = func() (io.ReadCloser, error) { return nil, errAgain }
 				resp, err := do(req)
 				assert.Nil(t, resp)
-				assert.ErrorIs(t, err, errAnew)
+				assert.ErrorIs(t, err, errAgain)
 				var found *retry.StatusError
 				require.ErrorAs(t, err, &found)
 				assert.Equal(t, 503, found.StatusCode)
@@ -416,7 +416,7 @@ func TestMultipartBody(t *testing.T) {
 }
 
 // A server that answers while the upload still runs, over and over, under the race
-// detector: whoever still reads for an old attempt must not take from the new one.
+// detector: what still reads for an old attempt must not take from the new one.
 func TestEarlyAnswerDuringUpload(t *testing.T) {
 	t.Parallel() // net/http's server waits for half a second before it closes such a connection
 	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<15)

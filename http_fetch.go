@@ -246,7 +246,7 @@ func (b *jsonBody) origin(resp *http.Response, err error) string {
 // Each attempt begins with the request of next and follows the redirects again, so
 // that an address that has expired is resolved again. The hooks, the budget and the
 // limits are those of the first request's host, and see one call; the gate, limiter and
-// breaker of each host on the way guard it as ever. A POST or PATCH has one
+// breaker of each host it passes guard it as usual. A POST or PATCH has one
 // Idempotency-Key in all attempts.
 //
 // The base client's Timeout and AttemptTimeout end when the headers have arrived; what

@@ -20,7 +20,7 @@ import (
 	"github.com/retryutils/retry"
 )
 
-// What cannot be fetched lets go of its body all the same.
+// What cannot be fetched has its body closed all the same.
 func TestFetchOfNothing(t *testing.T) {
 	client := outcomeClient(t, nil, soon)
 	decode := func(*http.Response) (int, error) { return 0, nil }
@@ -215,7 +215,7 @@ func TestJSONOfAStatusBelow400(t *testing.T) {
 }
 
 // An HTML page, of a login or a proxy, in the place of JSON: "invalid character
-// '<'" told nobody where to look.
+// '<'" did not say where to look.
 func TestJSONThatIsALoginPage(t *testing.T) {
 	page := "<!DOCTYPE html>\n<html><head><title>Sign in</title>" + strings.Repeat(" x", 500)
 	server := newStand(t, sending(200, "text/html; charset=utf-8", page))
@@ -602,7 +602,7 @@ func TestResume_Post(t *testing.T) {
 	}
 }
 
-// The statuses below 400, and a 416, are for read; the others are errors as ever. So is
+// The statuses below 400, and a 416, are for read; the others are errors as usual. So is
 // a redirect that the client does not follow.
 func TestResume_Statuses(t *testing.T) {
 	for status, forRead := range map[int]bool{200: true, 204: true, 206: true, 304: true, 302: true, 416: true, 404: false, 412: false, 503: false} {

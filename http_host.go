@@ -25,7 +25,7 @@ type host struct {
 	inUse          atomic.Int32
 	proto          atomic.Int32  // the major version of HTTP of its last answer; 0: it never answered
 	ready          chan struct{} // closed when it is configured, or will not be
-	whole          bool          // it is; to be read after ready is closed, or under hosts.mu
+	configured     bool          // successfully; to be read after ready is closed, or under hosts.mu
 
 	recent recent // how it was first found
 
@@ -128,22 +128,12 @@ func (c *core) key(req *http.Request) string {
 func hostName(req *http.Request) string {
 	scheme, name, port := strings.ToLower(req.URL.Scheme), strings.ToLower(req.URL.Hostname()), req.URL.Port()
 	switch {
-	case port != "" && port != schemePort(scheme):
+	case port != "" && !(scheme == "http" && port == "80") && !(scheme == "https" && port == "443"):
 		name = net.JoinHostPort(name, port)
 	case strings.Contains(name, ":"):
 		name = "[" + name + "]"
 	}
 	return scheme + "://" + name
-}
-
-func schemePort(scheme string) string {
-	switch scheme {
-	case "http":
-		return "80"
-	case "https":
-		return "443"
-	}
-	return ""
 }
 
 // hosts finds the host of a request, and keeps a bounded number of them. None of
@@ -155,7 +145,7 @@ type hosts struct {
 	byKey map[string]*host
 	bySrc map[source]*host // the same hosts, by what stands in the URL
 	used  hostList         // newest first
-	kept  hostList         // those that were oldest, and held something worth keeping
+	busy  hostList         // those that were oldest, and held something worth keeping
 }
 
 type source struct{ scheme, host string }
@@ -208,7 +198,7 @@ func (hs *hosts) get(c *core, req *http.Request) (*host, error) {
 func (hs *hosts) all() (all []*host) {
 	hs.mu.Lock()
 	for _, h := range hs.byKey {
-		if h.whole {
+		if h.configured {
 			all = append(all, h)
 		}
 	}
@@ -227,7 +217,7 @@ func (hs *hosts) bySource(src source, c *core) *host {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	h := hs.bySrc[src]
-	if h == nil || !h.whole {
+	if h == nil || !h.configured {
 		return nil
 	}
 	hs.touch(h)
@@ -278,13 +268,13 @@ func (hs *hosts) byName(key string, src source, c *core) (h *host, mine bool) {
 // maxSpellings bounds what a host remembers of the ways to write its address.
 const maxSpellings = 16
 
-// build configures a host. Those who ask for it meanwhile wait. If it fails, even
+// build configures a host. Requests to it that begin meanwhile wait. If it fails, even
 // by a panic, the host is forgotten, and the next request tries again.
 func (hs *hosts) build(h *host, c *core, req *http.Request) (err error) {
-	whole := false
+	ok := false
 	defer func() {
 		hs.mu.Lock()
-		if h.whole = whole; !whole {
+		if h.configured = ok; !ok {
 			h.inUse.Add(-1)
 			hs.forget(h)
 		}
@@ -292,7 +282,7 @@ func (hs *hosts) build(h *host, c *core, req *http.Request) (err error) {
 		close(h.ready)
 	}()
 	err = h.configure(c, h.key, req)
-	whole = err == nil
+	ok = err == nil
 	return err
 }
 
@@ -307,20 +297,20 @@ func (h *host) await(ctx context.Context) bool {
 			return false
 		}
 	}
-	return h.whole
+	return h.configured
 }
 
 // evict forgets the host that was not used for longest, among those that hold
-// nothing worth keeping. Those that do are put aside, so that they are not looked
-// at each time. hs.mu must be held.
+// nothing worth keeping. Those that do move to a list of their own, so that they are not examined
+// each time. hs.mu must be held.
 func (hs *hosts) evict(c *core) bool {
-	for range min(2, hs.kept.n) { // one that was put aside may have nothing to keep any more
-		h := hs.kept.oldest()
+	for range min(2, hs.busy.n) { // one of that list may have nothing to keep any more
+		h := hs.busy.oldest()
 		if h.idle(c) {
 			hs.forget(h)
 			return true
 		}
-		hs.kept.push(h)
+		hs.busy.push(h)
 	}
 	for hs.used.n > 0 {
 		h := hs.used.oldest()
@@ -328,7 +318,7 @@ func (hs *hosts) evict(c *core) bool {
 			hs.forget(h)
 			return true
 		}
-		hs.kept.push(h)
+		hs.busy.push(h)
 	}
 	return false
 }
@@ -352,7 +342,7 @@ func (hs *hosts) forget(h *host) {
 }
 
 // idle reports whether nothing is lost with the host: no request is under way,
-// and its own gate and breaker are not in anybody's way.
+// and its own gate and breaker stop no call.
 func (h *host) idle(c *core) bool {
 	if h.inUse.Load() > 0 {
 		return false

@@ -180,8 +180,8 @@ func TestClientShortForms(t *testing.T) {
 	assert.Len(t, got, 5)
 }
 
-// After the first 429 nobody reaches the host before the pause ends, except who is
-// on the way already. Then one by one.
+// After the first 429 no request reaches the host before the pause ends, except those that
+// were sent already. Then one by one.
 func TestPauseIsSharedByTheHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pause = 300 * time.Millisecond
@@ -364,7 +364,7 @@ func TestOneGateCouplesHosts(t *testing.T) {
 	assert.Equal(t, 1, free.hits())
 }
 
-// Who cannot wait for a pause is told how long it lasts, and what the limit is.
+// A call that cannot wait for a pause learns how long it lasts, and what the limit is.
 func TestPauseThatIsTooLong(t *testing.T) {
 	server := newStand(t, status(429, "Retry-After", "1800"))
 	log, logger := newLog()
@@ -380,7 +380,7 @@ func TestPauseThatIsTooLong(t *testing.T) {
 	assert.Equal(t, 1, server.hits())
 }
 
-// A failure is told once. It stood twice in the same line where a call's own failure
+// A failure is reported once. It stood twice in the same line where a call's own failure
 // opened the breaker, or was the same as the one that set a pause.
 func TestFailureIsReportedOnce(t *testing.T) {
 	server := newStand(t, status(503))
@@ -394,9 +394,9 @@ func TestFailureIsReportedOnce(t *testing.T) {
 	assert.NotContains(t, err.Error(), "last failure")
 	var open *retry.OpenError
 	require.ErrorAs(t, e, &open)
-	assert.ErrorContains(t, open, "last failure: GET "+server.URL, "who looks at it alone is told")
+	assert.ErrorContains(t, open, "last failure: GET "+server.URL, "the error alone names it")
 
-	_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL) // another's failure is told
+	_, err = outcomeClient(t, nil, cfg).Get(t.Context(), server.URL) // the failure of another call is named
 	gaveUp(t, err, retry.ErrCircuitOpen)
 	assert.ErrorContains(t, err, "last failure: GET "+server.URL+": 503 Service Unavailable")
 }

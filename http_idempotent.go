@@ -12,52 +12,6 @@ import (
 	"sync"
 )
 
-// mayBeLast reports whether it looks as if no retry follows. It changes nothing,
-// and calls nothing that could take it for the decision: what RetryIf will say is
-// not known, and counts as a no.
-func (h *hop) mayBeLast(err error) bool {
-	found := examine(err, h.cfg.RetryStatusCodes)
-	hint := found.delay
-	budget := h.cfg.Budget
-	return h.cfg.RetryIf != nil || h.call.veto.reason != nil || budget != nil && budget.Balance() < 1 ||
-		h.call.failed() > h.cfg.maxRetries() || !found.retryable() ||
-		hint > h.cfg.maxRetryAfter() || h.call.tooLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).reason != nil
-}
-
-// limitRepeats notes, of an attempt that ended with err, what forbids to send the
-// request again, if anything does. Whether err is worth a retry is the loop's to say.
-func (h *hop) limitRepeats(err error) {
-	acted := !h.refused() && !h.unsent(err)
-	h.lost = h.lost || acted && !h.finalAnswer()
-	if h.body != nil && !h.body.replayable() {
-		h.call.veto.reason = ErrBodyNotReplayable
-	}
-	if acted && !h.idempotent() {
-		h.call.veto = ending{reason: ErrNotIdempotent, dueTo: h.call.veto.reason}
-	}
-}
-
-// finalAnswer reports whether the pending response is the server's own word on the
-// request. A gateway says 502, 503, 504, or a status that is not registered, such as
-// 524, when it had none from the server.
-func (h *hop) finalAnswer() bool {
-	if h.resp == nil {
-		return false
-	}
-	switch code := h.resp.StatusCode; code {
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return false
-	default:
-		return code < 500 || http.StatusText(code) != ""
-	}
-}
-
-// atWork reports whether the pending 409 means that the server is still busy with
-// an earlier attempt: one whose answer was lost, and which had the same key.
-func (h *hop) atWork() bool {
-	return h.lost && h.resp.StatusCode == http.StatusConflict && (h.key != "" || hasKeyValue(h.req.Header))
-}
-
 // idempotent reports whether the request may be repeated though it may have
 // been carried out (RFC 9110, section 9.2.2; RFC 10008 for QUERY).
 func (h *hop) idempotent() bool {
@@ -123,29 +77,6 @@ func keyForStd(header http.Header) bool {
 	return ok || okX
 }
 
-// refused reports whether the pending response says that the server did not act. A
-// 503 does if it names a wait: without one, it may come from a proxy whose
-// connection to the server broke with the request already on it.
-func (h *hop) refused() bool {
-	if h.resp == nil {
-		return false
-	}
-	switch h.resp.StatusCode {
-	case http.StatusTooManyRequests, http.StatusTooEarly, http.StatusMisdirectedRequest:
-		return true
-	case http.StatusServiceUnavailable:
-		return h.resp.Header.Get("Retry-After") != ""
-	}
-	return false
-}
-
-// isDial reports whether err is of a type that only a connection to be made has.
-func isDial(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) || errors.As(err, &dns)
-}
-
 // newKey returns a random UUID (RFC 9562, version 4) for an Idempotency-Key, which
 // some servers validate. Go's generator is seeded by the operating system; the key
 // is no secret.
@@ -179,6 +110,63 @@ func (h *hop) ownKey() string {
 	return newKey()
 }
 
+// limitRepeats notes, of an attempt that ended with err, what forbids to send the
+// request again, if anything does. Whether err is worth a retry is the loop's to say.
+func (h *hop) limitRepeats(err error) {
+	acted := !h.serverRefused() && !h.unsent(err)
+	h.lost = h.lost || acted && !h.finalAnswer()
+	if h.body != nil && !h.body.replayable() {
+		h.call.veto.reason = ErrBodyNotReplayable
+	}
+	if acted && !h.idempotent() {
+		h.call.veto = ending{reason: ErrNotIdempotent, dueTo: h.call.veto.reason}
+	}
+}
+
+// finalAnswer reports whether the pending response is the server's own word on the
+// request. A gateway says 502, 503, 504, or a status that is not registered, such as
+// 524, when it had none from the server.
+func (h *hop) finalAnswer() bool {
+	if h.resp == nil {
+		return false
+	}
+	switch code := h.resp.StatusCode; code {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false
+	default:
+		return code < 500 || http.StatusText(code) != ""
+	}
+}
+
+// atWork reports whether the pending 409 means that the server is still busy with
+// an earlier attempt: one whose answer was lost, and which had the same key.
+func (h *hop) atWork() bool {
+	return h.lost && h.resp.StatusCode == http.StatusConflict && (h.key != "" || hasKeyValue(h.req.Header))
+}
+
+// serverRefused reports whether the pending response says that the server did not act. A
+// 503 does if it names a wait: without one, it may come from a proxy whose
+// connection to the server broke with the request already on it.
+func (h *hop) serverRefused() bool {
+	if h.resp == nil {
+		return false
+	}
+	switch h.resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusTooEarly, http.StatusMisdirectedRequest:
+		return true
+	case http.StatusServiceUnavailable:
+		return h.resp.Header.Get("Retry-After") != ""
+	}
+	return false
+}
+
+// isDial reports whether err is of a type that only a connection to be made has.
+func isDial(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) || errors.As(err, &dns)
+}
+
 // evidence is what net/http reports of the connections for an attempt: the only
 // answer to whether the server can have seen the request. No type of error is one.
 type evidence struct {
@@ -200,7 +188,7 @@ type connTrace struct {
 // trace returns one that collects evidence for the attempt. net/http asks for a
 // second connection only if it could write nothing to the first one, so that the
 // last one counts. A connection to another address, or one after an answer, is of a
-// request that a base transport unknown to us makes on the way.
+// request that a base transport unknown to us makes during the attempt.
 func (o *outgoing) trace() *httptrace.ClientTrace {
 	w := new(connTrace)
 	o.mu.Lock()
@@ -229,9 +217,9 @@ func (o *outgoing) trace() *httptrace.ClientTrace {
 	}
 }
 
-// seen is the evidence of the attempt that is over. A transport of the user's may
+// evidence returns that of the attempt that is over. A transport of the user's may
 // have sent its request more than once.
-func (h *hop) seen() (all evidence) {
+func (h *hop) evidence() (all evidence) {
 	if h.out == nil {
 		return all
 	}
@@ -257,8 +245,8 @@ func (h *hop) unsent(err error) bool {
 	if code, ok := streamCode(err); ok {
 		return code == refusedStream
 	}
-	if e := h.seen(); e.asked || e.connected {
+	if e := h.evidence(); e.asked || e.connected {
 		return !e.connected
 	}
-	return isDial(err) // of a base that does not tell
+	return isDial(err) // of a base that does not trace
 }

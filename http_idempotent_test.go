@@ -560,7 +560,7 @@ func (c *closedLater) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// A transport of the user's makes other requests on the way, with the same context,
+// A custom transport makes other requests during an attempt, with the same context,
 // and their connections are no evidence about the request itself: here it was sent, and
 // what could not be dialled was where to report that, or to get another token.
 func TestOtherRequestsOnTheWay(t *testing.T) {
@@ -608,7 +608,7 @@ func TestBaseThatDoesNotTrace(t *testing.T) {
 	}
 }
 
-// With Expect: 100-continue the header is out before anybody touches the body: a
+// With Expect: 100-continue the header is out before the body is touched: a
 // body that was not read proves nothing.
 func TestEvidenceWithExpectContinue(t *testing.T) {
 	t.Parallel()
@@ -664,7 +664,7 @@ func TestCutInTheFirstAnswer(t *testing.T) {
 }
 
 // A TLS alert, or a record that is none, from a host that has answered before is a
-// fault of the way.
+// transport error.
 func TestAlertAfterAnAnswer(t *testing.T) {
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	lender.Close()
@@ -716,7 +716,7 @@ func TestAlertAfterAnAnswer(t *testing.T) {
 }
 
 // A scheme that the base serves is one like any other: an error of the network
-// proves that somebody serves it. One that nobody serves costs one attempt,
+// proves that the scheme is supported. An unsupported one costs one attempt,
 // whatever is around the base.
 func TestUnsupportedSchemes(t *testing.T) {
 	attempts := 0
@@ -741,7 +741,7 @@ func TestUnsupportedSchemes(t *testing.T) {
 }
 
 // What is wrong with the request itself is one attempt, says what it is, and is
-// nobody's outage: the breaker has neither a success nor a failure.
+// no outage: the breaker has neither a success nor a failure.
 func TestRequestsThatNetHTTPRefuses(t *testing.T) {
 	over2, base2 := newH2(t, func(http.ResponseWriter, *http.Request) {})
 	over1 := newStand(t, status(200))
@@ -773,7 +773,7 @@ func TestRequestsThatNetHTTPRefuses(t *testing.T) {
 		for _, known := range []bool{false, true} {
 			for _, wrapped := range []bool{false, true} {
 				if !known && test.name == "long header" {
-					continue // nobody knows what the peer allows, until it has said so
+					continue // it is not known what the peer allows, until it has said so
 				}
 				if wrapped && test.h2 {
 					continue
@@ -869,7 +869,7 @@ func TestHostKeyIsShownNowhere(t *testing.T) {
 }
 
 // Settings that are wrong fail the constructor, or, per host, its requests, by an
-// error that matches, and are tried anew.
+// error that matches, and are tried again.
 func TestHostSettings(t *testing.T) {
 	_, err := retry.NewRetryableClient(nil, retry.Config{}, retry.HostBreaker(retry.BreakerConfig{FailureThreshold: 1, Window: -1}))
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)

@@ -20,7 +20,7 @@ import (
 // judgeError says what a failure of the transport means.
 func (h *hop) judgeError(err error) error {
 	if done(h.ctx) {
-		return err // the caller's doing: the loop sees to it
+		return err // the caller cancelled: the loop decides
 	}
 	if h.sent != nil {
 		if fault := h.sent.fault(err); fault != nil {
@@ -29,11 +29,11 @@ func (h *hop) judgeError(err error) error {
 	}
 	err = h.explained(err)
 	named := h.named(err)
-	if malformed(h.req) || h.refusedByNet(err) {
+	if isMalformed(h.req) || h.refusedByNet(err) {
 		return Permanent(&bodyError{named})
 	}
-	if h.hopeless(err) {
-		if !overHTTP(h.req) { // no transport serves the scheme: no host has part in it
+	if h.cannotSucceed(err) {
+		if !overHTTP(h.req) { // the scheme is unsupported: no host has part in it
 			return Permanent(&bodyError{named})
 		}
 		return Permanent(named)
@@ -57,7 +57,7 @@ func (h *hop) judgeError(err error) error {
 }
 
 // named puts the URL into an error, without its secrets, as http.Client does; but
-// not one whose scheme would have it taken for lasting.
+// not one whose scheme would have it classified as permanent.
 func (h *hop) named(err error) error {
 	if !overHTTP(h.req) {
 		return err
@@ -81,11 +81,11 @@ func (h *hop) judgeResponse() error {
 		err := runCheck(check, resp)
 		resp.Request = h.req
 		if err != nil {
-			return h.refusedResponse(err)
+			return h.failedResponse(err)
 		}
 	}
 	if resp.StatusCode >= 400 && !(h.t.resumed != nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable) || h.cfg.lists(resp) {
-		return h.refusedResponse(newStatusError(resp, methodOf(h.req), h.safeURL(), h.cfg.Clock))
+		return h.failedResponse(newStatusError(resp, methodOf(h.req), h.safeURL(), h.cfg.Clock))
 	}
 	if h.t.decode == nil || isRedirect(resp) {
 		h.relax()
@@ -104,7 +104,7 @@ func (h *hop) decoded(resp *http.Response) error {
 		h.relax()
 	}
 	body := &decodedBody{ReadCloser: resp.Body}
-	body.ended.Store(h.empty(resp))
+	body.ended.Store(h.hasNoBody(resp))
 	resp.Body, resp.Request = body, h.ofAttempt()
 	err := h.t.decode(resp)
 	resp.Body, resp.Request = body, h.req
@@ -146,9 +146,9 @@ func (h *hop) brokenOff(err error) error {
 	return h.named(err)
 }
 
-// refusedResponse says what a response means that is an error. A client's error
-// has its body before anybody sees it.
-func (h *hop) refusedResponse(err error) error {
+// failedResponse says what a response means that is an error. A client's error
+// has its body before any other code sees it.
+func (h *hop) failedResponse(err error) error {
 	status, _ := err.(*StatusError)
 	resp := h.resp
 	if status != nil && resp.StatusCode == http.StatusMisdirectedRequest && !h.misdirected && !status.said {
@@ -177,19 +177,31 @@ func (h *hop) refusedResponse(err error) error {
 	return err
 }
 
-// hopeless reports whether the next attempt would fail in the same way. Some
+// mayBeLast reports whether it looks as if no retry follows. It changes nothing,
+// and calls nothing that could take it for the decision: what RetryIf will say is
+// not known, and counts as a no.
+func (h *hop) mayBeLast(err error) bool {
+	found := examine(err, h.cfg.RetryStatusCodes)
+	hint := found.delay
+	budget := h.cfg.Budget
+	return h.cfg.RetryIf != nil || h.call.veto.reason != nil || budget != nil && budget.Balance() < 1 ||
+		h.call.failed() > h.cfg.maxRetries() || !found.retryable() ||
+		hint > h.cfg.maxRetryAfter() || h.call.tooLate(h.ctx, h.cfg, max(hint, h.cfg.InitialDelay)).reason != nil
+}
+
+// cannotSucceed reports whether the next attempt would fail in the same way. Some
 // errors of net/http have no type to tell by. Of a host that has answered before
-// they are taken for a fault of the way. Of another, where a connection was got,
+// they are taken for a transport error. Of another, where a connection was got,
 // they mean that the peer does not speak HTTP; where none was got, that a proxy
-// lets no request through, or that no transport serves the scheme.
-func (h *hop) hopeless(err error) bool {
+// lets no request through, or that the scheme is unsupported.
+func (h *hop) cannotSucceed(err error) bool {
 	if h.host.proto.Load() != 0 || ofNetwork(err) {
 		return false
 	}
 	if !overHTTP(h.req) {
 		return true
 	}
-	std, seen := h.t.core.std, h.seen()
+	std, seen := h.t.core.std, h.evidence()
 	if std == nil || !seen.asked && !seen.connected {
 		return false
 	}
@@ -227,7 +239,7 @@ func ofNetwork(err error) bool { return examine(err, nil).has(network | local | 
 // it over any. A connection that others had used may just have been closed; then
 // the request must look like one that HTTP/2 refuses.
 func (h *hop) refusedByNet(err error) bool {
-	e := h.seen()
+	e := h.evidence()
 	return h.t.core.std != nil && e.connected && !e.begun && !ofNetwork(err) && (!e.reused || unfitForHTTP2(h.req))
 }
 
@@ -247,8 +259,8 @@ func unfitForHTTP2(req *http.Request) bool {
 	return size > 2<<10
 }
 
-// malformed reports whether no transport will ever send req.
-func malformed(req *http.Request) bool {
+// isMalformed reports whether no transport will ever send req.
+func isMalformed(req *http.Request) bool {
 	if overHTTP(req) && req.URL.Host == "" || !isToken(methodOf(req)) || req.Body == nil && req.ContentLength > 0 ||
 		hasControls(req.URL.Opaque) || hasControls(req.URL.RawQuery) {
 		return true
@@ -261,7 +273,7 @@ func malformed(req *http.Request) bool {
 	}
 	for _, header := range []http.Header{req.Header, req.Trailer} {
 		for name, values := range header {
-			if !isToken(name) || slices.ContainsFunc(values, notOfHeader) {
+			if !isToken(name) || slices.ContainsFunc(values, func(value string) bool { return hasControls(strings.ReplaceAll(value, "\t", "")) }) {
 				return true
 			}
 		}
@@ -281,8 +293,6 @@ func isToken(s string) bool {
 func hasControls(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
-
-func notOfHeader(value string) bool { return hasControls(strings.ReplaceAll(value, "\t", "")) }
 
 // transientTLS hides a TLS alert, or a record that is none, from the classification
 // as permanent where the host has answered before.

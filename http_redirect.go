@@ -20,7 +20,7 @@ func isRedirect(resp *http.Response) bool {
 	return false
 }
 
-// redirectBody is the body of a redirect. It brings along what the next hop must
+// redirectBody is the body of a redirect. It carries what the next hop must
 // know, if http.Client decides to follow.
 type redirectBody struct {
 	io.ReadCloser
@@ -48,9 +48,9 @@ func redirectedBy(req *http.Request) *redirectBody {
 	return before
 }
 
-// followed waits as long as the redirect that led here asked to (RFC 9110, section
+// waitForRedirect waits as long as the redirect that led here asked to (RFC 9110, section
 // 10.2.3). Its connection is free meanwhile.
-func (h *hop) followed(ctx context.Context) error {
+func (h *hop) waitForRedirect(ctx context.Context) error {
 	if !h.t.client {
 		return nil
 	}

@@ -28,10 +28,10 @@ type outgoing struct {
 	traits attempt.Traits
 
 	// For the base transport alone, beneath the user's own; see wire.
-	look  bool // for evidence
-	mark  bool // net/http may repeat it
-	once  bool // net/http must not repeat it
-	fresh bool // over a connection of its own
+	traced        bool // for evidence
+	mayRepeat     bool // net/http may repeat it
+	mustNotRepeat bool // net/http must not repeat it
+	ownConn       bool // over a connection of its own
 
 	mu     sync.Mutex // guards traces
 	traces []*connTrace
@@ -39,8 +39,8 @@ type outgoing struct {
 
 type outgoingKey struct{}
 
-// Value lets a Transport inside of this one see that the request is cared for,
-// and hides what WithIdempotent said of it from other requests on the way.
+// Value lets a Transport inside of this one see that the request is retried already,
+// and hides what WithIdempotent said of it from other requests made during the attempt.
 func (o *outgoing) Value(key any) any {
 	switch key {
 	case outgoingKey{}:
@@ -83,16 +83,16 @@ func attemptOf(req *http.Request) *outgoing {
 }
 
 // next makes the attempt's request: a copy that shares nothing with the
-// caller's that could be changed, unless it will not be.
+// caller's that could be changed, unless nothing will change it.
 func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	// Evidence may be needed where the request may not be repeated blindly, where nothing
 	// is known of the host, and over HTTP/2, where net/http may refuse a request.
-	look := !h.idempotent() || h.t.core.std != nil && h.host.proto.Load() != 1
+	traced := !h.idempotent() || h.t.core.std != nil && h.host.proto.Load() != 1
 	var cookies []*http.Cookie
 	if h.t.jar != nil {
 		cookies = h.t.jar.Cookies(cookieURL(h.req))
 	}
-	if !look && len(cookies) == 0 && h.asItIs() {
+	if !traced && len(cookies) == 0 && h.asItIs() {
 		return h.req, nil
 	}
 	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, limit: h.host.attemptTimeout, traits: h.traits}
@@ -100,7 +100,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 		h.timeout = clock.WithTimeout(ctx, h.cfg.Clock, limit)
 		ctx = h.timeout
 	}
-	h.out, o.Context, o.look, o.mark, o.once = o, ctx, look, h.marked(), h.once()
+	h.out, o.Context, o.traced, o.mayRepeat, o.mustNotRepeat = o, ctx, traced, h.netMayRepeat(), h.netMustNotRepeat()
 	o.request = *h.req.WithContext(o)
 	req := &o.request
 	req.URL = &o.url
@@ -116,22 +116,22 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	if h.stale {
 		h.stale = false
 		h.t.CloseIdleConnections()
-		o.fresh = true
+		o.ownConn = true
 	}
 	return req, h.attachBody(req)
 }
 
 // asItIs reports whether the attempt can do with the caller's own request: it is
 // the first, nothing is to be added, and it goes to net/http's own transport,
-// which changes nothing and sends it again itself when it must. One of the user's on
-// the way may add a header, and may ask for ConfigOf.
+// which changes nothing and sends it again itself when it must. A wrapper
+// may add a header, and may ask for ConfigOf.
 func (h *hop) asItIs() bool {
 	req := h.req
 	if h.cfg.OnStart != nil || h.cfg.OnAttempt != nil { // its context is another
 		return false
 	}
 	return h.t.core.std != nil && h.t.core.wrap == nil && h.call.attempts == 1 && h.limit() == 0 && h.t.core.idleTimeout == 0 && RetryCount(req.Context()) == 0 &&
-		req.Header != nil && !h.traits.Decided && h.key == "" && !h.marked() && (h.memory || req.Body == nil || req.Body == http.NoBody)
+		req.Header != nil && !h.traits.Decided && h.key == "" && !h.netMayRepeat() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 
 // attachBody gives the attempt a fresh reader.
@@ -140,8 +140,7 @@ func (h *hop) attachBody(req *http.Request) error {
 		return nil
 	}
 	if body := h.body; body != nil { // a closure over h itself would put it on the heap for every request
-		if body.declare(req); body.empty(req) {
-			req.Body, req.GetBody = http.NoBody, nil
+		if body.declare(req) {
 			return nil
 		}
 		h.sent = &upload{body: body.open(true), length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return body.reopen(true) }}
@@ -166,16 +165,16 @@ func (h *hop) attachBody(req *http.Request) error {
 	return nil
 }
 
-// marked reports whether net/http must learn from a mark that it may repeat the
+// netMayRepeat reports whether net/http must learn from a mark that it may repeat the
 // request.
-func (h *hop) marked() bool {
+func (h *hop) netMayRepeat() bool {
 	return h.key == "" && h.t.core.std != nil && !idempotentForStd(h.req.Method) && !keyForStd(h.req.Header) && h.idempotent()
 }
 
-// once reports whether net/http must be kept from repeating a request of which the
+// netMustNotRepeat reports whether net/http must be kept from repeating a request of which the
 // caller said that it is not idempotent. Over HTTP/2 it repeats none that may have been
 // carried out.
-func (h *hop) once() bool {
+func (h *hop) netMustNotRepeat() bool {
 	return h.traits.Decided && !h.traits.Idempotent && h.t.core.std != nil && h.host.proto.Load() != 2
 }
 
@@ -203,23 +202,23 @@ type wire struct{ http.RoundTripper }
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := attemptOf(req)
-	if o == nil || !o.look && !o.mark && !o.once && !o.fresh {
+	if o == nil || !o.traced && !o.mayRepeat && !o.mustNotRepeat && !o.ownConn {
 		return w.RoundTripper.RoundTrip(req)
 	}
 	ctx := req.Context()
-	if o.look {
+	if o.traced {
 		ctx = httptrace.WithClientTrace(ctx, o.trace())
 	}
 	sent := req.WithContext(ctx)
-	sent.Close = req.Close || o.fresh
-	if o.mark && req.Header != nil && !hasKey(req.Header) {
+	sent.Close = req.Close || o.ownConn
+	if o.mayRepeat && req.Header != nil && !hasKey(req.Header) {
 		// A key without a value is not sent. It lets net/http repeat a PUT or DELETE
 		// that met a connection just closed, as it does with a GET (see the doc of
 		// http.Transport).
 		sent.Header = maps.Clone(req.Header)
 		sent.Header["X-Idempotency-Key"] = []string{}
 	}
-	if o.once {
+	if o.mustNotRepeat {
 		keepFromRepeating(sent)
 	}
 	return w.RoundTripper.RoundTrip(sent)

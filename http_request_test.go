@@ -337,14 +337,14 @@ func TestErrorsAndLogsHaveNoSecrets(t *testing.T) {
 	assert.NotContains(t, err.Error(), "SECRET")
 }
 
-// newClosed is an address where nobody listens.
+// newClosed is an address where nothing listens.
 func newClosed(t testing.TB) string {
 	server := newStand(t, status(200))
 	server.Close()
 	return server.URL
 }
 
-// A URL whose address and query somebody put into Opaque hides its secrets as
+// A URL whose address and query stand in Opaque hides its secrets as
 // well, though its fields have none.
 func TestErrorsHaveNoSecretsOfAnOpaqueURL(t *testing.T) {
 	server := newStand(t, status(404))
@@ -424,7 +424,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 }
 
 // The first attempt over net/http's own transport is the caller's own request,
-// which spares a copy that nobody would change. All others are copies: retries,
+// which spares a copy that nothing would change. All others are copies: retries,
 // to which their number belongs, what gets a time limit, and what goes to any
 // other transport.
 func TestCopiesOnlyForOthers(t *testing.T) {

@@ -38,7 +38,7 @@ func (h *hop) closeResponse(resp *http.Response) {
 // readSome reads up to 64 KiB of a body within a time, into text unless it is nil,
 // and closes it. The time is real, whatever the clock: a guard against a peer that
 // drips. Closing is what ends a Read that hangs; only of net/http's own bodies is
-// that certain, so that others are read aside.
+// that certain, so that others are read in a goroutine.
 func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 	body := resp.Body
 	if body == http.NoBody {
@@ -58,12 +58,12 @@ func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 		}
 		return
 	}
-	if h.aside == nil {
-		h.aside = &aside{done: make(chan struct{}, 1)}
+	if h.reader == nil {
+		h.reader = &guardedRead{done: make(chan struct{}, 1)}
 	}
-	a := h.aside
+	a := h.reader
 	if !a.read(body, limit, length) {
-		h.aside = nil // it is reading still
+		h.reader = nil // it is reading still
 	} else if text != nil {
 		*text = a.text
 	}
@@ -72,9 +72,9 @@ func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 // closeTime is how long a Read may take to notice that its body was closed.
 const closeTime = 10 * time.Millisecond
 
-// aside reads in a goroutine, which it leaves behind if neither the body's end nor
-// its Close ends the Read: a caller who waits for that waits for ever.
-type aside struct {
+// guardedRead reads in a goroutine, which it leaves behind if neither the body's end
+// nor its Close ends the Read: to wait for that could take for ever.
+type guardedRead struct {
 	some   io.LimitedReader
 	length int64
 	text   []byte
@@ -83,7 +83,7 @@ type aside struct {
 
 // read closes the body when it is done, or the time is up, and reports whether it
 // is done then.
-func (a *aside) read(body io.ReadCloser, limit time.Duration, length int64) bool {
+func (a *guardedRead) read(body io.ReadCloser, limit time.Duration, length int64) bool {
 	a.some, a.length = io.LimitedReader{R: body, N: drainBytes}, length
 	go a.run()
 	runtime.Gosched() // most bodies are there already
@@ -92,7 +92,7 @@ func (a *aside) read(body io.ReadCloser, limit time.Duration, length int64) bool
 	return done || a.within(closeTime)
 }
 
-func (a *aside) within(limit time.Duration) bool {
+func (a *guardedRead) within(limit time.Duration) bool {
 	select {
 	case <-a.done:
 		return true
@@ -108,7 +108,7 @@ func (a *aside) within(limit time.Duration) bool {
 	}
 }
 
-func (a *aside) run() {
+func (a *guardedRead) run() {
 	a.text = readUpTo(&a.some, a.length)
 	a.done <- struct{}{}
 }
@@ -182,6 +182,12 @@ func readUpTo(some *io.LimitedReader, length int64) (text []byte) {
 	return text
 }
 
+// rereader reads from one thing and closes another.
+type rereader struct {
+	io.Reader
+	io.Closer
+}
+
 // relax gives what is left of the time limits to a response whose beginning is
 // good: the base client's Timeout covers the body, AttemptTimeout does not.
 func (h *hop) relax() {
@@ -208,16 +214,16 @@ func (h *hop) handOver(resp *http.Response) {
 		h.timeout, h.cancel = nil, nil
 		return
 	}
-	if h.empty(resp) {
-		return // leave ends them
+	if h.hasNoBody(resp) {
+		return // close ends them
 	}
 	h.timeout, h.cancel = nil, nil
 	resp.Body = &endingBody{resp.Body, timeout, cancel}
 }
 
-// empty reports whether a response is over with its header, so that no caller need
-// read or close its body.
-func (h *hop) empty(resp *http.Response) bool {
+// hasNoBody reports whether a response is over with its header, so that its body need
+// not be read or closed.
+func (h *hop) hasNoBody(resp *http.Response) bool {
 	switch {
 	case resp.Body == http.NoBody, h.req.Method == http.MethodHead,
 		resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusNotModified:

@@ -107,7 +107,7 @@ func TestUnwantedBodies(t *testing.T) {
 			read(t, resp, err)
 			assert.Less(t, time.Since(begin), 2*time.Second)
 			limit := int64(64<<10 + 16<<10)
-			if name == "declared huge" { // known to be in vain: nothing but what came with the header
+			if name == "declared huge" { // known to be useless: nothing but what came with the header
 				limit = 8 << 10
 			}
 			assert.LessOrEqual(t, wire.Load(), 2*limit, "bytes read")
@@ -307,7 +307,7 @@ func TestErrorOnGiveUp(t *testing.T) {
 	assert.NotContains(t, err.Error(), "SECRET")
 }
 
-// An error at last is the last attempt's; what came before is told by OnRetry.
+// An error at last is the last attempt's; what came before is reported to OnRetry.
 func TestStatusesThenReset(t *testing.T) {
 	server := newStand(t, status(503), status(502), reset)
 	cfg, tr := track(soon)
@@ -447,7 +447,7 @@ type spaces struct{}
 
 func (spaces) Read(p []byte) (int, error) { return copy(p, strings.Repeat(" ", len(p))), nil }
 
-// A body that is broken matters to nobody when it is thrown away.
+// A body that is broken does not matter when it is thrown away.
 func TestTruncatedErrorBody(t *testing.T) {
 	for _, head := range []string{"Content-Length: 100\r\n\r\npart", "Transfer-Encoding: chunked\r\n\r\n5\r\npa", "Content-Encoding: gzip\r\n\r\nnonsense"} {
 		answers := make(chan string, 2)
@@ -536,7 +536,7 @@ func TestTransparentGzip(t *testing.T) {
 	assert.Equal(t, "text", string(found.Body))
 }
 
-// The body of an error is there before anybody is given the error, and does not
+// The body of an error is there before the error is returned or reported, and does not
 // change any more; though it came late.
 func TestErrorsAreWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

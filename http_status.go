@@ -95,7 +95,7 @@ var defaultStatusCodes = []int{
 }
 
 // DefaultRetryStatusCodes returns what [Config.RetryStatusCodes] means by nil, for
-// those who append to it: 408, 425, 429, 500, 502, 503 and 504.
+// callers that append to it: 408, 425, 429, 500, 502, 503 and 504.
 func DefaultRetryStatusCodes() []int { return slices.Clone(defaultStatusCodes) }
 
 // retryable judges by the given status codes, nil for the default ones.
@@ -144,7 +144,7 @@ const maxErrorBody = 64 << 10
 // above, and nil for others: with it, a function that uses a plain *http.Client
 // can be retried by [Do] according to the rules for statuses. It reads the
 // beginning of an error's body and puts it back, so that resp.Body can still be
-// read from the start. The caller must close it as ever.
+// read from the start. The caller must still close it.
 func CheckStatus(resp *http.Response) error {
 	if resp == nil {
 		return invalid("CheckStatus: response is nil")
@@ -171,12 +171,6 @@ func statusOf(resp *http.Response, on clockwork.Clock) *StatusError {
 		}
 	}
 	return newStatusError(resp, method, url, on)
-}
-
-// rereader reads from one thing and closes another.
-type rereader struct {
-	io.Reader
-	io.Closer
 }
 
 // newStatusError describes a response without touching its body.

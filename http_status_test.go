@@ -397,7 +397,7 @@ func TestMisdirected(t *testing.T) {
 }
 
 // 409, 413 and 423 are no passing faults, unless a 413 says when to come back
-// (RFC 9110, section 15.5.14): they are retried for those who list them, where the
+// (RFC 9110, section 15.5.14): they are retried where they are listed, where the
 // method allows.
 func TestConflicts(t *testing.T) {
 	for _, code := range []int{409, 413, 423} {

@@ -16,7 +16,7 @@ import (
 // Transport is an http.RoundTripper that retries, for code that brings its own
 // *http.Client. It keeps the contract of net/http: when it gives up on a status,
 // it returns that response, its body unread, without an error. Config.OnDone
-// tells how it came about.
+// reports the reason.
 //
 // Requests with an idempotent method are retried as by a [RetryableClient]. POST
 // and PATCH, whose senders may know nothing of a repetition, are retried only if
@@ -133,7 +133,7 @@ type hop struct {
 	memory bool      // the body is one in memory
 	call   call
 	cancel context.CancelFunc // of a context that ends by the request's Cancel channel
-	aside  *aside             // to read with what may hang
+	reader *guardedRead       // for bodies whose Read may hang
 
 	history
 	exchange
@@ -168,49 +168,41 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	h := hop{t: t, req: req}
 	defer h.close()
-	if err := h.prepare(); err != nil {
+	if view, ok := req.Body.(*replay); ok { // from RetryableClient.Do
+		h.body = view.r
+	} else if h.memory = inMemory(req); !h.memory {
+		h.body, h.owner = t.core.bodyOf(req), true
+	}
+	var err error
+	if h.host, err = t.core.hosts.get(t.core, req); err != nil {
 		return nil, err
 	}
+	h.cfg = &h.host.cfg
+	h.call.method, h.call.host = methodOf(req), h.host.name
+	if t.core.hostKey != nil { // one of several that share a key
+		h.call.host = hostName(req)
+	}
+	if !t.client && attemptOf(req) != nil {
+		h.cfg = withoutRetries(h.cfg)
+	}
+	h.traits.Idempotent, h.traits.Decided = req.Context().Value(attempt.IdempotentKey{}).(bool)
+	h.traits.Recorded = h.body != nil
+	if t.client {
+		h.key = h.ownKey()
+	} else if h.body != nil && h.cfg.maxRetries() == 0 {
+		h.body.once()
+	}
+
 	ctx, unwatch := h.context()
 	defer unwatch()
 	h.call.start = h.cfg.now()
-	if err := h.followed(ctx); err != nil {
+	if err := h.waitForRedirect(ctx); err != nil {
 		return nil, err
 	}
 	if t.resumed != nil {
 		return h.outcome(ctx, t.resumed.send(ctx, &h))
 	}
-	err := h.call.run(ctx, h.cfg, h.attempt, h.discard)
-	return h.outcome(ctx, err)
-}
-
-// prepare finds the host, and how the body can be sent more than once.
-func (h *hop) prepare() (err error) {
-	req, core := h.req, h.t.core
-	if view, ok := req.Body.(*replay); ok { // from RetryableClient.Do
-		h.body = view.r
-	} else if h.memory = inMemory(req); !h.memory {
-		h.body, h.owner = core.bodyOf(req), true
-	}
-	if h.host, err = core.hosts.get(core, req); err != nil {
-		return err
-	}
-	h.cfg = &h.host.cfg
-	h.call.method, h.call.host = methodOf(req), h.host.name
-	if core.hostKey != nil { // one of several that share a key
-		h.call.host = hostName(req)
-	}
-	if !h.t.client && attemptOf(req) != nil {
-		h.cfg = withoutRetries(h.cfg)
-	}
-	h.traits.Idempotent, h.traits.Decided = req.Context().Value(attempt.IdempotentKey{}).(bool)
-	h.traits.Recorded = h.body != nil
-	if h.t.client {
-		h.key = h.ownKey()
-	} else if h.body != nil && h.cfg.maxRetries() == 0 {
-		h.body.once()
-	}
-	return nil
+	return h.outcome(ctx, h.call.run(ctx, h.cfg, h.attempt, h.discard))
 }
 
 // withoutRetries is the Config of a Transport inside of another one that retries
@@ -396,7 +388,7 @@ func (h *hop) release() {
 	}
 }
 
-// explained has the error of an attempt that reached its time limit say so.
+// explained names the limit in the error of an attempt that reached its time limit.
 func (h *hop) explained(err error) error {
 	if h.timeout == nil {
 		return err

@@ -216,7 +216,7 @@ func TestWithIdempotentGoesNoFurther(t *testing.T) {
 }
 
 // Of a Transport inside of another one only the retries are skipped, and only for
-// the same request: its limiter, its check and other hosts are as ever.
+// the same request: its limiter, its check and other hosts are as usual.
 func TestTransportWithinATransport(t *testing.T) {
 	other, server := newStand(t, status(503), status(503), status(200)), newStand(t, status(503), status(200))
 	cfg, waits, checks := soon, new(countedLimiter), 0

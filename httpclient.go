@@ -38,7 +38,7 @@ import (
 // if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it.
 //
 // The body of a request with GetBody, which http.NewRequest sets for the usual
-// readers, is sent again, and so is a file. Others are remembered while they are
+// readers, is read again for each attempt, and so is a file. Others are recorded while they are
 // sent, up to 1 MiB ([ReplayBuffer]); a longer one is not sent again, and the
 // reason is [ErrBodyNotReplayable]. Nothing is read ahead of being sent.
 //
@@ -51,7 +51,7 @@ import (
 //
 // # Redirects and proxies
 //
-// Redirects are followed by net/http as ever. The retries are made beneath them,
+// Redirects are followed by net/http as usual. The retries are made beneath them,
 // so that an earlier request of a chain is never repeated; each request of a
 // chain may use all of its retries. Cookies that a failed attempt set go out
 // with the next one. net/http also repeats some requests by itself, on
@@ -180,7 +180,7 @@ func CheckResponse(check func(*http.Response) error) Option {
 	return func(o *options) { o.check = check }
 }
 
-// ReplayBuffer sets how much is remembered of a body that can be read only once,
+// ReplayBuffer sets how much is recorded of a body that can be read only once,
 // so that it can be sent again. The default is 1 MiB; 0 means nothing.
 func ReplayBuffer(bytes int64) Option { return func(o *options) { o.replayBuffer = bytes } }
 
@@ -196,9 +196,9 @@ func NoSharedPause() Option { return func(o *options) { o.noPause = true } }
 func DecodeLimit(bytes int64) Option { return func(o *options) { o.decodeLimit = bytes } }
 
 // WithIdempotent returns a context for requests of which the caller knows better
-// than the method tells whether they may be repeated when the server may have carried
+// than the method says whether they may be repeated when the server may have carried
 // them out already. It does not reach requests that the base transport or a hook makes
-// on the way, with the context that it is given.
+// during the attempt, with the context that it is given.
 func WithIdempotent(ctx context.Context, idempotent bool) context.Context {
 	return context.WithValue(ctx, attempt.IdempotentKey{}, idempotent)
 }
@@ -220,7 +220,7 @@ func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*Retryab
 		return nil, err
 	}
 	client := *base
-	client.Timeout = 0 // see to it per attempt
+	client.Timeout = 0 // it is applied per attempt
 	client.Transport = &Transport{core: core, client: true, timeout: shorter(base.Timeout, limit), jar: base.Jar}
 	if base.Jar != nil {
 		client.Jar = noCookies{}
@@ -228,7 +228,7 @@ func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*Retryab
 	return &RetryableClient{&client, core}, nil
 }
 
-// defaultTimeout is that of the base client where none was given.
+// defaultTimeout is that of the base client where the caller gave none.
 const defaultTimeout = 30 * time.Second
 
 // Do sends req; see the type. The caller must close the response's body. With
