@@ -107,8 +107,9 @@ func NewJSONRequest(ctx context.Context, method, url string, in any) (*http.Requ
 // body that was cut off gives [io.ErrUnexpectedEOF] or the error of reading it, and
 // is retried; so is one that was sent compressed, if its checksum is wrong. Where only
 // the end of the connection shows that of the body, an empty answer counts as complete
-// for POST, PATCH and the like, which must not be repeated, and else as cut off. For what is no JSON, or does not fit T, the error is marked
-// [Permanent], and says what came instead.
+// for POST, PATCH and the like, which must not be repeated, and else as cut off. For
+// what is no JSON, or does not fit T, the error is marked [Permanent], and says what
+// came instead.
 func DecodeJSON[T any](resp *http.Response) (T, error) {
 	var value, zero T
 	switch {

@@ -301,8 +301,8 @@ func (h *host) await(ctx context.Context) bool {
 }
 
 // evict forgets the host that was not used for longest, among those that hold
-// nothing worth keeping. Those that do move to a list of their own, so that they are not examined
-// each time. hs.mu must be held.
+// nothing worth keeping. Those that do move to a list of their own, so that they are
+// not examined each time. hs.mu must be held.
 func (hs *hosts) evict(c *core) bool {
 	for range min(2, hs.busy.n) { // one of that list may have nothing to keep any more
 		h := hs.busy.oldest()

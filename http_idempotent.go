@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
-	"sync"
 )
 
 // idempotent reports whether the request may be repeated though it may have
@@ -176,9 +175,9 @@ type evidence struct {
 	begun     bool // and the header was written to it
 }
 
-// connTrace collects the evidence of one request beneath the user's transports.
+// connTrace is the evidence of one request beneath the user's transports, guarded by
+// the mutex of its outgoing.
 type connTrace struct {
-	mu sync.Mutex // guards the fields below
 	evidence
 	address  string
 	answered bool
@@ -195,16 +194,16 @@ func (o *outgoing) trace() *httptrace.ClientTrace {
 	o.traces = append(o.traces, w)
 	o.mu.Unlock()
 	note := func(change func()) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		if !w.other {
 			change()
 		}
 	}
 	return &httptrace.ClientTrace{
 		GetConn: func(address string) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
+			o.mu.Lock()
+			defer o.mu.Unlock()
 			if w.other = w.answered || w.asked && address != w.address; !w.other {
 				w.address, w.evidence = address, evidence{asked: true}
 			}
@@ -226,12 +225,10 @@ func (h *hop) evidence() (all evidence) {
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
 	for _, w := range h.out.traces {
-		w.mu.Lock()
 		all.asked = all.asked || w.asked
 		all.connected = all.connected || w.connected
 		all.reused = all.reused || w.reused
 		all.begun = all.begun || w.begun
-		w.mu.Unlock()
 	}
 	return all
 }

@@ -33,7 +33,7 @@ type outgoing struct {
 	mustNotRepeat bool // net/http must not repeat it
 	ownConn       bool // over a connection of its own
 
-	mu     sync.Mutex // guards traces
+	mu     sync.Mutex // guards traces and what they point to
 	traces []*connTrace
 }
 
@@ -163,6 +163,13 @@ func (h *hop) attachBody(req *http.Request) error {
 	h.sent = &upload{body: body, length: req.ContentLength, fresh: func() (io.ReadCloser, error) { return freshBody(getBody) }}
 	req.Body, req.GetBody = h.sent, h.sent.reopen
 	return nil
+}
+
+func methodOf(req *http.Request) string {
+	if req.Method == "" {
+		return http.MethodGet
+	}
+	return req.Method
 }
 
 // netMayRepeat reports whether net/http must learn from a mark that it may repeat the

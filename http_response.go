@@ -61,11 +61,10 @@ func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 	if h.reader == nil {
 		h.reader = &guardedRead{done: make(chan struct{}, 1)}
 	}
-	a := h.reader
-	if !a.read(body, limit, length) {
+	if !h.reader.read(body, limit, length) {
 		h.reader = nil // it is reading still
 	} else if text != nil {
-		*text = a.text
+		*text = h.reader.text
 	}
 }
 
@@ -83,34 +82,34 @@ type guardedRead struct {
 
 // read closes the body when it is done, or the time is up, and reports whether it
 // is done then.
-func (a *guardedRead) read(body io.ReadCloser, limit time.Duration, length int64) bool {
-	a.some, a.length = io.LimitedReader{R: body, N: drainBytes}, length
-	go a.run()
+func (g *guardedRead) read(body io.ReadCloser, limit time.Duration, length int64) bool {
+	g.some, g.length = io.LimitedReader{R: body, N: drainBytes}, length
+	go g.run()
 	runtime.Gosched() // most bodies are there already
-	done := a.within(limit)
+	done := g.within(limit)
 	body.Close()
-	return done || a.within(closeTime)
+	return done || g.within(closeTime)
 }
 
-func (a *guardedRead) within(limit time.Duration) bool {
+func (g *guardedRead) within(limit time.Duration) bool {
 	select {
-	case <-a.done:
+	case <-g.done:
 		return true
 	default:
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case <-a.done:
+	case <-g.done:
 		return true
 	case <-timer.C:
 		return false
 	}
 }
 
-func (a *guardedRead) run() {
-	a.text = readUpTo(&a.some, a.length)
-	a.done <- struct{}{}
+func (g *guardedRead) run() {
+	g.text = readUpTo(&g.some, g.length)
+	g.done <- struct{}{}
 }
 
 // isComplete reports whether a body of which n bytes came, and then its end, cannot

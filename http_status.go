@@ -2,7 +2,6 @@ package retry
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -219,12 +218,3 @@ func newStatusError(resp *http.Response, method, url string, on clockwork.Clock)
 func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	return retryafter.Parse(h, now, true)
 }
-
-func methodOf(req *http.Request) string {
-	if req.Method == "" {
-		return http.MethodGet
-	}
-	return req.Method
-}
-
-var errNoResponse = errors.New("round tripper returned neither a response nor an error")

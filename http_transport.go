@@ -317,6 +317,8 @@ func (h *hop) attempt(ctx context.Context) error {
 	return err
 }
 
+var errNoResponse = errors.New("round tripper returned neither a response nor an error")
+
 // outcome is what RoundTrip returns when the loop is over: the last response, if
 // it is pending, or else the error.
 func (h *hop) outcome(ctx context.Context, err error) (*http.Response, error) {

@@ -38,9 +38,9 @@ import (
 // if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it.
 //
 // The body of a request with GetBody, which http.NewRequest sets for the usual
-// readers, is read again for each attempt, and so is a file. Others are recorded while they are
-// sent, up to 1 MiB ([ReplayBuffer]); a longer one is not sent again, and the
-// reason is [ErrBodyNotReplayable]. Nothing is read ahead of being sent.
+// readers, is read again for each attempt, and so is a file. Others are recorded
+// while they are sent, up to 1 MiB ([ReplayBuffer]); a longer one is not sent again,
+// and the reason is [ErrBodyNotReplayable]. Nothing is read ahead of being sent.
 //
 // # Waits and hosts
 //
@@ -373,7 +373,8 @@ func (c *RetryableClient) Hosts() iter.Seq2[string, Config] {
 
 // Check makes the settings of the hosts of these URLs, without a request to any, so that
 // what [PerHost] gets wrong shows when the program starts and not with the first
-// request. A [HostKey] gets a GET of the URL. It returns one joined error for each wrong one; all match [ErrInvalidConfig].
+// request. A [HostKey] gets a GET of the URL. It returns one joined error for each
+// wrong one; all match [ErrInvalidConfig].
 func (c *RetryableClient) Check(urls ...string) error {
 	var errs []error
 	for _, address := range urls {
