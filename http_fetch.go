@@ -308,7 +308,7 @@ type resumption struct {
 	failure  error // of the last hop, with its marks, which http.Client would hide
 
 	// What the hops of one attempt leave for those of the next.
-	key string // Idempotency-Key that is ours
+	key string // Idempotency-Key that the library adds
 	history
 }
 

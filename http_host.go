@@ -123,8 +123,8 @@ func (c *core) key(req *http.Request) string {
 }
 
 // hostName names a host in logs, errors, metrics and events, and is its default key:
-// scheme://host, and a port only where it is not the scheme's own. A key of the user's
-// own is shown nowhere: it may be a secret.
+// scheme://host, and a port only where it is not the scheme's own. A custom key
+// is shown nowhere: it may be a secret.
 func hostName(req *http.Request) string {
 	scheme, name, port := strings.ToLower(req.URL.Scheme), strings.ToLower(req.URL.Hostname()), req.URL.Port()
 	switch {
@@ -136,8 +136,8 @@ func hostName(req *http.Request) string {
 	return scheme + "://" + name
 }
 
-// hosts finds the host of a request, and keeps a bounded number of them. None of
-// the user's functions is called under its lock.
+// hosts finds the host of a request, and keeps a bounded number of them. No
+// caller's function is called under its lock.
 type hosts struct {
 	last atomic.Pointer[recent] // most clients talk to one host
 

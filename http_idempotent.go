@@ -175,7 +175,7 @@ type evidence struct {
 	begun     bool // and the header was written to it
 }
 
-// connTrace is the evidence of one request beneath the user's transports, guarded by
+// connTrace is the evidence of one request beneath the wrappers, guarded by
 // the mutex of its outgoing.
 type connTrace struct {
 	evidence
@@ -216,7 +216,7 @@ func (o *outgoing) trace() *httptrace.ClientTrace {
 	}
 }
 
-// evidence returns that of the attempt that is over. A transport of the user's may
+// evidence returns that of the attempt that is over. A wrapper may
 // have sent its request more than once.
 func (h *hop) evidence() (all evidence) {
 	if h.out == nil {

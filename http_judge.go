@@ -342,7 +342,7 @@ const (
 	http11Required  = 0xd
 )
 
-// maxCheck is how much of a body a check of the user's gets to see.
+// maxCheck is how much of a body a caller's check gets to see.
 const maxCheck = 1 << 20
 
 // runCheck calls check and puts back what it read of the body.

@@ -25,7 +25,7 @@ func isRedirect(resp *http.Response) bool {
 type redirectBody struct {
 	io.ReadCloser
 	ctx   context.Context // of the call, as OnStart left it; nil without one
-	key   string          // Idempotency-Key that is ours
+	key   string          // Idempotency-Key that the library adds
 	wait  time.Duration   // that the redirect asks for
 	since time.Time
 }

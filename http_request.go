@@ -27,7 +27,7 @@ type outgoing struct {
 	limit  time.Duration
 	traits attempt.Traits
 
-	// For the base transport alone, beneath the user's own; see wire.
+	// For the base transport alone, beneath the wrappers; see wire.
 	traced        bool // for evidence
 	mayRepeat     bool // net/http may repeat it
 	mustNotRepeat bool // net/http must not repeat it
@@ -203,7 +203,7 @@ type noCookies struct{}
 func (noCookies) Cookies(*url.URL) []*http.Cookie     { return nil }
 func (noCookies) SetCookies(*url.URL, []*http.Cookie) {}
 
-// wire is the base transport as those of WrapTransport get it. What is meant for
+// wire is the base transport as the wrappers of WrapTransport get it. What is meant for
 // net/http alone is added here, beneath them: they see what is sent, no more.
 type wire struct{ http.RoundTripper }
 
@@ -232,7 +232,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // keepFromRepeating changes what net/http goes by when a connection that others had used
-// breaks with the request on it: the method, where the body can be had again, and a key
+// breaks with the request on it: the method, where the body can be read again, and a key
 // in its canonical spelling. What is sent stays the same.
 func keepFromRepeating(req *http.Request) {
 	if idempotentForStd(req.Method) && req.Method != http.MethodTrace { // that one would be sent with an empty body
@@ -252,7 +252,7 @@ func keepFromRepeating(req *http.Request) {
 	}
 }
 
-// Unwrap returns the transport that it adds to, for those of WrapTransport that go by
+// Unwrap returns the transport that it adds to, for wrappers that go by
 // its type.
 func (w *wire) Unwrap() http.RoundTripper { return w.RoundTripper }
 

@@ -127,7 +127,7 @@ type hop struct {
 	req    *http.Request
 	url    string // without its secrets, once it is needed
 	traits attempt.Traits
-	key    string    // Idempotency-Key that is ours; "" if none is
+	key    string    // Idempotency-Key that the library adds; "" if none
 	body   *replayer // of a body without GetBody
 	owner  bool      // of body
 	memory bool      // the body is one in memory
@@ -409,7 +409,7 @@ func (h *hop) explained(err error) error {
 func (h *hop) limit() time.Duration { return shorter(h.t.timeout, h.host.attemptTimeout) }
 
 // close releases what the hop still has, whatever way RoundTrip is left: by its
-// end, by a panic of one of the user's functions, or by runtime.Goexit.
+// end, by a panic of a caller's function, or by runtime.Goexit.
 func (h *hop) close() {
 	if h.resp != nil {
 		h.resp.Body.Close()
