@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log"
 	"log/slog"
 	"net"
@@ -56,7 +57,7 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Check(api); err != nil {
+	if err := client.Check(api); err != nil { // a wrong address shows now, not with the first request
 		return err
 	}
 	mux := http.NewServeMux()
@@ -67,7 +68,7 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 		defer cancel()
 		gene, err := retry.GetJSON[json.RawMessage](ctx, client, api+"/fetch/symbol/"+url.PathEscape(r.PathValue("symbol")))
 		if err != nil {
-			slog.WarnContext(ctx, "no gene", "outcome", retry.Outcome(err), "error", err)
+			slog.WarnContext(ctx, "lookup failed", "outcome", retry.Outcome(err), "error", err)
 			http.Error(w, "the gene service does not answer", http.StatusBadGateway)
 			return
 		}
@@ -75,21 +76,21 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 		w.Write(gene)
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err := <-served:
+	shutdown := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		shutdown <- server.Shutdown(grace)
+	})
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
-	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	return server.Shutdown(grace)
+	return <-shutdown
 }
 
 // newClient makes the one client for the API: the whole program shares it.
 func newClient(drain <-chan struct{}, page *statusz.Page, meters metric.MeterProvider) (*retry.RetryableClient, error) {
-	budget, err := retry.NewBudget(0.1, 10) // at most one retry for ten calls, and ten saved
+	budget, err := retry.NewBudget(0.1, 10) // a retry for ten calls; at most ten saved, and so many at the start
 	if err != nil {
 		return nil, err
 	}
