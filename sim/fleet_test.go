@@ -46,7 +46,7 @@ func TestFleetConstants(t *testing.T) {
 	real, model := constants(t, "../fleet/*.go"), constants(t, "fleet.go")
 	source, err := os.ReadFile("../fleet/fleet.go")
 	require.NoError(t, err)
-	script, err := os.ReadFile("../fleet/finding.lua")
+	script, err := os.ReadFile("../fleet/report.lua")
 	require.NoError(t, err)
 	compared := 0
 	for name, value := range model {
