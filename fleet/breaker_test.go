@@ -203,14 +203,14 @@ func TestBreakerOfManyProcesses(t *testing.T) {
 	for _, p := range all {
 		p.ask("calls 20")
 	}
-	eventually(t, func() bool { return attempts(all) > 100 }, "all is well")
-	before := attempts(all)
+	eventually(t, func() bool { return sum(all, "attempts") > 100 }, "all is well")
+	before, callsBefore := sum(all, "attempts"), sum(all, "called")
 	for _, p := range all {
 		p.tell("down")
 	}
-	const outage = 6 * time.Second
-	time.Sleep(outage)
-	made := attempts(all) - before
+	calls := 0
+	eventually(t, func() bool { calls = sum(all, "called") - callsBefore; return calls > 6000 }, "an outage of 6,000 calls")
+	made := sum(all, "attempts") - before
 	for _, p := range all {
 		p.tell("well")
 	}
@@ -223,18 +223,18 @@ func TestBreakerOfManyProcesses(t *testing.T) {
 		}
 		return true
 	}, "closed again")
-	calls := 20 * int(outage/(20*time.Millisecond))
 	t.Logf("%d attempts, %.3f per call; well again after %v", made, float64(made)/float64(calls), time.Since(well))
 	assert.Less(t, made, calls/10)
 	assert.Less(t, time.Since(well), 5*time.Second)
 }
 
-func attempts(all []*process) (sum int) {
+// sum asks all processes for a number.
+func sum(all []*process, what string) (n int) {
 	for _, p := range all {
-		n, _ := strconv.Atoi(p.ask("attempts"))
-		sum += n
+		one, _ := strconv.Atoi(p.ask(what))
+		n += one
 	}
-	return sum
+	return n
 }
 
 // A thousand members in one process, each with a client of its own, one call
@@ -276,10 +276,11 @@ func TestBreakerOfAThousand(t *testing.T) {
 			}
 		}()
 	}
-	time.Sleep(5 * time.Second)
+	made := func(n int64) func() bool { return func() bool { return calls.Load() >= n } }
+	eventually(t, made(1000), "all is well")
 	down.Store(true)
 	c, a := calls.Load(), attempts.Load()
-	time.Sleep(time.Minute)
+	require.Eventually(t, made(c+12_000), 2*time.Minute, 10*time.Millisecond, "an outage of a minute")
 	c, a = calls.Load()-c, attempts.Load()-a
 	down.Store(false)
 	well := time.Now()

@@ -30,12 +30,12 @@ func TestMain(m *testing.M) {
 // member is the other side of a process: it does what it reads on its standard
 // input, and ends with it.
 type member struct {
-	fleet    *Fleet
-	gate     *retry.Gate
-	breaker  *retry.CircuitBreaker
-	rate     *Rate
-	down     atomic.Bool // whether the breaker's calls fail
-	attempts atomic.Int64
+	fleet            *Fleet
+	gate             *retry.Gate
+	breaker          *retry.CircuitBreaker
+	rate             *Rate
+	down             atomic.Bool // whether the breaker's calls fail
+	called, attempts atomic.Int64
 
 	mu    sync.Mutex
 	times []string // when calls passed the rate
@@ -107,6 +107,8 @@ func (m *member) do(words []string) string {
 		m.down.Store(false)
 	case "attempts":
 		return itoa(int(m.attempts.Load()))
+	case "called":
+		return itoa(int(m.called.Load()))
 	case "call": // one through the breaker
 		m.call()
 	case "calls": // one every so many ms
@@ -131,6 +133,7 @@ func (m *member) every(d time.Duration, do func()) {
 }
 
 func (m *member) call() {
+	m.called.Add(1)
 	m.breaker.Do(context.Background(), func(context.Context) error {
 		m.attempts.Add(1)
 		if m.down.Load() {
