@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -16,9 +17,10 @@ func TestBudgetIsTheFleets(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
 	const burst = 5
-	budgets := make([]*retry.Budget, 20)
+	budgets, members := make([]*retry.Budget, 20), make([]*Fleet, 20)
 	for i := range budgets {
-		b, err := joined(t, s.addr(), Config{}).Budget("host", 0.1, burst)
+		members[i] = joined(t, s.addr(), Config{})
+		b, err := members[i].Budget("host", 0.1, burst)
 		require.NoError(t, err)
 		budgets[i] = b
 	}
@@ -34,6 +36,9 @@ func TestBudgetIsTheFleets(t *testing.T) {
 		return withdrawn >= burst
 	}
 	eventually(t, withdraw, "the burst")
+	eventually(t, func() bool { // else one of them might get what is granted below
+		return !slices.ContainsFunc(members, func(f *Fleet) bool { return f.asksWithin(10 * time.Second) })
+	}, "all know that it is used up")
 
 	f := joined(t, s.addr(), Config{})
 	grant := func() (granted int64) {
@@ -153,4 +158,19 @@ func TestBudgetInvalid(t *testing.T) {
 		_, err := f.Budget(c.name, c.ratio, c.burst)
 		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 	}
+}
+
+// asksWithin reports whether f asks for a retry of a budget so soon.
+func (f *Fleet) asksWithin(d time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.budgets {
+		s.mu.Lock()
+		next := s.ask
+		s.mu.Unlock()
+		if time.Until(next) < d {
+			return true
+		}
+	}
+	return false
 }
