@@ -41,7 +41,7 @@ const (
 // safe for concurrent use.
 type Config struct {
 	// Name stands in errors, log lines and events. In a client all hosts have it, and
-	// are told apart by [Event.Host]; where it is empty, each has its own address
+	// are distinguished by [Event.Host]; where it is empty, each has its own address
 	// as name, such as https://rest.ensembl.org. [PerHost] may set another for a host.
 	// It does not name the breakers of [HostBreaker]: those have the host's address.
 	Name string

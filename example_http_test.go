@@ -353,7 +353,7 @@ func ExampleParseRetryAfter() {
 	// 0s false
 }
 
-// A service that is told to stop answers the requests that it has accepted. With Drain,
+// A service that is asked to stop answers the requests that it has accepted. With Drain,
 // the calls that they make wait and retry no more, so that Shutdown need not wait for a
 // backoff of minutes. Requests keep their own contexts: what is in flight finishes.
 func ExampleConfig_drain() {

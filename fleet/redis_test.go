@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/retryutils/retry"
 	"github.com/stretchr/testify/require"
 )
 
@@ -357,4 +358,13 @@ func (p *process) ask(command string) string {
 	tag := fmt.Sprintf("answer%d", asked.Add(1))
 	p.tell(tag + " " + command)
 	return p.await(tag)
+}
+
+// gatesOf are a gate in each of two members, for one host.
+func gatesOf(t *testing.T, f, other *Fleet) (gate, far *retry.Gate) {
+	t.Helper()
+	gate, far = retry.NewGate(nil), retry.NewGate(nil)
+	require.NoError(t, f.Gate("host", gate))
+	require.NoError(t, other.Gate("host", far))
+	return gate, far
 }

@@ -158,12 +158,21 @@ func TestDownloadMinIO(t *testing.T) {
 		cmd := exec.Command(path, "server", dir, "--address", address(port), "--quiet")
 		cmd.Env = append(os.Environ(), "MINIO_ROOT_USER=root-user", "MINIO_ROOT_PASSWORD=root-password", "MINIO_BROWSER=off")
 		return cmd
-	}, listening(port))
+	}, func(ctx context.Context) error { // it listens long before it can store anything
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(port)+"/minio/health/cluster", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		return retry.CheckStatus(resp)
+	})
 	store, err := minio.New(address(port), &minio.Options{Creds: miniocreds.NewStaticV4("root-user", "root-password", ""), Region: "us-east-1"})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		return store.MakeBucket(t.Context(), "releases", minio.MakeBucketOptions{}) == nil
-	}, 20*time.Second, 100*time.Millisecond)
+	require.NoError(t, store.MakeBucket(t.Context(), "releases", minio.MakeBucketOptions{}))
 	data := release()
 	_, err = store.PutObject(t.Context(), "releases", "release.txt", bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
 	require.NoError(t, err)

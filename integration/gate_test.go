@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -56,7 +54,6 @@ func gateAndNone(t *testing.T, run func(*retry.RetryableClient) time.Duration) (
 // One of ten backends behind HAProxy answers 503 with a Retry-After: each refusal
 // paused all calls, though nine of ten would have been accepted.
 func TestGateWithOneOfTenBackendsDown(t *testing.T) {
-	path := program(t, "haproxy", "/usr/sbin/haproxy")
 	var servers strings.Builder
 	for i := range 10 {
 		backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -70,23 +67,9 @@ func TestGateWithOneOfTenBackendsDown(t *testing.T) {
 		defer backend.Close()
 		fmt.Fprintf(&servers, "\tserver s%d %s\n", i, strings.TrimPrefix(backend.URL, "http://"))
 	}
-	port := freePort(t)
-	conf := write(t, filepath.Join(t.TempDir(), "haproxy.cfg"), fmt.Sprintf(`
-defaults
-	mode http
-	timeout connect 2s
-	timeout client 10s
-	timeout server 10s
-	retries 0
-frontend front
-	bind 127.0.0.1:%d
-	default_backend back
-backend back
-	balance random
-%s`, port, servers.String()))
-	start(t, func() *exec.Cmd { return exec.Command(path, "-db", "-f", conf) }, listening(port))
+	url := startHAProxy(t, "balance random\n"+servers.String())
 	gate, none := gateAndNone(t, func(client *retry.RetryableClient) time.Duration {
-		return gateWork(t, client, "http://"+address(port)+"/", 10, 600)
+		return gateWork(t, client, url+"/", 10, 600)
 	})
 	assert.Less(t, gate, 2*none, "it took a hundred times as long")
 }

@@ -21,6 +21,12 @@ import (
 // haproxy starts one before a server; backend are lines of its backend section.
 func haproxy(t testing.TB, upstream, backend string) string {
 	t.Helper()
+	return startHAProxy(t, fmt.Sprintf("%s\n\tserver s %s maxconn 2", backend, strings.TrimPrefix(upstream, "http://")))
+}
+
+// startHAProxy starts one with the lines of its backend section, servers included.
+func startHAProxy(t testing.TB, backend string) string {
+	t.Helper()
 	path := program(t, "haproxy", "/usr/sbin/haproxy")
 	port := freePort(t)
 	conf := write(t, filepath.Join(t.TempDir(), "haproxy.cfg"), fmt.Sprintf(`
@@ -37,8 +43,7 @@ frontend front
 	default_backend back
 backend back
 	%s
-	server s %s maxconn 2
-`, port, backend, strings.TrimPrefix(upstream, "http://")))
+`, port, backend))
 	start(t, func() *exec.Cmd { return exec.Command(path, "-db", "-f", conf) }, listening(port))
 	return "http://" + address(port)
 }

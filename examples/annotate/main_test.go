@@ -250,7 +250,7 @@ func TestPage(t *testing.T) {
 	assert.NotContains(t, log.String(), "CONSOLE", "no script error")
 }
 
-// A service that is told to stop answers what it has accepted, with what its lookups
+// A service that is asked to stop answers what it has accepted, with what its lookups
 // found so far, and begins neither a wait nor a retry for it: TERM at a random moment
 // loses no request.
 func TestServeLosesNoRequest(t *testing.T) {
