@@ -55,7 +55,7 @@ func TestCurves(t *testing.T) {
 	}
 }
 
-func TestR19_HugeRetryNumbersCostNothing(t *testing.T) {
+func TestHugeRetryNumbersCostNothing(t *testing.T) {
 	for _, curve := range []retry.Backoff{
 		nil, retry.ExponentialBackoff(time.Hour, math.MaxFloat64), retry.ConstantBackoff(math.MaxInt64),
 		retry.LinearBackoff(time.Hour), retry.FibonacciBackoff(time.Hour), retry.DecorrelatedBackoff(math.MaxInt64),
@@ -74,7 +74,7 @@ func TestR19_HugeRetryNumbersCostNothing(t *testing.T) {
 	assert.Equal(t, time.Duration(math.MaxInt64), retry.FibonacciBackoff(1)(math.MaxInt, 0, nil))
 }
 
-func TestR21_JitterStaysInBounds(t *testing.T) {
+func TestJitterStaysInBounds(t *testing.T) {
 	for _, j := range []retry.Jitter{{}, retry.FullJitter, retry.EqualJitter, retry.NoJitter, {Min: 0, Max: 5}, {Min: 3, Max: 4}, {Min: 2, Max: math.MaxFloat64}} {
 		for _, random := range []float64{0, 0.5, 1 - 1e-16, 1, 7, -7, math.NaN(), math.Inf(1)} {
 			for retryNumber := range 12 {
@@ -90,7 +90,7 @@ func TestR21_JitterStaysInBounds(t *testing.T) {
 	assert.Equal(t, 3*time.Second, retry.Config{Jitter: retry.EqualJitter, Rand: draw(0.5)}.Delay(3))
 }
 
-func TestR22_StillSpreadAtTheCeiling(t *testing.T) {
+func TestStillSpreadAtTheCeiling(t *testing.T) {
 	for _, j := range []retry.Jitter{{}, retry.FullJitter, retry.EqualJitter, {Min: 1, Max: 1.5}, {Min: 2, Max: 3}} {
 		var waits []time.Duration
 		c := retry.Config{Jitter: j}
@@ -104,7 +104,7 @@ func TestR22_StillSpreadAtTheCeiling(t *testing.T) {
 	}
 }
 
-func TestR25_ZeroAndNegativeDelaysMeanNoWait(t *testing.T) {
+func TestZeroAndNegativeDelaysMeanNoWait(t *testing.T) {
 	for _, d := range []time.Duration{0, -1, -time.Hour, math.MinInt64} {
 		c := retry.Config{Backoff: func(int, time.Duration, func() float64) time.Duration { return d }}
 		assert.Zero(t, c.Delay(1), d)

@@ -23,7 +23,7 @@ import (
 	"github.com/retryutils/retry"
 )
 
-func TestR23_ImpossibleSettingsAreNamed(t *testing.T) {
+func TestImpossibleSettingsAreNamed(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	for want, c := range map[string]retry.Config{
 		"MaxRetries is -2":        {MaxRetries: -2},

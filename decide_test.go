@@ -15,13 +15,13 @@ import (
 	"github.com/retryutils/retry/retrytest"
 )
 
-func TestR08_CancelOfAnInnerContextIsRetried(t *testing.T) {
+func TestCancelOfAnInnerContextIsRetried(t *testing.T) {
 	fn, calls := script(context.Canceled, fmt.Errorf("inner: %w", context.DeadlineExceeded), nil)
 	require.NoError(t, retry.Run(t.Context(), retry.Config{Backoff: retry.ConstantBackoff(0)}, fn))
 	assert.Equal(t, 3, *calls)
 }
 
-func TestR09_NumberOfRetries(t *testing.T) {
+func TestNumberOfRetries(t *testing.T) {
 	for retries, want := range map[int]int{0: 6, retry.NoRetries: 1, 1: 2, 10: 11} {
 		fn, calls := script(errDown)
 		e := gaveUp(t, retry.Run(t.Context(), retry.Config{MaxRetries: retries, Backoff: retry.ConstantBackoff(0)}, fn), retry.ErrMaxRetries)
@@ -42,7 +42,7 @@ func TestR09_NumberOfRetries(t *testing.T) {
 }
 
 // A limit for one kind of error is a RetryIf that counts in its own closure.
-func TestR10_LimitForOneKindOfError(t *testing.T) {
+func TestLimitForOneKindOfError(t *testing.T) {
 	left := 1
 	cfg := retry.Config{MaxRetries: retry.Unlimited, Backoff: retry.ConstantBackoff(0), RetryIf: func(err error) bool {
 		left--
@@ -53,7 +53,7 @@ func TestR10_LimitForOneKindOfError(t *testing.T) {
 	assert.Equal(t, 2, *calls)
 }
 
-func TestR11_PermanentStopsAtOnceInOneShape(t *testing.T) {
+func TestPermanentStopsAtOnceInOneShape(t *testing.T) {
 	for _, retries := range []int{retry.NoRetries, 1, retry.Unlimited} {
 		cfg := retry.Config{MaxRetries: retries, Backoff: retry.ConstantBackoff(0)}
 		fn, calls := script(retry.Permanent(errDown))
@@ -74,7 +74,7 @@ func TestR11_PermanentStopsAtOnceInOneShape(t *testing.T) {
 	assert.EqualError(t, retry.Permanent(errDown), "down")
 }
 
-func TestR12_MarksWinOverRetryIf(t *testing.T) {
+func TestMarksWinOverRetryIf(t *testing.T) {
 	always := func(error) bool { return true }
 	never := func(error) bool { return false }
 	zero := retry.ConstantBackoff(0)
@@ -97,7 +97,7 @@ func TestR12_MarksWinOverRetryIf(t *testing.T) {
 	}
 }
 
-func TestR30_RetryAfterIsOnlyLengthened(t *testing.T) {
+func TestRetryAfterIsOnlyLengthened(t *testing.T) {
 	for _, c := range []struct {
 		jitter retry.Jitter
 		draw   float64
@@ -119,7 +119,7 @@ func TestR30_RetryAfterIsOnlyLengthened(t *testing.T) {
 	}
 }
 
-func TestR30_RetryAfterShorterThanTheBackoffChangesNothing(t *testing.T) {
+func TestRetryAfterShorterThanTheBackoffChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		fn, _ := script(retry.RetryAfter(errDown, time.Millisecond), retry.RetryAfter(errDown, -time.Hour), nil)
@@ -128,7 +128,7 @@ func TestR30_RetryAfterShorterThanTheBackoffChangesNothing(t *testing.T) {
 	})
 }
 
-func TestR31_RetryAfterBeyondTheTimeLeft(t *testing.T) {
+func TestRetryAfterBeyondTheTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -140,7 +140,7 @@ func TestR31_RetryAfterBeyondTheTimeLeft(t *testing.T) {
 	})
 }
 
-func TestR32_AbsurdRetryAfter(t *testing.T) {
+func TestAbsurdRetryAfter(t *testing.T) {
 	fn, calls := script(retry.RetryAfter(errDown, 24*time.Hour))
 	e := gaveUp(t, retry.Run(t.Context(), exact, fn), retry.ErrRetryAfterTooLong)
 	assert.Equal(t, errDown.Error(), e.Err.Error())
@@ -153,14 +153,14 @@ func TestR32_AbsurdRetryAfter(t *testing.T) {
 	})
 }
 
-func TestR33_CauseOfARetryAfterIsReachable(t *testing.T) {
+func TestCauseOfARetryAfterIsReachable(t *testing.T) {
 	err := retry.Run(t.Context(), retry.Config{MaxRetries: retry.NoRetries}, func(context.Context) error { return retry.RetryAfter(errDown, time.Second) })
 	assert.ErrorIs(t, err, errDown)
 }
 
 // A hint keeps the place on the curve: the wait after it is what it would have
 // been without.
-func TestR34_HintKeepsTheBackoffsPosition(t *testing.T) {
+func TestHintKeepsTheBackoffsPosition(t *testing.T) {
 	waits, err := retrytest.Run(t, exact, calling(t, errDown, retry.RetryAfter(errDown, time.Minute), errDown, nil))
 	require.NoError(t, err)
 	assert.Equal(t, "1s backoff, 1m0s retry-after, 4s backoff", waits.String())
@@ -272,7 +272,7 @@ func TestMaxElapsedIsLookedAtBeforeEveryAttempt(t *testing.T) {
 	}
 }
 
-func TestR36_BudgetIsAskedBeforeTheWait(t *testing.T) {
+func TestBudgetIsAskedBeforeTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := exact
 		cfg.Budget = budget(t, 0, 1)
@@ -304,7 +304,7 @@ func TestNoWaitForAGateThatStaysClosedTooLong(t *testing.T) {
 }
 
 // An open time that is over before the wait is does not end the call.
-func TestR42_ShortOpenTimeIsNoReasonToStop(t *testing.T) {
+func TestShortOpenTimeIsNoReasonToStop(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Second})

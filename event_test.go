@@ -262,7 +262,7 @@ func TestTypedNilsDoNoHarm(t *testing.T) {
 	}
 }
 
-func TestR46_HooksTellWhatFollows(t *testing.T) {
+func TestHooksTellWhatFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events, ends []retry.Event
 		cfg := exact
@@ -283,7 +283,7 @@ func TestR46_HooksTellWhatFollows(t *testing.T) {
 	})
 }
 
-func TestR48_HookCancelsOrPanics(t *testing.T) {
+func TestHookCancelsOrPanics(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := retry.Config{Backoff: retry.ConstantBackoff(0), Budget: budget(t, 0, 1)}
 	cfg.OnRetry = func(context.Context, retry.Event) { cancel() }

@@ -170,7 +170,7 @@ func TestGateWaiterWithTooLittleTimeFailsAtOnce(t *testing.T) {
 	})
 }
 
-func TestR50_CancelledWaitersLeaveNoHole(t *testing.T) {
+func TestCancelledWaitersLeaveNoHole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := queueing{gate: retry.NewGate(nil)}
 		c.gate.Pause(time.Minute)

@@ -56,7 +56,7 @@ func bubble(t *testing.T, name string, test func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
-func TestR01_DoneContextCallsNothing(t *testing.T) {
+func TestDoneContextCallsNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for name, cfg := range map[string]retry.Config{
@@ -72,7 +72,7 @@ func TestR01_DoneContextCallsNothing(t *testing.T) {
 	}
 }
 
-func TestR02_CauseAndCancelAreBothFound(t *testing.T) {
+func TestCauseAndCancelAreBothFound(t *testing.T) {
 	cause := errors.New("deploy")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	err := retry.Run(ctx, exact, func(context.Context) error { cancel(cause); return errDown })
@@ -84,7 +84,7 @@ func TestR02_CauseAndCancelAreBothFound(t *testing.T) {
 	assert.EqualError(t, &retry.Error{Attempts: 1, Reason: cause, Err: errDown}, "retry: deploy after 1 attempt: down")
 }
 
-func TestR03_NoSleepThatCannotPay(t *testing.T) {
+func TestNoSleepThatCannotPay(t *testing.T) {
 	for _, c := range []struct {
 		deadline time.Duration
 		calls    int
@@ -110,7 +110,7 @@ func TestR03_NoSleepThatCannotPay(t *testing.T) {
 }
 
 // The deadline of a context on the fake clock counts on that clock.
-func TestR03_DeadlineOnAFakeClock(t *testing.T) {
+func TestDeadlineOnAFakeClock(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	ctx, cancel := clockwork.WithTimeout(context.Background(), clock, time.Second)
 	defer cancel()
@@ -123,7 +123,7 @@ func TestR03_DeadlineOnAFakeClock(t *testing.T) {
 
 // Contexts are asked in the way that suits their kind: those of clockwork, and
 // what is made of them, block when they are asked for Err too early.
-func TestR02_ContextsOfAllKinds(t *testing.T) {
+func TestContextsOfAllKinds(t *testing.T) {
 	type key struct{}
 	fake := func(parent context.Context) (context.Context, context.CancelFunc) {
 		return clockwork.WithTimeout(parent, clockwork.NewFakeClock(), time.Hour)
@@ -164,7 +164,7 @@ func TestR02_ContextsOfAllKinds(t *testing.T) {
 	}
 }
 
-func TestR04_CancelDuringTheWaitKeepsTheLastError(t *testing.T) {
+func TestCancelDuringTheWaitKeepsTheLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(500*time.Millisecond, cancel)
@@ -177,7 +177,7 @@ func TestR04_CancelDuringTheWaitKeepsTheLastError(t *testing.T) {
 	})
 }
 
-func TestR05_RealErrorOfACancelledAttemptIsKept(t *testing.T) {
+func TestRealErrorOfACancelledAttemptIsKept(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := gaveUp(t, retry.Run(ctx, exact, func(context.Context) error { cancel(); return errDown }), context.Canceled)
 	assert.Equal(t, errDown, e.Err)
@@ -188,7 +188,7 @@ func TestR05_RealErrorOfACancelledAttemptIsKept(t *testing.T) {
 	gaveUp(t, retry.Run(ctx, cfg, func(context.Context) error { cancel(); return errDown }), context.Canceled)
 }
 
-func TestR07_NeverACallAfterACancel(t *testing.T) {
+func TestNeverACallAfterACancel(t *testing.T) {
 	cfg := retry.Config{Backoff: retry.ConstantBackoff(0), MaxRetries: retry.Unlimited}
 	for range 500 {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -215,7 +215,7 @@ func (c suddenClock) NewTimer(d time.Duration) clockwork.Timer {
 }
 
 // When both are ready, select picks at random; there must be no call either way.
-func TestR07_CancelAtTheSameInstantAsTheTimer(t *testing.T) {
+func TestCancelAtTheSameInstantAsTheTimer(t *testing.T) {
 	for range 50 {
 		ctx, cancel := context.WithCancel(context.Background())
 		clock := suddenClock{clockwork.NewFakeClock(), cancel}
@@ -226,7 +226,7 @@ func TestR07_CancelAtTheSameInstantAsTheTimer(t *testing.T) {
 	}
 }
 
-func TestR13_FinalErrorTellsAll(t *testing.T) {
+func TestFinalErrorTellsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := exact
 		cfg.Name, cfg.MaxRetries, cfg.OnDone = "hgnc", 2, func(context.Context, retry.Event) {}
@@ -242,7 +242,7 @@ func TestR13_FinalErrorTellsAll(t *testing.T) {
 	})
 }
 
-func TestR15_LastValueComesWithTheError(t *testing.T) {
+func TestLastValueComesWithTheError(t *testing.T) {
 	n := 0
 	value, err := retry.Do(t.Context(), retry.Config{MaxRetries: 2, Backoff: retry.ConstantBackoff(0)},
 		func(context.Context) (int, error) { n++; return n, errDown })
@@ -259,14 +259,14 @@ type closer struct{ closed bool }
 
 func (c *closer) Close() error { c.closed = true; return nil }
 
-func TestR16_TheReturnedValueIsUntouched(t *testing.T) {
+func TestTheReturnedValueIsUntouched(t *testing.T) {
 	value, err := retry.Do(t.Context(), retry.Config{MaxRetries: retry.NoRetries},
 		func(context.Context) (*closer, error) { return new(closer), errDown })
 	assert.Error(t, err)
 	assert.False(t, value.closed)
 }
 
-func TestR27_HugeDelaysDoNotOverflow(t *testing.T) {
+func TestHugeDelaysDoNotOverflow(t *testing.T) {
 	for cfg, err := range map[*retry.Config]error{
 		{MaxElapsed: time.Second, Backoff: retry.ConstantBackoff(math.MaxInt64), MaxDelay: math.MaxInt64}: errDown,
 		{MaxElapsed: time.Second, MaxRetryAfter: math.MaxInt64}:                                           retry.RetryAfter(errDown, math.MaxInt64),
@@ -277,7 +277,7 @@ func TestR27_HugeDelaysDoNotOverflow(t *testing.T) {
 	}
 }
 
-func TestR28_MaxElapsedCutsNoAttempt(t *testing.T) {
+func TestMaxElapsedCutsNoAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := exact
 		cfg.MaxElapsed = 5 * time.Second
@@ -307,7 +307,7 @@ func TestMaxElapsedIsNotReachedByAWait(t *testing.T) {
 	}
 }
 
-func TestR35_NoTimerIsLeft(t *testing.T) {
+func TestNoTimerIsLeft(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := retry.Config{Clock: clock, AttemptTimeout: time.Hour}
@@ -326,7 +326,7 @@ func budget(t testing.TB, ratio float64, burst int) *retry.Budget {
 	return b
 }
 
-func TestR40_PanicReachesTheCallerAndLeavesNothing(t *testing.T) {
+func TestPanicReachesTheCallerAndLeavesNothing(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
 	cfg := retry.Config{Clock: clock, Backoff: retry.ConstantBackoff(0), Breaker: b, Budget: budget(t, 0, 2), AttemptTimeout: time.Hour}
@@ -345,7 +345,7 @@ func TestR40_PanicReachesTheCallerAndLeavesNothing(t *testing.T) {
 	assert.Equal(t, 2, s.Failures)
 }
 
-func TestR41_BreakerOutsideSeesOneOutcome(t *testing.T) {
+func TestBreakerOutsideSeesOneOutcome(t *testing.T) {
 	b, _ := newBreaker(t, nil)
 	fn, calls := script(errDown)
 	_ = b.Do(t.Context(), func(ctx context.Context) error {
@@ -363,7 +363,7 @@ func (c tickingClock) Now() time.Time {
 	return c.FakeClock.Now()
 }
 
-func TestR45_SharedConfigCarriesNoState(t *testing.T) {
+func TestSharedConfigCarriesNoState(t *testing.T) {
 	cfg := retry.Config{MaxRetries: 3, Backoff: retry.DecorrelatedBackoff(1), Jitter: retry.FullJitter}
 	before := cfg
 	var calls atomic.Int64
@@ -375,7 +375,7 @@ func TestR45_SharedConfigCarriesNoState(t *testing.T) {
 	assert.Equal(t, before, cfg)
 }
 
-func TestR49_NothingPanicsOnNil(t *testing.T) {
+func TestNothingPanicsOnNil(t *testing.T) {
 	ctx := t.Context()
 	assert.ErrorIs(t, retry.Run(ctx, retry.Config{}, nil), retry.ErrInvalidConfig)
 	_, err := retry.Do[int](ctx, retry.Config{}, nil)
@@ -690,7 +690,7 @@ func TestBudgetTellsBalanceAndRefusals(t *testing.T) {
 	assert.EqualValues(t, 2, budget.Refusals())
 }
 
-func TestR17_AttemptTimeoutInsideADeadline(t *testing.T) {
+func TestAttemptTimeoutInsideADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
@@ -714,7 +714,7 @@ func TestR17_AttemptTimeoutInsideADeadline(t *testing.T) {
 	})
 }
 
-func TestR17_AttemptTimeoutOnAFakeClock(t *testing.T) {
+func TestAttemptTimeoutOnAFakeClock(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	cfg := retry.Config{AttemptTimeout: 2 * time.Second, MaxRetries: retry.NoRetries, Clock: clock}
 	e := gaveUp(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error {
@@ -756,7 +756,7 @@ func TestAttemptContextIsAnHonestContext(t *testing.T) {
 }
 
 // There is no goroutine to leave fn behind in: Do waits for it.
-func TestR18_DoWaitsForFn(t *testing.T) {
+func TestDoWaitsForFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		assert.NoError(t, retry.Run(t.Context(), retry.Config{AttemptTimeout: time.Second}, func(context.Context) error {
@@ -767,7 +767,7 @@ func TestR18_DoWaitsForFn(t *testing.T) {
 	})
 }
 
-func TestR44_NestedAttemptsAdd(t *testing.T) {
+func TestNestedAttemptsAdd(t *testing.T) {
 	cfg := retry.Config{MaxRetries: 2, Backoff: retry.ConstantBackoff(0)}
 	for name, err := range map[string]error{
 		"plain": errDown,

@@ -131,7 +131,7 @@ func TestOnWaitTellsEveryWait(t *testing.T) {
 	})
 }
 
-func TestR42_BreakerOpensInTheMiddle(t *testing.T) {
+func TestBreakerOpensInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 2})
 		require.NoError(t, err)
@@ -159,7 +159,7 @@ func TestR42_BreakerOpensInTheMiddle(t *testing.T) {
 
 // A breaker that opens during the wait ends the call without another attempt,
 // and without its retry being charged to the budget.
-func TestR42_BreakerOpensDuringTheWait(t *testing.T) {
+func TestBreakerOpensDuringTheWait(t *testing.T) {
 	b, _ := newBreaker(t, nil)
 	cfg := retry.Config{Breaker: b, Budget: budget(t, 0, 1), Backoff: retry.ConstantBackoff(0)}
 	cfg.OnRetry = func(context.Context, retry.Event) { b.Trip(time.Hour) }
@@ -172,7 +172,7 @@ func TestR42_BreakerOpensDuringTheWait(t *testing.T) {
 	}
 }
 
-func TestR43_WaitWhenOpenSleepsExactlyUntilHalfOpen(t *testing.T) {
+func TestWaitWhenOpenSleepsExactlyUntilHalfOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: 10 * time.Second})
 		require.NoError(t, err)
@@ -194,7 +194,7 @@ func TestR43_WaitWhenOpenSleepsExactlyUntilHalfOpen(t *testing.T) {
 
 // The time that the breaker stays open counts before the wait begins: it used
 // to sleep for the backoff first, and find out then.
-func TestR43_WaitWhenOpenGivesUpAtOnce(t *testing.T) {
+func TestWaitWhenOpenGivesUpAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		limit  func(context.Context, *retry.Config) (context.Context, context.CancelFunc)
 		reason error
@@ -229,7 +229,7 @@ func TestR43_WaitWhenOpenGivesUpAtOnce(t *testing.T) {
 	}
 }
 
-func TestR43_WaitersOfAForcedBreaker(t *testing.T) {
+func TestWaitersOfAForcedBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := new(retry.CircuitBreaker)
 		b.ForceOpen()
@@ -265,7 +265,7 @@ func TestR43_WaitersOfAForcedBreaker(t *testing.T) {
 
 // Two probes wait for the one place, in wait mode: nobody loses, and all go on
 // one by one when the breaker has closed.
-func TestR43_WaitersOfAHalfOpenBreakerFollowOneByOne(t *testing.T) {
+func TestWaitersOfAHalfOpenBreakerFollowOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := new(retry.CircuitBreaker)
 		b.Trip(time.Second)
@@ -292,7 +292,7 @@ func TestR43_WaitersOfAHalfOpenBreakerFollowOneByOne(t *testing.T) {
 }
 
 // When the probe comes back cancelled, or never, the next waiter probes.
-func TestR43_NextWaiterProbesWhenThePlaceIsFree(t *testing.T) {
+func TestNextWaiterProbesWhenThePlaceIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := new(retry.CircuitBreaker)
 		b.Trip(time.Second)
@@ -316,7 +316,7 @@ func TestR43_NextWaiterProbesWhenThePlaceIsFree(t *testing.T) {
 
 // A breaker that let calls through again just after it had rejected one, before
 // anybody had ever waited for it, used to crash the waiter.
-func TestR43_OpenTimeEndsBetweenTwoLooks(t *testing.T) {
+func TestOpenTimeEndsBetweenTwoLooks(t *testing.T) {
 	for d := time.Duration(1); d < 40; d++ {
 		clock := tickingClock{clockwork.NewFakeClock()}
 		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
@@ -334,7 +334,7 @@ func TestR43_OpenTimeEndsBetweenTwoLooks(t *testing.T) {
 }
 
 // The context's end at the very moment at which the breaker half-opens wins.
-func TestR43_CancelAtTheMomentOfHalfOpen(t *testing.T) {
+func TestCancelAtTheMomentOfHalfOpen(t *testing.T) {
 	for range 50 {
 		ctx, cancel := context.WithCancel(context.Background())
 		clock := suddenClock{clockwork.NewFakeClock(), cancel}
@@ -368,7 +368,7 @@ func TestGateThatClosesDuringTheBreakersWait(t *testing.T) {
 
 // Nobody knows how long a forced breaker stays open: the call waits as long as
 // it may.
-func TestR43_BreakerForcedDuringTheAttempt(t *testing.T) {
+func TestBreakerForcedDuringTheAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := exact
 		cfg.Breaker, cfg.WaitWhenOpen, cfg.MaxElapsed = new(retry.CircuitBreaker), true, time.Minute
