@@ -118,7 +118,7 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 	if err != nil {
 		g.by = shown
 	}
-	all := q.refused(t, before)
+	all := q.refused(t, before != 0 && before < q.proof)
 	paced := q.pace.Rate() > 0
 	v.cause = q.pace.Refused(t, g.next(), d, q.rate())
 	if v.rate = q.pace.Rate(); v.cause != "" {

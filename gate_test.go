@@ -791,3 +791,55 @@ func TestGateAfterASuccess(t *testing.T) {
 		assert.Zero(t, time.Since(start))
 	})
 }
+
+// Five callers of an endpoint that takes a call a second came first, so that nearly all
+// the calls that the gate knew of had been refused. It paused the host for all, second
+// after second, which kept away the calls to other endpoints that would have been
+// accepted; then it took what was left for a limit of the host, and held it: up to 85s
+// for work of 12s.
+func TestGateOfAHostWithOneLimitedEndpoint(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			var mu sync.Mutex
+			var next time.Time
+			client, err := retry.NewRetryableClient(&http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+				mu.Lock()
+				took := time.Duration(random.Int64N(int64(3 * time.Millisecond)))
+				mu.Unlock()
+				time.Sleep(took)
+				mu.Lock()
+				defer mu.Unlock()
+				status, header := http.StatusOK, http.Header{}
+				if now := time.Now(); req.URL.Path == "/limited" && now.Before(next) {
+					status = http.StatusTooManyRequests
+					header.Set("Retry-After", "1")
+				} else if req.URL.Path == "/limited" {
+					next = now.Add(time.Second)
+				}
+				return &http.Response{StatusCode: status, Header: header, Body: http.NoBody, Request: req}, nil
+			})}, retry.Config{MaxRetries: 50, InitialDelay: 10 * time.Millisecond})
+			require.NoError(t, err)
+			get := func(url string) {
+				resp, err := client.Get(t.Context(), url)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+			}
+			var wg sync.WaitGroup
+			for range 5 {
+				wg.Go(func() {
+					get("http://example.org/limited")
+					get("http://example.org/limited")
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+			start := time.Now()
+			for range 1000 {
+				get("http://example.org/other")
+				time.Sleep(10 * time.Millisecond)
+			}
+			assert.Less(t, time.Since(start), 23*time.Second, "seed %d; it takes 11.5s without a gate", seed)
+			wg.Wait()
+		})
+	}
+}
