@@ -66,9 +66,13 @@ func snippets(t *testing.T, file string) (all []snippet) {
 	page, err := os.ReadFile(file)
 	require.NoError(t, err)
 	var text []string
-	begin := 0
+	begin, elsewhere := 0, false
 	for i, line := range strings.Split(string(page), "\n") {
+		if strings.HasPrefix(line, "## ") {
+			elsewhere = line == "## Moving from another library" // those are compiled in examples/migrate
+		}
 		switch {
+		case elsewhere:
 		case begin == 0 && line == "```go":
 			begin, text = i+1, nil
 		case begin > 0 && line == "```":

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// same is what the server sees and the caller gets before and after, in seconds, where
+// differs has nothing else.
+var same = map[string]string{
+	"recovers":     "asked at 0 0.1 0.3; found at 0.3",
+	"rate limit":   "asked at 0 1; found at 1",
+	"reset":        "asked at 0 0.1; found at 0.1",
+	"no such gene": "asked at 0; error at 0",
+	"down":         "asked at 0 0.1 0.3 0.7; error at 0.7",
+	"cancelled":    "asked at 0; canceled at 0.04",
+	"locked":       "asked at 0 0.1; found at 0.1",
+	"half of the calls": "asked at 0 0.05 0.1 0.15 0.2 0.25 0.3 0.35 0.4 0.45; found at 0, found at 0.05, error at 0.1, found at 0.15, " +
+		"error at 0.2, error at 0.25, found at 0.3, error at 0.35, found at 0.4, error at 0.45, rejected at 0.5, rejected at 0.55",
+	"outage": "asked at 0 0.5 1 1.5 2 8 9; error at 0, error at 0.5, error at 1, error at 1.5, error at 2, " +
+		"rejected at 2.5, rejected at 3, found at 8, found at 9",
+	"no such genes": "asked at 0 0.05 0.1 0.15 0.2 0.25; error at 0, error at 0.05, error at 0.1, error at 0.15, error at 0.2, error at 0.25",
+}
+
+// Each has its cell in the tables of docs/adopting.md.
+var differs = map[string]struct{ before, after string }{
+	// A wait that would outlast the deadline is not begun.
+	"deadline": {"asked at 0 0.1; deadline at 0.15", "asked at 0 0.1; deadline at 0.1"},
+	// A server that asks for more than MaxRetryAfter, or the deadline, ends the call.
+	"an hour": {"asked at 0; deadline at 2.7", "asked at 0; error at 0"},
+	// 408 is retried.
+	"timeout": {"asked at 0; error at 0", "asked at 0 0.1; found at 0.1"},
+
+	"retryablehttp/down": {"asked at 0 0.1 0.3 0.6; error at 0.6", "asked at 0 0.1 0.3 0.6; error at 0.6"}, // linear
+
+	// The programs for v4 know nothing of Retry-After, and have a limit of time, not of tries.
+	"backoff4/rate limit": {"asked at 0 0.1; found at 0.1", "asked at 0 0.1; found at 0.1"},
+	"backoff4/down":       {"asked at 0 0.1 0.3 0.7 1.5; error at 1.5", "asked at 0 0.1 0.3 0.7 1.5; error at 1.5"},
+	"backoff4/an hour":    {"asked at 0 0.1 0.3 0.7 1.5; error at 1.5", "asked at 0 0.1 0.3 0.7 1.5; error at 1.5"},
+	// Its limit of time is kept by v5 and v7 too.
+	"backoff5/an hour": {"asked at 0; error at 0", "asked at 0; error at 0"},
+	"backoff7/an hour": {"asked at 0; error at 0", "asked at 0; error at 0"},
+	// Limits of the wait, or of the whole call, cut the server's wait short: it is asked sooner
+	// than it wanted.
+	"retrygo/an hour":  {"asked at 0 1 2; deadline at 2.7", "asked at 0; error at 0"},
+	"resty/an hour":    {"asked at 0 1 2; deadline at 2.7", "asked at 0; error at 0"},
+	"failsafe/an hour": {"asked at 0 2 2 2; error at 2", "asked at 0; error at 0"},
+
+	// A Transport returns the last response, as net/http does.
+	"failsafe/deadline": {"asked at 0 0.1; deadline at 0.15", "asked at 0 0.1; error at 0.1"},
+	"resty/deadline":    {"asked at 0 0.1; deadline at 0.15", "asked at 0 0.1; error at 0.1"},
+	// A breaker that opens during a wait is seen at the end of the wait, or before it.
+	"failsafe/outage": {
+		"asked at 0 0.1 0.3 0.7 0.7 8 9; error at 0.7, rejected at 0.8, rejected at 1, rejected at 1.5, rejected at 2, rejected at 2.5, rejected at 3, found at 8, found at 9",
+		"asked at 0 0.1 0.3 0.7 0.7 8 9; error at 0.7, error at 0.7, rejected at 1, rejected at 1.5, rejected at 2, rejected at 2.5, rejected at 3, found at 8, found at 9",
+	},
+}
+
+// What changes with the library is what is said here and on the page, and nothing else.
+func TestBeforeAndAfter(t *testing.T) {
+	for _, p := range programs {
+		for _, name := range p.cases {
+			t.Run(p.name+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					want, ok := differs[p.name+"/"+name]
+					if !ok {
+						want, ok = differs[name]
+					}
+					if !ok {
+						want.before, want.after = same[name], same[name]
+					}
+					log := slog.New(slog.DiscardHandler)
+					before, after, err := compare(p, name, log, log)
+					require.NoError(t, err)
+					if p.name == "resty" { // its jitter cannot be switched off: what is left is how often
+						times := regexp.MustCompile(` at [0-9. ]*[0-9]|[0-9.]+`)
+						for _, text := range []*string{&want.before, &want.after, &before, &after} {
+							*text = times.ReplaceAllStringFunc(*text, func(at string) string { return strings.Repeat("*", len(strings.Fields(at))-1) })
+						}
+					}
+					assert.Equal(t, want.before, before, "before")
+					assert.Equal(t, want.after, after, "after")
+				})
+			})
+		}
+	}
+}
+
+// What is logged stays: the hooks of go-retryablehttp see each request and response, a
+// notification comes before each retry, and a breaker's changes have their names.
+func TestLog(t *testing.T) {
+	for _, p := range programs {
+		name := "recovers"
+		if p.name == "gobreaker" {
+			name = "outage"
+		}
+		synctest.Test(t, func(t *testing.T) {
+			var before, after bytes.Buffer
+			plain := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				switch a.Key {
+				case slog.TimeKey, "cause", "error": // the error is the user's own in v5 only if it has no Retry-After
+					return slog.Attr{}
+				}
+				return a
+			}}
+			_, _, err := compare(p, name, slog.New(slog.NewTextHandler(&before, plain)), slog.New(slog.NewTextHandler(&after, plain)))
+			require.NoError(t, err)
+			assert.NotEmpty(t, before.String(), p.name)
+			assert.Equal(t, before.String(), after.String(), p.name)
+		})
+	}
+}
+
+// The page shows the programs that run here, without their imports.
+func TestProgramsAreThoseOfThePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/adopting.md")
+	require.NoError(t, err)
+	_, part, ok := strings.Cut(string(page), "\n## Moving from another library\n")
+	require.True(t, ok)
+	part, _, _ = strings.Cut(part, "\n## ")
+	for _, p := range programs {
+		for _, file := range []string{"before.go", "after.go"} {
+			source, err := os.ReadFile(filepath.Join(p.name, file))
+			require.NoError(t, err)
+			_, code, ok := strings.Cut(string(source), "\n)\n\n")
+			require.True(t, ok)
+			assert.True(t, strings.Contains(part, "\n```go\n"+code+"```\n"), "docs/adopting.md lacks %s/%s as it is", p.name, file)
+		}
+	}
+	assert.Equal(t, 2*len(programs), strings.Count(part, "\n```go\n"))
+}
