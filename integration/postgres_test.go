@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -142,9 +144,69 @@ func TestPostgresSerialization(t *testing.T) {
 		assert.Equal(t, 1, attempts, "%v", err)
 		assert.False(t, PostgresFailure(err), "%v", err)
 	}
+	// What the program does wrong stays wrong, and is no failure of the server either.
+	var number int
+	for name, wrong := range map[string]func(ctx context.Context) error{
+		"scan into a wrong type": func(ctx context.Context) error { return pool.QueryRow(ctx, "select 'text'").Scan(&number) },
+		"scan of too few values": func(ctx context.Context) error { return pool.QueryRow(ctx, "select 1, 2").Scan(&number) },
+		"an argument too much":   func(ctx context.Context) error { _, err := pool.Exec(ctx, "select 1", 2); return err },
+		"an unknown type":        func(ctx context.Context) error { _, err := pool.Exec(ctx, "select $1::int", make(chan int)); return err },
+		"no such row":            func(ctx context.Context) error { return pool.QueryRow(ctx, "select 1 where false").Scan(&number) },
+		"a transaction that is over": func(ctx context.Context) error {
+			tx, err := pool.Begin(ctx)
+			require.NoError(t, err)
+			require.NoError(t, tx.Commit(ctx))
+			_, err = tx.Exec(ctx, "select 1")
+			return err
+		},
+		"a pool that is closed": func(ctx context.Context) error {
+			closed, err := pgxpool.New(ctx, url)
+			require.NoError(t, err)
+			closed.Close()
+			return closed.Ping(ctx)
+		},
+		"a bug": func(context.Context) error { return errors.New("balance is negative") },
+	} {
+		attempts := 0
+		err := retry.Run(t.Context(), cfg, func(ctx context.Context) error { attempts++; return wrong(ctx) })
+		assert.Error(t, err, name)
+		assert.Equal(t, 1, attempts, "%s: %v", name, err)
+		assert.False(t, PostgresFailure(err), "%s: %v", name, err)
+	}
+	// A proxy's error may have no code.
+	assert.False(t, PostgresRetryable(&pgconn.PgError{}))
+	assert.True(t, PostgresRetryable(fmt.Errorf("lost: %w", io.ErrUnexpectedEOF)))
 	assert.False(t, PostgresRetryable(pgx.ErrNoRows))
 	assert.False(t, PostgresFailure(pgx.ErrNoRows))
 	var refused *net.OpError
 	_, err = pgx.Connect(t.Context(), "postgres://postgres@"+address(freePort(t))+"/postgres?sslmode=disable")
 	assert.True(t, errors.As(err, &refused) && PostgresRetryable(err) && PostgresFailure(err), "%v", err)
+}
+
+// The example runs, and its transfers get into each other's way.
+func TestPostgresExample(t *testing.T) {
+	_, url := postgres(t)
+	cmd := exec.CommandContext(t.Context(), "go", "run", "./postgres", url)
+	cmd.Dir, cmd.Env = "../examples", append(os.Environ(), "GOWORK=off")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	var made, refused, retries, sum int
+	var same bool
+	_, err = fmt.Sscanf(string(out), "%d transfers made, %d refused, %d retries; %d in all accounts, as before: %t", &made, &refused, &retries, &sum, &same)
+	require.NoError(t, err, "%s", out)
+	assert.Equal(t, 200, made+refused)
+	assert.Positive(t, made)
+	assert.Positive(t, retries)
+	assert.True(t, same, "%s", out)
+}
+
+// The recipe that the example shows is the one that is tested here.
+func TestPostgresRecipeIsThatOfTheExample(t *testing.T) {
+	ours, err := os.ReadFile("recipes.go")
+	require.NoError(t, err)
+	example, err := os.ReadFile("../examples/postgres/recipe.go")
+	require.NoError(t, err)
+	_, recipe, ok := strings.Cut(string(example), "\n)\n")
+	require.True(t, ok)
+	assert.Contains(t, string(ours), recipe)
 }

@@ -3,9 +3,11 @@ package integration
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
@@ -19,53 +21,57 @@ import (
 // PostgresRetryable is a [retry.Config.RetryIf] for pgx. Worth another attempt
 // are a serialization failure and a deadlock, with the whole transaction (class
 // 40); a server that is out of connections or shutting down (53300, 57P01 to
-// 57P03); and a connection that broke. A commit whose answer was lost may have
-// been carried out (08007, or no code at all): repeat only what may be carried
-// out twice, such as an insert with a key of its own and "on conflict do
-// nothing". For other statements use [pgconn.SafeToRetry] alone.
+// 57P03); and a connection that broke, or could not be made. A commit whose answer
+// was lost may have been carried out (08007, or no code at all): repeat only what may
+// be carried out twice, such as an insert with a key of its own and "on conflict do
+// nothing". For other statements use [pgconn.SafeToRetry] alone. What else is no
+// answer of the server comes from the program, such as a scan into a wrong type.
 func PostgresRetryable(err error) bool {
 	var answer *pgconn.PgError
-	if !errors.As(err, &answer) { // the server said nothing: the connection broke
-		return !errors.Is(err, pgx.ErrNoRows) && !errors.Is(err, pgx.ErrTxClosed)
+	if !errors.As(err, &answer) {
+		return retry.Retryable(err) && isConnectionError(err)
 	}
 	switch answer.Code {
 	case "53300", "57P01", "57P02", "57P03":
 		return true
 	}
-	return answer.Code[:2] == "40" || answer.Code[:2] == "08"
+	return strings.HasPrefix(answer.Code, "40") || strings.HasPrefix(answer.Code, "08")
 }
 
-// PostgresFailure is a [retry.BreakerConfig.IsFailure] for pgx: a server that
-// answers with the error of a statement is at work.
+// PostgresFailure is a [retry.BreakerConfig.IsFailure] for pgx. The default knows which
+// answers are about a statement; a statement that was cancelled is too (57014). What
+// comes from the program is no failure of the server.
 func PostgresFailure(err error) bool {
 	var answer *pgconn.PgError
-	if !errors.As(err, &answer) {
-		return retry.IsFailure(err) && !errors.Is(err, pgx.ErrNoRows)
+	if errors.As(err, &answer) {
+		return retry.IsFailure(err) && answer.Code != "57014"
 	}
-	switch answer.Code[:2] {
-	case "08", "53", "57", "58", "XX": // connection, resources, intervention, system, internal
-		return answer.Code != "57014" // query_canceled
-	}
-	return false
+	return retry.IsFailure(err) && isConnectionError(err)
+}
+
+// isConnectionError reports whether an error is about the connection to the server.
+func isConnectionError(err error) bool {
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // RedisRetryable is a [retry.Config.RetryIf] for go-redis, whose own retries are
 // off (MaxRetries: -1). redis.Nil is an answer. Of the server's errors only
-// those that pass are worth another attempt.
+// those that pass are worth another attempt, and of others those of the connection
+// and its pool: the rest comes from the program, such as a scan into a wrong type.
 func RedisRetryable(err error) bool {
 	var answer redis.Error
 	if errors.As(err, &answer) {
 		return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) || redis.IsClusterDownError(err) ||
 			redis.IsTryAgainError(err) || redis.IsMasterDownError(err) || redis.IsMaxClientsError(err)
 	}
-	return !errors.Is(err, redis.ErrClosed)
+	return retry.Retryable(err) && (isConnectionError(err) || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted))
 }
 
 // RedisFailure is a [retry.BreakerConfig.IsFailure] for go-redis.
-func RedisFailure(err error) bool {
-	var answer redis.Error
-	return retry.IsFailure(err) && (!errors.As(err, &answer) || RedisRetryable(err))
-}
+func RedisFailure(err error) bool { return retry.IsFailure(err) && RedisRetryable(err) }
 
 // GRPC marks the error of a unary call for [retry.Do]: Unavailable is retried,
 // ResourceExhausted and others only where the server says when to come back

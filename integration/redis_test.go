@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"os/exec"
 	"strconv"
 	"syscall"
@@ -50,7 +51,8 @@ func TestRedisOutage(t *testing.T) {
 	settled(t, before, 2)
 }
 
-// Answers are no outages: redis.Nil, a wrong type, a script's error.
+// Answers are no outages: redis.Nil, a wrong type, a script's error. Nor is what the
+// program does wrong.
 func TestRedisAnswersAreNoFailures(t *testing.T) {
 	_, addr := redisServer(t)
 	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
@@ -61,9 +63,12 @@ func TestRedisAnswersAreNoFailures(t *testing.T) {
 	cfg.Breaker, cfg.RetryIf = breaker, RedisRetryable
 	require.NoError(t, client.Set(t.Context(), "text", "x", 0).Err())
 	for name, call := range map[string]func(context.Context) error{
-		"nil":    func(ctx context.Context) error { return client.Get(ctx, "nobody").Err() },
-		"type":   func(ctx context.Context) error { return client.LPush(ctx, "text", 1).Err() },
-		"script": func(ctx context.Context) error { return client.Eval(ctx, "return redis.error_reply('no')", nil).Err() },
+		"nil":      func(ctx context.Context) error { return client.Get(ctx, "nobody").Err() },
+		"type":     func(ctx context.Context) error { return client.LPush(ctx, "text", 1).Err() },
+		"script":   func(ctx context.Context) error { return client.Eval(ctx, "return redis.error_reply('no')", nil).Err() },
+		"scan":     func(ctx context.Context) error { _, err := client.Get(ctx, "text").Int(); return err },
+		"argument": func(ctx context.Context) error { return client.Set(ctx, "k", struct{}{}, 0).Err() },
+		"bug":      func(context.Context) error { return errors.New("balance is negative") },
 	} {
 		attempts := 0
 		assert.Error(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error { attempts++; return call(ctx) }), name)
