@@ -117,7 +117,7 @@ func ExampleClock() {
 	// Output: 200 OK <nil> after 11s
 }
 
-// A function decides on each answer, here by the path.
+// A function decides on each answer, here by the attempt.
 func ExampleNewScriptFunc() {
 	script := retrytest.NewScriptFunc(t, func(r retrytest.Request) retrytest.Answer {
 		if r.Attempt == 1 {
@@ -135,6 +135,40 @@ func ExampleNewScriptFunc() {
 	// Output:
 	//  true
 	// 2 requests
+}
+
+// A service that asks several others has one script for all of them: one of them fails,
+// and the others answer.
+func ExampleScript_On() {
+	script := retrytest.NewScriptFunc(t, func(retrytest.Request) retrytest.Answer { return retrytest.JSON("as usual") })
+	script.On("payments.example/", retrytest.Status(503, ""), retrytest.JSON("paid"))
+	script.On("DELETE /", retrytest.Status(403, ""))
+
+	waits, err := retrytest.Run(t, retry.Config{Jitter: retry.NoJitter}, func(cfg retry.Config) error {
+		client, err := retry.NewRetryableClient(script.Client(), cfg)
+		if err != nil {
+			return err
+		}
+		for _, url := range []string{"https://genes.example/BRCA1", "https://payments.example/7", "https://mail.example/9"} {
+			body, err := retry.GetJSON[string](context.Background(), client, url)
+			if err != nil {
+				return err
+			}
+			fmt.Println(body)
+		}
+		req, err := http.NewRequest(http.MethodDelete, "https://mail.example/9", nil)
+		if err != nil {
+			return err
+		}
+		_, err = client.Do(req)
+		return err
+	})
+	fmt.Println(waits, "and", err)
+	// Output:
+	// as usual
+	// paid
+	// as usual
+	// 1s backoff and DELETE https://mail.example/9: 403 Forbidden
 }
 
 // The same script over a real connection, for code that brings its own client.

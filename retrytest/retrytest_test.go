@@ -70,6 +70,20 @@ func TestWrongUse(t *testing.T) {
 			_, err = get(t, s, "/gene?api_key=secret")
 			assert.False(t, retry.Retryable(err), "a test that goes wrong should not go on for long")
 		},
+		`retrytest: 1 of 2 answers were not asked for, the next one: 200 OK (On "/gene" of retrytest_test.go:LINE)`: func(b *bad) {
+			s := retrytest.NewScript(b)
+			s.On("/gene", retrytest.Status(503, ""), retrytest.Status(200, ""))
+			_, err := get(t, s, "/gene")
+			assert.NoError(t, err)
+		},
+		`retrytest: request 2 came, and the script has answers for 1: GET https://genes.example/gene (On "genes.example/" of retrytest_test.go:LINE)`: func(b *bad) {
+			s := retrytest.NewScript(b)
+			s.On("genes.example/", retrytest.Status(204, ""))
+			_, err := get(t, s, "/other")
+			assert.NoError(t, err)
+			_, err = get(t, s, "/gene?api_key=secret")
+			assert.False(t, retry.Retryable(err))
+		},
 		"retrytest: the body of the response to request 1 was not closed: 200 OK (script of retrytest_test.go:LINE)": func(b *bad) {
 			resp, err := get(t, retrytest.NewScript(b, retrytest.Status(200, "text")), "/")
 			require.NoError(t, err)
@@ -376,4 +390,50 @@ func TestScript_ClosedBody(t *testing.T) {
 
 func TestJSON_Panics(t *testing.T) {
 	assert.Panics(t, func() { retrytest.JSON(func() {}) })
+}
+
+// A service with several upstreams has one script: each host, path or method has its own
+// answers, whatever the order of the requests, over a connection too.
+func TestScriptByPattern(t *testing.T) {
+	s := retrytest.NewScript(t, retrytest.Status(404, ""))
+	s.On("genes.example/", retrytest.Status(201, ""), retrytest.Status(202, ""))
+	s.On("genes.example/gene/{symbol}", retrytest.Status(203, ""))
+	s.On("POST genes.example/gene/{symbol}", retrytest.Status(204, ""))
+	s.On("/health", retrytest.Status(205, ""), retrytest.Status(206, ""))
+	for _, step := range []struct {
+		method, url string
+		want        int
+	}{
+		{"GET", "https://genes.example:8443/", 201},
+		{"POST", "https://genes.example/gene/BRCA1", 204},
+		{"GET", "https://genes.example/gene/BRCA1?fields=all", 203},
+		{"GET", "https://genes.example", 202},
+		{"GET", "https://variants.example/health", 205},
+		{"GET", "https://variants.example/", 404},
+		{"GET", s.Serve() + "/health", 206},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), step.method, step.url, nil)
+		require.NoError(t, err)
+		client := s.Client()
+		if req.URL.Scheme == "http" {
+			client = new(http.Client)
+		}
+		resp, err := client.Do(req)
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, step.want, resp.StatusCode, "%s %s", step.method, step.url)
+	}
+	assert.Len(t, s.Requests(), 7)
+
+	// What no pattern matches is the function's to decide.
+	f := retrytest.NewScriptFunc(t, func(r retrytest.Request) retrytest.Answer { return retrytest.Status(299, "") })
+	f.On("/health", retrytest.Status(200, ""))
+	for _, step := range []struct {
+		path string
+		want int
+	}{{"/gene", 299}, {"/health", 200}, {"/gene", 299}} {
+		resp, err := get(t, f, step.path)
+		require.NoError(t, err)
+		assert.Equal(t, step.want, resp.StatusCode, step.path)
+	}
 }

@@ -32,7 +32,8 @@ type Request struct {
 
 // Script answers requests, one after the other, and remembers them. It is an
 // http.RoundTripper, which needs no network, and can [Script.Serve] as a real
-// server on loopback. It is safe for concurrent use.
+// server on loopback. [Script.On] gives a host, path or method answers of its own.
+// It is safe for concurrent use.
 //
 // At the end of the test it fails the test if an answer was not asked for, or
 // the body of a response not closed.
@@ -44,11 +45,20 @@ type Script struct {
 	t      testing.TB
 	place  string               // where it was made
 	answer func(Request) Answer // nil: those of the list
-	list   []Answer
+	list   list                 // for requests that no pattern matches
 
-	mu   sync.Mutex // guards the fields below
-	seen []Request
-	open map[int]Answer // bodies handed out, by request
+	mu       sync.Mutex // guards the fields below, and the lists' given
+	patterns http.ServeMux
+	lists    map[string]*list // by pattern
+	seen     []Request
+	open     map[int]Answer // bodies handed out, by request
+}
+
+// list is answers, one for each request.
+type list struct {
+	of      string // whose they are, for the test's errors
+	answers []Answer
+	given   int
 }
 
 // NewScript returns a script with a list of answers. A request beyond the last
@@ -56,15 +66,52 @@ type Script struct {
 // not be made.
 func NewScript(t testing.TB, answers ...Answer) *Script {
 	s := newScript(t, caller())
-	s.list = answers
-	t.Cleanup(func() {
+	s.list = list{of: "script of " + s.place, answers: answers}
+	s.usesUp(&s.list)
+	return s
+}
+
+// usesUp has the test fail at its end if answers of a list are left.
+func (s *Script) usesUp(l *list) {
+	s.t.Cleanup(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if n := len(s.seen); n < len(s.list) {
-			t.Errorf("retrytest: %d of %d answers were not asked for, the next one: %v (script of %s)", len(s.list)-n, len(s.list), s.list[n], s.place)
+		if left := l.answers[min(l.given, len(l.answers)):]; len(left) > 0 {
+			s.t.Errorf("retrytest: %d of %d answers were not asked for, the next one: %v (%s)", len(left), len(l.answers), left[0], l.of)
 		}
 	})
-	return s
+}
+
+// On gives the requests that match a pattern a list of answers of their own. The pattern
+// is one of [http.ServeMux], with a method, a host or a path: "POST /genes",
+// "genes.example/", "GET genes.example/gene/{symbol}". The most specific one counts. What
+// none matches gets the answers of [NewScript], or of the function of [NewScriptFunc]. To
+// be called before the first request; like ServeMux, it panics at a wrong pattern, and at
+// one that is there already.
+func (s *Script) On(pattern string, answers ...Answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.patterns.Handle(pattern, http.NotFoundHandler()) // only its pattern is of use
+	if s.lists == nil {
+		s.lists = make(map[string]*list)
+	}
+	l := &list{of: fmt.Sprintf("On %q of %s", pattern, caller()), answers: answers}
+	s.lists[pattern] = l
+	s.usesUp(l)
+}
+
+// matching returns the list for a request, nil if the function decides.
+func (s *Script) matching(r Request) *list {
+	if u, err := url.Parse(r.URL); err == nil {
+		_, pattern := s.patterns.Handler(&http.Request{Method: r.Method, Host: u.Host, URL: u})
+		if l := s.lists[pattern]; l != nil {
+			return l
+		}
+	}
+	if s.answer != nil {
+		return nil
+	}
+	return &s.list
 }
 
 // NewScriptFunc returns a script whose answers a function decides on. It may be
@@ -135,15 +182,19 @@ func (s *Script) next(r Request) (Answer, int, error) {
 	}
 	s.seen = append(s.seen, r)
 	n := len(s.seen)
-	s.mu.Unlock()
-	if s.answer != nil {
+	l := s.matching(r)
+	if l == nil {
+		s.mu.Unlock()
 		return s.answer(r), n, nil
 	}
-	if n > len(s.list) {
-		s.t.Errorf("retrytest: request %d came, and the script has answers for %d: %s %s (script of %s)", n, len(s.list), r.Method, withoutSecrets(r.URL), s.place)
+	l.given++
+	given := l.given
+	s.mu.Unlock()
+	if given > len(l.answers) {
+		s.t.Errorf("retrytest: request %d came, and the script has answers for %d: %s %s (%s)", given, len(l.answers), r.Method, withoutSecrets(r.URL), l.of)
 		return Answer{}, n, errNoAnswer
 	}
-	return s.list[n-1], n, nil
+	return l.answers[given-1], n, nil
 }
 
 // withoutSecrets leaves out the user and the query.
