@@ -158,7 +158,7 @@ func (b *CircuitBreaker) Allow() (Permit, error) {
 // being slow counts as slow in the end.
 //
 // The zero value is the permit of no call, and its Done does nothing. A Permit may be
-// copied, and is safe for concurrent use.
+// copied, and is safe for concurrent use. [CircuitBreaker.Allow] has an example.
 type Permit struct {
 	shared *sharedPermit
 	use    uint64 // of shared.uses, while this permit is the one that it serves
@@ -282,6 +282,7 @@ func (e *OpenError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
 // Snapshot is a copy of a breaker's state and counts: since the last change of
 // state, or, while it is closed and has a rate to go by, within the Window.
+// [CircuitBreaker.Snapshot] has an example.
 type Snapshot struct {
 	State               State
 	Requests            int // calls let through: Successes, Failures, neither, and those in flight

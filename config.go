@@ -109,7 +109,8 @@ type Config struct {
 	// Drain, once closed, ends waits and begins no retry, with [ErrDraining]: for a
 	// graceful shutdown, or as the Done of a context that says so. Attempts in flight
 	// finish. A first attempt is still made where it need not wait, since the work
-	// that is finishing may depend on it. Nil means never.
+	// that is finishing may depend on it. Nil means never. The example "Config (Drain)"
+	// shuts a server down.
 	Drain <-chan struct{}
 
 	// Breaker is passed by every attempt. While it is open the call ends at
@@ -201,7 +202,8 @@ type Config struct {
 	//
 	// Tests are simpler in a bubble of testing/synctest, which needs no Clock.
 	// A real listener does not work there; package retrytest plays a server. With
-	// a fake clock, mind that its BlockUntil counts AttemptTimeout's timers too.
+	// a fake clock, mind that its BlockUntil counts AttemptTimeout's timers too. The
+	// examples "Config (Synctest)" and "Config (Clock)" show both.
 	Clock clockwork.Clock
 
 	// Rand draws from [0, 1) for the jitter. Nil means math/rand/v2.

@@ -104,25 +104,35 @@ func ExampleGetJSON() {
 	// Output: BRCA1 17q21.31 <nil>
 }
 
-// What is each host's own, here its limits.
+// Settings by host are a map: what is not in it keeps the client's settings, or, as
+// here, is an error, which Check finds at start.
 func ExamplePerHost() {
-	var asked []string
+	hosts := map[string]struct {
+		retries int
+		timeout time.Duration
+	}{
+		"https://gnomad.example":  {retries: 1, timeout: 10 * time.Second},
+		"https://ensembl.example": {retries: 3, timeout: 2 * time.Second},
+	}
 	script := retrytest.NewScriptFunc(exampleT{}, func(retrytest.Request) retrytest.Answer { return retrytest.Status(503, "") })
 	client, err := retry.NewRetryableClient(script.Client(), quick, retry.PerHost(func(host string, cfg *retry.Config) error {
-		asked = append(asked, host)
-		if host == "https://gnomad.example" {
-			cfg.MaxRetries = 1
+		own, ok := hosts[host]
+		if !ok {
+			return errors.New("no settings for this host")
 		}
+		cfg.MaxRetries, cfg.AttemptTimeout = own.retries, own.timeout
 		return nil
 	}))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
+	fmt.Println(client.Check("https://gnomad.example/api", "https://ensembl.exmaple/lookup"))
 	client.Get(context.Background(), "https://gnomad.example/api")
-	client.Get(context.Background(), "https://gnomad.example/api")
-	fmt.Println(asked, len(script.Requests()), "requests")
-	// Output: [https://gnomad.example] 4 requests
+	fmt.Println(len(script.Requests()), "requests")
+	// Output:
+	// retry: invalid: host https://ensembl.exmaple: no settings for this host
+	// 2 requests
 }
 
 // Each host gets a breaker of its own: one that is down does not stop the others.

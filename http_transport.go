@@ -28,7 +28,7 @@ import (
 //
 // It works on one request at a time: redirects and cookies are the client's, and
 // so is a Timeout, which bounds all attempts together. The caller's request is
-// not changed. It is safe for concurrent use.
+// not changed. It is safe for concurrent use. [NewTransport] has an example.
 type Transport struct {
 	core    *core
 	client  bool                       // on behalf of a RetryableClient

@@ -105,6 +105,7 @@ type options struct {
 // forgotten, but never one whose breaker is open or whose gate is paused.
 //
 // Of several PerHost, each is given the Config as the one before has left it.
+// [RetryableClient.Check] calls it at start, for hosts that are known.
 func PerHost(configure func(host string, cfg *Config) error) Option {
 	return func(o *options) {
 		before := o.perHost
@@ -207,7 +208,7 @@ func WithIdempotent(ctx context.Context, idempotent bool) context.Context {
 // base client is not changed; nil means one over http.DefaultTransport with a
 // Timeout of 30 seconds, for each attempt. If base retries by this package
 // already, cfg takes the place of its Config, and opts add to its options; its
-// time limit per attempt stays.
+// time limit per attempt stays. [RetryableClient] has an example.
 func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*RetryableClient, error) {
 	if base == nil {
 		base = &http.Client{Timeout: defaultTimeout}

@@ -6,7 +6,8 @@
 //	go run ./examples/otel
 //	go run ./examples/otel -for 10m -listen 127.0.0.1:9464
 //
-// What there is to learn is in newClient and in newTelemetry.
+// Meanwhile it says how calls end. What there is to learn is in newClient and in
+// newTelemetry.
 package main
 
 import (
@@ -122,10 +123,12 @@ func run(ctx context.Context, w io.Writer, duration time.Duration, listen string
 	if err != nil {
 		return err
 	}
+	var tally tally
 	var callers sync.WaitGroup
 	for range parallel {
-		callers.Go(func() { call(ctx, client, service.URL) })
+		callers.Go(func() { call(ctx, client, service.URL, &tally) })
 	}
+	tally.print(ctx, w, duration)
 	callers.Wait()
 	err = printMetrics(w, registry)
 	runtime.KeepAlive(client) // what is observed is not kept by those who observe it
@@ -170,12 +173,13 @@ func newClient(duration time.Duration) (*retry.RetryableClient, error) {
 }
 
 // call asks for genes until ctx is done.
-func call(ctx context.Context, client *retry.RetryableClient, url string) {
+func call(ctx context.Context, client *retry.RetryableClient, url string, tally *tally) {
 	for ctx.Err() == nil {
 		resp, err := client.Get(ctx, url+"/BRCA1?key=secret")
 		if err == nil {
 			resp.Body.Close()
 		}
+		tally.add(retry.Outcome(err))
 		select { // a pace that a person can watch
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):

@@ -22,11 +22,11 @@ import (
 	"github.com/retryutils/retry/otelretry"
 )
 
-// A short run prints what it reported, and nothing of a query's values.
+// A short run says how calls end, prints what it reported, and nothing of a query's values.
 func TestRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(context.Background(), &out, 500*time.Millisecond, "127.0.0.1:0", prometheus.NewRegistry()))
-	for _, want := range []string{"retry_calls_total\n", " name=genes outcome=ok", "retry_breaker_state\n", "retry_budget_balance\n"} {
+	for _, want := range []string{" calls: ", "retry_calls_total\n", " name=genes outcome=ok", "retry_breaker_state\n", "retry_budget_balance\n"} {
 		assert.Contains(t, out.String(), want)
 	}
 	assert.NotContains(t, out.String(), "secret")

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -14,6 +17,44 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
 )
+
+// tally counts how calls ended since it was printed last.
+type tally struct {
+	mu    sync.Mutex
+	ended map[string]int
+}
+
+func (t *tally) add(outcome string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended == nil {
+		t.ended = make(map[string]int)
+	}
+	t.ended[outcome]++
+}
+
+// print writes a line three times in each of the service's moods, until ctx is done.
+func (t *tally) print(ctx context.Context, w io.Writer, duration time.Duration) {
+	began, mood := time.Now(), max(3, duration/time.Duration(len(moods)))
+	lines := time.NewTicker(mood / 3)
+	defer lines.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-lines.C:
+		}
+		t.mu.Lock()
+		var parts []string
+		for _, outcome := range slices.Sorted(maps.Keys(t.ended)) {
+			parts = append(parts, fmt.Sprintf("%d %s", t.ended[outcome], outcome))
+		}
+		t.ended = nil
+		t.mu.Unlock()
+		n := (time.Since(began) - mood/6) / mood // the line is about the time before it
+		fmt.Fprintf(w, "  %-28s calls: %s\n", moods[min(int(n), len(moods)-1)], strings.Join(parts, ", "))
+	}
+}
 
 // printMetrics prints what the registry has: of a histogram the number of
 // observations and their mean.

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// newService is a server on loopback with four moods, a quarter of the duration
-// each: some failures, a rate limit that is exceeded, down, and well again.
+var moods = []string{"some requests fail", "a rate limit is exceeded", "the service is down", "the service is well again"}
+
+// newService is a server on loopback with four moods, a quarter of the duration each.
 func newService(duration time.Duration) *httptest.Server {
 	began := time.Now()
 	quarter := duration / 4
