@@ -150,8 +150,11 @@ func TestPostgresSerialization(t *testing.T) {
 		"scan into a wrong type": func(ctx context.Context) error { return pool.QueryRow(ctx, "select 'text'").Scan(&number) },
 		"scan of too few values": func(ctx context.Context) error { return pool.QueryRow(ctx, "select 1, 2").Scan(&number) },
 		"an argument too much":   func(ctx context.Context) error { _, err := pool.Exec(ctx, "select 1", 2); return err },
-		"an unknown type":        func(ctx context.Context) error { _, err := pool.Exec(ctx, "select $1::int", make(chan int)); return err },
-		"no such row":            func(ctx context.Context) error { return pool.QueryRow(ctx, "select 1 where false").Scan(&number) },
+		"an unknown type": func(ctx context.Context) error {
+			_, err := pool.Exec(ctx, "select $1::int", make(chan int))
+			return err
+		},
+		"no such row": func(ctx context.Context) error { return pool.QueryRow(ctx, "select 1 where false").Scan(&number) },
 		"a transaction that is over": func(ctx context.Context) error {
 			tx, err := pool.Begin(ctx)
 			require.NoError(t, err)
