@@ -45,9 +45,10 @@ import (
 // # Waits and hosts
 //
 // The wait before a retry is the longest of the backoff and what the server asks
-// for ([ParseRetryAfter]). A 429, 503 or 403 that asks for a wait pauses all
-// requests of the client to that host, see [Gate]. With [PerHost] each host has
-// its own breaker, limiter and the like.
+// for ([ParseRetryAfter]). A 429, a 503, or a 403 that asks for a wait, pauses all
+// requests of the client to that host where nothing shows that the host accepts
+// others, see [Gate]. With [PerHost] each host has its own breaker, limiter and the
+// like.
 //
 // # Redirects and proxies
 //

@@ -49,14 +49,14 @@ type program struct {
 var loops = []string{"recovers", "rate limit", "reset", "no such gene", "down", "cancelled", "deadline", "an hour"}
 
 var programs = []program{
-	{"retryablehttp", retryablehttp.Before, retryablehttp.After, append([]string{"locked", "timeout"}, loops...)},
+	{"retryablehttp", retryablehttp.Before, retryablehttp.After, append([]string{"locked", "timeout", "507"}, loops...)},
 	{"backoff4", backoff4.Before, backoff4.After, loops},
 	{"backoff5", backoff5.Before, backoff5.After, loops},
 	{"backoff7", backoff7.Before, backoff7.After, loops},
 	{"retrygo", retrygo.Before, retrygo.After, loops},
 	{"gobreaker", gobreaker.Before, gobreaker.After, []string{"half of the calls", "outage", "no such genes"}},
-	{"failsafe", failsafe.Before, failsafe.After, append([]string{"timeout", "outage"}, loops...)},
-	{"resty", resty.Before, resty.After, append([]string{"timeout"}, loops...)},
+	{"failsafe", failsafe.Before, failsafe.After, append([]string{"timeout", "507", "outage"}, loops...)},
+	{"resty", resty.Before, resty.After, append([]string{"timeout", "507"}, loops...)},
 }
 
 // scenario is what a server answers, and when it is asked.
@@ -78,6 +78,7 @@ var scenarios = map[string]scenario{
 	"reset":             {answers: []answer{{0, 0}, {200, 0}}},
 	"locked":            {answers: []answer{{423, 0}, {200, 0}}},
 	"timeout":           {answers: []answer{{408, 0}, {200, 0}}},
+	"507":               {answers: []answer{{507, 0}, {200, 0}}},
 	"no such gene":      {answers: []answer{{404, 0}}},
 	"down":              {answers: []answer{{503, 0}}},
 	"cancelled":         {answers: []answer{{503, 0}}, cancel: 40 * time.Millisecond},
@@ -172,7 +173,8 @@ func main() {
 	silent := slog.New(slog.DiscardHandler)
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	lines := make(map[string]string)
-	var mu sync.Mutex // guards lines
+	failed := false
+	var mu sync.Mutex // guards lines and failed
 	var all sync.WaitGroup
 	for _, p := range programs {
 		for _, name := range p.cases {
@@ -183,6 +185,7 @@ func main() {
 					line = fmt.Sprintf("%s\t%s\t\t%v\n", p.name, name, err)
 				}
 				mu.Lock()
+				failed = failed || err != nil
 				lines[p.name+name] = line
 				mu.Unlock()
 			})
@@ -195,4 +198,7 @@ func main() {
 		}
 	}
 	out.Flush()
+	if failed {
+		os.Exit(1)
+	}
 }

@@ -3,15 +3,19 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry/examples/migrate/retryablehttp"
 )
 
 // same is what the server sees and the caller gets before and after, in seconds, where
@@ -37,6 +41,8 @@ var differs = map[string]struct{ before, after string }{
 	"deadline": {"asked at 0 0.1; deadline at 0.15", "asked at 0 0.1; deadline at 0.1"},
 	// A server that asks for more than MaxRetryAfter, or the deadline, ends the call.
 	"an hour": {"asked at 0; deadline at 2.7", "asked at 0; error at 0"},
+	// A registered status above 504 is not retried.
+	"507": {"asked at 0 0.1; found at 0.1", "asked at 0; error at 0"},
 	// 408 is retried.
 	"timeout": {"asked at 0; error at 0", "asked at 0 0.1; found at 0.1"},
 
@@ -92,6 +98,34 @@ func TestBeforeAndAfter(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// roundTrip notes the X-Attempt of each request before it hands it on.
+type roundTrip struct {
+	standIn  standIn
+	attempts []string
+}
+
+func (r *roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.attempts = append(r.attempts, req.Header.Get("X-Attempt"))
+	return r.standIn.RoundTrip(req)
+}
+
+// What a RequestLogHook sets in the header arrives with each attempt.
+func TestHeaderOfAttempts(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for name, program := range map[string]func(*http.Client) (find, error){
+		"before": func(c *http.Client) (find, error) { return retryablehttp.Before(c, log), nil },
+		"after":  func(c *http.Client) (find, error) { return retryablehttp.After(c, log) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := &roundTrip{standIn: standIn{scenario: scenarios["recovers"], begin: time.Now()}}
+			ask, err := program(&http.Client{Transport: server})
+			require.NoError(t, err)
+			assert.Equal(t, "found", call(scenarios["recovers"], ask), name)
+			assert.Equal(t, []string{"1", "2", "3"}, server.attempts, name)
+		})
 	}
 }
 
