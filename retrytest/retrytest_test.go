@@ -398,7 +398,7 @@ func TestScriptByPattern(t *testing.T) {
 	s := retrytest.NewScript(t, retrytest.Status(404, ""))
 	s.On("genes.example/", retrytest.Status(201, ""), retrytest.Status(202, ""))
 	s.On("genes.example/gene/{symbol}", retrytest.Status(203, ""))
-	s.On("POST genes.example/gene/{symbol}", retrytest.Status(204, ""))
+	s.On("POST https://genes.example/gene/{symbol}", retrytest.Status(204, ""))
 	s.On("/health", retrytest.Status(205, ""), retrytest.Status(206, ""))
 	for _, step := range []struct {
 		method, url string

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,14 +84,15 @@ func (s *Script) usesUp(l *list) {
 }
 
 // On gives the requests that match a pattern a list of answers of their own. The pattern
-// is one of [http.ServeMux], with a method, a host or a path: "POST /genes",
-// "genes.example/", "GET genes.example/gene/{symbol}". The most specific one counts. What
-// none matches gets the answers of [NewScript], or of the function of [NewScriptFunc]. To
-// be called before the first request; like ServeMux, it panics at a wrong pattern, and at
-// one that is there already.
+// is one of [http.ServeMux], with a method, a host without its port, or a path:
+// "POST /genes", "genes.example/", "GET genes.example/gene/{symbol}"; a scheme before the
+// host is ignored. The most specific pattern counts. Requests that match none get the
+// answers of [NewScript], or of the function of [NewScriptFunc]. To be called before the
+// first request; like ServeMux, it panics if a pattern is wrong, or is there already.
 func (s *Script) On(pattern string, answers ...Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	pattern = withoutScheme.Replace(pattern)
 	s.patterns.Handle(pattern, http.NotFoundHandler()) // only its pattern is of use
 	if s.lists == nil {
 		s.lists = make(map[string]*list)
@@ -99,6 +101,9 @@ func (s *Script) On(pattern string, answers ...Answer) {
 	s.lists[pattern] = l
 	s.usesUp(l)
 }
+
+// withoutScheme is for hosts as package retry names them.
+var withoutScheme = strings.NewReplacer("https://", "", "http://", "")
 
 // matching returns the list for a request, nil if the function decides.
 func (s *Script) matching(r Request) *list {
