@@ -15,8 +15,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// api is one external service: where it is, what it bears, how it says that it
-// had enough, and how to ask it.
+// api is one external service: where it is, what rate it sustains, how it reports a
+// rate that is too high, and how to ask it.
 type api struct {
 	name      string
 	url       string
@@ -41,9 +41,9 @@ func apis() []*api {
 // errUnknown is an answer like any other: the service does not know the gene.
 var errUnknown = errors.New("unknown gene")
 
-// checkHGNC: who asks too often is locked out, and told so with a 403. Whoever
-// goes on asking stays out, so the pause is long; for longer than MaxRetryAfter
-// nobody waits, and all lookups that are left fail at once.
+// checkHGNC: a client that asks too often is locked out with a 403, and stays out while
+// it goes on asking, so the pause is long: longer than MaxRetryAfter, so that no lookup
+// waits for it, and all that are left fail at once.
 func checkHGNC(resp *http.Response) error {
 	if resp.StatusCode == http.StatusForbidden {
 		return retry.RetryAfter(retry.CheckStatus(resp), 15*time.Minute)

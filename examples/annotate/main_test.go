@@ -42,7 +42,7 @@ func TestDefaultRun(t *testing.T) {
 	for _, want := range []string{
 		"BRCA1\n  hgnc     HGNC:1100, BRCA1 DNA repair associated, 17q21.31\n  ensembl  ENSG00000012048, protein_coding\n",
 		"  uniprot  breaker open for another ",
-		"connection reset by peer", "200 OK: body cut off", "429 Too Many Requests", "everybody pauses for ",
+		"connection reset by peer", "200 OK: body cut off", "429 Too Many Requests", "all calls pause for ",
 		"400 Bad Request: Query rate limit exceeded.", "-- breaker closed -> open: 503 Service Unavailable",
 		"uniprot, breaker open", "30 of 36 lookups answered",
 		`retry_calls_total{api="uniprot",outcome="circuit_open"} 6`, `retry_breaker_state{api="uniprot",state="open"} 1`,

@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// network ends a run that reaches nobody: when the first attempt at each API got
+// network ends a run that reaches no API: when the first attempt at each API got
 // no connection, more attempts, and queues before limiters, only keep the user
-// waiting for the same line. As soon as anybody answered it does nothing more.
+// waiting for the same line. As soon as one of them answered it does nothing more.
 type network struct {
 	apis  int
 	abort context.CancelCauseFunc

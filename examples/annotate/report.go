@@ -41,7 +41,7 @@ func (r *report) attempts() (n int) {
 	return n
 }
 
-// unanswered returns the genes that nobody could say anything about.
+// unanswered returns the genes that no API could say anything about.
 func (r *report) unanswered() (symbols []string) {
 	for _, symbol := range r.Symbols {
 		if !slices.ContainsFunc(r.Lookups, func(l *lookup) bool {
@@ -169,7 +169,7 @@ func (r *report) lines(api string) (all []line) {
 
 func (e event) String() string {
 	if e.pause() {
-		return fmt.Sprintf("everybody pauses for %.2fs", e.Until.Sub(e.At).Seconds())
+		return fmt.Sprintf("all calls pause for %.2fs", e.Until.Sub(e.At).Seconds())
 	}
 	text := fmt.Sprintf("breaker %v -> %v", e.From, e.To)
 	if e.Err != nil {

@@ -33,7 +33,7 @@ func settings() (retry.Config, retry.BreakerConfig) {
 }
 
 // annotator is the service. Everything it uses comes from outside: the table of
-// APIs, the transport, the settings, and who wants to be told.
+// APIs, the transport, the settings, and what takes notes.
 type annotator struct {
 	client   *retry.RetryableClient
 	apis     []*api
@@ -78,7 +78,7 @@ func newAnnotator(d dependencies) (*annotator, error) {
 		if a := byHost[req.URL.Host]; a != nil {
 			return a.name
 		}
-		return "" // a redirect to somebody else
+		return "" // a redirect to another host
 	}
 	base := &http.Client{Transport: &watched{d.transport, d.timeline, s.network, name}}
 	var err error
@@ -175,7 +175,7 @@ func (s *annotator) lookUp(ctx context.Context, a *api, l *lookup) {
 		return
 	}
 	l.Answer = ""
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) { // nobody can be reached
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) { // no API can be reached
 		l.err = cause
 	}
 }

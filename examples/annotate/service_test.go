@@ -183,7 +183,7 @@ func TestDown(t *testing.T) {
 		assert.Len(t, asked["uniprot"], 5)
 		assert.Equal(t, retry.StateOpen, s.breakers["uniprot"].State())
 		events := s.timeline.of("uniprot")
-		opened := slices.DeleteFunc(events, func(e event) bool { return strings.HasPrefix(e.String(), "everybody pauses") })
+		opened := slices.DeleteFunc(events, func(e event) bool { return strings.HasPrefix(e.String(), "all calls pause") })
 		require.Len(t, opened, 1)
 		assert.Equal(t, "breaker closed -> open: 503 Service Unavailable", opened[0].String())
 	})

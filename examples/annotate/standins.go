@@ -114,7 +114,7 @@ func (s *standIns) hgnc() http.HandlerFunc {
 	}
 }
 
-// resetConnection has the client told of a reset, and not of an end.
+// resetConnection makes the client see a reset, and not an end.
 func resetConnection(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *standIns) ensembl() http.HandlerFunc {
 func (s *standIns) ncbi() http.HandlerFunc {
 	var requests counter
 	return func(w http.ResponseWriter, r *http.Request) {
-		if requests.next() == 3 { // somebody else asks from the same address
+		if requests.next() == 3 { // another program asks from the same address
 			writeJSON(w, http.StatusTooManyRequests, map[string]string{"error": "API rate limit exceeded", "count": "4", "limit": "3"})
 			return
 		}

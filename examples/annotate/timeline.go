@@ -16,7 +16,7 @@ import (
 )
 
 // timeline notes what happens: attempts and waits of lookups, pauses and changes
-// of breakers. It is told by the hooks of package retry.
+// of breakers. The hooks of package retry call it.
 type timeline struct {
 	mu     sync.Mutex // guards the fields below, and what lookups note
 	start  time.Time
@@ -89,7 +89,7 @@ func (t *timeline) end(l *lookup) {
 
 // endWait ends the wait under way, if there is one: what comes next began at the
 // given time. A wait may end before the time that was announced (a line moved up,
-// a breaker closed, the caller left) or after it. One that nobody could see is
+// a breaker closed, the caller left) or after it. One of no length is
 // forgotten.
 func (l *lookup) endWait(at time.Time) {
 	n := len(l.waits) - 1
@@ -105,7 +105,7 @@ func (l *lookup) endWait(at time.Time) {
 	}
 }
 
-// onWait is told before a wait, and of a limiter's after it.
+// onWait is called before a wait, and for a limiter's after it.
 func (t *timeline) onWait(ctx context.Context, e retry.Event) {
 	l := lookupOf(ctx)
 	if l == nil {
@@ -117,7 +117,7 @@ func (t *timeline) onWait(ctx context.Context, e retry.Event) {
 	if e.Why == retry.WaitLimiter {
 		w.At = w.At.Add(-e.Delay)
 	} else if n := len(l.waits); n > 0 && l.waits[n-1].Why == e.Why {
-		return // it became longer, and is told again
+		return // it became longer, and is reported again
 	}
 	l.endWait(w.At)
 	l.waits = append(l.waits, w)

@@ -44,9 +44,9 @@ func TestDefaultRun(t *testing.T) {
 		": 503 Service Unavailable\n",
 		": read: connection reset by peer\n",
 		": 200 OK, but body cut off: unexpected EOF\n",
-		": no answer within 1.0",
+		": no answer within 1.",
 		"s: own backoff\n",
-		"s: shared pause, the server told another lookup to wait\n",
+		"s: shared pause, the server asked another lookup to wait\n",
 		"s: rate limit of 9 requests per second\n",
 		"Total: 3 lookups, 9 attempts, 6 retries in ",
 	} {

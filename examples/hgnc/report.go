@@ -171,7 +171,7 @@ func (w wait) String() string {
 	case retryAfter:
 		return fmt.Sprintf("%s of %v", w.Why, w.Asked)
 	case sharedPause:
-		return w.Why + ", the server told another lookup to wait"
+		return w.Why + ", the server asked another lookup to wait"
 	case rateLimit:
 		return fmt.Sprintf("%s of %d requests per second", w.Why, maxRate)
 	}

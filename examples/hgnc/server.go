@@ -101,7 +101,7 @@ func (s *server) fetch(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer is in the shape of Solr, which the real service is made of: a symbol
-// that nobody bears is no error.
+// that no gene has is no error.
 func (s *server) answer(symbol string) []byte {
 	docs := []json.RawMessage{}
 	if doc, ok := s.genes[symbol]; ok {
@@ -131,7 +131,7 @@ const (
 )
 
 // fault decides what the nth request for a symbol meets, and what a client that
-// is throttled is told to wait.
+// is throttled shall wait.
 func (s *server) fault(symbol string, n int) (fault, time.Duration) {
 	hash := fnv.New64a()
 	fmt.Fprintf(hash, "%s %d", symbol, n)
@@ -174,8 +174,8 @@ func (f fault) serve(w http.ResponseWriter, r *http.Request, body []byte, wait t
 	w.Write(body)
 }
 
-// resetConnection closes the connection so that the client is told of a reset,
-// and not of an end.
+// resetConnection closes the connection so that the client sees a reset,
+// and not an end.
 func resetConnection(w http.ResponseWriter) error {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -62,8 +62,8 @@ func (t *trace) begin() {
 	t.ready = t.start
 }
 
-// tracer is told by the client, its transport and its gate what goes on, and
-// notes it in the trace in the request's context.
+// tracer is called by the client, its transport and its gate, and notes what goes on
+// in the trace in the request's context.
 type tracer struct {
 	base    http.RoundTripper
 	limiter retry.Limiter
@@ -102,7 +102,7 @@ func (tr *tracer) Wait(ctx context.Context) error {
 	return err
 }
 
-// onPause is told of each pause that the gate makes for all.
+// onPause is called for each pause that the gate makes for all.
 func (tr *tracer) onPause(until time.Time) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
