@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,7 +54,7 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 		return err
 	}
 	page := statusz.New()
-	client, err := newClient(ctx.Done(), page, sdk.NewMeterProvider(sdk.WithReader(exporter)))
+	client, err := newClient("hgnc", ctx.Done(), page, sdk.NewMeterProvider(sdk.WithReader(exporter)))
 	if err != nil {
 		return err
 	}
@@ -88,13 +89,14 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 	return <-shutdown
 }
 
-// newClient makes the one client for the API: the whole program shares it.
-func newClient(drain <-chan struct{}, page *statusz.Page, meters metric.MeterProvider) (*retry.RetryableClient, error) {
+// newClient makes the one client for an API: the whole program shares it. A program that
+// uses several APIs calls it once for each, with options such as retry.IdempotentOnly().
+func newClient(name string, drain <-chan struct{}, page *statusz.Page, meters metric.MeterProvider, options ...retry.Option) (*retry.RetryableClient, error) {
 	budget, err := retry.NewBudget(0.1, 10) // a retry for ten calls; at most ten saved, and so many at the start
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := retry.Config{Name: "hgnc", MaxRetries: 2, Budget: budget, Drain: drain, Logger: slog.Default()}.WithEnv("HGNC")
+	cfg, err := retry.Config{Name: name, MaxRetries: 2, Budget: budget, Drain: drain, Logger: slog.Default()}.WithEnv(strings.ToUpper(name))
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +105,12 @@ func newClient(drain <-chan struct{}, page *statusz.Page, meters metric.MeterPro
 	if err != nil {
 		return nil, err
 	}
-	options := append(otelretry.Options(metrics), retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2}))
+	options = append(options, retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2}))
+	options = append(options, otelretry.Options(metrics)...)
 	client, err := retry.NewRetryableClient(&http.Client{Timeout: 10 * time.Second}, cfg, options...)
 	if err != nil {
 		return nil, err
 	}
-	page.Client("hgnc", client)
+	page.Client(name, client)
 	return client, nil
 }
