@@ -263,9 +263,14 @@ func anchors(page string) map[string]bool {
 // Links within the repository lead somewhere, also to the part of a page; so do
 // those that retrylint prints.
 func TestLinks(t *testing.T) {
-	files, err := filepath.Glob("../../docs/*.md")
-	require.NoError(t, err)
-	for _, file := range append(files, "../../README.md") {
+	var files []string
+	for _, pattern := range []string{"../../*.md", "../../*/*.md", "../../*/*/README.md"} {
+		found, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		files = append(files, found...)
+	}
+	assert.Greater(t, len(files), 10)
+	for _, file := range files {
 		page, err := os.ReadFile(file)
 		require.NoError(t, err)
 		text := fence.ReplaceAllString(string(page), "")
