@@ -180,6 +180,7 @@ func TestBudgetWithoutABurst(t *testing.T) {
 		assert.NoError(t, retry.Run(t.Context(), retry.Config{Budget: b}, func(context.Context) error { return nil }))
 	}
 	assert.Equal(t, 2, attempts(t, b, 1))
+	assert.Equal(t, 1, attempts(t, new(retry.Budget), 1), "the zero value has none")
 }
 
 func TestImpossibleBudgets(t *testing.T) {

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"log"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -425,4 +429,39 @@ func TestLastLineHasTheTotalWaited(t *testing.T) {
 		_ = retry.Run(t.Context(), cfg, func(context.Context) error { return errDown })
 		assert.Contains(t, out.String(), `reason="no retries left" elapsed=10s waited=10s`)
 	})
+}
+
+// Without a Logger nothing is printed, whatever becomes of a call: neither by the
+// default loggers, nor on the standard streams.
+func TestSilentWithoutALogger(t *testing.T) {
+	printed, err := os.Create(filepath.Join(t.TempDir(), "printed"))
+	require.NoError(t, err)
+	defer printed.Close()
+	stdout, stderr, logger := os.Stdout, os.Stderr, slog.Default()
+	defer func() {
+		os.Stdout, os.Stderr = stdout, stderr
+		slog.SetDefault(logger)
+		log.SetOutput(stderr)
+		log.SetFlags(log.LstdFlags)
+	}()
+	os.Stdout, os.Stderr = printed, printed
+	slog.SetDefault(slog.New(slog.NewTextHandler(printed, &slog.HandlerOptions{Level: slog.LevelDebug})))
+
+	synctest.Test(t, func(t *testing.T) {
+		breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 2})
+		require.NoError(t, err)
+		cfg := retry.Config{Name: "hgnc", MaxRetries: 2, Breaker: breaker, WaitWhenOpen: true, Gate: retry.NewGate(nil)}
+		for _, outcomes := range [][]error{{nil}, {errDown, nil}, {errDown, errDown, errDown}, {retry.RetryAfter(errDown, time.Minute), nil}, {retry.Permanent(errDown)}} {
+			fn, _ := script(outcomes...)
+			retry.Run(t.Context(), cfg, fn)
+		}
+		lost := roundTrip(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
+		client, err := retry.NewRetryableClient(&http.Client{Transport: lost}, retry.Config{}, retry.IdempotentOnly())
+		require.NoError(t, err)
+		_, err = client.Post(t.Context(), "http://service.example", "text/plain", strings.NewReader("order"))
+		require.ErrorIs(t, err, retry.ErrNotIdempotent)
+	})
+	text, err := os.ReadFile(printed.Name())
+	require.NoError(t, err)
+	assert.Empty(t, string(text))
 }

@@ -891,4 +891,13 @@ func TestHostSettings(t *testing.T) {
 		read(t, resp, err)
 	}
 	assert.Equal(t, 2, calls)
+
+	down := newStand(t, status(500))
+	client = outcomeClient(t, nil, soon, retry.PerHost(func(_ string, cfg *retry.Config) error {
+		cfg.MaxRetries = retry.NoRetries
+		return nil
+	}))
+	_, err = client.Get(t.Context(), down.URL)
+	assert.Error(t, err)
+	assert.Len(t, down.requests(), 1, "its own number of retries")
 }

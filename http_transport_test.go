@@ -739,6 +739,14 @@ func TestEarlierHopsAreNotRepeated(t *testing.T) {
 		assert.Len(t, keys, 1, "one key for the chain")
 		assert.Equal(t, method == "PUT", keys[""])
 	}
+
+	// Nor where the chain fails to its end.
+	server := routes(t, map[string][]http.HandlerFunc{"/a": {status(307, "Location", "/b")}, "/b": {status(503)}})
+	cfg := soon
+	cfg.MaxRetries = 2
+	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL+"/a")
+	assert.ErrorIs(t, err, retry.ErrMaxRetries)
+	assert.Equal(t, []string{"/a", "/b", "/b", "/b"}, paths(server))
 }
 
 // The key made for one host's POST goes nowhere else than a redirect leads it, and
@@ -801,7 +809,9 @@ func TestEachHopHasItsAttempts(t *testing.T) {
 		scripts["/"+hop] = []http.HandlerFunc{status(503), status(302, "Location", "/"+string(hop[0]+1))}
 	}
 	server := routes(t, scripts)
-	resp, err := outcomeClient(t, nil, soon).Get(t.Context(), server.URL+"/1")
+	cfg := soon
+	cfg.MaxRetries = 1
+	resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL+"/1")
 	read(t, resp, err)
 	assert.Equal(t, []string{"/1", "/1", "/2", "/2", "/3", "/3", "/4", "/4", "/5", "/5"}, paths(server))
 }

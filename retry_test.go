@@ -111,14 +111,21 @@ func TestNoSleepThatCannotPay(t *testing.T) {
 
 // The deadline of a context on the fake clock counts on that clock.
 func TestDeadlineOnAFakeClock(t *testing.T) {
-	clock := clockwork.NewFakeClock()
-	ctx, cancel := clockwork.WithTimeout(context.Background(), clock, time.Second)
-	defer cancel()
-	cfg := exact
-	cfg.Clock = clock
-	fn, calls := script(errDown)
-	gaveUp(t, retry.Run(ctx, cfg, fn), retry.ErrDeadline)
-	assert.Equal(t, 1, *calls)
+	for _, year := range []int{2000, 2100} { // whatever the real one says
+		clock := clockwork.NewFakeClockAt(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))
+		ctx, cancel := clockwork.WithTimeout(context.Background(), clock, time.Second)
+		defer cancel()
+		cfg := exact
+		cfg.Clock = clock
+		fn, calls := script(errDown)
+		gaveUp(t, retry.Run(ctx, cfg, fn), retry.ErrDeadline)
+		assert.Equal(t, 1, *calls)
+
+		cfg.Backoff = retry.ConstantBackoff(0)
+		fn, calls = script(errDown, nil)
+		require.NoError(t, retry.Run(ctx, cfg, fn))
+		assert.Equal(t, 2, *calls)
+	}
 }
 
 // Contexts are asked in the way that suits their kind: those of clockwork, and
@@ -588,6 +595,11 @@ func TestWrapTransportKeepsJudgement(t *testing.T) {
 	_, err = client.Get(context.Background(), "gopher://localhost/")
 	require.Error(t, err)
 	assert.Equal(t, 2, attempts, "each of two wrappers sees one attempt")
+
+	address, requests := countedConversation(t, "SSH-2.0-OpenSSH_9.6\r\n")
+	_, err = client.Get(context.Background(), address)
+	require.Error(t, err)
+	assert.EqualValues(t, 1, requests.Load(), "the peer does not speak HTTP")
 
 	_, err = retry.NewTransport(nil, retry.Config{}, retry.WrapTransport(func(http.RoundTripper) http.RoundTripper { return nil }))
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)

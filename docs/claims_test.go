@@ -108,7 +108,8 @@ func (all claims) table() string {
 			for _, b := range c.Break {
 				changes = append(changes, fmt.Sprintf("%s: %s → %s", b.File, code(b.Old), code(b.New)))
 			}
-			fmt.Fprintf(&b, "| %s | [%s](../%s) | [%s](../%s) | %s |\n", strings.ReplaceAll(c.Promise, "|", `\|`),
+			promise := regexp.MustCompile(`\[(\*?[\w.]+)\]`).ReplaceAllString(c.Promise, "`$1`")
+			fmt.Fprintf(&b, "| %s | [%s](../%s) | [%s](../%s) | %s |\n", strings.ReplaceAll(promise, "|", `\|`),
 				c.Of, c.In, name, file, strings.Join(changes, "<br>"))
 		}
 	}
@@ -117,6 +118,7 @@ func (all claims) table() string {
 
 // code is Go in a cell of a table.
 func code(source string) string {
+	source = regexp.MustCompile(`\s*\n\s*`).ReplaceAllString(strings.TrimSpace(source), " ⏎ ")
 	source = strings.ReplaceAll(strings.Join(strings.Fields(source), " "), "|", `\|`)
 	switch {
 	case source == "":

@@ -84,8 +84,8 @@ type slots struct {
 type caller struct{ slot chan time.Time }
 
 // Wait returns nil when the caller may pass. If ctx is done before, it returns its
-// cause; if the slot comes after the deadline of ctx, it returns at once, with an
-// error that matches [retry.ErrDeadline].
+// cause; if the slot that it is given comes after the deadline of ctx, it returns at
+// once, with an error that matches [retry.ErrDeadline].
 func (r *Rate) Wait(ctx context.Context) error {
 	if r.err != nil {
 		return r.err

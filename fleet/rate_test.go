@@ -149,6 +149,25 @@ func TestRateWaitEnds(t *testing.T) {
 	require.NoError(t, r.Wait(t.Context()))
 }
 
+// A slot that is known to come too late is not waited for; it goes to the next caller.
+func TestRateSlotAfterTheDeadline(t *testing.T) {
+	f, err := Dial(t.Context(), options("127.0.0.1:1"), Config{Name: "test", Timeout: 10 * time.Millisecond})
+	require.NoError(t, err)
+	defer f.Close()
+	r := f.Rate("host", 1)
+	r.mu.Lock()
+	r.slots = []slots{{time.Now().Add(time.Hour), time.Second, 1}}
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	start := time.Now()
+	assert.ErrorIs(t, r.Wait(ctx), retry.ErrDeadline)
+	assert.Less(t, time.Since(start), 10*time.Second)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.NotEmpty(t, r.slots)
+}
+
 func TestRateInvalid(t *testing.T) {
 	f, err := Dial(t.Context(), options("127.0.0.1:1"), Config{Name: "test", Timeout: 10 * time.Millisecond})
 	require.NoError(t, err)

@@ -215,6 +215,12 @@ func TestAnswers_WithoutConnection(t *testing.T) {
 		assert.Equal(t, i+1, r.Attempt)
 		assert.Equal(t, "x", string(r.Body))
 	}
+
+	// A reset one may have brought the POST to the server.
+	transport, err := retry.NewTransport(retrytest.NewScript(t, retrytest.Reset()), retry.Config{})
+	require.NoError(t, err)
+	_, err = (&http.Client{Transport: transport}).Post("http://genes.example", "text/plain", strings.NewReader("x"))
+	assert.ErrorIs(t, err, retry.ErrNotIdempotent)
 }
 
 // HEAD has no body, and so none to close.

@@ -413,6 +413,11 @@ func TestNoSecretsAndNoMarkup(t *testing.T) {
 			assert.Contains(t, text, "https://hgnc.test")
 		}
 	}
+	_ = retry.Run(t.Context(), page.Watch(retry.Config{Name: "lookup", MaxRetries: retry.NoRetries}), func(context.Context) error {
+		return retry.Permanent(errors.New(`Get "https://u:hidden@h.test/?token=hidden": down`))
+	})
+	assert.NotContains(t, html(t, page), "hidden")
+	assert.Contains(t, html(t, page), "h.test/?token=")
 }
 
 // Reading the page disturbs no call, and names without number do not fill the memory.
