@@ -193,6 +193,36 @@ func TestStatusErrorsHeaderIsItsOwn(t *testing.T) {
 
 // %+v adds the beginning of the body, which often says what is wrong; %v, which
 // gets into logs, does not.
+// The caller of CheckStatus can read the whole body as if it had not been read, also
+// where it is longer than what the error has of it, and has to close it.
+func TestCheckStatus(t *testing.T) {
+	for _, length := range []int{0, 100, 100 << 10} {
+		text := strings.Repeat("x", length)
+		body := &closeCounter{Reader: strings.NewReader(text)}
+		resp := &http.Response{StatusCode: 503, Body: body}
+		var status *retry.StatusError
+		require.ErrorAs(t, retry.CheckStatus(resp), &status)
+		assert.Equal(t, text[:min(length, 64<<10)], string(status.Body))
+		assert.Zero(t, body.closed)
+		all, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		assert.Equal(t, text, string(all))
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, 1, body.closed)
+	}
+	assert.NoError(t, retry.CheckStatus(&http.Response{StatusCode: 399}))
+}
+
+type closeCounter struct {
+	io.Reader
+	closed int
+}
+
+func (c *closeCounter) Close() error {
+	c.closed++
+	return nil
+}
+
 func TestStatusErrorFormat(t *testing.T) {
 	const text = "GET https://h.example/: 503 Service Unavailable"
 	err := func(body string) *retry.StatusError {
@@ -212,6 +242,7 @@ func TestStatusErrorFormat(t *testing.T) {
 	assert.Equal(t, text, fmt.Sprintf("%+v", &retry.StatusError{StatusCode: 503, Method: "GET", URL: "https://h.example/", Body: []byte(" \n")}))
 	assert.Equal(t, "<nil> <nil>", fmt.Sprintf("%v %+v", (*retry.StatusError)(nil), (*retry.StatusError)(nil)))
 	assert.Equal(t, "599", (&retry.StatusError{StatusCode: 599}).Error())
+	assert.NotContains(t, (&retry.StatusError{StatusCode: 503, URL: "https://u:SECRET@h.example/?k=SECRET"}).Error(), "SECRET")
 
 	for _, test := range []struct{ body, want string }{
 		{strings.Repeat("x", 200) + "y", strings.Repeat("x", 200)},
