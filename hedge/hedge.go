@@ -7,10 +7,11 @@
 //
 // A second request multiplies load exactly when a server is slow. So each one withdraws
 // from a [retry.Budget], that of the retries where the Config of the client has one;
-// none is sent to a host whose breaker is not closed or whose gate pauses or paces, or past
-// a Limiter that does not allow it at once; and hedges that do not win earn no others: where
-// all requests are equally late, as at a server that has more to do than it can, hedging
-// stops, but for one call in two thousand that finds out whether it helps again.
+// none is sent to a host whose breaker is not closed or whose gate pauses or paces, past
+// a Limiter that does not allow it at once; nor while answers wait for each other, as most
+// take longer than nearly all did when the server was calm. And hedges that do not win earn
+// no others: where all requests are equally late, hedging stops, but for one call in two
+// thousand that finds out whether it helps again.
 //
 // It works inside an attempt of the retry loop, whose breaker and gate see one attempt.
 // A hedge is no retry: [retry.RetryCount] is that of the attempt, and [Count] tells the
@@ -121,7 +122,7 @@ type Snapshot struct {
 	Calls   int64         // all, eligible or not
 	Hedges  int64         // requests beside them
 	Won     int64         // hedges that answered first
-	Refused int64         // calls that were late, and not hedged when they were: for the budget, a breaker, a gate, or because hedges do not win
+	Refused int64         // calls that were late, and not hedged when they were: for the budget, a breaker, a gate, a crowd at the server, or because hedges do not win
 	Delay   time.Duration // the given one, or what is learned of the host of the last call; 0: not enough is known
 }
 

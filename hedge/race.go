@@ -76,6 +76,9 @@ func (t *terms) allow(to *target, first bool) bool {
 			return false
 		}
 	}
+	if to.times.crowded() {
+		return false
+	}
 	if first && (to.worth.Balance() < 1+worthReserve || t.own && t.budget.Balance() < 1+ownReserve) {
 		return false
 	}

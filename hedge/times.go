@@ -25,8 +25,11 @@ type times struct {
 	enough   int // times that make a quantile
 	current  period
 	previous period
-	fresh    int     // times since learned was found
-	late     float64 // the share of the last calls that took longer
+	fresh    int       // times since learned was found
+	calm     float64   // the lowest quantile learned so far, in nanoseconds, doubled in each calmDoubles
+	calmAt   time.Time // when calm was found
+	late     float64   // the share of the last calls that took longer than learned
+	slow     float64   // and that of those that took longer than calm
 }
 
 type period struct {
@@ -37,8 +40,11 @@ type period struct {
 }
 
 const (
-	lateCalls  = 64
+	recent     = 64 // calls
 	periodTime = 14 * time.Second
+	// calmDoubles is how long it takes until twice the time counts as calm: a server that
+	// is eight times as slow for good is hedged again within a minute.
+	calmDoubles = 15 * time.Second
 
 	// Times are counted in units of 256 ns, with steps of a unit up to 32 of them, and
 	// 32 steps for each doubling from there, up to 18 minutes.
@@ -76,23 +82,33 @@ func (t *times) add(now time.Time, d time.Duration) {
 	p.counts[i]++
 	p.n++
 	t.fresh++
-	if d > t.quantile() {
-		t.late += (1 - t.late) / lateCalls
-	} else {
-		t.late -= t.late / lateCalls
+	t.late -= t.late / recent
+	if learned := t.quantile(); learned > 0 && d > learned {
+		t.late += 1.0 / recent
+	}
+	t.slow -= t.slow / recent
+	if t.calm > 0 && float64(d) > t.calm {
+		t.slow += 1.0 / recent
 	}
 	if n := p.n + t.previous.n; n >= t.enough && t.fresh > n/256 {
 		t.fresh = 0
-		t.learned.Store(int64(t.find(n)))
+		learned := t.find(n)
+		t.learned.Store(int64(learned))
+		calm := float64(learned)
+		if t.calm > 0 {
+			calm = min(calm, t.calm*math.Exp2(float64(now.Sub(t.calmAt))/float64(calmDoubles)))
+		}
+		t.calm, t.calmAt = calm, now
 	}
 }
 
-// crowded reports whether far more of the last calls were late than the quantile says: they
-// wait for each other.
+// crowded reports whether calls wait for each other, so that a hedge would wait with them
+// and keep others waiting: far more of the last ones were late than the quantile says, or
+// most took longer than the quantile was when the server was calm.
 func (t *times) crowded() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.late > 3*(1-t.q)
+	return t.late > 3*(1-t.q) || t.slow > 0.5
 }
 
 // find returns the quantile of n times.

@@ -156,3 +156,27 @@ func TestBuckets(t *testing.T) {
 		assert.Equal(t, i, bucket(middle(i)))
 	}
 }
+
+// Answers that wait for each other are all late, not a few: hedges were sent then, won
+// against requests that were worse off, and made the queue longer. A server that is slower
+// for good is hedged again.
+func TestCrowdedWhileAnswersWaitForEachOther(t *testing.T) {
+	random, learned, now := rand.New(rand.NewPCG(1, 2)), newTimes(0.95), time.Unix(1, 0)
+	run := func(calls int, factor float64) (crowded int) {
+		for range calls {
+			now = now.Add(10 * time.Millisecond)
+			learned.add(now, time.Duration(factor*float64(distributions["with a slow mode"](random.Float64()))))
+			if learned.crowded() {
+				crowded++
+			}
+		}
+		return crowded
+	}
+	assert.Less(t, run(6000, 1), 60, "calm")
+	run(100, 5)
+	assert.Equal(t, 1000, run(1000, 5), "a queue of 10 s")
+	run(100, 1)
+	assert.Less(t, run(6000, 1), 60, "calm again")
+	run(6000, 5)
+	assert.Less(t, run(6000, 5), 60, "slower for good, after a minute")
+}

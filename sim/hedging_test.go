@@ -32,12 +32,13 @@ func TestHedgingCutsTheTail(t *testing.T) {
 }
 
 // A server that has as much to do as it can, or more: hedging makes nothing worse. At a
-// load of 1 the queue is as long as chance has it, so that a single seed says little.
+// load of 0.95 and 1 it was up to 1.17 times as bad, as hedges were still sent, and won,
+// while the queue grew.
 func TestHedgingUnderOverload(t *testing.T) {
-	for load, limit := range map[float64]float64{0.9: 1.1, 1: 1.2, 1.2: 1.1} {
+	for load, limit := range map[float64]float64{0.9: 1.1, 0.95: 1.1, 1: 1.1, 1.2: 1.1} {
 		for seed := range uint64(2) {
 			without, with := hedgedFor(t, seed, phase{load, 30 * time.Second})
-			t.Logf("%.1f: %.0f/%.0f ms without, %.0f/%.0f with, %.2f %% more", load, without.p99, without.p999, with.p99, with.p999, 100*with.extra)
+			t.Logf("%.2f: %.0f/%.0f ms without, %.0f/%.0f with, %.2f %% more", load, without.p99, without.p999, with.p99, with.p999, 100*with.extra)
 			assert.LessOrEqual(t, with.p99, limit*without.p99, load)
 			assert.LessOrEqual(t, with.p999, limit*without.p999, load)
 		}
