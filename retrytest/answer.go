@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +25,8 @@ type Answer struct {
 	hang   bool
 	err    error
 	what   string
+
+	carriedOut, cutOff bool // by Faults: the request is sent, and its answer lost or cut off
 }
 
 // Status is an answer with a status and a body, which may be empty.
@@ -96,6 +99,27 @@ func (a Answer) String() string {
 		return fmt.Sprintf("%s after %v", a.what, a.delay)
 	}
 	return a.what
+}
+
+// response is the answer to req, if it is no error.
+func (a Answer) response(req *http.Request) *http.Response {
+	resp := &http.Response{
+		StatusCode: a.status, Status: strconv.Itoa(a.status) + " " + http.StatusText(a.status),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: a.header.Clone(), ContentLength: int64(len(a.body)), Request: req, Body: http.NoBody,
+	}
+	if resp.Header == nil {
+		resp.Header = make(http.Header)
+	}
+	if req.Method == http.MethodHead || a.body == "" {
+		return resp
+	}
+	var reader io.Reader = strings.NewReader(a.body)
+	if a.cut >= 0 {
+		reader = &cutReader{strings.NewReader(a.body[:a.cut])}
+	}
+	resp.Body = io.NopCloser(reader)
+	return resp
 }
 
 // wait lets the answer's time pass. It ends with ctx.

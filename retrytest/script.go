@@ -1,7 +1,6 @@
 package retrytest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -245,25 +243,14 @@ func (s *Script) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (s *Script) response(a Answer, n int, req *http.Request) *http.Response {
-	resp := &http.Response{
-		StatusCode: a.status, Status: strconv.Itoa(a.status) + " " + http.StatusText(a.status),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: a.header.Clone(), ContentLength: int64(len(a.body)), Request: req, Body: http.NoBody,
-	}
-	if resp.Header == nil {
-		resp.Header = make(http.Header)
-	}
-	if req.Method == http.MethodHead || a.body == "" {
+	resp := a.response(req)
+	if resp.Body == http.NoBody {
 		return resp
-	}
-	var reader io.Reader = bytes.NewReader([]byte(a.body))
-	if a.cut >= 0 {
-		reader = &cutReader{bytes.NewReader([]byte(a.body[:a.cut]))}
 	}
 	s.mu.Lock()
 	s.open[n] = a
 	s.mu.Unlock()
-	resp.Body = &body{Reader: reader, close: func() {
+	resp.Body = &body{Reader: resp.Body, close: func() {
 		s.mu.Lock()
 		delete(s.open, n)
 		s.mu.Unlock()
