@@ -29,14 +29,17 @@ import (
 //		os.Exit(code)
 //	}
 //
-// Attempts belong to one request if they have the same method, URL, Idempotency-Key and
-// body, as far as GetBody can show the body: what cannot be sent twice is not read ahead. A
-// client that makes a new Idempotency-Key for each attempt therefore never succeeds, which
-// is a fault of its own. Of a request that is made several times, the first attempts of the
-// first time fail. More than 65,000 requests later one is not recognised.
-//
-// Faults is safe for concurrent use.
+// Of a request that is made several times, the first attempts of the first time fail. More
+// than 65,000 other requests later one is not recognised. Faults is safe for concurrent use.
 type Faults struct {
+	// Key names the request that an attempt in HTTP belongs to. Nil: its method, URL,
+	// Idempotency-Key and body, as far as GetBody can show the body: what cannot be sent
+	// twice is not read ahead. A client that makes a new Idempotency-Key for each attempt
+	// therefore never succeeds, which is a fault of its own. Where attempts differ for a
+	// good reason, such as a time or nonce in what is signed, let Key leave that out. To be
+	// set before the first request.
+	Key func(*http.Request) string
+
 	answers []Answer
 	random  bool
 	share   float64
@@ -170,14 +173,19 @@ func (t *failing) CloseIdleConnections() {
 }
 
 func (t *failing) RoundTrip(req *http.Request) (*http.Response, error) {
-	body, err := digest(req)
-	if err != nil {
-		closeBody(req)
-		return nil, err
+	var here, draw string
+	if t.faults.Key != nil {
+		draw = t.faults.Key(req)
+	} else {
+		body, err := digest(req)
+		if err != nil {
+			closeBody(req)
+			return nil, err
+		}
+		here = req.URL.Scheme + "://" + req.URL.Host
+		draw = fmt.Sprintf("%s %q %q %x", req.Method, req.URL.RequestURI(), req.Header["Idempotency-Key"], body)
 	}
-	draw := fmt.Sprintf("%s %q %q %x", req.Method, req.URL.RequestURI(), req.Header["Idempotency-Key"], body)
-	address := withoutSecrets(req.URL.String())
-	a, fails := t.faults.next(req.URL.Scheme+"://"+req.URL.Host, draw, strings.TrimSpace(req.Method+" "+address))
+	a, fails := t.faults.next(here, draw, strings.TrimSpace(req.Method+" "+withoutSecrets(req.URL.String())))
 	if !fails {
 		return t.base.RoundTrip(req)
 	}

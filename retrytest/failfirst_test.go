@@ -221,6 +221,22 @@ func TestFailFirst_DistinctRequests(t *testing.T) {
 	assert.Equal(t, 2, server.acted["PUT http://a/x 1"]-1)
 }
 
+// Attempts of one request may differ for a good reason: each is signed with the time, or
+// with a nonce. Then the test says what they have in common.
+func TestFailFirst_Key(t *testing.T) {
+	faults := retrytest.FailFirst()
+	faults.Key = func(req *http.Request) string { return req.Method + " " + req.URL.Path }
+	transport := faults.Transport(new(counter))
+	for i, want := range []int{503, 200, 200} {
+		req, err := http.NewRequest(http.MethodPost, "http://a/x", strings.NewReader(fmt.Sprint("nonce ", i)))
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, want, resp.StatusCode)
+	}
+}
+
 // A body that cannot be had again fails the attempt, and is closed.
 func TestFailFirst_BrokenBody(t *testing.T) {
 	for _, getBody := range []func() (io.ReadCloser, error){
