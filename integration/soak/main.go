@@ -16,7 +16,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"sync"
 	"time"
 )
@@ -25,11 +27,15 @@ var (
 	length = flag.Duration("for", time.Hour, "how long it runs")
 	rate   = flag.Float64("rate", 150, "calls per second that begin")
 	seed   = flag.Uint64("seed", 0, "of what the servers and calls do; 0: by chance")
+	heaps  = flag.String("heaps", "", "a directory for a profile of the heap at each count, for go tool pprof -base; makes it slower")
 	spread = flag.Float64("within", 0.02, "by what share heap, goroutines and descriptors may exceed the first ones that count")
 )
 
 func main() {
 	flag.Parse()
+	if *heaps != "" {
+		runtime.MemProfileRate = 1 << 10
+	}
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
@@ -70,6 +76,11 @@ func soak() error {
 			return err
 		}
 		last = measure(first)
+		if *heaps != "" {
+			if err := writeHeap(filepath.Join(*heaps, fmt.Sprintf("%03d", n))); err != nil {
+				return err
+			}
+		}
 		fmt.Printf("%8v %s %s\n", time.Since(start).Round(time.Second), books, last)
 		if counts := time.Since(start) >= *length/6-time.Second/2; counts && first.heap == 0 {
 			first = last
@@ -141,6 +152,15 @@ func measure(before sample) (s sample) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	return s
+}
+
+func writeHeap(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return pprof.WriteHeapProfile(file)
 }
 
 // descriptors counts those of the process, where the system shows them.
