@@ -41,6 +41,8 @@ type calls struct {
 	base     *transport
 	client   *retry.RetryableClient
 	patient  *retry.RetryableClient // waits for an open breaker
+	watched  *retry.RetryableClient // on the page
+	watch    func() error           // makes another one, with another page
 	library  *http.Client           // for code that knows nothing of the library
 	function retry.Config
 	hedge    *hedge.Hedge
@@ -48,7 +50,7 @@ type calls struct {
 }
 
 func newCalls(b *books, s *servers, dir string) (c *calls, err error) {
-	c = &calls{books: b, servers: s, dir: dir, page: statusz.New()}
+	c = &calls{books: b, servers: s, dir: dir}
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = &tls.Config{RootCAs: s.hosts[0].Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 	base.MaxIdleConnsPerHost = 20
@@ -81,15 +83,26 @@ func newCalls(b *books, s *servers, dir string) (c *calls, err error) {
 	})
 	client := &http.Client{Transport: c.base}
 	options := []retry.Option{retry.HostBreaker(breaker), perHost, retry.IdleTimeout(300 * time.Millisecond), retry.WrapTransport(c.hedge.Transport)}
-	if c.client, err = retry.NewRetryableClient(client, c.page.Watch(cfg), append(options, check)...); err != nil {
+	if c.client, err = retry.NewRetryableClient(client, cfg, append(options, check)...); err != nil {
 		return nil, err
 	}
-	cfg.WaitWhenOpen = true
-	if c.patient, err = retry.NewRetryableClient(client, cfg, retry.HostBreaker(breaker), retry.IdleTimeout(300*time.Millisecond)); err != nil {
+	c.watch = func() (err error) {
+		c.page = statusz.New()
+		if c.watched, err = retry.NewRetryableClient(client, c.page.Watch(cfg), options...); err != nil {
+			return err
+		}
+		c.page.Client("soak", c.watched)
+		c.page.Gate("functions", c.function.Gate)
+		c.page.Breaker(c.function.Breaker)
+		c.page.Budget("soak", budget)
+		return nil
+	}
+	patient := cfg
+	patient.WaitWhenOpen = true
+	if c.patient, err = retry.NewRetryableClient(client, patient, retry.HostBreaker(breaker), retry.IdleTimeout(300*time.Millisecond)); err != nil {
 		return nil, err
 	}
 	c.library = c.client.StandardClient()
-	c.page.Client("soak", c.client)
 
 	shared, err := retry.NewCircuitBreaker(breaker)
 	if err != nil {
@@ -99,22 +112,15 @@ func newCalls(b *books, s *servers, dir string) (c *calls, err error) {
 		Breaker: shared, WaitWhenOpen: true, Gate: retry.NewGate(nil), Limiter: &limiter{gap: time.Millisecond}, Budget: budget,
 		InitialDelay: time.Millisecond, MaxDelay: 20 * time.Millisecond, Jitter: retry.FullJitter, MaxElapsed: time.Second,
 	}, false)
-	c.page.Breaker(shared)
-	c.page.Gate("functions", c.function.Gate)
-	c.page.Budget("soak", budget)
-	return c, nil
+	return c, c.watch()
 }
 
 // hedged returns how many hedges were sent.
-func (c *calls) hedged() int64 {
-	var all int64
-	s := c.hedge.Snapshot()
-	all += s.Hedges
-	return all
-}
+func (c *calls) hedged() int64 { return c.hedge.Snapshot().Hedges }
 
-// settle leaves nothing open that a program may keep between calls.
-func (c *calls) settle() {
+// settle leaves nothing open that a program may keep between calls. The page and its client
+// end here, and others follow: a page has a history of an hour, which grows until then.
+func (c *calls) settle() error {
 	request := httptest.NewRequest(http.MethodGet, "/?format=json", nil)
 	answer := httptest.NewRecorder()
 	if c.page.ServeHTTP(answer, request); answer.Code != http.StatusOK || answer.Body.Len() == 0 {
@@ -127,6 +133,7 @@ func (c *calls) settle() {
 			os.Remove(path) // the parts of downloads that failed
 		}
 	}
+	return c.watch()
 }
 
 // meddle does what operators and other processes do.
@@ -149,6 +156,17 @@ type limiter struct {
 	gap  time.Duration
 	mu   sync.Mutex
 	next time.Time
+}
+
+// Allow is what a hedge asks, which does not wait.
+func (l *limiter) Allow() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); !l.next.After(now) {
+		l.next = now.Add(l.gap)
+		return true
+	}
+	return false
 }
 
 func (l *limiter) Wait(ctx context.Context) error {
@@ -175,10 +193,7 @@ func (c *calls) url(random *rand.Rand, path string) string {
 }
 
 func (c *calls) either(random *rand.Rand) *retry.RetryableClient {
-	if random.IntN(3) == 0 {
-		return c.patient
-	}
-	return c.client
+	return []*retry.RetryableClient{c.client, c.patient, c.watched}[random.IntN(3)]
 }
 
 // post sends a job, and notes what its caller knows.

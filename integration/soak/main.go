@@ -69,9 +69,11 @@ func soak() error {
 	interval := max(*length/60, min(*length/6, time.Minute))
 	var first, last sample
 	for n := 1; time.Since(start) < *length; n++ {
-		load(random, servers, calls, start.Add(time.Duration(n)*interval))
+		load(random, servers, calls, time.Now().Add(interval))
 		servers.calm()
-		calls.settle()
+		if err := calls.settle(); err != nil {
+			return err
+		}
 		if err := books.check(calls.hedged()); err != nil {
 			return err
 		}
@@ -136,7 +138,7 @@ type sample struct {
 // measure waits for a moment until as little is left as there was before: a connection
 // that was closed takes its goroutines with it a little later.
 func measure(before sample) (s sample) {
-	for range 50 {
+	for range 20 {
 		runtime.GC()
 		runtime.GC() // what a sync.Pool holds lives for two
 		var memory runtime.MemStats
