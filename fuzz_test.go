@@ -1,8 +1,15 @@
 package retry
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"math"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +110,102 @@ func FuzzConfigFromEnv(f *testing.F) {
 		}
 		if c.Name != "" || c.MaxRetries != 0 || c.RetryStatusCodes != nil {
 			t.Fatalf("an error, and a Config: %+v", c)
+		}
+	})
+}
+
+// FuzzBreakerFromEnv checks the same of a BreakerConfig, and of a budget, as
+// FuzzConfigFromEnv.
+func FuzzBreakerFromEnv(f *testing.F) {
+	f.Add("hgnc\n5\n0.5\n1s\n0.5\n10s\n20\n60\n2m\n0.2\n1\n1\n60s\ntrue\n0.1\n10")
+	f.Add("\n-1\nNaN\n1e300\n2\n0\n-5\n0x1p-2\n9999999999h\n+Inf\n0\n99999999999999999999\n-1ns\nT\n-0\n-1")
+	f.Fuzz(func(t *testing.T, lines string) {
+		var config BreakerConfig
+		var budget budgetValues
+		env := environment{getenv: nil}
+		values := strings.Split(lines, "\n")
+		variables := append(breakerVariables(&config), budgetVariables(&budget)...)
+		env.getenv = func(name string) string {
+			for i, v := range variables {
+				if v.name == name && i < len(values) {
+					return values[i]
+				}
+			}
+			return ""
+		}
+		env.read(BreakerConfig{}, breakerVariables(&config))
+		err := env.errors("BreakerConfig", config.problems())
+		if (err == nil) != (config.Validate() == nil) && err == nil {
+			t.Fatalf("read an invalid BreakerConfig: %v", config.Validate())
+		}
+		if err != nil && !errors.Is(err, ErrInvalidConfig) {
+			t.Fatalf("an error of another kind: %v", err)
+		}
+		env = environment{getenv: env.getenv}
+		env.read(budgetValues{}, budgetVariables(&budget))
+		if env.errors("BudgetFromEnv", budget.problems()) == nil {
+			if _, err := NewBudget(budget.ratio, budget.burst); err != nil {
+				t.Fatalf("read an invalid budget: %v", err)
+			}
+		}
+	})
+}
+
+// FuzzState reads any text as a State: what is accepted is written in the same way.
+func FuzzState(f *testing.F) {
+	for _, text := range []string{"closed", "open", "half-open", "State(7)", "State(-1)", "State( 7)", "State(7)x", "State(0)", ""} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var s State
+		if err := s.UnmarshalText(text); err != nil {
+			if !errors.Is(err, ErrInvalidConfig) {
+				t.Fatalf("an error of another kind: %v", err)
+			}
+			return
+		}
+		if again, _ := s.MarshalText(); string(again) != string(text) {
+			t.Fatalf("%q became %q", text, again)
+		}
+	})
+}
+
+// FuzzTexts puts a secret where a URL and a header have one, that URL into the errors of
+// a call, and these into everything that shows errors: no text has it.
+func FuzzTexts(f *testing.F) {
+	f.Add("https", "h.example", "/gene", "key", "hgnc")
+	f.Add("http", "[::1]:80", "/%zz?", "", "")
+	f.Add("mailto", "", "x", "a&b", "a\nb")
+	f.Fuzz(func(t *testing.T, scheme, host, path, key, name string) {
+		const secret = "S3CR3Tt0ken"
+		for _, raw := range []string{
+			scheme + "://user:" + secret + "@" + host + path, scheme + "://" + host + path + "?" + key + "=" + secret, scheme + "://" + host + path + "#" + secret,
+		} {
+			if u, err := url.Parse(raw); err == nil && (strings.Contains(u.Path, secret) || strings.Contains(u.Host, secret)) {
+				continue // by its place it is none
+			}
+			status := &StatusError{StatusCode: 503, Method: "GET", URL: raw, Header: http.Header{"Authorization": {secret}, "Set-Cookie": {secret}}, Body: []byte("down")}
+			for _, cause := range []error{status, &url.Error{Op: "Get", URL: raw, Err: io.EOF}, errors.Join(io.EOF, fmt.Errorf("fetch: %w", &url.Error{Op: "Get", URL: raw, Err: io.EOF}))} {
+				shared, _ := sanitized(cause)
+				open, paused := &OpenError{Name: name, Err: shared}, &PauseError{Name: name, Err: shared}
+				event := Event{Name: name, Host: host, Err: cause}
+				change := StateChange{Name: name, To: StateOpen, Err: shared}
+				snapshot := Snapshot{LastFailure: shared}
+				given := &Error{Attempts: 2, Reason: ErrCircuitOpen, Err: cause, name: name, detail: open}
+				timed := &limitError{cause, time.Second, "AttemptTimeout"}
+				for _, shown := range []any{status, open, paused, event, change, snapshot, given, timed, &limiterError{err: cause}, GateSnapshot{LastRefusal: shared}} {
+					var log bytes.Buffer
+					slog.New(slog.NewTextHandler(&log, nil)).Info("m", "v", shown)
+					written, _ := json.Marshal(shown)
+					formatted := ""
+					if err, ok := shown.(error); ok {
+						formatted = fmt.Sprintf("%v %+v %#v %q", err, err, err, err)
+					}
+					if all := log.String() + string(written) + formatted; strings.Contains(all, secret) {
+						t.Fatalf("%T of %q shows the secret: %s", shown, raw, all)
+					}
+				}
+			}
 		}
 	})
 }

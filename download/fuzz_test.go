@@ -76,3 +76,21 @@ func FuzzSide(f *testing.F) {
 		}
 	})
 }
+
+// FuzzWithoutSecrets puts secrets into the URL of a download: the file beside the part, which
+// others may read, has none.
+func FuzzWithoutSecrets(f *testing.F) {
+	f.Add("https", "files.example", "/a", "token")
+	f.Add("http", "[::1]:80", "/%2F", "")
+	f.Fuzz(func(t *testing.T, scheme, host, path, key string) {
+		const secret = "S3CR3Tt0ken"
+		for _, u := range []url.URL{
+			{Scheme: scheme, Host: host, Path: path, User: url.UserPassword("user", secret)},
+			{Scheme: scheme, Host: host, Path: path, User: url.User(secret), RawQuery: key + "=" + secret},
+			{Scheme: scheme, Host: host, Path: path, RawQuery: secret, Fragment: secret},
+			{Scheme: scheme, Host: host, Opaque: "//" + host + path + "?" + key + "=" + secret},
+		} {
+			assert.NotContains(t, withoutSecrets(&u), secret)
+		}
+	})
+}

@@ -54,7 +54,7 @@ func lengthOf(resp *http.Response) int64 {
 
 func withoutSecrets(u *url.URL) string {
 	bare := *u
-	bare.User, bare.RawQuery, bare.Fragment, bare.RawFragment = nil, "", "", ""
+	bare.User, bare.Opaque, bare.RawQuery, bare.Fragment, bare.RawFragment = nil, "", "", "", ""
 	return bare.String()
 }
 

@@ -185,7 +185,7 @@ func (t *failing) RoundTrip(req *http.Request) (*http.Response, error) {
 		here = req.URL.Scheme + "://" + req.URL.Host
 		draw = fmt.Sprintf("%s %q %q %x", req.Method, req.URL.RequestURI(), req.Header["Idempotency-Key"], body)
 	}
-	a, fails := t.faults.next(here, draw, strings.TrimSpace(req.Method+" "+withoutSecrets(req.URL.String())))
+	a, fails := t.faults.next(here, draw, strings.TrimSpace(req.Method+" "+bare(*req.URL)))
 	if !fails {
 		return t.base.RoundTrip(req)
 	}

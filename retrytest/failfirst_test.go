@@ -424,3 +424,25 @@ func TestFailFirst_Transport(t *testing.T) {
 	(&http.Client{Transport: retrytest.FailFirst().Transport(new(counter))}).CloseIdleConnections()
 	assert.Same(t, http.DefaultTransport, retrytest.FailFirst().Transport(nil).(interface{ Unwrap() http.RoundTripper }).Unwrap())
 }
+
+// FuzzAbandoned puts secrets into the URL of a request that is not tried again: the list has
+// none.
+func FuzzAbandoned(f *testing.F) {
+	f.Add("https", "genes.example", "/a", "token")
+	f.Add("http", "[::1", "/%zz", "")
+	f.Fuzz(func(t *testing.T, scheme, host, path, key string) {
+		const secret = "S3CR3Tt0ken"
+		faults := retrytest.FailFirst()
+		transport := faults.Transport(new(counter))
+		for _, u := range []url.URL{
+			{Scheme: scheme, Host: host, Path: path, User: url.UserPassword("user", secret), RawQuery: secret},
+			{Scheme: scheme, Host: host, Path: path, RawQuery: key + "=" + secret, Fragment: secret},
+			{Scheme: scheme, Host: host, Opaque: "//" + host + path + "?" + key + "=" + secret},
+		} {
+			resp, err := transport.RoundTrip(&http.Request{Method: http.MethodGet, URL: &u})
+			require.NoError(t, err)
+			resp.Body.Close()
+		}
+		assert.NotContains(t, fmt.Sprint(faults.Abandoned()), secret)
+	})
+}

@@ -200,13 +200,17 @@ func (s *Script) next(r Request) (Answer, int, error) {
 	return l.answers[given-1], n, nil
 }
 
-// withoutSecrets leaves out the user and the query.
 func withoutSecrets(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "(a URL that cannot be read)"
 	}
-	u.User, u.RawQuery = nil, ""
+	return bare(*u)
+}
+
+// bare is a URL without the user, the query, and what else may hold a secret.
+func bare(u url.URL) string {
+	u.User, u.Opaque, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", "", ""
 	return u.String()
 }
 

@@ -153,7 +153,7 @@ func (b *books) check(hedges int64) error {
 			b.wrong = append(b.wrong, fmt.Errorf("job %s was sent with %d keys", id, len(j.keys)))
 		}
 	}
-	clear(b.jobs)
+	b.jobs = make(map[string]*job) // clear would keep the room of the busiest minute
 	return errors.Join(b.wrong...)
 }
 

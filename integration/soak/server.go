@@ -95,7 +95,7 @@ func (s *servers) calm() {
 	for _, h := range s.hosts {
 		h.CloseClientConnections()
 		h.mu.Lock()
-		clear(h.keys)
+		h.keys = make(map[string]bool)
 		h.mu.Unlock()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -123,6 +124,20 @@ func TestWrapKeepsWhatHasNoSecret(t *testing.T) {
 	assert.NotPanics(t, func() { redact.Wrap(fmt.Errorf("a: %w", (*url.Error)(nil))) })
 }
 
+// A server can put a long text into an error, as a Location of a megabyte that net/http
+// quotes. One of a quarter of that, of nothing but schemes, took seconds, and four times as
+// long for twice as much.
+func TestLongTextsTakeNoLonger(t *testing.T) {
+	for _, unit := range []string{"a://", "a://b/%zz", "a://b?", "://", "a:", "a@", "http:", "mailto:x@y,", "?a=b", "&", `"`, `\`, "((", "]]", "::",
+		"authorization: ", "authorization: x\n", `invalid port "`, `invalid port "x"`, "bearer ", "bearer x ", "a b "} {
+		text := strings.Repeat(unit, 1<<18/len(unit))
+		begin := time.Now()
+		_ = redact.Error(&url.Error{Op: "Get", URL: text, Err: errors.New("failed to parse Location header " + text)})
+		_ = redact.URL(text)
+		assert.Less(t, time.Since(begin), 2*time.Second, "%q, again and again", unit)
+	}
+}
+
 type careless struct{ inner error }
 
 func (c *careless) Error() string { return "careless: " + c.inner.Error() }
@@ -158,6 +173,71 @@ func FuzzError(f *testing.F) {
 		}
 		if text := redact.Error(err); strings.Contains(text, secret) {
 			t.Errorf("%q of %q shows the secret", text, raw)
+		}
+	})
+}
+
+// FuzzText gives any text to what looks for secrets in it, with a header and a URL that
+// have one in the middle. What is left has none, and loses nothing when it is looked
+// through again.
+func FuzzText(f *testing.F) {
+	for _, text := range []string{"", "down", "a b\nc", `"quoted"`, "http://h/", "Authorization", "{[(", "x://y?z#", `\"`} {
+		f.Add(text, text, uint8(0))
+		f.Add(text, text, uint8(4))
+	}
+	f.Fuzz(func(t *testing.T, before, after string, form uint8) {
+		const secret = "S3CR3Tt0ken"
+		var middle string
+		switch form % 6 {
+		case 0:
+			middle = "Authorization: Bearer " + secret + "\n"
+		case 1:
+			middle = "\nProxy-Authorization: " + secret + "\n"
+		case 2:
+			middle = ` map[Authorization:[Basic ` + secret + `]] `
+		case 3:
+			middle = " https://user:" + secret + "@h.example/ "
+		case 4:
+			middle = " https://h.example/?key=" + secret + " "
+		case 5:
+			middle = " bearer " + secret + " "
+		}
+		text := redact.Text(before + middle + after)
+		if strings.Contains(before+after, secret) {
+			return
+		}
+		if strings.Contains(text, secret) {
+			t.Errorf("%q of %q shows the secret", text, before+middle+after)
+		}
+		if again := redact.Text(text); again != text {
+			t.Errorf("%q became %q, and then %q", before+middle+after, text, again)
+		}
+	})
+}
+
+// FuzzURL puts secrets into any URL, valid or not.
+func FuzzURL(f *testing.F) {
+	f.Add("https", "h.example", "/a", "key")
+	f.Add("mailto", "h", "", "")
+	f.Add("http", "[::1", "%zz", "a=b&c")
+	f.Fuzz(func(t *testing.T, scheme, host, path, key string) {
+		const secret = "S3CR3Tt0ken"
+		for _, raw := range []string{
+			scheme + "://user:" + secret + "@" + host + path, scheme + "://" + secret + "@" + host + path + "?" + key,
+			scheme + "://" + host + path + "?" + key + "=" + secret, scheme + "://" + host + path + "?" + secret,
+			scheme + "://" + host + path + "?" + key + "#" + secret, scheme + ":" + secret,
+		} {
+			u, err := url.Parse(raw)
+			if err == nil && (strings.Contains(u.Path, secret) || strings.Contains(u.Host, secret) || strings.Contains(u.Scheme, secret)) {
+				continue // by its place it is none
+			}
+			safe := redact.URL(raw)
+			if strings.Contains(safe, secret) {
+				t.Errorf("%q of %q shows the secret", safe, raw)
+			}
+			if again := redact.URL(safe); !strings.EqualFold(again, safe) { // a scheme is written in lower case
+				t.Errorf("%q became %q, and then %q", raw, safe, again)
+			}
 		}
 	})
 }

@@ -139,12 +139,18 @@ func redactCore(core, previous string) string {
 // unless they are in its query anyway.
 func urls(raw string) string {
 	path, _, _ := strings.Cut(raw, "?")
-	next := strings.LastIndex(path, "://")
-	if next == strings.Index(path, "://") {
-		return URL(raw)
+	var b strings.Builder
+	start, end := 0, strings.Index(path, "://")+len("://")
+	for {
+		i := strings.Index(path[end:], "://")
+		if i < 0 {
+			b.WriteString(URL(raw[start:]))
+			return b.String()
+		}
+		next := schemeStart(path, end+i)
+		b.WriteString(URL(raw[start:next]))
+		start, end = next, end+i+len("://")
 	}
-	next = schemeStart(path, next)
-	return urls(raw[:next]) + URL(raw[next:])
 }
 
 // credentials removes a name and password before an @, and the values of a query.
