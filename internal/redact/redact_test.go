@@ -125,16 +125,23 @@ func TestWrapKeepsWhatHasNoSecret(t *testing.T) {
 }
 
 // A server can put a long text into an error, as a Location of a megabyte that net/http
-// quotes. One of a quarter of that, of nothing but schemes, took seconds, and four times as
-// long for twice as much.
+// quotes. One of an eighth of that, of nothing but schemes, took seconds, and four times as
+// long for twice as much; other texts take milliseconds.
 func TestLongTextsTakeNoLonger(t *testing.T) {
+	timeOf := func(unit string) time.Duration {
+		text, least := strings.Repeat(unit, 1<<17/len(unit)), time.Hour
+		for range 3 { // the machine has other things to do
+			begin := time.Now()
+			_ = redact.Error(&url.Error{Op: "Get", URL: text, Err: errors.New("failed to parse Location header " + text)})
+			_ = redact.URL(text)
+			least = min(least, time.Since(begin))
+		}
+		return least
+	}
+	limit := 100*time.Millisecond + 40*timeOf("a b ")
 	for _, unit := range []string{"a://", "a://b/%zz", "a://b?", "://", "a:", "a@", "http:", "mailto:x@y,", "?a=b", "&", `"`, `\`, "((", "]]", "::",
-		"authorization: ", "authorization: x\n", `invalid port "`, `invalid port "x"`, "bearer ", "bearer x ", "a b "} {
-		text := strings.Repeat(unit, 1<<18/len(unit))
-		begin := time.Now()
-		_ = redact.Error(&url.Error{Op: "Get", URL: text, Err: errors.New("failed to parse Location header " + text)})
-		_ = redact.URL(text)
-		assert.Less(t, time.Since(begin), 2*time.Second, "%q, again and again", unit)
+		"authorization: ", "authorization: x\n", `invalid port "`, `invalid port "x"`, "bearer ", "bearer x "} {
+		assert.Less(t, timeOf(unit), limit, "%q, again and again", unit)
 	}
 }
 
