@@ -17,7 +17,7 @@ import (
 type books struct {
 	started, ended, attempts, attemptsEnded, retries, waits, failed atomic.Int64
 	httpAttempts, trips                                             atomic.Int64
-	posts, refusedHedges                                            atomic.Int64
+	posts                                                           atomic.Int64
 
 	mu    sync.Mutex // guards the fields below
 	wrong []error
