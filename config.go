@@ -146,7 +146,7 @@ type Config struct {
 	// OnAttempt is called when an attempt begins, after all that it waits for:
 	// Event.Attempt is its number, 1 for the first, Event.Err the failure before
 	// it. The context it returns, unless nil, is the attempt's; it must be
-	// derived from the one given.
+	// derived from the one given. AttemptTimeout begins after it.
 	OnAttempt func(context.Context, Event) context.Context
 
 	// OnAttemptDone is called when an attempt has ended, also if the function

@@ -127,6 +127,44 @@ func TestAttemptTimeoutSaysSo(t *testing.T) {
 	}
 }
 
+// AttemptTimeout began before OnAttempt in a Do and after it in a request: a slow hook
+// took of the time of the one and not of the other. The hook is not limited now, and its context
+// ends with the caller's: what a hook starts with it does not end with the attempt.
+func TestAttemptTimeoutBeginsAfterOnAttempt(t *testing.T) {
+	cfg := retry.Config{MaxRetries: retry.NoRetries, AttemptTimeout: time.Second}
+	slow := func(ctx context.Context, _ retry.Event) context.Context { time.Sleep(2 * time.Second); return ctx }
+	answer := func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(900 * time.Millisecond):
+			return nil
+		}
+	}
+	for name, run := range map[string]func(*testing.T, retry.Config) error{
+		"Do": func(t *testing.T, cfg retry.Config) error { return retry.Run(t.Context(), cfg, answer) },
+		"a request": func(t *testing.T, cfg retry.Config) error {
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				if err := answer(req.Context()); err != nil {
+					return nil, err
+				}
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			})
+			return getting(t, &http.Client{Transport: base}, "http://api.example")(cfg)
+		},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cfg := cfg
+			cfg.OnAttempt = slow
+			cfg.OnAttemptDone = func(ctx context.Context, _ retry.Event) {
+				_, limited := ctx.Deadline()
+				assert.False(t, limited)
+			}
+			assert.NoError(t, run(t, cfg))
+		})
+	}
+}
+
 // What a server answered, and what the caller's own context ended, is not said to be
 // the attempt's limit.
 func TestAttemptTimeoutIsNotBlamedForOthers(t *testing.T) {

@@ -271,7 +271,10 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 				return err
 			}
 			defer host.inUse.Add(-1)
-			r.host, r.cfg, r.hostKey = host, &host.cfg, c.core.key(r.first)
+			r.host, r.hostKey = host, c.core.key(r.first)
+			whole := host.cfg
+			whole.AttemptTimeout = 0 // each hop has its own
+			r.cfg = &whole
 			r.call.method, r.call.host = methodOf(r.first), hostName(r.first)
 		}
 	}
@@ -381,7 +384,7 @@ func (r *resumption) send(ctx context.Context, h *hop) error {
 	if !r.asked && r.host != nil && hostName(h.req) == r.call.host && r.c.core.key(h.req) == r.hostKey {
 		r.asked = true
 		h.call.attempts = 1
-		err = h.attempt(ctx)
+		err = h.call.withTimeout(ctx, h.cfg, h.attempt)
 	} else {
 		h.cfg = r.oneAttempt(h.cfg)
 		err = h.call.run(ctx, h.cfg, h.attempt, h.discard)

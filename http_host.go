@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/retryutils/retry/internal/clock"
 )
@@ -19,13 +18,12 @@ import (
 // host is what the requests to one host share. It does not change once it is
 // ready, but for the atomics, and for what hosts.mu guards.
 type host struct {
-	name           string // of the request that it was made for
-	cfg            Config // with its gate, breaker and the like
-	attemptTimeout time.Duration
-	inUse          atomic.Int32
-	proto          atomic.Int32  // the major version of HTTP of its last answer; 0: it never answered
-	ready          chan struct{} // closed when it is configured, or will not be
-	configured     bool          // successfully; to be read after ready is closed, or under hosts.mu
+	name       string // of the request that it was made for
+	cfg        Config // with its gate, breaker and the like
+	inUse      atomic.Int32
+	proto      atomic.Int32  // the major version of HTTP of its last answer; 0: it never answered
+	ready      chan struct{} // closed when it is configured, or will not be
+	configured bool          // successfully; to be read after ready is closed, or under hosts.mu
 
 	recent recent // how it was first found
 
@@ -66,7 +64,6 @@ func (h *host) configure(c *core, key string, req *http.Request) error {
 	if key != "" && c.onHost != nil {
 		c.onHost(name, h.cfg)
 	}
-	h.attemptTimeout, h.cfg.AttemptTimeout = h.cfg.AttemptTimeout, 0
 	return nil
 }
 
@@ -104,13 +101,6 @@ func (h *host) customize(c *core, key, name string) (err error) {
 		}
 	}
 	return h.cfg.Validate()
-}
-
-// settings is the host's effective Config, as PerHost left it.
-func (h *host) settings() Config {
-	cfg := h.cfg
-	cfg.AttemptTimeout = h.attemptTimeout
-	return cfg
 }
 
 // key is what counts as one host: by default scheme, name and port, so that

@@ -9,10 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/retryutils/retry/internal/attempt"
-	"github.com/retryutils/retry/internal/clock"
 )
 
 // outgoing is one attempt at a request on its way: the request with its context
@@ -23,8 +21,7 @@ type outgoing struct {
 	url             url.URL
 	request         http.Request
 
-	cfg    *Config // in effect, but for its AttemptTimeout
-	limit  time.Duration
+	cfg    *Config // in effect
 	traits attempt.Traits
 
 	// For the base transport alone, beneath the wrappers; see wire.
@@ -65,9 +62,7 @@ func ConfigOf(ctx context.Context) (Config, bool) {
 	if !ok {
 		return Config{}, false
 	}
-	cfg := *o.cfg
-	cfg.AttemptTimeout = o.limit
-	return cfg, true
+	return *o.cfg, true
 }
 
 // attemptOf returns the attempt of a Transport around this one that req is, nil if
@@ -95,11 +90,7 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	if !traced && len(cookies) == 0 && h.asItIs() {
 		return h.req, nil
 	}
-	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, limit: h.host.attemptTimeout, traits: h.traits}
-	if limit := h.limit(); limit > 0 || h.t.core.idleTimeout > 0 {
-		h.timeout = clock.WithTimeout(ctx, h.cfg.Clock, limit)
-		ctx = h.timeout
-	}
+	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, traits: h.traits}
 	h.out, o.Context, o.traced, o.mayRepeat, o.mustNotRepeat = o, ctx, traced, h.netMayRepeat(), h.netMustNotRepeat()
 	o.request = *h.req.WithContext(o)
 	req := &o.request
@@ -130,7 +121,7 @@ func (h *hop) asItIs() bool {
 	if h.cfg.OnStart != nil || h.cfg.OnAttempt != nil { // its context is another
 		return false
 	}
-	return h.t.core.std != nil && h.t.core.wrap == nil && h.call.attempts == 1 && h.limit() == 0 && h.t.core.idleTimeout == 0 && RetryCount(req.Context()) == 0 &&
+	return h.t.core.std != nil && h.t.core.wrap == nil && h.call.attempts == 1 && h.timeout == nil && RetryCount(req.Context()) == 0 &&
 		req.Header != nil && !h.traits.Decided && h.key == "" && !h.netMayRepeat() && (h.memory || req.Body == nil || req.Body == http.NoBody)
 }
 

@@ -148,14 +148,14 @@ type history struct {
 
 // exchange is one attempt: the request as sent, and its response.
 type exchange struct {
-	ctx      context.Context
-	out      *outgoing      // nil if it is the caller's own request
-	sent     *upload        // its body, if it is watched
-	inBase   bool           // the base transport was called, and has not returned
-	resp     *http.Response // while it is pending
-	answered bool           // there was a response, pending or not
-	timeout  *clock.Timeout // its time limits, if there are any
-	idle     *idleBody      // the body of the pending response, if IdleTimeout limits it
+	ctx      context.Context // without its time limits
+	out      *outgoing       // nil if it is the caller's own request
+	sent     *upload         // its body, if it is watched
+	inBase   bool            // the base transport was called, and has not returned
+	resp     *http.Response  // while it is pending
+	answered bool            // there was a response, pending or not
+	timeout  *clock.Timeout  // its time limits, if there are any
+	idle     *idleBody       // the body of the pending response, if IdleTimeout limits it
 }
 
 // RoundTrip sends req until a response can be returned; see Transport.
@@ -179,6 +179,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	h.cfg = &h.host.cfg
 	h.call.method, h.call.host = methodOf(req), h.host.name
+	h.call.hopTimeout, h.call.cancellable = t.timeout, t.core.idleTimeout > 0
 	if t.core.hostKey != nil { // one of several that share a key
 		h.call.host = hostName(req)
 	}
@@ -279,7 +280,10 @@ func (c undecided) Value(key any) any {
 // attempt sends the request once and says what came of it, as an error that the
 // loop can judge. A response is pending until it is discarded or returned.
 func (h *hop) attempt(ctx context.Context) error {
-	h.exchange = exchange{ctx: ctx}
+	h.exchange = exchange{ctx: ctx, timeout: h.call.timeout}
+	if h.call.timeout = nil; h.timeout != nil {
+		h.ctx = h.timeout.Context
+	}
 	h.call.veto, h.call.status = ending{}, 0
 	req, err := h.next(ctx)
 	if err != nil {
@@ -392,21 +396,11 @@ func (h *hop) release() {
 
 // explained names the limit in the error of an attempt that reached its time limit.
 func (h *hop) explained(err error) error {
-	if h.timeout == nil {
-		return err
-	}
 	if named, ok := err.(*url.Error); ok {
 		return &url.Error{Op: named.Op, URL: named.URL, Err: h.explained(named.Err)}
 	}
-	setting := "AttemptTimeout"
-	if h.limit() != h.host.attemptTimeout {
-		setting = "Timeout of the http.Client"
-	}
-	return explain(h.timeout, err, h.limit(), setting)
+	return h.call.explain(h.cfg, h.timeout, err)
 }
-
-// limit is the time an attempt has until its headers arrive.
-func (h *hop) limit() time.Duration { return shorter(h.t.timeout, h.host.attemptTimeout) }
 
 // close releases what the hop still has, whatever way RoundTrip is left: by its
 // end, by a panic of a caller's function, or by runtime.Goexit.

@@ -366,7 +366,7 @@ func (c *RetryableClient) StandardClient() *http.Client {
 func (c *RetryableClient) Hosts() iter.Seq2[string, Config] {
 	return func(yield func(string, Config) bool) {
 		for _, h := range c.core.hosts.all() {
-			if !yield(h.name, h.settings()) {
+			if !yield(h.name, h.cfg) {
 				return
 			}
 		}

@@ -143,8 +143,9 @@ type call struct {
 	ended    bool          // finish has run
 	ending   ending        // why it ended, or is about to
 	contexts retryContexts
-	ticket   pace.Call // of the Gate, for the last attempt
-	refused  uint64    // the number of the last one that was refused
+	timeout  *clock.Timeout // of the attempt under way; nil if it has no limit, or its function took it over
+	ticket   pace.Call      // of the Gate, for the last attempt
+	refused  uint64         // the number of the last one that was refused
 	alarm    clock.Alarm
 
 	// Of Resume; empty otherwise.
@@ -157,6 +158,8 @@ type call struct {
 	// Of a request; empty otherwise.
 	method, host string
 	started      context.Context // what OnStart returned, for the next hop
+	hopTimeout   time.Duration   // of the base client: another limit of each attempt
+	cancellable  bool            // an attempt needs a timeout, to be cancelled, though it has no limit
 	status       int             // of the last attempt's response; 0 if there was none
 }
 
@@ -245,63 +248,73 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p permit, fn func(conte
 			ctx = c.contexts.next(ctx, 0)
 		}
 	}
-	if cfg.OnAttempt != nil || cfg.OnAttemptDone != nil {
-		return c.withHooks(ctx, cfg, p, fn)
+	if cfg.Breaker != nil {
+		return c.guarded(ctx, cfg, p, fn)
 	}
-	if cfg.Breaker == nil && cfg.AttemptTimeout == 0 {
-		return fn(ctx)
-	}
-	return c.guarded(ctx, cfg, p, fn)
+	return c.withHooks(ctx, cfg, fn)
 }
 
-// guarded calls fn under the attempt's timeout, and reports to the breaker what
-// came of it, also if fn panics or calls runtime.Goexit.
-func (c *call) guarded(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) (err error) {
-	if b := cfg.Breaker; b != nil {
-		caller := ctx
-		ctx = p.context(ctx, b)
-		err = errAbandoned // until fn has returned
-		defer func() {
-			if c.onHost == nil || err == nil || err == errAbandoned {
-				c.found = b.report(caller, cfg, p, err)
-				return
-			}
-			b.report(caller, cfg, p, c.onHost(err))
-			c.found = examine(err, cfg.RetryStatusCodes)
-		}()
-	}
-	if cfg.AttemptTimeout > 0 {
-		timeout := clock.WithTimeout(ctx, cfg.Clock, cfg.AttemptTimeout)
-		defer timeout.Cancel()
-		err = explain(timeout, fn(timeout), cfg.AttemptTimeout, "AttemptTimeout")
-		return err
-	}
-	err = fn(ctx)
+// guarded calls fn, and reports to the breaker what came of it, also if fn panics or
+// calls runtime.Goexit.
+func (c *call) guarded(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) error {
+	err := errAbandoned // until fn has returned
+	defer func() {
+		if c.onHost == nil || err == nil || err == errAbandoned {
+			c.found = cfg.Breaker.report(ctx, cfg, p, err)
+			return
+		}
+		cfg.Breaker.report(ctx, cfg, p, c.onHost(err))
+		c.found = examine(err, cfg.RetryStatusCodes)
+	}()
+	err = c.withHooks(p.context(ctx, cfg.Breaker), cfg, fn)
 	return err
 }
 
-// withHooks calls fn as guarded does, and OnAttempt and OnAttemptDone around it.
-// The hooks are called inside of guarded, so that the breaker's pass is given back
-// if one panics.
-func (c *call) withHooks(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) error {
-	return c.guarded(ctx, cfg, p, func(ctx context.Context) (err error) {
-		event := c.event(cfg, "", 0)
-		timeout, _ := ctx.(*clock.Timeout) // the attempt's, where it has a limit
-		if cfg.OnAttempt != nil {
-			ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
+// withHooks calls fn, with OnAttempt and OnAttemptDone around it.
+func (c *call) withHooks(ctx context.Context, cfg *Config, fn func(context.Context) error) (err error) {
+	if cfg.OnAttempt == nil && cfg.OnAttemptDone == nil {
+		return c.withTimeout(ctx, cfg, fn)
+	}
+	event := c.event(cfg, "", 0)
+	if cfg.OnAttempt != nil {
+		ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
+	}
+	if cfg.OnAttemptDone != nil {
+		err = errAbandoned // until fn has returned
+		defer func() {
+			event.Elapsed, event.Err = c.elapsed(cfg), unmarked(err)
+			cfg.OnAttemptDone(ctx, event)
+		}()
+	}
+	err = c.withTimeout(ctx, cfg, fn)
+	return err
+}
+
+// withTimeout calls fn under the attempt's timeout, which ends when fn returns, unless fn
+// took it over, as a hop does for the body of its response.
+func (c *call) withTimeout(ctx context.Context, cfg *Config, fn func(context.Context) error) error {
+	limit, _ := c.limit(cfg)
+	if limit == 0 && !c.cancellable {
+		return fn(ctx)
+	}
+	c.timeout = clock.WithTimeout(ctx, cfg.Clock, limit)
+	defer func() {
+		if c.timeout != nil {
+			c.timeout.Cancel()
+			c.timeout = nil
 		}
-		if cfg.OnAttemptDone != nil {
-			err = errAbandoned // until fn has returned
-			defer func() {
-				event.Elapsed, event.Err = c.elapsed(cfg), unmarked(err)
-				cfg.OnAttemptDone(ctx, event)
-			}()
-		}
-		if err = fn(ctx); cfg.AttemptTimeout > 0 {
-			err = explain(timeout, err, cfg.AttemptTimeout, "AttemptTimeout")
-		}
-		return err
-	})
+	}()
+	err := fn(c.timeout)
+	return c.explain(cfg, c.timeout, err)
+}
+
+// limit returns the time limit of an attempt, 0 for none, and the setting that it comes
+// from.
+func (c *call) limit(cfg *Config) (limit time.Duration, setting string) {
+	if c.hopTimeout > 0 && (c.hopTimeout < cfg.AttemptTimeout || cfg.AttemptTimeout == 0) {
+		return c.hopTimeout, "Timeout of the http.Client"
+	}
+	return cfg.AttemptTimeout, "AttemptTimeout"
 }
 
 func orElse(ctx, otherwise context.Context) context.Context {
@@ -352,12 +365,14 @@ func (r *retryContexts) next(ctx context.Context, retry int) context.Context {
 	return c
 }
 
-// explain has an error of what was given this context say that its limit was reached.
-// What a server answered in spite of that says more.
-func explain(c *clock.Timeout, err error, limit time.Duration, setting string) error {
-	if _, explained := err.(*limitError); err == nil || explained || !c.Expired() || hasStatus(err) {
+// explain has the error of an attempt say that its time limit was reached. What a server
+// answered in spite of that says more. An attempt that was not limited, or whose function
+// took its timeout over, has none.
+func (c *call) explain(cfg *Config, timeout *clock.Timeout, err error) error {
+	if err == nil || timeout == nil || !timeout.Expired() || hasStatus(err) {
 		return err
 	}
+	limit, setting := c.limit(cfg)
 	return &limitError{err, limit, setting}
 }
 
