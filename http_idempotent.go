@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync"
 )
 
 // idempotent reports whether the request may be repeated though it may have
@@ -85,14 +86,14 @@ func newKey() string {
 	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
 	b[6] = b[6]&0x0f | 0x40 // version
 	b[8] = b[8]&0x3f | 0x80 // variant
-	text := make([]byte, 0, 36)
-	for i, end := range [...]int{4, 6, 8, 10, 16} {
-		if i > 0 {
-			text = append(text, '-')
-		}
-		text = hex.AppendEncode(text, b[(len(text)-i)/2:end])
-	}
-	return string(text)
+	var text [36]byte
+	hex.Encode(text[:], b[:4])
+	hex.Encode(text[9:], b[4:6])
+	hex.Encode(text[14:], b[6:8])
+	hex.Encode(text[19:], b[8:10])
+	hex.Encode(text[24:], b[10:])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	return string(text[:])
 }
 
 // ownKey returns the Idempotency-Key that makes a POST or PATCH safe to repeat:
@@ -175,9 +176,17 @@ type evidence struct {
 	begun     bool // and the header was written to it
 }
 
-// connTrace is the evidence of one request beneath the wrappers, guarded by
-// the mutex of its outgoing.
+// traces are the evidence of an attempt: of each request that was made beneath the
+// wrappers, which may have sent theirs more than once.
+type traces struct {
+	mu   sync.Mutex // guards last, and all that can be reached from there
+	last *connTrace
+}
+
+// connTrace is the evidence of one request.
 type connTrace struct {
+	of     *traces
+	before *connTrace
 	evidence
 	address  string
 	answered bool
@@ -188,43 +197,43 @@ type connTrace struct {
 // second connection only if it could write nothing to the first one, so that the
 // last one counts. A connection to another address, or one after an answer, is of a
 // request that a base transport unknown to us makes during the attempt.
-func (o *outgoing) trace() *httptrace.ClientTrace {
-	w := new(connTrace)
-	o.mu.Lock()
-	o.traces = append(o.traces, w)
-	o.mu.Unlock()
-	note := func(change func()) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if !w.other {
-			change()
-		}
-	}
+func (t *traces) trace() *httptrace.ClientTrace {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := &connTrace{of: t, before: t.last}
+	t.last = w
 	return &httptrace.ClientTrace{
 		GetConn: func(address string) {
-			o.mu.Lock()
-			defer o.mu.Unlock()
+			t.mu.Lock()
+			defer t.mu.Unlock()
 			if w.other = w.answered || w.asked && address != w.address; !w.other {
 				w.address, w.evidence = address, evidence{asked: true}
 			}
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
-			note(func() { w.connected, w.reused = true, info.Reused })
+			w.note(func() { w.connected, w.reused = true, info.Reused })
 		},
-		WroteHeaders:         func() { note(func() { w.begun = true }) },
-		GotFirstResponseByte: func() { note(func() { w.answered = true }) },
+		WroteHeaders:         func() { w.note(func() { w.begun = true }) },
+		GotFirstResponseByte: func() { w.note(func() { w.answered = true }) },
 	}
 }
 
-// evidence returns that of the attempt that is over. A wrapper may
-// have sent its request more than once.
+func (w *connTrace) note(change func()) {
+	w.of.mu.Lock()
+	defer w.of.mu.Unlock()
+	if !w.other {
+		change()
+	}
+}
+
+// evidence returns that of the attempt that is over.
 func (h *hop) evidence() (all evidence) {
-	if h.out == nil {
+	if h.out == nil || h.out.seen == nil {
 		return all
 	}
-	h.out.mu.Lock()
-	defer h.out.mu.Unlock()
-	for _, w := range h.out.traces {
+	h.out.seen.mu.Lock()
+	defer h.out.seen.mu.Unlock()
+	for w := h.out.seen.last; w != nil; w = w.before {
 		all.asked = all.asked || w.asked
 		all.connected = all.connected || w.connected
 		all.reused = all.reused || w.reused

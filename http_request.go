@@ -8,7 +8,6 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync"
 
 	"github.com/retryutils/retry/internal/attempt"
 )
@@ -17,7 +16,6 @@ import (
 // and URL, in one allocation.
 type outgoing struct {
 	context.Context // the attempt's
-	method          string
 	url             url.URL
 	request         http.Request
 
@@ -25,13 +23,12 @@ type outgoing struct {
 	traits attempt.Traits
 
 	// For the base transport alone, beneath the wrappers; see wire.
-	traced        bool // for evidence
+	traced        bool // it is to report what it does
 	mayRepeat     bool // net/http may repeat it
 	mustNotRepeat bool // net/http must not repeat it
 	ownConn       bool // over a connection of its own
 
-	mu     sync.Mutex // guards traces and what they point to
-	traces []*connTrace
+	seen *traces // what net/http reports of the attempt; nil if that is not asked for
 }
 
 type outgoingKey struct{}
@@ -70,7 +67,7 @@ func ConfigOf(ctx context.Context) (Config, bool) {
 // query may differ: some services want a signature or a key in it.
 func attemptOf(req *http.Request) *outgoing {
 	o, ok := req.Context().Value(outgoingKey{}).(*outgoing)
-	if ok && o.method == req.Method && o.url.Scheme == req.URL.Scheme && o.url.Host == req.URL.Host &&
+	if ok && o.request.Method == req.Method && o.url.Scheme == req.URL.Scheme && o.url.Host == req.URL.Host &&
 		o.url.Opaque == req.URL.Opaque && o.url.Path == req.URL.Path {
 		return o
 	}
@@ -90,8 +87,14 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 	if !traced && len(cookies) == 0 && h.asItIs() {
 		return h.req, nil
 	}
-	o := &outgoing{method: h.req.Method, url: *h.req.URL, cfg: h.cfg, traits: h.traits}
-	h.out, o.Context, o.traced, o.mayRepeat, o.mustNotRepeat = o, ctx, traced, h.netMayRepeat(), h.netMustNotRepeat()
+	o := &outgoing{Context: ctx, url: *h.req.URL, cfg: h.cfg, traits: h.traits}
+	if traced {
+		o.seen = new(traces)
+		if o.traced = h.t.core.wrap != nil; !o.traced {
+			o.Context = httptrace.WithClientTrace(ctx, o.seen.trace())
+		}
+	}
+	h.out, o.mayRepeat, o.mustNotRepeat = o, h.netMayRepeat(), h.netMustNotRepeat()
 	o.request = *h.req.WithContext(o)
 	req := &o.request
 	req.URL = &o.url
@@ -205,7 +208,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx := req.Context()
 	if o.traced {
-		ctx = httptrace.WithClientTrace(ctx, o.trace())
+		ctx = httptrace.WithClientTrace(ctx, o.seen.trace())
 	}
 	sent := req.WithContext(ctx)
 	sent.Close = req.Close || o.ownConn

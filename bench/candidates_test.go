@@ -37,7 +37,7 @@ func TestCandidates(t *testing.T) {
 // TestClients does so for the HTTP clients, and finds out who leaves bodies open.
 func TestClients(t *testing.T) {
 	for _, x := range []exchange{get, post, again} {
-		for _, c := range append(retryFloors(), clients()...) {
+		for _, c := range retrying() {
 			if x.refused > 0 && c.name == plainName {
 				continue
 			}

@@ -1,6 +1,7 @@
 package retryafter
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,6 +20,7 @@ const (
 
 // field is a header field that may speak of a wait.
 type field struct {
+	name    string
 	kind    kind
 	bucket  string        // all words of the name but those of its kind and unit
 	unit    time.Duration // of a plain number
@@ -48,6 +50,10 @@ var units = map[string]time.Duration{
 	"datetime": time.Second, "timestamp": time.Second, "epoch": time.Second, "unix": time.Second, "utc": time.Second, "iso": time.Second,
 }
 
+// parts are what the names of all kinds have one of. Most of a response's fields have
+// none, and need not be taken apart.
+var parts = []string{"retry", "reset", "next", "remaining", "left", "limit", "quota", "throttl"}
+
 func parseName(name string) field {
 	f := field{unit: time.Second}
 	name = strings.ToLower(name)
@@ -60,6 +66,9 @@ func parseName(name string) field {
 		return f
 	case "x-amz-retry-after": // the one that is in milliseconds and does not say so
 		f.unit = time.Millisecond
+	}
+	if !slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(name, part) }) {
+		return f
 	}
 	words := make([]string, 0, 8)
 	for word := range strings.SplitSeq(joined.Replace(name), "-") {

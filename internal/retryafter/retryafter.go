@@ -8,7 +8,6 @@
 package retryafter
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -29,13 +28,15 @@ const (
 func Parse(h http.Header, now time.Time, limited bool) (time.Duration, bool) {
 	r := reader{now: now, local: now}
 	dated, size := false, 0
-	var fields []field
-	for _, name := range slices.Sorted(maps.Keys(h)) { // lists of several spellings stay aligned
-		f := parseName(name)
-		if f.kind == other || len(h[name]) == 0 {
-			continue
+	var known, fields []field
+	for name, values := range h {
+		if f := parseName(name); f.kind != other && len(values) > 0 {
+			f.name, f.values = name, values
+			known = append(known, f)
 		}
-		f.values = h[name]
+	}
+	slices.SortFunc(known, func(a, b field) int { return strings.Compare(a.name, b.name) }) // lists of several spellings stay aligned
+	for _, f := range known {
 		switch f.kind {
 		case date:
 			if at, _, ok := parseDate(strings.TrimSpace(f.values[0]), now); ok {
