@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/http"
@@ -42,7 +43,7 @@ var (
 )
 
 func BenchmarkMemoryGet(b *testing.B)   { measureMemory(b, get, clients()) }
-func BenchmarkMemoryPost(b *testing.B)  { measureMemory(b, post, clients()) }
+func BenchmarkMemoryPost(b *testing.B)  { measureMemory(b, post, append(clients(), keyed)) }
 func BenchmarkMemoryRetry(b *testing.B) { measureMemory(b, again, retrying()) }
 
 func BenchmarkLoopbackGet(b *testing.B)   { measureLoopback(b, get, clients()) }
@@ -77,6 +78,24 @@ func clients() []client {
 
 const plainName = "plain http.Client"
 
+// keyed is a plain client that sends an Idempotency-Key, as RetryableClient does with a
+// POST.
+var keyed = client{kind: floor, name: "plain http.Client with an Idempotency-Key", build: func(base http.RoundTripper) doer {
+	c := &http.Client{Transport: base}
+	return func(method, url string, body []byte) (int, io.ReadCloser, error) {
+		req, err := newRequest(method, url, body)
+		if err != nil {
+			return 0, nil, err
+		}
+		req.Header.Set("Idempotency-Key", rand.Text())
+		resp, err := c.Do(req)
+		if err != nil {
+			return 0, nil, err
+		}
+		return resp.StatusCode, resp.Body, nil
+	}
+}}
+
 // retrying are the clients where a server refuses two requests of three. Ours share no
 // pause there: no peer does, and by default the gate would space the calls by
 // milliseconds, since the server refuses most of them.
@@ -96,7 +115,7 @@ func retrying() []client {
 	)
 }
 
-// call makes a call and reads its answer, as everybody must.
+// call makes a call and reads its answer, as every caller must.
 func (x exchange) call(tb testing.TB, do doer, url string, buf []byte) {
 	status, body, err := do(x.method, url, x.body)
 	if err != nil {
@@ -291,6 +310,7 @@ func BenchmarkLoopbackPaired(b *testing.B) {
 			}{
 				{name: "plain", do: plainClient(server.transport(b))},
 				{name: "control", do: plainClient(server.transport(b))},
+				{name: "keyed", do: keyed.build(server.transport(b))},
 				{name: "client", do: ourClient(server.transport(b))},
 				{name: "tripper", do: ourTransport(server.transport(b))},
 			}
@@ -302,7 +322,7 @@ func BenchmarkLoopbackPaired(b *testing.B) {
 			b.ResetTimer()
 			for i := range b.N {
 				for j := range turns {
-					t := &turns[(i+j)%len(turns)] // nobody always comes after the same
+					t := &turns[(i+j)%len(turns)] // none always comes after the same
 					begun := time.Now()
 					x.call(b, t.do, server.URL, buf)
 					t.took = append(t.took, time.Since(begun))
