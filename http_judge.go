@@ -216,9 +216,11 @@ func (h *hop) cannotSucceed(err error) bool {
 	return h.req.URL.Scheme == "http" && !plain2 && !cutOff(err)
 }
 
-// cutOff reports whether what the peer sent began as HTTP does. net/http quotes
-// what it could not parse: a status line, a version or a status code. A status
-// line that was cut off is all that is HTTP and cannot be parsed.
+// cutOff reports whether what the peer sent began as HTTP does. net/http takes a status
+// line that was cut off for a whole one, and has no type of error for what it cannot
+// parse: a connection that broke, which is retried, and a peer that does not speak HTTP,
+// which is not, differ in the bytes alone. It quotes those, a line, a version or a status
+// code, and they are all that is read of its text.
 func cutOff(err error) bool {
 	text := err.Error()
 	start := strings.IndexByte(text, '"')
