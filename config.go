@@ -125,9 +125,9 @@ type Config struct {
 	// Budget is asked for every retry; first attempts are free.
 	Budget *Budget
 
-	// Gate is waited at by every attempt, and paused by an error that says how
-	// long the server wants to be left alone: one marked [RetryAfter], or a 429,
-	// 503 or 403 with such a wait. All who share the Gate are held back together.
+	// Gate is waited at by every attempt, and learns from those that the server
+	// refuses: by a 429 or 503, a 403 that names a wait, or an error marked
+	// [RetryAfter]. It says which of the calls that share it pause then.
 	// A [RetryableClient] gives each host a Gate of its own; one that is set here
 	// couples all hosts. For listeners on the hosts' own, see [PerHost].
 	Gate *Gate
@@ -179,15 +179,19 @@ type Config struct {
 	//	message        level   keys             when
 	//	retrying       WARN    delay, why       a retry follows after a wait
 	//	waiting        INFO    delay, why       for Breaker, or for a pause of Gate
-	//	               DEBUG                    for Limiter, or for a turn at Gate
+	//	               DEBUG                    for Limiter, or in the queue of Gate
 	//	pausing        INFO    delay, until     an error paused Gate
+	//	pacing at …/s, no pace, …
+	//	               INFO                     Gate set its pace, doubled or halved it, or
+	//	                                        gave it up; the message has the reason
 	//	succeeded      INFO    elapsed, waited  after retries; waited is all of its waits
 	//	giving up      ERROR   reason, elapsed, after retries, or because of a limit
 	//	                       waited
+	//	               WARN                     a request that may have been carried out,
+	//	                                        and is not idempotent
 	//	               INFO                     draining
 	//	               DEBUG                    cancelled; or paused, or rejected by
 	//	                                        Breaker, before any attempt
-	//	not repeated   DEBUG   method, reason   a request that may have had effects
 	//	circuit breaker changed state
 	//	               WARN    from, to, cause  this call opened Breaker; until says when
 	//	                                        it will let a probe through; name is the

@@ -12,7 +12,7 @@ import (
 )
 
 // decide decides what follows a failed attempt: a retry after the wait that it
-// returns, or, if stop, the ending that it notes in the call.
+// returns, or, if stop, the outcome, which it notes in the call.
 func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, stop bool) {
 	if c.start.IsZero() {
 		c.start, c.late = cfg.now(), true
@@ -58,7 +58,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	case c.failed() > cfg.maxRetries():
 		return 0, c.stopFor(ErrMaxRetries, nil)
 	case c.veto.reason != nil:
-		c.ending = c.veto
+		c.outcome = c.veto
 		return 0, true
 	}
 	if hint = max(hint, c.least); hint > cfg.maxRetryAfter() {
@@ -68,7 +68,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	if hint > wait {
 		wait = cfg.lengthen(hint)
 	}
-	if c.stopIfVain(ctx, cfg, wait) {
+	if c.stopIfUseless(ctx, cfg, wait) {
 		return 0, true
 	}
 	if cfg.Budget != nil && !c.progressed {
@@ -91,12 +91,12 @@ func (c *Config) retryable(err error, found findings) bool {
 	return c.RetryIf(err)
 }
 
-// ending is why a call makes no further attempt. The methods that may decide so
+// outcome is why a call makes no further attempt. The methods that may decide so
 // note it in the call and report true.
-type ending struct {
+type outcome struct {
 	asIs   bool  // the last error comes back as it is: no retry could help
 	reason error // Error.Reason
-	dueTo  error // what the reason is due to: a rejection, a pause, the context's error
+	cause  error // what the reason is due to: a rejection, a pause, the context's error
 	shortage
 }
 
@@ -105,33 +105,33 @@ type ending struct {
 type shortage struct{ need, left time.Duration }
 
 // stopFor ends the call for a reason.
-func (c *call) stopFor(reason, dueTo error) bool {
-	c.ending = ending{reason: reason, dueTo: dueTo}
+func (c *call) stopFor(reason, cause error) bool {
+	c.outcome = outcome{reason: reason, cause: cause}
 	return true
 }
 
 // keepError ends the call with the last error as it is.
 func (c *call) keepError() bool {
-	c.ending = ending{asIs: true}
+	c.outcome = outcome{asIs: true}
 	return true
 }
 
 // contextEnded ends the call because ctx is done; it must be.
 func (c *call) contextEnded(ctx context.Context) bool { return c.stopFor(clock.Cause(ctx)) }
 
-// because notes what made the time too short, if the call ends for lack of time. It
-// reports true, to be returned.
-func (c *call) because(cause error) bool {
-	if e := &c.ending; e.reason == ErrDeadline || e.reason == ErrMaxElapsed {
-		e.dueTo = cause
+// blame notes what made the time too short, if the call ends for lack of time. It
+// returns true, as the methods do that end a call.
+func (c *call) blame(cause error) bool {
+	if e := &c.outcome; e.reason == ErrDeadline || e.reason == ErrMaxElapsed {
+		e.cause = cause
 	}
 	return true
 }
 
-// stopIfVain ends the call, and reports true, if an attempt after a wait is certain
+// stopIfUseless ends the call, and reports true, if an attempt after a wait is certain
 // not to come about: there is no time for it, or the gate or the breaker will still
 // hold it back.
-func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
+func (c *call) stopIfUseless(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
 	need := wait
 	if cfg.Gate != nil {
 		left := cfg.Gate.left()
@@ -143,7 +143,7 @@ func (c *call) stopIfVain(ctx context.Context, cfg *Config, wait time.Duration) 
 	if need > 0 || c.attempts > 0 || cfg.OnStart != nil { // else it comes at once
 		if c.stopIfLate(ctx, cfg, need) {
 			if need > wait {
-				c.because(&PauseError{cfg.Name, need, cfg.Gate.cause()})
+				c.blame(&PauseError{cfg.Name, need, cfg.Gate.cause()})
 			}
 			return true
 		}
@@ -167,7 +167,7 @@ func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, w
 	case p.open.forced: // for an unknown time
 		return false
 	}
-	return c.stopIfLate(ctx, cfg, left) && c.because(b.rejection(p, left))
+	return c.stopIfLate(ctx, cfg, left) && c.blame(b.rejection(p, left))
 }
 
 // stopIfOver ends the call, and reports true, if ctx is done or a wait that begins
@@ -184,31 +184,31 @@ func (c *call) stopIfOver(ctx context.Context, cfg *Config, wait time.Duration) 
 func (c *call) stopIfLate(ctx context.Context, cfg *Config, wait time.Duration) (stop bool) {
 	late := c.tooLate(ctx, cfg, wait)
 	if late.reason != nil {
-		c.ending = late
+		c.outcome = late
 	}
 	return late.reason != nil
 }
 
-// tooLate is the ending of a call for which a wait is too long: for ErrDeadline, for
+// tooLate is the outcome of a call for which a wait is too long: for ErrDeadline, for
 // ErrMaxElapsed, for ErrDraining, or for no reason if it ends in time.
-func (c *call) tooLate(ctx context.Context, cfg *Config, wait time.Duration) ending {
+func (c *call) tooLate(ctx context.Context, cfg *Config, wait time.Duration) outcome {
 	if (wait > 0 || c.attempts > 0) && cfg.draining() {
-		return ending{reason: ErrDraining}
+		return outcome{reason: ErrDraining}
 	}
 	deadline, ok := ctx.Deadline()
 	if !ok && cfg.MaxElapsed == 0 {
-		return ending{}
+		return outcome{}
 	}
 	now := cfg.now()
 	if left := deadline.Sub(now); ok && wait >= left {
-		return ending{reason: ErrDeadline, shortage: shortage{wait, left}}
+		return outcome{reason: ErrDeadline, shortage: shortage{wait, left}}
 	}
 	if limit := cfg.MaxElapsed; limit > 0 {
 		if left := limit - now.Sub(c.start); wait >= left {
-			return ending{reason: ErrMaxElapsed, shortage: shortage{wait, left}}
+			return outcome{reason: ErrMaxElapsed, shortage: shortage{wait, left}}
 		}
 	}
-	return ending{}
+	return outcome{}
 }
 
 func (c *Config) draining() bool {

@@ -416,7 +416,7 @@ func invalid(format string, args ...any) error {
 }
 
 // is is [errors.Is] for a target that may not be comparable. Its type alone does not
-// tell: a field may hold anything.
+// say whether it is: a field may hold anything.
 func is(err, target error) bool {
 	return target != nil && reflect.ValueOf(target).Comparable() && errors.Is(err, target)
 }

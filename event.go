@@ -60,24 +60,24 @@ func (c *Config) reportsWaits() bool { return c.OnWait != nil || c.Logger != nil
 
 // giveUp returns the last error as it is, or in an Error with the reason.
 func (c *call) giveUp(ctx context.Context, cfg *Config) error {
-	if c.ending.asIs {
+	if c.outcome.asIs {
 		last := c.last
 		if explained, ok := last.(*limitError); ok {
 			last = explained.err
 		}
 		return c.finish(ctx, cfg, unmarked(last))
 	}
-	return c.finish(ctx, cfg, c.error(cfg, c.ending.reason, c.ending.dueTo, c.last))
+	return c.finish(ctx, cfg, c.error(cfg, c.outcome.reason, c.outcome.cause, c.last))
 }
 
-func (c *call) error(cfg *Config, reason, dueTo, last error) *Error {
+func (c *call) error(cfg *Config, reason, cause, last error) *Error {
 	limit := cfg.maxRetryAfter()
 	if reason == ErrMaxElapsed {
 		limit = cfg.MaxElapsed
 	}
 	return &Error{
 		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
-		name: cfg.Name, detail: dueTo, limit: limit, shortage: c.ending.shortage, partly: c.late,
+		name: cfg.Name, detail: cause, limit: limit, shortage: c.outcome.shortage, partly: c.late,
 	}
 }
 

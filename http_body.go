@@ -182,7 +182,7 @@ type replayer struct {
 	length int64            // of the file's rest; negative if unknown
 
 	mu      sync.Mutex // guards the fields below
-	turn    sync.Cond  // one reads from source, others wait
+	changed sync.Cond  // one reads from source, others wait
 	reading bool
 	chunks  [][]byte
 	total   int64 // bytes read from source
@@ -201,7 +201,7 @@ func (c *core) bodyOf(req *http.Request) *replayer {
 		return nil
 	}
 	r := &replayer{source: req.Body, length: -1, limit: c.replayBuffer}
-	r.turn.L = &r.mu
+	r.changed.L = &r.mu
 	if req.ContentLength > r.limit {
 		r.limit = 0 // it would be useless
 	}
@@ -242,7 +242,7 @@ func (r *replayer) open(attempt bool) *replay {
 	if r.file != nil {
 		r.last.file = r.file()
 	}
-	r.turn.Broadcast()
+	r.changed.Broadcast()
 	return r.last
 }
 
@@ -340,7 +340,7 @@ func (v *replay) Read(p []byte) (int, error) {
 		case !r.reading:
 			return v.further(p)
 		}
-		r.turn.Wait()
+		r.changed.Wait()
 	}
 }
 
@@ -366,7 +366,7 @@ func (v *replay) further(p []byte) (n int, err error) {
 		defer func() {
 			r.mu.Lock()
 			r.reading = false
-			r.turn.Broadcast()
+			r.changed.Broadcast()
 		}()
 		n, err = r.source.Read(p)
 	}()
@@ -385,7 +385,7 @@ func (v *replay) Close() error {
 	r := v.r
 	r.mu.Lock()
 	v.closed = true
-	r.turn.Broadcast()
+	r.changed.Broadcast()
 	closing := r.final && !r.closed && v == r.last
 	r.closed = r.closed || closing
 	if r.final && v == r.last {

@@ -147,7 +147,7 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 var errTrailing = errors.New("more than one value")
 
 // jsonBody skips a byte order mark, ends where the JSON does, and keeps an error of
-// reading, to tell it from one of decoding, and how the body began.
+// reading, to distinguish it from one of decoding, and how the body began.
 type jsonBody struct {
 	r     io.Reader
 	n     int64  // bytes read
@@ -334,7 +334,7 @@ func (r *resumption) request(ctx context.Context) (*http.Request, error) {
 // attempt sends one request, with its redirects, and has the response read.
 func (r *resumption) attempt(ctx context.Context) error {
 	r.asked, r.consumed, r.failure = false, false, nil
-	r.call.progressed, r.call.elsewhere, r.call.veto, r.call.status = false, false, ending{}, 0
+	r.call.progressed, r.call.elsewhere, r.call.veto, r.call.status = false, false, outcome{}, 0
 	req, err := r.first, r.err
 	if r.first, r.err = nil, nil; req == nil && err == nil {
 		req, err = r.request(ctx)

@@ -119,7 +119,7 @@ func (h *hop) limitRepeats(err error) {
 		h.call.veto.reason = ErrBodyNotReplayable
 	}
 	if acted && !h.idempotent() {
-		h.call.veto = ending{reason: ErrNotIdempotent, dueTo: h.call.veto.reason}
+		h.call.veto = outcome{reason: ErrNotIdempotent, cause: h.call.veto.reason}
 	}
 }
 

@@ -190,7 +190,7 @@ func (h *hop) mayBeLast(err error) bool {
 }
 
 // cannotSucceed reports whether the next attempt would fail in the same way. Some
-// errors of net/http have no type to tell by. Of a host that has answered before
+// errors of net/http have no type to go by. Of a host that has answered before
 // they are taken for a transport error. Of another, where a connection was got,
 // they mean that the peer does not speak HTTP; where none was got, that a proxy
 // lets no request through, or that the scheme is unsupported.

@@ -284,7 +284,7 @@ func (h *hop) attempt(ctx context.Context) error {
 	if h.call.timeout = nil; h.timeout != nil {
 		h.ctx = h.timeout.Context
 	}
-	h.call.veto, h.call.status = ending{}, 0
+	h.call.veto, h.call.status = outcome{}, 0
 	req, err := h.next(ctx)
 	if err != nil {
 		return err

@@ -140,7 +140,7 @@ func OnHost(fn func(host string, cfg Config)) Option {
 	}
 }
 
-// WrapTransport puts a RoundTripper of the caller's around the base transport, so
+// WrapTransport puts a RoundTripper around the base transport, so
 // that it sees each attempt: to sign, trace or log it. It must send by base, with
 // the context of the request, and at most once. wrap is called by the constructor;
 // if it returns nil, that fails. base is not the client's own, but has it as the

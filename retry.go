@@ -17,8 +17,10 @@
 // All waiting goes by [Config.Clock], or the clock of a testing/synctest bubble, so
 // that it can be tested without waiting; package retrytest plays the server.
 //
-// The package starts no goroutine that outlives a call, keeps no global state,
-// and prints nothing unless it is given a Logger.
+// The package keeps no global state, and prints nothing unless it is given a Logger. It
+// starts no goroutine that outlives a call, but for one case: the body of a response that
+// a call drops, from a RoundTripper other than an *http.Transport, whose Read does not
+// end though the body was closed.
 //
 // # Settings by task
 //
@@ -138,10 +140,10 @@ type call struct {
 	found    findings      // what is to be found in it
 	waited   time.Duration // in all, where there is a Logger
 	backoff  time.Duration // the last one, jitter included; a server's wait may have been longer
-	veto     ending        // why it must not be called again after the last attempt, if so
+	veto     outcome       // why it must not be called again after the last attempt, if so
 	taken    bool          // from the budget, for a retry that has not begun yet
 	ended    bool          // finish has run
-	ending   ending        // why it ended, or is about to
+	outcome  outcome       // why it ended, or is about to
 	contexts retryContexts
 	timeout  *clock.Timeout // of the attempt under way; nil if it has no limit, or its function took it over
 	ticket   pace.Call      // of the Gate, for the last attempt
@@ -163,8 +165,8 @@ type call struct {
 	status       int             // of the last attempt's response; 0 if there was none
 }
 
-// run is the loop; cfg must be valid. discard lets go of what a failed attempt
-// left open, before a wait; nil if there is nothing.
+// run is the loop; cfg must be valid. discard closes what a failed attempt left
+// open, before a wait; nil if there is nothing.
 func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) error, discard func()) error {
 	if cfg.timed() && c.start.IsZero() {
 		c.start = cfg.now()

@@ -35,7 +35,7 @@ import (
 //     side is set up; a host name that does not exist; a malformed address or
 //     URL, and an unsupported scheme, unless the cause shows that it is served; a
 //     response or request over a size limit, or a line over that of a
-//     [bufio.Scanner]; a server of one's own that was shut down ([http.ErrServerClosed]),
+//     [bufio.Scanner]; a server of this program that was shut down ([http.ErrServerClosed]),
 //   - what the machine or the data says, and will say again: a file or program
 //     that is not there, is not permitted or is closed ([fs.ErrNotExist],
 //     [fs.ErrPermission], [fs.ErrInvalid], [fs.ErrClosed], [*exec.Error]); a row

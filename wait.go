@@ -32,7 +32,7 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 	}
 	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
 	if gate || cfg.Breaker != nil {
-		if c.stopIfVain(ctx, cfg, 0) {
+		if c.stopIfUseless(ctx, cfg, 0) {
 			return permit{}, true
 		}
 	} else if c.attempts > 0 || cfg.OnStart != nil { // hooks and the wait took time
@@ -51,7 +51,7 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 			break
 		}
 		// It closed meanwhile, and what the limiter granted was for an earlier time.
-		if c.stopIfVain(ctx, cfg, 0) || c.waitGate(ctx, cfg, cfg.Gate) {
+		if c.stopIfUseless(ctx, cfg, 0) || c.waitGate(ctx, cfg, cfg.Gate) {
 			return permit{}, true
 		}
 	}
@@ -70,7 +70,7 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 			return permit{}, c.stopFor(ErrCircuitOpen, rejection)
 		}
 		if c.waitBreaker(ctx, cfg, cfg.Breaker) {
-			return permit{}, c.because(rejection)
+			return permit{}, c.blame(rejection)
 		}
 		if cfg.Gate != nil && cfg.Gate.left() > 0 && c.waitGate(ctx, cfg, cfg.Gate) { // it closed meanwhile
 			return permit{}, true
@@ -99,9 +99,9 @@ func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration) {
 // waitGate waits until the Config's gate lets the call through.
 func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) (stop bool) {
 	return c.waitInQueue(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
-		stop := c.stopIfVain(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
-		if stop && c.ending.dueTo == nil && wait > 0 {
-			c.because(&PauseError{cfg.Name, wait, g.cause()})
+		stop := c.stopIfUseless(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
+		if stop && c.outcome.cause == nil && wait > 0 {
+			c.blame(&PauseError{cfg.Name, wait, g.cause()})
 		}
 		return stop
 	})
@@ -121,7 +121,7 @@ func (c *call) waitInQueue(ctx context.Context, cfg *Config, g *Gate, why Why, c
 			stop = c.stopIfOver(ctx, cfg, 0)
 		}
 		if stop {
-			return c.ending.reason
+			return c.outcome.reason
 		}
 		return nil
 	})
@@ -129,7 +129,7 @@ func (c *call) waitInQueue(ctx context.Context, cfg *Config, g *Gate, why Why, c
 }
 
 // waitBreaker waits until the breaker may let an attempt pass: exactly until its
-// open time is over, or until the probe in flight has come back. Those who
+// open time is over, or until the probe in flight has come back. Calls that
 // waited together for it to close go on one by one.
 func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) (stop bool) {
 	changed := b.join()
@@ -195,9 +195,9 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	case !bound.asked.Load() && !done(bound.Context):
 		return c.stopFor(err, &limiterError{err, true})
 	default:
-		c.ending = ending{reason: ErrDeadline, dueTo: &limiterError{err, false}, shortage: shortage{left: bound.left}}
+		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err, false}, shortage: shortage{left: bound.left}}
 		if bound.tighter {
-			c.ending.reason = ErrMaxElapsed
+			c.outcome.reason = ErrMaxElapsed
 		}
 		return true
 	}

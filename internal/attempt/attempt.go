@@ -1,6 +1,6 @@
 // Package attempt is what a context says of the request that it was given to, for the
-// packages of this module alone: what a caller said of the request does not reach other
-// requests that are made on the way, and so its key is not for everyone.
+// packages of this module alone: what a caller said of the request must not reach other
+// requests that are made during the attempt, so that no other package may have its key.
 package attempt
 
 import "context"

@@ -32,7 +32,7 @@ func Same(clock, other clockwork.Clock) bool {
 	if isReal(clock) || isReal(other) {
 		return isReal(clock) && isReal(other)
 	}
-	// A clock of the user's own need not be comparable. Its type alone does not say
+	// A custom clock need not be comparable. Its type alone does not say
 	// whether it is: a field may hold anything.
 	return reflect.TypeOf(clock) == reflect.TypeOf(other) && (!reflect.ValueOf(clock).Comparable() || clock == other)
 }
@@ -69,7 +69,7 @@ func (a *Alarm) Set(clock clockwork.Clock, d time.Duration) <-chan time.Time {
 	return a.real.C
 }
 
-// Stop lets go of the timer; what it may have sent meanwhile is discarded.
+// Stop stops the timer; what it may have sent meanwhile is discarded.
 func (a *Alarm) Stop() {
 	if a.real != nil {
 		a.real.Stop() // since Go 1.23 nothing stale is received afterwards
@@ -84,8 +84,8 @@ func (a *Alarm) Stop() {
 
 // Timeout is a context with a time limit on any clock, which can be
 // moved or lifted while it is in use. Neither package context nor clockwork has
-// one: the first knows no clock but the real one and no second thoughts, the
-// second makes contexts whose Err blocks until they are done.
+// one: the first knows no clock but the real one, and its limit cannot be
+// moved; the second makes contexts whose Err blocks until they are done.
 type Timeout struct {
 	callerContext // for its values
 	clock         clockwork.Clock
@@ -97,7 +97,7 @@ type Timeout struct {
 	mu       sync.Mutex // guards the fields below
 	timer    interface{ Stop() bool }
 	deadline time.Time
-	turn     int // of the limit: an older one that is just expiring has no say
+	version  int // of the limit: that of an older one which is just expiring is ignored
 	err      error
 	expired  bool // by the limit, and not with the caller's context
 }
@@ -142,13 +142,13 @@ func (c *Timeout) SetLimit(d time.Duration) {
 		c.timer.Stop()
 		c.timer, c.deadline = nil, time.Time{}
 	}
-	c.turn++
-	turn := c.turn
+	c.version++
+	version := c.version
 	if d <= 0 || c.err != nil {
 		return
 	}
 	c.deadline = Now(c.clock).Add(d)
-	expire := func() { c.expire(turn) }
+	expire := func() { c.expire(version) }
 	if c.clock == nil {
 		c.timer = time.AfterFunc(d, expire)
 	} else {
@@ -165,16 +165,16 @@ func (c *Timeout) Detach() {
 	c.unlink()
 }
 
-// Cancel ends the context and lets go of its timer and of the caller's context.
+// Cancel ends the context, stops its timer, and leaves the caller's context.
 func (c *Timeout) Cancel() {
 	c.SetLimit(0)
 	c.unlink()
 	c.end(context.Canceled)
 }
 
-func (c *Timeout) expire(turn int) {
+func (c *Timeout) expire(version int) {
 	c.mu.Lock()
-	current := turn == c.turn
+	current := version == c.version
 	c.expired = c.expired || current && c.err == nil
 	c.mu.Unlock()
 	if current {
@@ -243,7 +243,7 @@ func Done(ctx context.Context) bool {
 	if t := reflect.TypeOf(ctx); t == typeCancelCtx || t == typeTimerCtx {
 		return ctx.Err() != nil
 	}
-	if v := reflect.ValueOf(ctx); v.Kind() == reflect.Pointer && v.IsNil() { // its user says so
+	if v := reflect.ValueOf(ctx); v.Kind() == reflect.Pointer && v.IsNil() { // a nil pointer is no context to go on with
 		return true
 	}
 	ch := ctx.Done()
