@@ -329,7 +329,7 @@ func TestListenerPanicsAndNothingIsLost(t *testing.T) {
 	assert.Equal(t, []retry.State{retry.StateOpen, retry.StateHalfOpen, retry.StateClosed}, seen)
 }
 
-// State is shared by telling others of a trip: no lock is held over a call, and
+// State is shared by reporting a trip to others: no lock is held over a call, and
 // two breakers that trip each other do not go round in circles.
 func TestTwoBreakersShareTheirStateByListeners(t *testing.T) {
 	a, clock := newBreaker(t, nil)
@@ -366,7 +366,7 @@ func TestStateChanges(t *testing.T) {
 }
 
 // Each change says why, and an opening one until when; a Snapshot says the
-// same. Without it, "open" in a log left the reader to guess which limit was reached.
+// same. Without it, "open" in a log left open which limit was reached.
 func TestStateChangeCauses(t *testing.T) {
 	const minute = time.Minute
 	byRate := func(c *retry.BreakerConfig) {

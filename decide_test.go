@@ -204,7 +204,7 @@ func TestNobodyWaitsForAPauseThatIsTooLong(t *testing.T) {
 }
 
 // Ten calls behind a limiter of one a second used to take nine seconds, and ten
-// tokens, to hear that the breaker is open; behind a pause of five minutes, five
+// tokens, to learn that the breaker is open; behind a pause of five minutes, five
 // minutes.
 func TestOpenBreakerRefusesBeforeAnyWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -295,7 +295,7 @@ func TestNoWaitForAGateThatStaysClosedTooLong(t *testing.T) {
 		cfg.Gate = retry.NewGate(nil)
 		start := time.Now()
 		e := gaveUp(t, retry.Run(ctx, cfg, func(context.Context) error {
-			cfg.Gate.Pause(time.Minute) // somebody else was told so
+			cfg.Gate.Pause(time.Minute) // another call was asked to
 			return errDown
 		}), retry.ErrDeadline)
 		assert.Equal(t, 1, e.Attempts)

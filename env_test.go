@@ -80,7 +80,7 @@ func TestConfigFromEnvironmentReportsEachVariable(t *testing.T) {
 }
 
 // MAX_DELAY=0 and the like gave the default silently: in a Config 0 is a field
-// that nobody set, in the environment it is what somebody wrote.
+// that was not set, in the environment it is what a person wrote.
 func TestEnvironmentRefusesAZeroThatMeansSomethingElse(t *testing.T) {
 	for _, c := range []struct{ name, value, want string }{
 		{"MAX_DELAY", "0", "more than 0"},

@@ -202,7 +202,7 @@ func ExampleCheckResponse_rateLimit() {
 	// Output: 1m0s retry-after true
 }
 
-// A download into a file: what breaks off is begun anew.
+// A download into a file: what breaks off begins again.
 func ExampleFetch() {
 	script := retrytest.NewScript(exampleT{}, retrytest.Cut("all of the genes", 7), retrytest.Status(200, "all of the genes"))
 	client, _ := retry.NewRetryableClient(script.Client(), quick)

@@ -79,7 +79,7 @@ func TestPythonDefaults(t *testing.T) {
 }
 
 // Its jitter went past the longest delay, its Retry-After knew no limit, and
-// its half-open state let everybody through.
+// its half-open state let all calls through.
 func TestPythonMistakes(t *testing.T) {
 	assert.LessOrEqual(t, retry.Config{Rand: draw(0.999)}.Delay(20), time.Minute)
 	fn, calls := script(&retry.StatusError{StatusCode: 429, RetryAfter: 24 * time.Hour})

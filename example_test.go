@@ -115,7 +115,7 @@ func ExamplePermanent() {
 }
 
 // A server that reports a rate limit in its own way: the error says how long to
-// wait, and the Gate holds back everybody else who shares it.
+// wait, and the Gate holds back all other calls that share it.
 func ExampleRetryAfter() {
 	clock := clockwork.NewFakeClock()
 	gate := retry.NewGate(clock)
@@ -573,7 +573,7 @@ func ExampleLimiter() {
 	// Output: <nil> turns left: 0
 }
 
-// All who share a gate wait together, whoever was told to.
+// All calls that share a gate wait together, whichever was asked to.
 func ExampleGate() {
 	clock := retrytest.NewClock(exampleT{})
 	gate := retry.NewGate(clock)

@@ -55,7 +55,7 @@ func FuzzConfigDelay(f *testing.F) {
 		}
 		if hint := time.Duration(ceiling); hint > 0 && random >= 0 && random < 1 {
 			if long := c.lengthen(hint); long < hint || float64(long) > float64(hint)*1.1+1 {
-				t.Fatalf("a wish to wait for %v is lengthened to %v: %+v", hint, long, c)
+				t.Fatalf("a requested wait of %v is lengthened to %v: %+v", hint, long, c)
 			}
 		}
 	})

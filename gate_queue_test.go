@@ -36,7 +36,7 @@ func TestGateOnAClockThatIsSetForward(t *testing.T) {
 		clock.offset.Add(int64(24 * time.Hour))
 		time.Sleep(time.Second)
 		go wait()
-		assert.Equal(t, time.Second, <-passed, "whoever comes wakes the first")
+		assert.Equal(t, time.Second, <-passed, "a newcomer wakes the first")
 		assert.Equal(t, time.Second+5*time.Millisecond, <-passed)
 	})
 }
@@ -63,7 +63,7 @@ func TestGateBehindASlowHook(t *testing.T) {
 }
 
 // Of a thousand calls in flight each refusal makes the pause a little longer. All
-// who were in line were told of each: with 20,000 of them that took 15ms.
+// in the queue learned of each: with 20,000 of them that took 15ms.
 func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := &settableClock{}
@@ -92,11 +92,11 @@ func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
 // FuzzGate does to a gate whatever can be done to one, on a clock that is also set
 // back and forward, and checks after each step that
 //   - the pace is a number within its limits,
-//   - nobody looks at the clock more than a few times per caller and step: a Wait
+//   - the clock is read no more than a few times per caller and step: a Wait
 //     that spins does,
 //   - what is kept does not grow,
 //
-// and in the end that nobody waits longer than the pause and his place in line.
+// and in the end that none waits longer than the pause and its place in the queue.
 func FuzzGate(f *testing.F) {
 	const all = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b"
 	f.Add([]byte("\x01\x03\x00\x09\x00\x09\x08\x05\x01\x03\x00\x09\x00\x09\x01\x01\x08\x06"))
@@ -128,7 +128,7 @@ type gateFuzz struct {
 	ctx     context.Context // ends all calls
 	cancel  context.CancelFunc
 	callers atomic.Int64 // that have not come back
-	calm    atomic.Bool  // nobody is refused any more
+	calm    atomic.Bool  // no call is refused any more
 	forward time.Duration
 }
 
@@ -182,7 +182,7 @@ func (s *gateFuzz) do(step byte, arg int) {
 		s.gate.release()
 	case 10: // a limiter that refuses, holds back or panics
 		s.call(0, d, gateFuzzLimiter(arg))
-	case 11: // somebody who has little time, and one who leaves
+	case 11: // a caller with little time, and one that leaves
 		s.wait(d)
 		s.wait(time.Second)
 	}
@@ -260,7 +260,7 @@ func (s *gateFuzz) check() {
 	}
 }
 
-// end lets all come through who wait. From now on nobody refuses.
+// end lets all through that wait. From now on no call is refused.
 func (s *gateFuzz) end() {
 	defer func() {
 		s.cancel()

@@ -118,10 +118,10 @@ func TestGateDelaysOneWaiterByNothing(t *testing.T) {
 func TestGateKeepsTheLongestPause(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	g := retry.NewGate(clock)
-	var heard []time.Duration
+	var received []time.Duration
 	start := clock.Now()
 	g.OnPause(func(until time.Time) {
-		heard = append(heard, until.Sub(start))
+		received = append(received, until.Sub(start))
 		g.Pause(until.Sub(clock.Now())) // as another process would send it back
 	})
 	g.Pause(0)
@@ -134,7 +134,7 @@ func TestGateKeepsTheLongestPause(t *testing.T) {
 	assert.Equal(t, start.Add(time.Minute), until)
 	g.Pause(time.Minute)
 	g.Pause(2 * time.Minute)
-	assert.Equal(t, []time.Duration{time.Minute, 2 * time.Minute}, heard)
+	assert.Equal(t, []time.Duration{time.Minute, 2 * time.Minute}, received)
 	g.Pause(math.MaxInt64)
 	until, _ = g.PausedUntil()
 	assert.True(t, until.After(start.Add(time.Hour)))
@@ -398,7 +398,7 @@ func TestGateWaiterOnAClockThatIsSetBack(t *testing.T) {
 }
 
 // A status that is about one request, and a wait beyond MaxRetryAfter, do not
-// pause everybody, or not for that long.
+// pause all calls, or not for that long.
 func TestWhatPausesTheGate(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -519,7 +519,7 @@ func TestGateKeepsBelowTheLimit(t *testing.T) {
 		wg.Wait()
 		assert.LessOrEqual(t, refused, 60, "those in flight at first, and a few")
 		assert.GreaterOrEqual(t, done, 700, "of 1500: what is lost depends on the order of those in flight")
-		time.Sleep(time.Minute) // nobody has to wait any more
+		time.Sleep(time.Minute) // no call has to wait any more
 		require.NoError(t, cfg.Gate.Wait(t.Context()))
 		_, paced = cfg.Gate.Pace()
 		assert.False(t, paced)
@@ -550,7 +550,7 @@ func TestGateStress(t *testing.T) {
 	})
 }
 
-// gated answers the calls of a client, and lets a test tell when each comes back.
+// gated answers the calls of a client, and lets a test say when each comes back.
 type gated struct{ cfg retry.Config }
 
 // send begins a call whose first attempt returns what is sent to the channel.
@@ -710,11 +710,11 @@ func TestGatesJoinedByTheirHooks(t *testing.T) {
 		for _, delay := range []time.Duration{0, time.Microsecond, 20 * time.Millisecond} {
 			synctest.Test(t, func(t *testing.T) {
 				a, b := retry.NewGate(nil), retry.NewGate(nil)
-				told := 0
+				reported := 0
 				join := func(from, to *retry.Gate) {
 					from.OnPause(func(until time.Time) {
 						left := time.Until(until)
-						told++
+						reported++
 						time.Sleep(delay)
 						pass(to, left)
 					})
@@ -722,7 +722,7 @@ func TestGatesJoinedByTheirHooks(t *testing.T) {
 				join(a, b)
 				join(b, a)
 				pass(a, time.Second)
-				assert.Equal(t, 2, told, "%s, %v", name, delay)
+				assert.Equal(t, 2, reported, "%s, %v", name, delay)
 				until, paused := b.PausedUntil()
 				assert.True(t, paused)
 				assert.LessOrEqual(t, time.Until(until), time.Second+2*delay)

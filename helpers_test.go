@@ -365,7 +365,7 @@ func bodied(code, size int, pairs ...string) http.HandlerFunc {
 	}
 }
 
-// counting tells the server the attempt's number.
+// counting sends the attempt's number to the server.
 type counting struct{ http.RoundTripper }
 
 func (c counting) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -449,7 +449,7 @@ func status(code int, pairs ...string) http.HandlerFunc {
 
 func reset(w http.ResponseWriter, r *http.Request) { resetConnection(w) }
 
-// track makes cfg tell what its calls did.
+// track makes cfg report what its calls did.
 func track(cfg retry.Config) (retry.Config, *tracked) {
 	tr := new(tracked)
 	cfg.OnRetry = func(_ context.Context, e retry.Event) {

@@ -445,7 +445,7 @@ func TestCheckFindsWrongSettingsAtStart(t *testing.T) {
 	assert.NotContains(t, maps.Collect(client.Hosts()), "https://wrong.test")
 }
 
-// Hosts are listed in order, whoever met them, and a loop over them may end early and
+// Hosts are listed in order, in whatever order they were met, and a loop over them may end early and
 // may use the client.
 func TestHostsOfAClient(t *testing.T) {
 	client, err := retry.NewRetryableClient(&http.Client{Transport: retrytest.NewScriptFunc(t, func(retrytest.Request) retrytest.Answer {

@@ -119,7 +119,7 @@ func TestDialRefused(t *testing.T) {
 	}
 }
 
-// That a 404 comes from one's own first attempt can be guessed from their number.
+// That a 404 comes from the own first attempt can be inferred from their number.
 func TestSecondDelete(t *testing.T) {
 	for _, code := range []int{404, 412} {
 		server := newStand(t, reset, status(code))
@@ -435,7 +435,7 @@ func TestKeyIsAUUID(t *testing.T) {
 	}
 }
 
-// A timeout of HTTP/2 has no type that tells it from one of the handshake. The
+// A timeout of HTTP/2 has no type that distinguishes it from one of the handshake. The
 // handler acted all the same, and did so six times.
 func TestHTTP2HeaderTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -593,7 +593,7 @@ func TestOtherRequestsOnTheWay(t *testing.T) {
 	}
 }
 
-// A base that does not tell of its connections: the error's type is all there is.
+// A base that does not report its connections: the error's type is all there is.
 func TestBaseThatDoesNotTrace(t *testing.T) {
 	for op, want := range map[string]int{"dial": 4, "proxyconnect": 4, "socks connect": 4, "read": 1, "write": 1} {
 		attempts := 0

@@ -234,7 +234,7 @@ func TestPeerThatDoesNotSpeakHTTP(t *testing.T) {
 }
 
 // What a proxy says to CONNECT comes without a type from net/http, and so is
-// taken as lasting; a transport with OnProxyConnectResponse can give it one.
+// taken as permanent; a transport with OnProxyConnectResponse can give it one.
 func TestProxyErrors(t *testing.T) {
 	through := func(address string) *http.Transport {
 		proxy, err := url.Parse(strings.Replace(address, "//", "//user:SECRET@", 1))

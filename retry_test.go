@@ -362,7 +362,7 @@ func TestBreakerOutsideSeesOneOutcome(t *testing.T) {
 	assert.Equal(t, 1, b.Snapshot().Failures)
 }
 
-// tickingClock moves on a little each time somebody looks.
+// tickingClock moves on a little each time it is read.
 type tickingClock struct{ *clockwork.FakeClock }
 
 func (c tickingClock) Now() time.Time {
@@ -460,27 +460,27 @@ type hookKey struct{}
 
 // hooked is a Config whose hooks write down their names, and mark the contexts
 // that they return.
-func hooked(told *[]string) retry.Config {
-	tell := func(name string) func(context.Context, retry.Event) {
+func hooked(reports *[]string) retry.Config {
+	report := func(name string) func(context.Context, retry.Event) {
 		return func(ctx context.Context, e retry.Event) {
 			mark, _ := ctx.Value(hookKey{}).(string)
 			line := name + " " + mark
 			if e.Err != nil {
 				line += ": " + retry.Outcome(e.Err)
 			}
-			*told = append(*told, line)
+			*reports = append(*reports, line)
 		}
 	}
 	mark := func(name string) func(context.Context, retry.Event) context.Context {
-		tell := tell(name)
+		report := report(name)
 		return func(ctx context.Context, e retry.Event) context.Context {
-			tell(ctx, e)
+			report(ctx, e)
 			return context.WithValue(ctx, hookKey{}, name)
 		}
 	}
 	return retry.Config{
-		MaxRetries: 1, OnStart: mark("start"), OnAttempt: mark("attempt"), OnAttemptDone: tell("attempt done"),
-		OnRetry: tell("retry"), OnWait: tell("wait"), OnDone: tell("done"),
+		MaxRetries: 1, OnStart: mark("start"), OnAttempt: mark("attempt"), OnAttemptDone: report("attempt done"),
+		OnRetry: report("retry"), OnWait: report("wait"), OnDone: report("done"),
 	}
 }
 
@@ -488,8 +488,8 @@ func hooked(told *[]string) retry.Config {
 // OnAttempt reach all that is within.
 func TestHooksSurroundCallAndAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []string
-		cfg := hooked(&told)
+		var reports []string
+		cfg := hooked(&reports)
 		err := retry.Run(context.Background(), cfg, func(ctx context.Context) error {
 			assert.Equal(t, "attempt", ctx.Value(hookKey{}))
 			return errors.New("no")
@@ -498,7 +498,7 @@ func TestHooksSurroundCallAndAttempt(t *testing.T) {
 		assert.Equal(t, []string{
 			"start ", "attempt start", "attempt done attempt: permanent", "retry start: permanent", "wait start: permanent",
 			"attempt start: permanent", "attempt done attempt: permanent", "done start: max_retries",
-		}, told)
+		}, reports)
 	})
 }
 
@@ -529,11 +529,11 @@ func TestHooksMayReturnNoContext(t *testing.T) {
 }
 
 // A span that is never ended is never seen: the end of an attempt and of a call
-// is told however it comes about, and a breaker's pass is given back.
+// is reported however it comes about, and a breaker's permit is given back.
 func TestHooksAreToldOfPanicAndGoexit(t *testing.T) {
 	for name, leave := range map[string]func(){"panic": func() { panic("x") }, "Goexit": runtime.Goexit} {
-		var told []string
-		cfg := hooked(&told)
+		var reports []string
+		cfg := hooked(&reports)
 		cfg.Breaker = new(retry.CircuitBreaker)
 		over := make(chan struct{})
 		go func() {
@@ -542,7 +542,7 @@ func TestHooksAreToldOfPanicAndGoexit(t *testing.T) {
 			_ = retry.Run(context.Background(), cfg, func(context.Context) error { leave(); return nil })
 		}()
 		<-over
-		assert.Equal(t, []string{"start ", "attempt start", "attempt done attempt: abandoned", "done start: abandoned"}, told, name)
+		assert.Equal(t, []string{"start ", "attempt start", "attempt done attempt: abandoned", "done start: abandoned"}, reports, name)
 		assert.Equal(t, 1, cfg.Breaker.Snapshot().Failures, name)
 	}
 }
@@ -565,8 +565,8 @@ func TestPanicOfAttemptHookGivesPassBack(t *testing.T) {
 func TestHooksReachRequests(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	defer server.Close()
-	var told, seen []string
-	cfg := hooked(&told)
+	var reports, seen []string
+	cfg := hooked(&reports)
 	client, err := retry.NewRetryableClient(&http.Client{Transport: http.DefaultTransport}, cfg,
 		retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
 			return roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -580,7 +580,7 @@ func TestHooksReachRequests(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	assert.Equal(t, []string{"attempt"}, seen)
-	assert.Equal(t, []string{"start ", "attempt start", "attempt done attempt", "done start"}, told)
+	assert.Equal(t, []string{"start ", "attempt start", "attempt done attempt", "done start"}, reports)
 }
 
 // What net/http reports is understood through a wrapped transport as well: an
@@ -670,7 +670,7 @@ func TestOnHostSeesWhatHostsShare(t *testing.T) {
 }
 
 // A breaker's rejections add up over its changes of state; those of a Snapshot
-// begin anew with each.
+// begin again with each.
 func TestRejectionsAddUp(t *testing.T) {
 	b, err := retry.NewCircuitBreaker(retry.BreakerConfig{Name: "b"})
 	require.NoError(t, err)
@@ -1001,7 +1001,7 @@ func TestEveryWayOutOfTheLoop(t *testing.T) {
 			assert.Equal(t, w.panics == nil && !w.vanishes, returned)
 			assert.Equal(t, w.attempts, attempts)
 			assert.Equal(t, w.retries, retries)
-			assert.Equal(t, 1, ends, "OnDone is told of every end, a panic and Goexit included")
+			assert.Equal(t, 1, ends, "OnDone is called at every end, a panic and Goexit included")
 			if returned {
 				assert.Equal(t, w.value, value)
 				checkShape(t, w, err)

@@ -71,7 +71,7 @@ func pausedFor(d time.Duration) *retry.Gate {
 	return g
 }
 
-// Every wait is told with its reason, and its length where that is known.
+// Every wait is reported with its reason, and its length where that is known.
 func TestOnWaitTellsEveryWait(t *testing.T) {
 	t.Run("loop", func(t *testing.T) {
 		cfg := exact
@@ -100,7 +100,7 @@ func TestOnWaitTellsEveryWait(t *testing.T) {
 			return err
 		})
 		require.NoError(t, err)
-		assert.Equal(t, "1m0s pause, 2m0s pause", waits.String(), "a wait that became longer is told again")
+		assert.Equal(t, "1m0s pause, 2m0s pause", waits.String(), "a wait that became longer is reported again")
 	})
 	t.Run("breaker", func(t *testing.T) {
 		clock := retrytest.NewClock(t)
@@ -244,7 +244,7 @@ func TestWaitersOfAForcedBreaker(t *testing.T) {
 		cfg.MaxElapsed = time.Minute
 		start = time.Now()
 		gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
-		assert.Equal(t, time.Minute, time.Since(start), "nobody could know better")
+		assert.Equal(t, time.Minute, time.Since(start), "no caller could know better")
 
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
@@ -263,7 +263,7 @@ func TestWaitersOfAForcedBreaker(t *testing.T) {
 	})
 }
 
-// Two probes wait for the one place, in wait mode: nobody loses, and all go on
+// Two probes wait for the one place, in wait mode: neither loses, and all go on
 // one by one when the breaker has closed.
 func TestWaitersOfAHalfOpenBreakerFollowOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -322,7 +322,7 @@ func TestOpenTimeEndsBetweenTwoLooks(t *testing.T) {
 		b, _ := newBreaker(t, func(c *retry.BreakerConfig) { c.Clock = clock })
 		b.Trip(d * time.Millisecond)
 		ctx, cancel := context.WithCancel(context.Background())
-		go func() { // a timer that was set needs somebody to move the clock
+		go func() { // a timer that was set needs a goroutine to move the clock
 			for ctx.Err() == nil {
 				clock.Now()
 			}
@@ -366,7 +366,7 @@ func TestGateThatClosesDuringTheBreakersWait(t *testing.T) {
 	})
 }
 
-// Nobody knows how long a forced breaker stays open: the call waits as long as
+// It is not known how long a forced breaker stays open: the call waits as long as
 // it may.
 func TestBreakerForcedDuringTheAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -424,18 +424,18 @@ func TestTimeAndContextAreLookedAtAfterTheBreakersListeners(t *testing.T) {
 }
 
 // Those who wait for a half-open breaker look again whenever a probe comes back.
-// Each look used to be told as a wait of its own.
+// Each look used to be reported as a wait of its own.
 func TestWaitForABreakerIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Minute, SuccessThreshold: 20})
 		require.NoError(t, err)
 		b.Trip(time.Second)
 		var mu sync.Mutex
-		told := 0
+		reported := 0
 		cfg := retry.Config{Breaker: b, WaitWhenOpen: true, OnWait: func(_ context.Context, e retry.Event) {
 			mu.Lock()
 			defer mu.Unlock()
-			told++
+			reported++
 			assert.Equal(t, retry.WaitBreaker, e.Why)
 		}}
 		var wg sync.WaitGroup
@@ -445,7 +445,7 @@ func TestWaitForABreakerIsToldOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		assert.LessOrEqual(t, told, 3*20, "for its open time, for its probes, and in line")
+		assert.LessOrEqual(t, reported, 3*20, "for its open time, for its probes, and in line")
 	})
 }
 
@@ -476,7 +476,7 @@ func (l *countingLimiter) Wait(ctx context.Context) error {
 }
 
 // With MaxElapsed of 2s a limiter that would wait an hour was waited for, for
-// an hour; and its refusal, whose type tells nothing, matched no deadline.
+// an hour; and its refusal, whose type says nothing, matched no deadline.
 func TestLimiterIsBoundedByTheCallsLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		cfg      retry.Config
@@ -567,7 +567,7 @@ func TestGateThatClosesDuringTheLimitersWait(t *testing.T) {
 		start := time.Now()
 		fn, _ := script(nil)
 		require.NoError(t, retry.Run(t.Context(), cfg, fn))
-		// Half a second until the pause, the pause, and then the limiter anew.
+		// Half a second until the pause, the pause, and then the limiter again.
 		assert.Equal(t, 500*time.Millisecond+time.Minute+time.Second, time.Since(start))
 	})
 }

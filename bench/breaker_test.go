@@ -168,7 +168,7 @@ func (s *lockedSwitcher) twice(ctx context.Context, fn func(context.Context) err
 	return err
 }
 
-// bucket counts calls in that part of a ring that the time tells.
+// bucket counts calls in that part of a ring that the time falls into.
 //
 //go:noinline
 func (s *lockedSwitcher) bucket(ctx context.Context, fn func(context.Context) error) error {

@@ -100,7 +100,7 @@ func compareAnswer(status int, body string, header ...string) *http.Response {
 	return resp
 }
 
-// comparisons tell, for each row of the table, which libraries do it. Those that
+// comparisons say, for each row of the table, which libraries do it. Those that
 // are not named have no such thing.
 var comparisons = map[string]func(t *testing.T) map[string]bool{
 	// Ten seconds do not fit into a deadline that is one second away.
@@ -153,7 +153,7 @@ var comparisons = map[string]func(t *testing.T) map[string]bool{
 			return err == nil && string(body) == "maintenance"
 		})
 	},
-	// One call is told to wait for half a minute; does the next one know?
+	// One call is asked to wait for half a minute; does the next one know?
 	"a 429 to one call holds back the others": func(t *testing.T) map[string]bool {
 		return compareHTTP(t, func(client func(http.RoundTripper) getter) bool {
 			start := time.Now()

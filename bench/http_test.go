@@ -298,7 +298,7 @@ func measureLoopback(b *testing.B, x exchange, group []client) {
 }
 
 // BenchmarkLoopbackPaired makes calls by turns, with the plain client twice, to
-// tell a difference from noise.
+// distinguish a difference from noise.
 func BenchmarkLoopbackPaired(b *testing.B) {
 	for _, x := range []exchange{get, post} {
 		b.Run(x.method, func(b *testing.B) {

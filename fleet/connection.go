@@ -92,7 +92,7 @@ func (c *connection) givesUp(sent time.Time, timeout time.Duration) (ms string, 
 }
 
 // forgetClock is for when Redis refused a command: because that came too late, or
-// because it is another server by now, on another clock. The next beat tells.
+// because it is another server by now, on another clock. The next beat shows it.
 func (f *Fleet) forgetClock() {
 	f.connection.mu.Lock()
 	f.connection.serverMs = 0

@@ -41,7 +41,7 @@ func TestGateOfManyProcesses(t *testing.T) {
 	var untils []int64
 	for _, p := range all {
 		lines := p.find("paused")
-		assert.LessOrEqual(t, len(lines), 6, "each pause is heard once, and nothing comes back")
+		assert.LessOrEqual(t, len(lines), 6, "each pause is received once, and nothing comes back")
 		untils = append(untils, pausedAt(t, p, 4)[1])
 	}
 	slices.Sort(untils)

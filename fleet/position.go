@@ -9,7 +9,7 @@ import (
 
 const (
 	closeSpread = time.Millisecond     // between the processes that close
-	waiterTime  = 5 * time.Millisecond // between two calls that a breaker lets go when it closes
+	waiterTime  = 5 * time.Millisecond // between two calls that a breaker lets through when it closes
 )
 
 // closed closes the breaker, soon, because a probe of some process has succeeded.

@@ -125,7 +125,7 @@ func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answe
 	defer cancel()
 	defer time.AfterFunc(f.cfg.Timeout, cancel).Stop()
 	sent, givesUp := time.Now(), "0"
-	if script != beatScript { // a late one does no harm, and tells the server's clock
+	if script != beatScript { // a late one does no harm, and shows the server's clock
 		var ok bool
 		if givesUp, ok = f.connection.givesUp(sent, f.cfg.Timeout); !ok {
 			return answer{}, errNoClock

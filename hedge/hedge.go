@@ -14,7 +14,7 @@
 // thousand that finds out whether it helps again.
 //
 // It works inside an attempt of the retry loop, whose breaker and gate see one attempt.
-// A hedge is no retry: [retry.RetryCount] is that of the attempt, and [Count] tells the
+// A hedge is no retry: [retry.RetryCount] is that of the attempt, and [Count] returns the
 // two apart.
 package hedge
 
@@ -211,7 +211,7 @@ func Count(ctx context.Context) int {
 
 type countKey struct{}
 
-// entryContext tells a request its number.
+// entryContext has the number of a request.
 type entryContext struct {
 	context.Context
 	n int

@@ -1,3 +1,3 @@
 // Package integration puts the library between real software: servers and
-// clients that nobody here wrote.
+// clients that others wrote.
 package integration

@@ -63,7 +63,7 @@ func Example_redis() {
 	_ = get
 }
 
-// A unary call: the codes are told apart by [GRPC], and gRPC's own retries are
+// A unary call: the codes are distinguished by [GRPC], and gRPC's own retries are
 // off (grpc.WithDisableRetry), lest the two multiply.
 func Example_gRPC() {
 	var client healthpb.HealthClient // healthpb.NewHealthClient(conn)

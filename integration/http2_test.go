@@ -49,7 +49,7 @@ func (s *http2Server) start(t testing.TB) *http.Server {
 }
 
 // A server over HTTP/2 that is restarted gracefully (GOAWAY, then the listener
-// anew) under load: each job is done.
+// again) under load: each job is done.
 func TestHTTP2GracefulRestart(t *testing.T) {
 	const n = 10000
 	s := newHTTP2(t)
@@ -106,7 +106,7 @@ func TestHTTP2StreamLimit(t *testing.T) {
 }
 
 // deaf is a way to a server that can go dead: what is sent is lost, nothing comes
-// back, and nobody closes.
+// back, and neither side closes.
 type deaf struct {
 	to   string
 	mu   sync.Mutex

@@ -132,7 +132,7 @@ func TestHTTPBinUploads(t *testing.T) {
 	}
 }
 
-// A server that fails half of the time fails nobody who may try ten times.
+// A server that fails half of the time fails no caller that may try ten times.
 func TestHTTPBinUnstable(t *testing.T) {
 	server := newHTTPBin(t)
 	cfg := quick

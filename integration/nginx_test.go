@@ -128,7 +128,7 @@ func work(ctx context.Context, t testing.TB, client *retry.RetryableClient, url 
 	return lost.Load()
 }
 
-// A real limiter that nobody told the client of: 100 a second. All jobs are
+// A real limiter that the client does not know of: 100 a second. All jobs are
 // done, none is lost or doubled, and with the shared pause they take little
 // longer than they must.
 func TestNginxLimit(t *testing.T) {

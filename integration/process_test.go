@@ -50,7 +50,7 @@ type process struct {
 	log  *bytes.Buffer
 }
 
-// start runs the server until the test ends; ready tells when it can be used.
+// start runs the server until the test ends; ready reports when it can be used.
 func start(t testing.TB, command func() *exec.Cmd, ready func(context.Context) error) *process {
 	t.Helper()
 	p := &process{t: t, command: command, ready: ready}
@@ -122,7 +122,7 @@ func attributes(a *syscall.SysProcAttr) *syscall.SysProcAttr {
 	return a
 }
 
-// freePort is one that nobody listens at.
+// freePort is one without a listener.
 func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -90,7 +90,7 @@ func GRPC(err error) error {
 	switch s.Code() {
 	case codes.Unavailable:
 		return err
-	case codes.Canceled: // by the caller, whom Do knows, or by somebody on the way
+	case codes.Canceled: // by the caller, whom Do knows, or by a proxy
 		return retry.Neutral(err)
 	case codes.DeadlineExceeded, codes.Internal, codes.Unknown, codes.DataLoss, codes.ResourceExhausted:
 		return retry.Permanent(err)

@@ -120,7 +120,7 @@ func TestSoak(t *testing.T) {
 	assert.Equal(t, b.calls.Load(), b.good.Load()+b.failed.Load())
 	assert.Equal(t, b.calls.Load(), b.ends.Load(), "OnDone, once a call")
 	assert.Equal(t, b.attempts.Load(), b.trips.Load(), "what OnDone counted is what the transport was asked for")
-	assert.LessOrEqual(t, sky.requests.Load(), b.sent.Load()+warmCalls, "net/http sends some anew by itself; nothing else is sent")
+	assert.LessOrEqual(t, sky.requests.Load(), b.sent.Load()+warmCalls, "net/http sends some again by itself; no more is sent")
 	assert.Positive(t, b.good.Load())
 	settled(t, before, 4)
 	runtime.GC()

@@ -69,7 +69,7 @@ func (p *proxied) poison(t testing.TB, toxic string) {
 	require.NoError(t, err)
 }
 
-// client makes connections through the proxy until it is told to go the clean
+// client makes connections through the proxy until it is to go the clean
 // way, which it is after so many failed attempts.
 func (p *proxied) client(t testing.TB, failures int64) *retry.RetryableClient {
 	t.Helper()

@@ -125,7 +125,7 @@ func TestPanicAndGoexitAreReported(t *testing.T) {
 	}
 }
 
-// The waits have their reasons, and the spans tell of retries and waits.
+// The waits have their reasons, and the spans show retries and waits.
 func TestWaitsAndSpans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe(t)
@@ -154,8 +154,8 @@ func TestWaitsAndSpans(t *testing.T) {
 	})
 }
 
-// The waits that are no backoff have their own reasons too: for a breaker, told
-// before the wait, and for a limiter, told afterwards and only if there was one.
+// The waits that are no backoff have their own reasons too: for a breaker, reported
+// before the wait, and for a limiter, reported afterwards and only if there was one.
 func TestWaitsForBreakerAndLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe(t)
@@ -197,19 +197,19 @@ func (w *waits) Wait(context.Context) error {
 // twice reports once.
 func TestHooksAreAdded(t *testing.T) {
 	p := newProbe(t)
-	var told []string
-	tell := func(name string) func(context.Context, retry.Event) {
-		return func(context.Context, retry.Event) { told = append(told, name) }
+	var reports []string
+	report := func(name string) func(context.Context, retry.Event) {
+		return func(context.Context, retry.Event) { reports = append(reports, name) }
 	}
 	start := func(name string) func(context.Context, retry.Event) context.Context {
-		return func(ctx context.Context, _ retry.Event) context.Context { told = append(told, name); return nil }
+		return func(ctx context.Context, _ retry.Event) context.Context { reports = append(reports, name); return nil }
 	}
 	cfg := p.instrument(p.instrument(retry.Config{
-		Name: "x", InitialDelay: time.Microsecond, OnStart: start("start"), OnAttempt: start("attempt"), OnAttemptDone: tell("attempt done"),
-		OnRetry: tell("retry"), OnWait: tell("wait"), OnDone: tell("done"),
+		Name: "x", InitialDelay: time.Microsecond, OnStart: start("start"), OnAttempt: start("attempt"), OnAttemptDone: report("attempt done"),
+		OnRetry: report("retry"), OnWait: report("wait"), OnDone: report("done"),
 	}))
 	require.NoError(t, retry.Run(context.Background(), cfg, failing(1, errFault)))
-	assert.Equal(t, []string{"start", "attempt", "attempt done", "retry", "wait", "attempt", "attempt done", "done"}, told)
+	assert.Equal(t, []string{"start", "attempt", "attempt done", "retry", "wait", "attempt", "attempt done", "done"}, reports)
 	assert.Equal(t, 1.0, p.metrics()["retry.calls{x,ok}"])
 	assert.Len(t, p.spans.Ended(), 3)
 }
@@ -260,7 +260,7 @@ func TestNamesAreBounded(t *testing.T) {
 	assert.Equal(t, 101.0, p.metrics()["retry.calls{_OTHER,ok}"])
 }
 
-// errors.As must not be needed to tell types: few values, none of them a text.
+// errors.As must not be needed to distinguish types: few values, none of them a text.
 func TestErrorTypes(t *testing.T) {
 	for want, err := range map[string]error{
 		"503":                  &retry.StatusError{StatusCode: 503},

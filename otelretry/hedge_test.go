@@ -26,7 +26,7 @@ func (slowFirst) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
 }
 
-// A hedge has a span of its own, which tells it from a retry: it is sent once more, and in
+// A hedge has a span of its own, which distinguishes it from a retry: it is sent once more, and in
 // the same attempt.
 func TestHedgeIsNoRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -103,7 +103,7 @@ func (h *hooks) onRetry(ctx context.Context, e retry.Event) {
 func (h *hooks) onWait(ctx context.Context, e retry.Event) {
 	s := h.series(e)
 	h.m.waits.Record(ctx, e.Delay.Seconds(), s.reasons[e.Why]...)
-	if e.Why != retry.WaitBackoff && e.Why != retry.WaitRetryAfter { // the retry was told
+	if e.Why != retry.WaitBackoff && e.Why != retry.WaitRetryAfter { // the retry was reported
 		if span := trace.SpanFromContext(ctx); span.IsRecording() {
 			span.AddEvent("wait", trace.WithAttributes(keyReason.String(string(e.Why)), keyDelay.Float64(e.Delay.Seconds())))
 		}

@@ -1,4 +1,4 @@
-// Package otelretry tells OpenTelemetry what package retry does: metrics, traces,
+// Package otelretry reports to OpenTelemetry what package retry does: metrics, traces,
 // and logs that find their trace.
 //
 //	cfg, err := otelretry.Instrument(retry.Config{Name: "ensembl"})
@@ -157,7 +157,7 @@ func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
 
 var errReplaced = errors.New("otelretry: hooks were set after Instrument, in the place of its own: calls would be counted in part; instrument last")
 
-// ours tells our hooks from others by their code: it is one for all Configs.
+// ours distinguishes our hooks from others by their code: it is one for all Configs.
 func ours(hook, own any) bool {
 	return reflect.ValueOf(hook).Pointer() == reflect.ValueOf(own).Pointer()
 }
@@ -169,7 +169,7 @@ func ours(hook, own any) bool {
 // requests that share nothing, by a [retry.HostKey] of "", they give a second
 // span for each attempt, named attempt, around that of the transport.
 //
-// What the meter refuses to make is told to the error handler of OpenTelemetry.
+// What the meter refuses to make is reported to the error handler of OpenTelemetry.
 func Options(opts ...Option) []retry.Option {
 	s := settingsOf(opts)
 	m, err := metersOf(s.meters)

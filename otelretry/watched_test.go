@@ -102,7 +102,7 @@ func TestGatePaceIsObserved(t *testing.T) {
 		require.Less(t, slow, fast)
 		assert.Equal(t, slow, p.metrics()["retry.gate.pace{g}"])
 		time.Sleep(time.Hour)
-		assert.NotContains(t, p.metrics(), "retry.gate.pace{g}", "nobody is held back any more")
+		assert.NotContains(t, p.metrics(), "retry.gate.pace{g}", "no call is held back any more")
 	})
 }
 
@@ -119,7 +119,7 @@ func TestBudgetIsObserved(t *testing.T) {
 	assert.Equal(t, 1.0, got["retry.budget.refusals{b}"])
 }
 
-// Clients forget hosts: what was observed of them is let go of, and what they
+// Clients forget hosts: what was observed of them is released, and what they
 // counted stays counted.
 func TestObservedIsNotKept(t *testing.T) {
 	p := newProbe(t)

@@ -31,7 +31,7 @@ func (l *loop) names(n ast.Node, re *regexp.Regexp) bool {
 	})
 }
 
-// isRetry weighs what the control flow cannot tell: whether each round tries the
+// isRetry weighs what the control flow cannot show: whether each round tries the
 // same, and whether the loop was meant as one of retries.
 func (l *loop) isRetry() bool {
 	if len(l.calls) == 0 && !l.labelledRetry() || l.eventDriven() {

@@ -54,7 +54,7 @@ func get(t *testing.T, s *retrytest.Script, path string) (*http.Response, error)
 	return s.RoundTrip(req)
 }
 
-// What a wrong use is told, and of which script: the line that package testing puts
+// What is reported of a wrong use, and of which script: the line that package testing puts
 // before it is one of a library, or of a helper that many tests share.
 func TestWrongUse(t *testing.T) {
 	for want, use := range map[string]func(*bad){
@@ -109,9 +109,9 @@ func TestWrongUse(t *testing.T) {
 	} {
 		b := new(bad)
 		use(b)
-		told := b.end()
-		require.Len(t, told, 1)
-		assert.Regexp(t, "^"+strings.ReplaceAll(regexp.QuoteMeta(want), "LINE", `\d+`)+"$", told[0])
+		reports := b.end()
+		require.Len(t, reports, 1)
+		assert.Regexp(t, "^"+strings.ReplaceAll(regexp.QuoteMeta(want), "LINE", `\d+`)+"$", reports[0])
 	}
 }
 

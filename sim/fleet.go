@@ -11,8 +11,8 @@ import (
 
 // fleet is a model of package fleet for one gate and one breaker of each
 // process, which are the library's own. The decisions are those of the real
-// code with its default settings, step by step: what a process tells, when the
-// scripts in Redis agree, and what a process does that is told. A test holds
+// code with its default settings, step by step: what a process reports, when the
+// scripts in Redis agree, and what a process does that receives it. A test holds
 // the constants to the real ones.
 //
 // Delays are modelled. Measured, a pause reached all of 20 processes 2 to 5ms
@@ -31,7 +31,7 @@ type fleet struct {
 	episode  episode
 	episodes int
 	turn     time.Time
-	told     int // messages published
+	sent     int // messages published
 }
 
 // stored is a finding in Redis.
@@ -91,7 +91,7 @@ func (f *fleet) join(cfg retry.Config) {
 	f.members = append(f.members, m)
 	f.findings = append(f.findings, stored{})
 	if m.gate != nil {
-		m.gate.OnPause(m.heard)
+		m.gate.OnPause(m.onPause)
 	}
 	if m.breaker != nil {
 		if len(f.members) == 1 {
@@ -130,7 +130,7 @@ func (f *fleet) upTo(d time.Duration) time.Duration {
 
 // publish brings a message to the members at moments of their own.
 func (f *fleet) publish(take func(*member)) {
-	f.told++
+	f.sent++
 	last := apart + f.forAll(perMember)
 	for _, m := range f.members {
 		f.world.after(firstAfter+f.upTo(last), func() { take(m) })

@@ -10,14 +10,14 @@ import (
 // member is a process of the fleet. The fields are those of the real code's
 // sharedGate and sharedBreaker.
 type member struct {
-	fleet   *fleet
-	id      int
-	telling bool // a command is under way: there is one at a time
+	fleet      *fleet
+	id         int
+	publishing bool // a command is under way: there is one at a time
 
 	gate     *retry.Gate
 	known    time.Time // the end of the longest pause that the fleet has
 	mine     time.Time // the end of the longest that began here
-	due      bool      // to be told
+	due      bool      // to be published
 	applying bool      // a pause from outside is being set
 
 	breaker   *retry.CircuitBreaker
@@ -25,7 +25,7 @@ type member struct {
 	recovered bool // a probe of this process closed it
 	finding   *finding
 	closing   bool
-	told      finding
+	published finding
 	at        time.Time
 	episode   int
 	openUntil time.Time
@@ -49,25 +49,25 @@ type finding struct {
 
 // command runs a script in Redis, and hands its answer to the member.
 func (m *member) command(script, answer func()) {
-	m.telling = true
+	m.publishing = true
 	w := m.fleet.world
 	w.after(toStore, func() {
 		script()
 		w.after(toStore, func() {
-			m.telling = false
+			m.publishing = false
 			answer()
-			m.tell()
+			m.publish()
 		})
 	})
 }
 
-// tell announces what is due, one after the other.
-func (m *member) tell() {
+// publish announces what is due, one after the other.
+func (m *member) publish() {
 	switch {
-	case m.telling:
+	case m.publishing:
 	case m.due:
 		m.due = false
-		m.tellPause()
+		m.publishPause()
 	case m.closing:
 		m.closing = false
 		m.command(func() { m.fleet.closeScript(m.id, m.episode, m.crowd()) }, func() {})
@@ -77,22 +77,22 @@ func (m *member) tell() {
 	case m.finding != nil:
 		found := *m.finding
 		m.finding = nil
-		m.tellFinding(found)
+		m.publishFinding(found)
 	}
 }
 
-// heard is called by the gate when it was paused.
-func (m *member) heard(until time.Time) {
+// onPause is called by the gate when it was paused.
+func (m *member) onPause(until time.Time) {
 	left := min(m.fleet.until(until), fleetMaxTime)
 	if m.applying || left <= 0 || until.Sub(m.known) <= slack(left) {
 		return
 	}
 	m.known = m.fleet.world.now.Add(left)
 	m.mine, m.due = m.known, true
-	m.fleet.world.after(0, m.tell)
+	m.fleet.world.after(0, m.publish)
 }
 
-func (m *member) tellPause() {
+func (m *member) publishPause() {
 	left := m.fleet.until(m.mine)
 	if left <= 0 {
 		return
@@ -142,18 +142,18 @@ func (m *member) look() {
 		}
 	}
 	adopt := m.judge(m.breaker.Snapshot())
-	m.tell()
+	m.publish()
 	if adopt {
 		left := m.fleet.until(m.openUntil)
 		m.trip(left, left)
 	}
 }
 
-// judge decides what to tell, and whether to open because the fleet has.
+// judge decides what to publish, and whether to open because the fleet has.
 func (m *member) judge(b retry.Snapshot) (adopt bool) {
 	now := m.fleet.world.now
-	if !now.Before(m.told.until) {
-		m.told = finding{}
+	if !now.Before(m.published.until) {
+		m.published = finding{}
 	}
 	if b.Successes > m.successes && b.State == retry.StateClosed {
 		m.lastGood = now
@@ -162,7 +162,7 @@ func (m *member) judge(b retry.Snapshot) (adopt bool) {
 	m.successes, m.failures = b.Successes, b.ConsecutiveFailures
 	if m.recovered {
 		m.recovered = false
-		m.told, m.finding, m.closing, m.ended = finding{}, nil, true, true
+		m.published, m.finding, m.closing, m.ended = finding{}, nil, true, true
 		m.openUntil, m.resetAt = time.Time{}, time.Time{}
 	}
 	found := finding{}
@@ -185,7 +185,7 @@ func (m *member) judge(b retry.Snapshot) (adopt bool) {
 		return false
 	}
 	if m.worthTelling(found) {
-		m.told, m.at, m.finding = found, now, &found
+		m.published, m.at, m.finding = found, now, &found
 	}
 	return false
 }
@@ -193,16 +193,16 @@ func (m *member) judge(b retry.Snapshot) (adopt bool) {
 func (m *member) worthTelling(found finding) bool {
 	switch {
 	case found.weight == 0:
-		return m.told.weight > 0
-	case found.weight > m.told.weight || found.open != m.told.open:
+		return m.published.weight > 0
+	case found.weight > m.published.weight || found.open != m.published.open:
 		return true
 	case found.open:
-		return found.until.Sub(m.told.until) > slack(m.fleet.until(found.until))
+		return found.until.Sub(m.published.until) > slack(m.fleet.until(found.until))
 	}
 	return m.fleet.world.now.Sub(m.at) > fleetOpenTime/2
 }
 
-func (m *member) tellFinding(found finding) {
+func (m *member) publishFinding(found finding) {
 	asked := m.fleet.world.now
 	left := max(0, m.fleet.until(found.until))
 	if left == 0 {
@@ -221,7 +221,7 @@ func (m *member) tellFinding(found finding) {
 	})
 }
 
-// opened is told that the breaker is open for the fleet.
+// opened is called when it is known that the breaker is open for the fleet.
 func (m *member) opened(left time.Duration, episode, by int) {
 	if m.breaker == nil || left <= 0 {
 		return
@@ -250,7 +250,7 @@ func (m *member) trip(left, first time.Duration) {
 	if b := m.breaker.Snapshot(); b.State == retry.StateOpen && m.fleet.until(b.OpenUntil) >= d {
 		return
 	}
-	m.told = finding{}
+	m.published = finding{}
 	m.openFor(d)
 }
 
@@ -262,11 +262,11 @@ func (m *member) openFor(d time.Duration) {
 	}
 }
 
-// closed is told that a probe of some process has succeeded.
+// closed is called when it is known that a probe of some process has succeeded.
 func (m *member) closed(by int) {
 	now := m.fleet.world.now
 	m.episode, m.openUntil, m.closedAt = 0, time.Time{}, now
-	m.told, m.finding = finding{}, nil
+	m.published, m.finding = finding{}, nil
 	ended := m.ended && by == m.id
 	m.ended = false
 	b := m.breaker.Snapshot()
@@ -280,7 +280,7 @@ func (m *member) closed(by int) {
 		wait += fleetTimeout
 	}
 	m.resetIn(wait)
-	m.tell()
+	m.publish()
 }
 
 func (m *member) resetIn(wait time.Duration) {

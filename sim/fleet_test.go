@@ -99,7 +99,7 @@ func TestFleetDelays(t *testing.T) {
 				}
 				all[0].Pause(time.Minute)
 				w.run()
-				assert.Equal(t, n-1, paused, "each is told once, and nobody twice")
+				assert.Equal(t, n-1, paused, "each is notified once, and none twice")
 				assert.GreaterOrEqual(t, last.Sub(epoch), within[0])
 				assert.LessOrEqual(t, last.Sub(epoch), within[1])
 			})
@@ -139,11 +139,11 @@ func TestFleetOneBadNode(t *testing.T) {
 		}
 		w.run()
 		assert.Greater(t, opened, 50)
-		assert.Zero(t, e.joined.told)
+		assert.Zero(t, e.joined.sent)
 	})
 }
 
-// What some found dead, nobody else has to, and all are well again within an open
+// What some found dead, no other has to, and all are well again within an open
 // time of 5s. Before a failed probe brought the next one sooner, and late findings
 // were ignored, two of these five took 8s with 1,000 processes.
 func TestFleetOutage(t *testing.T) {
@@ -199,7 +199,7 @@ func TestFleetThrottled(t *testing.T) {
 	}
 }
 
-// Two who are refused at the same moment have one pause, and it is told once.
+// Two who are refused at the same moment have one pause, and it is reported once.
 func TestFleetPausesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -207,7 +207,7 @@ func TestFleetPausesTogether(t *testing.T) {
 		all[0].Pause(time.Minute)
 		all[1].Pause(time.Minute)
 		w.run()
-		assert.Equal(t, 1, f.told)
+		assert.Equal(t, 1, f.sent)
 		for _, g := range all {
 			until, _ := g.PausedUntil()
 			assert.InDelta(t, 60, until.Sub(epoch).Seconds(), 0.12)

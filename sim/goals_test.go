@@ -91,7 +91,7 @@ func TestPaceWhenRefusalsAreQuicker(t *testing.T) {
 }
 
 // A process that has made 30 calls a second for long has more work all of a
-// sudden: nobody knows what its server takes at once. The first two pauses tell.
+// sudden: it is not known what its server takes at once. The first two pauses show it.
 func TestPaceAfterARise(t *testing.T) {
 	for _, c := range []struct {
 		burst  float64

@@ -138,7 +138,7 @@ func oneEndpoint() situation {
 }
 
 // tokens is 60,000 tokens a minute, of which a call takes from 200 to 4,000, and is
-// told when there will be as many.
+// informed when there will be as many.
 func tokens() situation {
 	return situation{run: load{workers: 20, jobs: 800, service: func(w *world, random *rand.Rand) service {
 		level, last, costs := 60_000.0, epoch, map[int]float64{}
@@ -183,7 +183,7 @@ func unhinted() situation {
 	}}.run, ideal: 50, goal: 1.3, worst: 1.5}
 }
 
-// precise tells exactly when a call will be accepted: at some rate, with a burst of
+// precise says exactly when a call will be accepted: at some rate, with a burst of
 // as many as come in a second or two. Refused are those after half an hour.
 func precise(perSecond float64) situation {
 	return situation{run: func(p peer, seed uint64) trial {
@@ -298,7 +298,7 @@ func slidingBursts() situation {
 	}}.run, goal: 1.15, worst: 1.3, apart: true}
 }
 
-// withForeigner is a bucket that somebody else takes calls from, in bursts.
+// withForeigner is a bucket that another client takes calls from, in bursts.
 func withForeigner() situation {
 	return situation{run: load{workers: 30, jobs: 4000, service: func(w *world, random *rand.Rand) service {
 		bucket := &bucketServer{world: w, rate: 100, burst: 20, retryAfter: time.Second}

@@ -70,7 +70,7 @@ func concurrency(w *world, random *rand.Rand) limiter {
 	}
 }
 
-// gcra is 100 a second with a burst of 10, and tells exactly when to come back.
+// gcra is 100 a second with a burst of 10, and says exactly when to come back.
 func gcra(*world, *rand.Rand) limiter {
 	next := epoch
 	return func(now time.Time) (time.Duration, time.Duration) {

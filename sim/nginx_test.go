@@ -24,7 +24,7 @@ func TestPaceAtNginx(t *testing.T) {
 		})
 		t.Logf("%v/s, burst %v: %.3f, worst %.3f; at worst %.1f of 1,000 refused", c.rate, c.burst, median, worst, refused)
 		assert.LessOrEqual(t, worst, c.atMost)
-		assert.LessOrEqual(t, refused, 200.0) // 180/s: up to a fifth is borne without a pace
+		assert.LessOrEqual(t, refused, 200.0) // 180/s: up to a fifth is accepted without a pace
 	}
 }
 

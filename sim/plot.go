@@ -15,7 +15,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// colours that are told apart in print and by the colour-blind (Okabe, Ito).
+// colours that can be distinguished in print and by the colour-blind (Okabe, Ito).
 var colours = []color.Color{
 	color.RGBA{213, 94, 0, 255}, color.RGBA{230, 159, 0, 255}, color.RGBA{86, 180, 233, 255},
 	color.RGBA{0, 158, 115, 255}, color.RGBA{0, 114, 178, 255}, color.RGBA{204, 121, 167, 255},
@@ -50,7 +50,7 @@ func save(p *plot.Plot, path string) error {
 	if _, err := c.WriteTo(&svg); err != nil {
 		return err
 	}
-	// Not everybody has the font; these have letters of the same width.
+	// Not every reader has the font; these have letters of the same width.
 	const family = "font-family:Liberation Sans"
 	text := bytes.ReplaceAll(svg.Bytes(), []byte(family), []byte(family+",Arial,Helvetica,sans-serif"))
 	return os.WriteFile(path, text, 0o644)

@@ -13,7 +13,7 @@ import (
 	"github.com/retryutils/retry"
 )
 
-// 60 calls a minute, all at once if nobody came before: the bucket fills again by
+// 60 calls a minute, all at once if no call came before: the bucket fills again by
 // one a second.
 func TestPaceAtABurstBucket(t *testing.T) {
 	var refused, without []float64
@@ -55,7 +55,7 @@ func TestPaceAtAMinutesWindow(t *testing.T) {
 	}
 }
 
-// quotaServer is an API with 500 calls in an hour, that tells in each answer
+// quotaServer is an API with 500 calls in an hour, that says in each answer
 // what is left of them and for how long.
 type quotaServer struct {
 	world        *world

@@ -153,7 +153,7 @@ func (f *findings) verdicts(p func(string, ...any)) {
 	p("- **A fleet**: with 1,000 processes it makes %.3f attempts per call where each for itself makes %.3f, and all is well after %s. Processes in which calls wait take turns when a probe has succeeded: the last of 1,000 workers is done after %s, with %d 503s, and after %s where each breaker closes for itself.",
 		joined.amplification, apart.amplification, sec(joined.recovered), sec(crowd.quantile(1, 1000)), crowd.shed, sec(jittered.quantile(1, 1000)))
 	single := f.throttled[len(f.throttled)-1][2]
-	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s bears without a 503. After a second refusal the gate keeps just below what the server has borne; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate. Joined gates end a pause that came from another at a random moment within a turn of their own pace.",
+	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s sustains without a 503. After a second refusal the gate keeps just below what the server has borne; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate. Joined gates end a pause that came from another at a random moment within a turn of their own pace.",
 		single.makespan, single.refused)
 }
 

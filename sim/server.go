@@ -16,7 +16,7 @@ type server struct {
 	down     interval
 	held     bool    // down means that the network holds calls back, and delivers them when it is over
 	hint     bool    // down means that it answers 503, with the rest of it as Retry-After
-	end      float64 // nobody makes further attempts after this
+	end      float64 // no client makes further attempts after this
 	busy     time.Time
 	trace    *trace
 }

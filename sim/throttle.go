@@ -153,7 +153,7 @@ type throttledRun struct {
 	throttled
 	world   *world
 	random  *rand.Rand
-	left    int // jobs that nobody has begun
+	left    int // jobs that have not begun
 	window  int64
 	used    int
 	refused int

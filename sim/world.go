@@ -13,7 +13,7 @@ import (
 // world is a little universe with a time of its own, in which goroutines that
 // use the library live. One of them moves at a time, in an order that is always
 // the same: events happen by their time, and at the same time in the order in
-// which they were planned. Between two events everybody has come to rest, which
+// which they were planned. Between two events all goroutines are at rest, which
 // is what the synctest bubble around the world is for.
 type world struct {
 	now    time.Time
@@ -188,7 +188,7 @@ func (t *timer) fire() {
 	}
 }
 
-// Stop tells that the goroutine that waited for this timer is up already: a
+// Stop reports that the goroutine that waited for this timer is up already: a
 // breaker or a gate has woken it, maybe with many others. It goes on when it is
 // its turn, so that even then one moves at a time.
 func (t *timer) Stop() bool {

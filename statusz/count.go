@@ -318,7 +318,7 @@ func (s *series) view() view {
 }
 
 // waitsFor is what a call waits for that is not in an attempt. A limiter's wait is
-// announced when it is over: it is what a call is in that waits for nothing else, and has
+// announced when it is over: a call is in it that waits for no other thing, and has
 // done so for longer than the loop itself takes.
 func (c *call) waitsFor(now time.Time) string {
 	switch {

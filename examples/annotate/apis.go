@@ -26,7 +26,7 @@ type api struct {
 }
 
 // apis is the table that a service has one of. The limits are those that the
-// operators publish; where none is, it is a guess on the safe side.
+// operators publish; where none is, it is an estimate on the safe side.
 func apis() []*api {
 	return []*api{
 		{"hgnc", "https://rest.genenames.org", 9, checkHGNC, askHGNC},

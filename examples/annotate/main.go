@@ -130,7 +130,7 @@ func configure(opts options, stderr io.Writer) (dependencies, error) {
 	return d, nil
 }
 
-// deliver prints the report, and tells what is wrong with it.
+// deliver prints the report, and says what is wrong with it.
 func (r *report) deliver(ctx context.Context, opts options, m *metrics, stdout io.Writer) error {
 	left := notDone(r.Lookups)
 	if ctx.Err() == nil && r.answered() == 0 {
@@ -156,7 +156,7 @@ func (r *report) deliver(ctx context.Context, opts options, m *metrics, stdout i
 	return nil
 }
 
-// writable tells before the work whether its result can be written. It leaves
+// writable reports before the work whether its result can be written. It leaves
 // nothing behind.
 func writable(name string) error {
 	if name == "" {

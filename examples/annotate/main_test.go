@@ -63,7 +63,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// What cannot work is told in one line, before anything is asked.
+// What cannot work is reported in one line, before anything is asked.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,7 +13,7 @@ import (
 )
 
 // metrics counts calls by outcome, attempts, and seconds of waiting by reason. It
-// is a page in the text format of Prometheus; package otelretry tells the same
+// is a page in the text format of Prometheus; package otelretry reports the same
 // to OpenTelemetry.
 type metrics struct {
 	mu       sync.Mutex // guards the fields below

@@ -113,21 +113,21 @@ func TestLockedOut(t *testing.T) {
 	})
 }
 
-// A wait is shown as long as it was. Those who line up behind a pause are told of
+// A wait is shown as long as it was. Calls in the queue behind a pause are notified of
 // more than it takes when the line moves up, and the sums were too high by that.
 func TestWaitsAsTheyEnded(t *testing.T) {
 	_, err := retrytest.Bubble(t, retry.Config{}, func(t *testing.T, _ retry.Config) error {
 		line, l := newTimeline(), new(lookup)
 		ctx := withLookup(t.Context(), l)
-		told := func(why retry.Why, d time.Duration) { line.onWait(ctx, retry.Event{Why: why, Delay: d}) }
-		told(retry.WaitPause, time.Second)
+		report := func(why retry.Why, d time.Duration) { line.onWait(ctx, retry.Event{Why: why, Delay: d}) }
+		report(retry.WaitPause, time.Second)
 		time.Sleep(time.Second)
-		told(retry.WaitPause, time.Minute) // it becomes longer, but by less
+		report(retry.WaitPause, time.Minute) // it becomes longer, but by less
 		time.Sleep(time.Second)
-		told(retry.WaitBreaker, 0) // until nobody knows when
+		report(retry.WaitBreaker, 0) // for an unknown time
 		time.Sleep(3*time.Second + 100*time.Millisecond)
-		told(retry.WaitLimiter, 100*time.Millisecond) // told afterwards
-		told(retry.WaitPause, time.Hour)              // and ended at once
+		report(retry.WaitLimiter, 100*time.Millisecond) // reported afterwards
+		report(retry.WaitPause, time.Hour)              // and ended at once
 		line.end(l)
 		assert.Equal(t, []wait{
 			{retry.WaitPause, line.start, 2 * time.Second},
@@ -189,7 +189,7 @@ func TestDown(t *testing.T) {
 	})
 }
 
-// A gene that nobody knows is an answer, in each API's own words.
+// A gene that is not known is an answer, in each API's own words.
 func TestUnknown(t *testing.T) {
 	annotateIn(t, []string{"NOSUCH"}, map[string][]retrytest.Answer{
 		"hgnc":    {json200(`{"response":{"docs":[]}}`)},
@@ -233,7 +233,7 @@ func TestInterrupt(t *testing.T) {
 		assert.LessOrEqual(t, time.Since(start), time.Second+grace)
 		left := notDone(lookups)
 		assert.Contains(t, left, "B1 at uniprot")
-		for _, l := range lookups { // three of the four were under way, which ones is nobody's business
+		for _, l := range lookups { // three of the four were under way, which ones does not matter
 			assert.Equal(t, l.Symbol != "A1" || l.Answer != "P1", slices.Contains(left, l.Symbol+" at uniprot"))
 		}
 		return nil

@@ -33,7 +33,7 @@ const (
 	maxParallel = 3 // lookups at a time
 )
 
-// newClient returns a client that retries, and tells what it does to the trace
+// newClient returns a client that retries, and reports what it does to the trace
 // in the context of each request.
 func newClient(live bool) (*retry.RetryableClient, error) {
 	// The embedded server is near, and forgets its grudges soon.

@@ -214,7 +214,7 @@ func TestInterruptedBefore(t *testing.T) {
 	assert.Contains(t, stderr, "interrupted")
 }
 
-// Three lookups fail for the same reason; people are told once.
+// Three lookups fail for the same reason; it is reported once.
 func TestNoNetwork(t *testing.T) {
 	t.Setenv("NO_PROXY", "*")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -268,7 +268,7 @@ func TestOutputCannotBeWritten(t *testing.T) {
 	assert.Equal(t, "hgnc: writing: disk full\n", stderr.String())
 }
 
-// The embedded server locks out whoever asks too often, as the real one does.
+// The embedded server locks out a client that asks too often, as the real one does.
 func TestServerLimit(t *testing.T) {
 	s, err := newServer(0)
 	require.NoError(t, err)

@@ -59,7 +59,7 @@ func (l *lookup) end() {
 	}
 }
 
-// failure tells what was tried, and why that was all.
+// failure says what was tried, and why that was all.
 func (l *lookup) failure(service string) error {
 	reason := errors.New("a retry cannot help")
 	var given *retry.Error

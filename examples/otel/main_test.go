@@ -32,7 +32,7 @@ func TestRun(t *testing.T) {
 	assert.NotContains(t, out.String(), "secret")
 }
 
-// What cannot work is told in one line, before anything is asked.
+// What cannot work is reported in one line, before anything is asked.
 func TestBadInput(t *testing.T) {
 	for want, c := range map[string]struct {
 		code int
@@ -55,7 +55,7 @@ func TestBadInput(t *testing.T) {
 	assert.Empty(t, errs.String())
 }
 
-// Ctrl-C: what there is is shown, and the exit code tells.
+// Ctrl-C: what there is is shown, and the exit code says so.
 func TestInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer interrupt()

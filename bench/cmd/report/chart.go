@@ -61,7 +61,7 @@ func save(p *plot.Plot, bars int, path string) error {
 	if _, err := c.WriteTo(&svg); err != nil {
 		return err
 	}
-	// Not everybody has the font; these have letters of the same width.
+	// Not every reader has the font; these have letters of the same width.
 	const family = "font-family:Liberation Sans"
 	text := bytes.ReplaceAll(svg.Bytes(), []byte(family), []byte(family+",Arial,Helvetica,sans-serif"))
 	return os.WriteFile(path, text, 0o644)

@@ -42,7 +42,7 @@ var sections = []section{
 	{"MemoryRetry", "HTTP in memory: GET answered by 503, 503, 200", "hand-written loop over http.Client with time.NewTimer",
 		"Waits of 1 ns. Ours share no pause (`NoSharedPause`), as no peer does: by default the gate would space the calls by milliseconds, since the server refuses most of them. failsafehttp leaves the bodies of refused answers open, two for each call here, which spares it work and costs a connection each: its figures are flattered.", nil},
 	{"LoopbackGet", "HTTP over loopback: GET", "plain http.Client",
-		"Against a server in the same process, which takes part in the figures. Differences of some percent are noise; the calls by turns below tell more.", nil},
+		"Against a server in the same process, which takes part in the figures. Differences of some percent are noise; the calls by turns below show more.", nil},
 	{"LoopbackPost", "HTTP over loopback: POST of 1 KiB", "plain http.Client", "", nil},
 	{"LoopbackRetry", "HTTP over loopback: GET answered by 503, 503, 200", "hand-written loop over http.Client with time.NewTimer",
 		"Without failsafehttp: it leaves refused bodies open, each holds its connection, and they run out.", nil},
