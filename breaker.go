@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 
-	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -189,45 +187,205 @@ type sharedPermit struct {
 
 var permits = sync.Pool{New: func() any { return new(sharedPermit) }}
 
-// State is the state of a [CircuitBreaker].
-type State int
-
-const (
-	StateClosed   State = iota // calls pass
-	StateOpen                  // calls are rejected
-	StateHalfOpen              // a few calls pass, to probe whether the others may
-)
-
-// String returns "closed", "open" or "half-open".
-func (s State) String() string {
-	switch s {
-	case StateClosed:
-		return "closed"
-	case StateOpen:
-		return "open"
-	case StateHalfOpen:
-		return "half-open"
-	}
-	return fmt.Sprintf("State(%d)", int(s))
+// permit lets one call pass. The zero permit is for a call that is not counted.
+type permit struct {
+	period  *period
+	probe   *probe // nil unless half-open
+	watched uint64 // number of a call that is watched for being slow
 }
 
-// MarshalText returns what String does.
-func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+// admit lets a call pass, or rejects it with an [*OpenError]. ctx and cfg are the
+// caller's; cfg may be nil.
+func (b *CircuitBreaker) admit(ctx context.Context, cfg *Config) (permit, error) {
+	p := b.period()
+	switch {
+	case p.countsOnly:
+		p.requests.Add(1)
+		return permit{period: p}, nil
+	case p.open != nil:
+		if left := p.open.left(b.cfg.Clock); left > 0 {
+			return permit{}, b.reject(p, left)
+		}
+	case p.probes != nil && b.isWithinProbe(ctx, p):
+		return permit{}, nil
+	}
+	return b.admitSlow(ctx, cfg)
+}
 
-// UnmarshalText reads what MarshalText writes.
-func (s *State) UnmarshalText(text []byte) error {
-	for _, known := range []State{StateClosed, StateOpen, StateHalfOpen} {
-		if string(text) == known.String() {
-			*s = known
-			return nil
+// admitSlow takes the lock, for the breaker may change its state.
+func (b *CircuitBreaker) admitSlow(ctx context.Context, cfg *Config) (admitted permit, rejection error) {
+	stretch := 1.0
+	if b.cfg.SlowCallRate > 0 { // calls in flight that have become slow may open it
+		stretch = b.drawStretch()
+	}
+	delivered := false
+	defer func() {
+		if !delivered { // a listener panicked, and the call is not made
+			b.release(ctx, cfg, admitted)
+		}
+	}()
+	b.mu.Lock()
+	admitted, rejection = b.admitLocked(stretch)
+	b.unlock(ctx, cfg)
+	delivered = true
+	return admitted, rejection
+}
+
+// admitLocked is admit with b.mu held, and the only way into half-open.
+func (b *CircuitBreaker) admitLocked(stretch float64) (permit, error) {
+	p := b.current.Load()
+	if p.state() == StateClosed {
+		id, cause := uint64(0), ""
+		if !p.countsOnly { // else it was closed a moment ago
+			id, cause = b.window.watch()
+		}
+		if cause == "" {
+			p.requests.Add(1)
+			return permit{period: p, watched: id}, nil
+		}
+		p = b.trip(cause, nil, stretch)
+	}
+	if p.state() == StateOpen {
+		if left := p.open.left(b.cfg.Clock); left > 0 {
+			return permit{}, b.reject(p, left)
+		}
+		p = b.transition(&period{probes: new(probes)}, "recovery time over", nil)
+	}
+	return b.admitProbe(p)
+}
+
+// reject counts a rejection and returns it, nil if the breaker only observes.
+func (b *CircuitBreaker) reject(p *period, left time.Duration) error {
+	b.rejections.Add(1)
+	if b.cfg.ObserveOnly {
+		return nil
+	}
+	return b.rejection(p, left)
+}
+
+// rejection returns the error of a rejection. A busy open breaker rejects thousands
+// of calls a millisecond: they share one as long as its RetryAfter is nearly right.
+func (b *CircuitBreaker) rejection(p *period, left time.Duration) error {
+	r := p.rejection.Load()
+	if p.open == nil || p.open.forced || r.RetryAfter >= left && r.RetryAfter-left <= min(left/1024, time.Millisecond) {
+		return r
+	}
+	r = &OpenError{Name: r.Name, State: r.State, RetryAfter: left, Err: r.Err}
+	p.rejection.Store(r)
+	return r
+}
+
+// rejectsAfter returns the open period that a call after a wait would still fall
+// into, and what is left of it; nil if there is none.
+func (b *CircuitBreaker) rejectsAfter(wait time.Duration) (p *period, left time.Duration) {
+	p = b.period()
+	if p.open == nil || b.cfg.ObserveOnly {
+		return nil, 0
+	}
+	if left = p.open.left(b.cfg.Clock); left > wait {
+		return p, left
+	}
+	return nil, 0
+}
+
+// release gives back the permit of a call that is not made.
+func (b *CircuitBreaker) release(ctx context.Context, cfg *Config, p permit) {
+	b.report(ctx, cfg, p, context.Canceled)
+}
+
+// report counts the result of a call. A stale one, whose period is over, changes
+// nothing. err is what the call returned, or errAbandoned; ctx and cfg are the caller's.
+// It returns what it found in err, by the status codes of cfg.
+func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, p permit, err error) (found findings) {
+	if err != nil {
+		var codes []int
+		if cfg != nil {
+			codes = cfg.RetryStatusCodes
+		}
+		found = examine(err, codes)
+	}
+	switch {
+	case p.period == nil || p.period != b.current.Load():
+		if p.probe != nil {
+			p.probe.over.Store(true)
+		}
+	case err == nil && p.period.countsOnly:
+		b.succeed(p.period)
+	default:
+		b.settle(ctx, cfg, p, err, found)
+	}
+	return found
+}
+
+// succeed counts a success in a period where it changes counts only.
+func (b *CircuitBreaker) succeed(p *period) {
+	if b.window == nil {
+		p.succeed()
+		return
+	}
+	b.mu.Lock()
+	if p == b.current.Load() {
+		b.window.advance()
+		b.window.bucket().successes++
+		p.succeed()
+	}
+	b.mu.Unlock()
+}
+
+// settle judges and counts a result that may change the state.
+func (b *CircuitBreaker) settle(ctx context.Context, cfg *Config, p permit, err error, found findings) {
+	if p.probe != nil {
+		p.probe.over.Store(true)
+	}
+	r := result{verdict: neutral, stretch: 1}
+	defer func() { // also if the user's IsFailure or Rand panics
+		b.mu.Lock()
+		if p.period == b.current.Load() {
+			if p.probe != nil {
+				b.settleProbe(p.probe, r)
+			} else {
+				b.settleClosed(p, r)
+			}
+		}
+		b.unlock(ctx, cfg)
+	}()
+	if r.verdict = b.judge(ctx, err, found); r.verdict == failure {
+		r.err, _ = sanitized(err)
+	}
+	if r.verdict == failure || b.cfg.SlowCallRate > 0 { // it may open
+		r.stretch = b.drawStretch()
+	}
+}
+
+// result is what a call says about the dependency.
+type result struct {
+	verdict verdict
+	err     error   // a failure's, sanitized
+	stretch float64 // if it opens the breaker: the factor of the open time that RecoveryJitter drew
+}
+
+// settleClosed counts a result in a closed period. A success opens the breaker
+// only by having been slow. b.mu must be held.
+func (b *CircuitBreaker) settleClosed(from permit, r result) {
+	p, cause := from.period, ""
+	if b.window != nil {
+		cause = b.window.record(from.watched, r.verdict)
+	}
+	switch r.verdict {
+	case success:
+		p.succeed()
+	case neutral:
+		p.neutrals++
+	case failure:
+		p.failures++
+		b.lastFailure = r.err
+		if n := p.consecutive.Add(1); b.cfg.FailureThreshold > 0 && n >= int64(b.cfg.FailureThreshold) {
+			cause = count(asInt(n), "failure") + " in a row"
 		}
 	}
-	var n State
-	if _, err := fmt.Sscanf(string(text), "State(%d)", (*int)(&n)); err != nil || n.String() != string(text) {
-		return invalid("State is %q, want closed, open or half-open", text)
+	if cause != "" {
+		b.trip(cause, r.err, r.stretch)
 	}
-	*s = n
-	return nil
 }
 
 // OpenError is the rejection of a call by a [CircuitBreaker]. It matches
@@ -279,96 +437,3 @@ func (e *OpenError) MarshalJSON() ([]byte, error) {
 
 // LogValue is the text, as of any error in a log.
 func (e *OpenError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
-
-// Snapshot is a copy of a breaker's state and counts: since the last change of
-// state, or, while it is closed and has a rate to go by, within the Window.
-// [CircuitBreaker.Snapshot] has an example.
-type Snapshot struct {
-	State               State
-	Requests            int // calls let through: Successes, Failures, neither, and those in flight
-	Successes           int
-	Failures            int
-	SlowCalls           int
-	Rejections          int
-	ConsecutiveFailures int
-	OpenUntil           time.Time // zero unless open for a known time
-	LastFailure         error     // since the last Reset; as in OpenError
-	Cause               string    // of the last change, as in StateChange; "" if there was none
-}
-
-// Snapshot returns one consistent copy of the state and the counts.
-func (b *CircuitBreaker) Snapshot() Snapshot {
-	b.period()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := b.current.Load()
-	successes := p.successes.Load() // first, for each was a request before
-	requests := p.requests.Load()
-	s := Snapshot{
-		State:               p.state(),
-		Requests:            asInt(requests),
-		Successes:           asInt(successes),
-		Failures:            asInt(p.failures),
-		Rejections:          asInt(b.rejections.Load() - p.rejectedBefore),
-		ConsecutiveFailures: asInt(p.consecutive.Load()),
-		LastFailure:         b.lastFailure,
-		Cause:               p.cause,
-	}
-	if p.open != nil {
-		if left := p.open.left(b.cfg.Clock); left <= 0 {
-			s.State = StateHalfOpen
-		} else if !p.open.forced {
-			s.OpenUntil = clock.Now(b.cfg.Clock).Add(left)
-		}
-	}
-	if w := b.window; w != nil && s.State == StateClosed {
-		w.advance()
-		all, inFlight := w.sum(), requests-successes-p.failures-p.neutrals
-		s.Successes, s.Failures = asInt(all.successes), asInt(all.failures)
-		s.Requests = asInt(all.successes + all.failures + all.neutrals + inFlight)
-		if w.slow != nil {
-			s.SlowCalls = asInt(w.slowCalls())
-		}
-	}
-	return s
-}
-
-// asInt is the count as far as an int goes, which has 32 bits on some systems.
-func asInt(n int64) int { return int(min(n, math.MaxInt)) }
-
-// MarshalJSON writes the fields, LastFailure as its text.
-func (s Snapshot) MarshalJSON() ([]byte, error) {
-	type fields Snapshot // without methods
-	return json.Marshal(struct {
-		fields
-		LastFailure *string
-	}{fields(s), textOrNil(s.LastFailure)})
-}
-
-// LogValue is a group of the fields. OpenUntil, Cause and LastFailure are left out
-// if there is none.
-func (s Snapshot) LogValue() slog.Value {
-	attrs := []slog.Attr{
-		slog.String("state", s.State.String()),
-		slog.Int("requests", s.Requests),
-		slog.Int("successes", s.Successes),
-		slog.Int("failures", s.Failures),
-		slog.Int("slow_calls", s.SlowCalls),
-		slog.Int("rejections", s.Rejections),
-		slog.Int("consecutive_failures", s.ConsecutiveFailures),
-	}
-	if !s.OpenUntil.IsZero() {
-		attrs = append(attrs, slog.Time("open_until", s.OpenUntil))
-	}
-	if s.Cause != "" {
-		attrs = append(attrs, slog.String("cause", s.Cause))
-	}
-	return slog.GroupValue(appendError(attrs, s.LastFailure)...)
-}
-
-func appendError(attrs []slog.Attr, err error) []slog.Attr {
-	if err != nil {
-		attrs = append(attrs, slog.String("error", redact.Error(err)))
-	}
-	return attrs
-}

@@ -83,14 +83,6 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 // failed is the number of attempts that count towards MaxRetries and the backoff.
 func (c *call) failed() int { return c.attempts - c.before }
 
-// retryable judges an error by its marks, then by RetryIf.
-func (c *Config) retryable(err error, found findings) bool {
-	if c.RetryIf == nil || found.has(permanent) || found.has(delayed) && !found.has(ended) {
-		return found.retryable()
-	}
-	return c.RetryIf(err)
-}
-
 // outcome is why a call makes no further attempt. The methods that may decide so
 // note it in the call and report true.
 type outcome struct {

@@ -63,6 +63,14 @@ func Retryable(err error) bool {
 	return err != nil && examine(err, nil).retryable()
 }
 
+// retryable judges an error by its marks, then by RetryIf.
+func (c *Config) retryable(err error, found findings) bool {
+	if c.RetryIf == nil || found.has(permanent) || found.has(delayed) && !found.has(ended) {
+		return found.retryable()
+	}
+	return c.RetryIf(err)
+}
+
 // IsFailure is the default of [BreakerConfig.IsFailure]: every error is a
 // failure except
 //
