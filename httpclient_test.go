@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -34,7 +35,7 @@ import (
 // A POST whose connection breaks after the handler ran may have been carried
 // out. A Transport leaves it at that; a RetryableClient sends it again, with the
 // same Idempotency-Key.
-func TestOutcome_PostAfterReset(t *testing.T) {
+func TestPostAfterReset(t *testing.T) {
 	var runs atomic.Int32
 	var keys []string
 	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -64,38 +65,26 @@ func TestOutcome_PostAfterReset(t *testing.T) {
 }
 
 // Refused bodies are drained and closed before the wait, so that a pool of one
-// connection is enough.
-func TestOutcome_OneConnection(t *testing.T) {
-	var requests, conns atomic.Int32
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if requests.Add(1) <= 10 {
-			w.WriteHeader(503)
-			w.Write(make([]byte, 60_000))
-		}
-	}))
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			conns.Add(1)
-		}
-	}
-	server.Start()
-	defer server.Close()
-
-	cfg := soon
-	cfg.MaxRetries = 10
-	client := outcomeClient(t, &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}, cfg)
-	resp, err := client.Get(t.Context(), server.URL)
-	require.NoError(t, err)
-	resp.Body.Close()
-	assert.EqualValues(t, 11, requests.Load())
-	assert.EqualValues(t, 1, conns.Load())
+// connection is enough. The time to drain them is real, and must not be that of a machine
+// under load.
+func TestOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, append(slices.Repeat([]http.HandlerFunc{bodied(503, 60_000)}, 10), status(200))...)
+		base.Transport.(*http.Transport).MaxConnsPerHost = 1
+		cfg := soon
+		cfg.MaxRetries = 10
+		resp, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
+		read(t, resp, err)
+		assert.Equal(t, 11, server.hits())
+		assert.Equal(t, 1, server.connections())
+	})
 }
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // A body that is too long to be remembered is streamed, sent once, and costs no
 // more memory than the replay buffer.
-func TestOutcome_LongOneShotBody(t *testing.T) {
+func TestLongOneShotBody(t *testing.T) {
 	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.WriteHeader(503)
@@ -125,7 +114,7 @@ func TestOutcome_LongOneShotBody(t *testing.T) {
 
 // A server that answers while the upload still runs must not get a mixture of
 // two attempts.
-func TestOutcome_EarlyAnswer(t *testing.T) {
+func TestEarlyAnswer(t *testing.T) {
 	want := bytes.Repeat([]byte("abcdefgh"), 1<<15)
 	file := filepath.Join(t.TempDir(), "upload")
 	require.NoError(t, os.WriteFile(file, append([]byte("skip"), want...), 0o600))
@@ -163,7 +152,7 @@ func TestOutcome_EarlyAnswer(t *testing.T) {
 
 // What cannot change is tried once; what can, until it works or the limits end
 // it. The errors are net/http's own.
-func TestOutcome_Errors(t *testing.T) {
+func TestErrors(t *testing.T) {
 	plain := outcomeServer(t, http.NotFound)
 	unknownCA := httptest.NewTLSServer(http.NotFoundHandler())
 	defer unknownCA.Close()
@@ -209,7 +198,7 @@ func TestOutcome_Errors(t *testing.T) {
 
 // The caller's own body failing, or not being as long as was said, is no fault
 // of the host.
-func TestOutcome_OwnBodyFails(t *testing.T) {
+func TestOwnBodyFails(t *testing.T) {
 	server := outcomeServer(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
 	require.NoError(t, err)
@@ -235,7 +224,7 @@ func TestOutcome_OwnBodyFails(t *testing.T) {
 
 // A cancel ends the call at once; its cause, the cancel itself and the last
 // failure are all to be found.
-func TestOutcome_Cancel(t *testing.T) {
+func TestCancel(t *testing.T) {
 	errStop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	requests := 0
@@ -258,7 +247,7 @@ func TestOutcome_Cancel(t *testing.T) {
 
 // An attempt that times out before its headers is retried; a slow body is not
 // cut by AttemptTimeout, but by the base client's Timeout.
-func TestOutcome_Timeouts(t *testing.T) {
+func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var requests atomic.Int32
 		release := make(chan struct{})
@@ -296,7 +285,7 @@ func TestOutcome_Timeouts(t *testing.T) {
 }
 
 // An error page that never ends costs a moment, not more.
-func TestOutcome_DrippingBody(t *testing.T) {
+func TestDrippingBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(503)
@@ -317,7 +306,7 @@ func TestOutcome_DrippingBody(t *testing.T) {
 }
 
 // No secret of a URL gets into an error.
-func TestOutcome_Secrets(t *testing.T) {
+func TestSecrets(t *testing.T) {
 	missing := outcomeServer(t, http.NotFound)
 	host := strings.TrimPrefix(missing.URL, "http://")
 	client := outcomeClient(t, nil, soon)
@@ -339,7 +328,7 @@ func TestOutcome_Secrets(t *testing.T) {
 
 // The decoding belongs to the attempt: a body that is cut off is fetched again,
 // one that does not fit is not.
-func TestOutcome_GetJSON(t *testing.T) {
+func TestGetJSON(t *testing.T) {
 	var requests atomic.Int32
 	answers := []string{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"Symbol\": ", "", "HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{\"Symbol\":\"BRCA1\"}"}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
