@@ -12,7 +12,6 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry/internal/clock"
-	"github.com/retryutils/retry/internal/redact"
 )
 
 // State is the state of a [CircuitBreaker].
@@ -317,11 +316,4 @@ func (s Snapshot) LogValue() slog.Value {
 		attrs = append(attrs, slog.String("cause", s.Cause))
 	}
 	return slog.GroupValue(appendError(attrs, s.LastFailure)...)
-}
-
-func appendError(attrs []slog.Attr, err error) []slog.Attr {
-	if err != nil {
-		attrs = append(attrs, slog.String("error", redact.Error(err)))
-	}
-	return attrs
 }

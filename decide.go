@@ -2,13 +2,10 @@ package retry
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/retryutils/retry/internal/clock"
-	"github.com/retryutils/retry/internal/redact"
 )
 
 // decide decides what follows a failed attempt: a retry after the wait that it
@@ -91,10 +88,6 @@ type outcome struct {
 	cause  error // what the reason is due to: a rejection, a pause, the context's error
 	shortage
 }
-
-// shortage is by how much a wait was too long for the time that there was. Where the
-// length of the wait is not known, it is 0.
-type shortage struct{ need, left time.Duration }
 
 // stopFor ends the call for a reason.
 func (c *call) stopFor(reason, cause error) bool {
@@ -211,41 +204,3 @@ func (c *Config) draining() bool {
 		return false
 	}
 }
-
-// tooLongError has the wait that a server asked for, and the limit.
-type tooLongError struct{ asked, limit time.Duration }
-
-func (e *tooLongError) Error() string {
-	return fmt.Sprintf("server asks for a wait of %v, and MaxRetryAfter is %v", roughly(e.asked), e.limit)
-}
-
-// doneError is why ctx is done.
-func doneError(ctx context.Context) error {
-	if isNil(ctx) {
-		return invalid("ctx is a nil %T", ctx)
-	}
-	cause, err := clock.Cause(ctx)
-	if cause == context.Canceled || cause == context.DeadlineExceeded {
-		if errors.Is(cause, err) {
-			return cause
-		}
-	}
-	return &endedError{err, cause}
-}
-
-// endedError is the error of a context that has a cause of its own. [context.Cause]
-// alone would lose whether it was cancelled or ran out of time; errors.Is finds
-// both.
-type endedError struct{ err, cause error }
-
-func (e *endedError) Error() string {
-	if is(e.cause, e.err) {
-		return redact.Error(e.cause)
-	}
-	return redact.Error(e.err) + ": " + redact.Error(e.cause)
-}
-
-func (e *endedError) Unwrap() []error { return []error{e.err, e.cause} }
-
-// done reports whether ctx is done.
-func done(ctx context.Context) bool { return clock.Done(ctx) }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 )
 
@@ -145,6 +146,10 @@ func (e *Error) reasonText() string {
 	return text + " (" + detail + ")"
 }
 
+// shortage is by how much a wait was too long for the time that there was. Where the
+// length of the wait is not known, it is 0.
+type shortage struct{ need, left time.Duration }
+
 // text says how long the wait was to be, and how much time there was.
 func (s shortage) text() string {
 	left := s.left.Truncate(time.Millisecond) // not rounded up to the wait that it is too short for
@@ -217,13 +222,88 @@ func (e *PauseError) Error() string {
 	return text
 }
 
+// tooLongError has the wait that a server asked for, and the limit.
+type tooLongError struct{ asked, limit time.Duration }
+
+func (e *tooLongError) Error() string {
+	return fmt.Sprintf("server asks for a wait of %v, and MaxRetryAfter is %v", roughly(e.asked), e.limit)
+}
+
+// doneError is why ctx is done.
+func doneError(ctx context.Context) error {
+	if isNil(ctx) {
+		return invalid("ctx is a nil %T", ctx)
+	}
+	cause, err := clock.Cause(ctx)
+	if cause == context.Canceled || cause == context.DeadlineExceeded {
+		if errors.Is(cause, err) {
+			return cause
+		}
+	}
+	return &endedError{err, cause}
+}
+
+// endedError is the error of a context that has a cause of its own. [context.Cause]
+// alone would lose whether it was cancelled or ran out of time; errors.Is finds
+// both.
+type endedError struct{ err, cause error }
+
+func (e *endedError) Error() string {
+	if is(e.cause, e.err) {
+		return redact.Error(e.cause)
+	}
+	return redact.Error(e.err) + ": " + redact.Error(e.cause)
+}
+
+func (e *endedError) Unwrap() []error { return []error{e.err, e.cause} }
+
+// done reports whether ctx is done.
+func done(ctx context.Context) bool { return clock.Done(ctx) }
+
+// limitError is what came of an attempt that reached a time limit of its own. It is
+// not to be mistaken for the end of the caller's context, whose error has the same
+// text.
+type limitError struct {
+	err     error
+	limit   time.Duration
+	setting string
+}
+
+func (e *limitError) Error() string {
+	text := redact.Error(e.err)
+	own := fmt.Sprintf("no answer within %v (%s)", e.limit, e.setting)
+	if before, same := strings.CutSuffix(text, context.DeadlineExceeded.Error()); same {
+		return before + own
+	}
+	return own + ": " + text
+}
+
+func (e *limitError) Unwrap() error { return e.err }
+
+// Timeout is what http.Client, which wraps the error, asks for.
+func (e *limitError) Timeout() bool { return true }
+
+// limiterError is the refusal of a Limiter.
+type limiterError struct {
+	err  error
+	sole bool // it is the reason, and not a deadline
+}
+
+func (e *limiterError) Error() string { return "limiter: " + redact.Error(e.err) }
+
+func (e *limiterError) Unwrap() error { return e.err }
+
+// errAbandoned is the result of a call that did not return: it panicked, or
+// left through runtime.Goexit.
+var errAbandoned = errors.New("call did not return")
+
 // Permanent marks err as not worth a retry: [Do] returns err at once, without
 // the mark. The mark is also found inside errors that wrap it, and stays there.
 // Permanent(nil) is nil.
 func Permanent(err error) error { return marked(err, permanent, 0) }
 
-// RetryAfter marks err as worth a retry, and not before d has passed; it also
-// pauses [Config.Gate] for that long. A d of 0 or less asks for the usual
+// RetryAfter marks err as worth a retry, and not before d has passed; to [Config.Gate]
+// it is a refusal with that wait. A d of 0 or less asks for the usual
 // backoff. RetryAfter(nil, d) is nil.
 func RetryAfter(err error, d time.Duration) error {
 	return marked(err, delayed|wholly|answered|refusing.when(d > 0), d)
@@ -356,63 +436,6 @@ var outcomes = []struct {
 	{ErrDraining, "draining"},
 	{ErrInvalidConfig, "invalid"},
 	{errAbandoned, "abandoned"},
-}
-
-// orDefault ends what is wanted of a field whose 0 means a default.
-const orDefault = ", or 0 for the default"
-
-// problems collects what is wrong with a configuration.
-type problems []problem
-
-type problem struct {
-	field string
-	value any
-	want  string
-	other string // a field that the wanted value depends on
-	limit any    // and its value
-}
-
-func (p *problems) require(ok bool, field string, value any, want string) {
-	p.requireOther(ok, field, value, want, "", nil)
-}
-
-// requireOther is for a field that contradicts another one.
-func (p *problems) requireOther(ok bool, field string, value any, want, other string, limit any) {
-	if !ok {
-		*p = append(*p, problem{field, value, want, other, limit})
-	}
-}
-
-func (p *problems) notNegative(field string, d time.Duration) {
-	p.require(d >= 0, field, d, "0 or more")
-}
-
-// notNil is for an interface that may be nil, but not hold a nil pointer: that would
-// panic in the middle of a call.
-func (p *problems) notNil(field string, v any) {
-	p.require(!isNil(v), field, fmt.Sprintf("a nil %T", v), "one that is there, or nil itself for none")
-}
-
-// join makes one error of them, with the fields named as name does.
-func (p problems) join(name func(field string) string) error {
-	errs := make([]error, len(p))
-	for i, e := range p {
-		if e.other != "" {
-			e.want = fmt.Sprintf("%s %s, %v", e.want, name(e.other), e.limit)
-		}
-		errs[i] = fmt.Errorf("%w: %s is %v, want %s", ErrInvalidConfig, name(e.field), e.value, e.want)
-	}
-	return errors.Join(errs...)
-}
-
-// of names the fields of a struct.
-func of(kind string) func(string) string {
-	return func(field string) string { return kind + "." + field }
-}
-
-// invalid reports a wrong argument.
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrInvalidConfig, fmt.Errorf(format, args...))
 }
 
 // is is [errors.Is] for a target that may not be comparable. Its type alone does not

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -57,6 +56,38 @@ func (c *call) announce(ctx context.Context, cfg *Config, wait time.Duration) bo
 
 // reportsWaits reports whether a hook or the log wants waits.
 func (c *Config) reportsWaits() bool { return c.OnWait != nil || c.Logger != nil }
+
+// reportLonger reports a wait that ends later than was reported, and returns whether it
+// did. One whose length is not known is 0, and is reported once.
+func (c *call) reportLonger(ctx context.Context, cfg *Config, why Why, wait time.Duration, reported *time.Time) bool {
+	if !cfg.reportsWaits() || wait <= 0 && !reported.IsZero() {
+		return false
+	}
+	until := cfg.now().Add(wait)
+	if !until.After(*reported) {
+		return false
+	}
+	*reported = until
+	c.reportWait(ctx, cfg, why, wait)
+	return true
+}
+
+// reportWait reports a wait that begins, or, a limiter's, that is over.
+func (c *call) reportWait(ctx context.Context, cfg *Config, why Why, wait time.Duration) {
+	if cfg.Logger != nil && why != WaitBackoff && why != WaitRetryAfter { // the line of the retry has it
+		level, cause := slog.LevelDebug, error(nil)
+		if why == WaitBreaker || why == WaitPause && cfg.Gate.left() > 0 {
+			level = slog.LevelInfo
+		}
+		if why == WaitPause {
+			cause = cfg.Gate.cause()
+		}
+		c.log(ctx, cfg, level, "waiting", cause, readable("delay", wait), slog.String("why", string(why)))
+	}
+	if cfg.OnWait != nil {
+		cfg.OnWait(ctx, c.event(cfg, why, wait))
+	}
+}
 
 // giveUp returns the last error as it is, or in an Error with the reason.
 func (c *call) giveUp(ctx context.Context, cfg *Config) error {
@@ -188,7 +219,3 @@ func (c *call) elapsed(cfg *Config) time.Duration {
 	}
 	return clock.Since(cfg.Clock, c.start)
 }
-
-// errAbandoned is the result of a call that did not return: it panicked, or
-// left through runtime.Goexit.
-var errAbandoned = errors.New("call did not return")

@@ -320,30 +320,6 @@ func (e *transientError) Timeout() bool { return false }
 
 func (e *transientError) Temporary() bool { return true }
 
-// http2Error is what net/http's HTTP/2 stream errors turn into when asked by
-// errors.As: the way to see them without importing golang.org/x/net/http2.
-type http2Error struct {
-	StreamID uint32
-	Code     uint32
-	Cause    error
-}
-
-func (e http2Error) Error() string { return "http2 stream error" }
-
-// streamCode returns the code of an HTTP/2 stream's error.
-func streamCode(err error) (uint32, bool) {
-	var stream http2Error
-	ok := errors.As(err, &stream)
-	return stream.Code, ok
-}
-
-// Codes of RFC 9113, section 7.
-const (
-	refusedStream   = 0x7
-	enhanceYourCalm = 0xb
-	http11Required  = 0xd
-)
-
 // maxCheck is how much of a body a caller's check gets to see.
 const maxCheck = 1 << 20
 

@@ -12,14 +12,6 @@ import (
 // http.Client follows redirects, each of them a request of its own to the Transport. What
 // is here is what one hop leaves to the next.
 
-func isRedirect(resp *http.Response) bool {
-	switch resp.StatusCode {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		return resp.Header.Get("Location") != ""
-	}
-	return false
-}
-
 // redirectBody is the body of a redirect. It carries what the next hop must
 // know, if http.Client decides to follow.
 type redirectBody struct {

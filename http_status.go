@@ -139,6 +139,14 @@ func (e *StatusError) refuses() bool {
 // maxErrorBody is how much of an error's body is kept.
 const maxErrorBody = 64 << 10
 
+func isRedirect(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return resp.Header.Get("Location") != ""
+	}
+	return false
+}
+
 // CheckStatus returns a [*StatusError] for a response with a status of 400 or
 // above, and nil for others: with it, a function that uses a plain *http.Client
 // can be retried by [Do] according to the rules for statuses. It reads the

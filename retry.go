@@ -40,13 +40,10 @@ package retry
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/pace"
-	"github.com/retryutils/retry/internal/redact"
 )
 
 // Do calls fn until it succeeds, fails with an error that a retry cannot help,
@@ -377,26 +374,3 @@ func (c *call) explain(cfg *Config, timeout *clock.Timeout, err error) error {
 	limit, setting := c.limit(cfg)
 	return &limitError{err, limit, setting}
 }
-
-// limitError is what came of an attempt that reached a time limit of its own. It is
-// not to be mistaken for the end of the caller's context, whose error has the same
-// text.
-type limitError struct {
-	err     error
-	limit   time.Duration
-	setting string
-}
-
-func (e *limitError) Error() string {
-	text := redact.Error(e.err)
-	own := fmt.Sprintf("no answer within %v (%s)", e.limit, e.setting)
-	if before, same := strings.CutSuffix(text, context.DeadlineExceeded.Error()); same {
-		return before + own
-	}
-	return own + ": " + text
-}
-
-func (e *limitError) Unwrap() error { return e.err }
-
-// Timeout is what http.Client, which wraps the error, asks for.
-func (e *limitError) Timeout() bool { return true }

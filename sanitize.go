@@ -147,3 +147,10 @@ func textOrNil(err error) *string {
 	text := redact.Error(err)
 	return &text
 }
+
+func appendError(attrs []slog.Attr, err error) []slog.Attr {
+	if err != nil {
+		attrs = append(attrs, slog.String("error", redact.Error(err)))
+	}
+	return attrs
+}

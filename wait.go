@@ -2,20 +2,11 @@ package retry
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/retryutils/retry/internal/clock"
-	"github.com/retryutils/retry/internal/redact"
 )
-
-// Limiter is what [Config.Limiter] must do: wait until one more attempt is due,
-// or return an error if that cannot be before ctx is done. A *rate.Limiter of
-// golang.org/x/time/rate is one.
-type Limiter interface {
-	Wait(context.Context) error
-}
 
 // await is the one place where a call waits before an attempt: for the delay before a
 // retry, then at the gate, for the limiter and, if WaitWhenOpen is set, for the breaker,
@@ -253,45 +244,4 @@ func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, 
 		l.deadline, _ = timeout.Deadline()
 	}
 	return l, timeout.Cancel
-}
-
-// limiterError is the refusal of a Limiter.
-type limiterError struct {
-	err  error
-	sole bool // it is the reason, and not a deadline
-}
-
-func (e *limiterError) Error() string { return "limiter: " + redact.Error(e.err) }
-func (e *limiterError) Unwrap() error { return e.err }
-
-// reportLonger reports a wait that ends later than was reported, and returns whether it
-// did. One whose length is not known is 0, and is reported once.
-func (c *call) reportLonger(ctx context.Context, cfg *Config, why Why, wait time.Duration, reported *time.Time) bool {
-	if !cfg.reportsWaits() || wait <= 0 && !reported.IsZero() {
-		return false
-	}
-	until := cfg.now().Add(wait)
-	if !until.After(*reported) {
-		return false
-	}
-	*reported = until
-	c.reportWait(ctx, cfg, why, wait)
-	return true
-}
-
-// reportWait reports a wait that begins, or, a limiter's, that is over.
-func (c *call) reportWait(ctx context.Context, cfg *Config, why Why, wait time.Duration) {
-	if cfg.Logger != nil && why != WaitBackoff && why != WaitRetryAfter { // the line of the retry has it
-		level, cause := slog.LevelDebug, error(nil)
-		if why == WaitBreaker || why == WaitPause && cfg.Gate.left() > 0 {
-			level = slog.LevelInfo
-		}
-		if why == WaitPause {
-			cause = cfg.Gate.cause()
-		}
-		c.log(ctx, cfg, level, "waiting", cause, readable("delay", wait), slog.String("why", string(why)))
-	}
-	if cfg.OnWait != nil {
-		cfg.OnWait(ctx, c.event(cfg, why, wait))
-	}
 }
