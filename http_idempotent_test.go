@@ -1,6 +1,7 @@
 package retry_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,34 +26,101 @@ import (
 	"github.com/retryutils/retry"
 )
 
-// What may have been carried out is repeated only where that does no harm.
-func TestWhichMethodsAreRepeated(t *testing.T) {
-	for _, test := range []struct {
-		method string
-		times  int
+// What may have been carried out is repeated only where that does no harm: by the
+// method, by a key, or because the server says that it refused the request. A proxy
+// answers 503 too when the connection to its backend broke with the request already on
+// it, and a POST that got such an answer was carried out twice: only a 503 with
+// Retry-After is a refusal. Whatever the way to say that a request is not idempotent, it
+// means the same.
+func TestWhichRequestsAreRepeated(t *testing.T) {
+	later := []string{"Retry-After", "0"}
+	few := []string{"GET", "POST", "PATCH", "LOCK"}
+	all := append([]string{"HEAD", "OPTIONS", "TRACE", "QUERY", "PUT", "DELETE", "", "MKCOL", "get", "Put"}, few...)
+	for _, answer := range []struct {
+		code    int // 0: a reset
+		header  []string
+		methods []string
+		refused bool // it is a proof that the server did not act
 	}{
-		{"GET", 4}, {"HEAD", 4}, {"OPTIONS", 4}, {"TRACE", 4}, {"QUERY", 4}, {"PUT", 4}, {"DELETE", 4}, {"", 4},
-		{"POST", 1}, {"PATCH", 1}, {"LOCK", 1}, {"MKCOL", 1}, {"get", 1}, {"Put", 1},
+		{0, nil, all, false}, {500, nil, all, false}, {429, nil, all, true},
+		{500, later, few, false}, {502, nil, few, false}, {502, later, few, false}, {503, nil, few, false}, {504, nil, few, false}, {408, nil, few, false},
+		{503, []string{"X-RateLimit-Remaining", "0"}, few, false}, {503, []string{"Retry-After", ""}, few, false},
+		{503, later, few, true}, {503, []string{"Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT"}, few, true},
+		{425, nil, few, true}, {421, nil, few, true},
 	} {
-		t.Run(test.method, func(t *testing.T) {
-			for _, answer := range []http.HandlerFunc{reset, status(500)} {
-				server := newStand(t, answer)
-				req := newRequest(t, test.method, server.URL, nil)
-				req.Method = test.method
-				if resp, err := outcomeTransport(t, soon).Do(req); err == nil {
-					resp.Body.Close()
-				} else {
-					assert.ErrorIs(t, err, syscall.ECONNRESET)
-				}
-				require.Equal(t, test.times, server.hits())
-				want := test.method
-				if want == "" {
-					want = "GET"
-				}
-				assert.Equal(t, want, server.requests()[0].method, "sent verbatim")
+		for _, method := range answer.methods {
+			for way, send := range ways {
+				t.Run(fmt.Sprint(answer.code, answer.header, method, way), func(t *testing.T) {
+					handler := http.HandlerFunc(reset)
+					if answer.code > 0 {
+						handler = status(answer.code, answer.header...)
+					}
+					server := newStand(t, handler, status(200))
+					cfg, tr := track(soon)
+					breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 100})
+					require.NoError(t, err)
+					cfg.Breaker = breaker
+					req := newRequest(t, method, server.URL, nil)
+					if slices.Contains([]string{"POST", "PATCH", "LOCK", "MKCOL", "PUT", "Put"}, method) {
+						req = newRequest(t, method, server.URL, strings.NewReader("x"))
+					}
+					req.Method = method
+					keyed := way == "RetryableClient" && (method == "POST" || method == "PATCH")
+					idempotent := way != "WithIdempotent" && slices.Contains([]string{"GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PUT", "DELETE", ""}, method)
+
+					resp, err := send(t, cfg, req)
+					assert.Equal(t, answer.code == 0 || answer.code >= 500, breaker.Snapshot().Failures > 0, "a refusal is no failure")
+					for _, r := range server.requests() {
+						assert.Equal(t, cmp.Or(method, "GET"), r.method, "sent verbatim")
+						assert.Equal(t, server.requests()[0].body, r.body)
+						assert.Equal(t, server.requests()[0].header["Idempotency-Key"], r.header["Idempotency-Key"])
+						assert.Equal(t, keyed, len(r.header["Idempotency-Key"]) > 0)
+					}
+					if answer.refused || keyed || idempotent {
+						got, _ := read(t, resp, err)
+						assert.Equal(t, 200, got)
+						assert.Equal(t, 2, server.hits())
+						return
+					}
+					assert.Equal(t, 1, server.hits())
+					assert.ErrorIs(t, tr.last().Err, retry.ErrNotIdempotent)
+					assert.Equal(t, "not_idempotent", retry.Outcome(tr.last().Err))
+					switch {
+					case answer.code == 0:
+						assert.ErrorIs(t, err, syscall.ECONNRESET)
+					case way == "Transport":
+						got, text := read(t, resp, err)
+						assert.Equal(t, answer.code, got)
+						assert.Equal(t, strconv.Itoa(answer.code), text, "unread")
+					default:
+						var found *retry.StatusError
+						require.ErrorAs(t, err, &found)
+						assert.Equal(t, answer.code, found.StatusCode)
+						if method != "HEAD" {
+							assert.Equal(t, strconv.Itoa(answer.code), string(found.Body))
+						}
+					}
+				})
 			}
-		})
+		}
 	}
+}
+
+// ways are those in which a request is sent. In all but the last, a POST must not be
+// repeated.
+var ways = map[string]func(*testing.T, retry.Config, *http.Request) (*http.Response, error){
+	"Transport": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeTransport(t, cfg).Do(req)
+	},
+	"IdempotentOnly": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeClient(t, nil, cfg, retry.IdempotentOnly()).Do(req)
+	},
+	"WithIdempotent": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeClient(t, nil, cfg).Do(req.WithContext(retry.WithIdempotent(req.Context(), false)))
+	},
+	"RetryableClient": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
+		return outcomeClient(t, nil, cfg).Do(req)
+	},
 }
 
 func TestIdempotencyKey(t *testing.T) {
@@ -169,76 +238,11 @@ func TestWithIdempotent(t *testing.T) {
 	}
 }
 
-// A proxy answers 503 too when the connection to its backend broke with the request
-// already on it, and a POST that got such an answer was carried out twice. Only a 503
-// with Retry-After is a refusal. Whatever the way to say that a request is not
-// idempotent, it means the same.
-func TestWhatAStatusProves(t *testing.T) {
-	later := []string{"Retry-After", "0"}
-	for _, test := range []struct {
-		code    int
-		header  []string
-		refused bool
-	}{
-		{500, nil, false}, {500, later, false}, {502, nil, false}, {502, later, false}, {503, nil, false}, {504, nil, false}, {408, nil, false},
-		{503, []string{"X-RateLimit-Remaining", "0"}, false}, {503, []string{"Retry-After", ""}, false},
-		{503, later, true}, {503, []string{"Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT"}, true},
-		{429, nil, true}, {425, nil, true}, {421, nil, true},
-	} {
-		for _, method := range []string{"POST", "PATCH", "LOCK"} {
-			for way, send := range notIdempotentWays {
-				if way == "RetryableClient" && method != "LOCK" {
-					continue // has a key
-				}
-				t.Run(fmt.Sprint(test.code, test.header, method, way), func(t *testing.T) {
-					server := newStand(t, status(test.code, test.header...), status(200))
-					cfg, tr := track(soon)
-					resp, err := send(t, cfg, newRequest(t, method, server.URL, strings.NewReader("x")))
-					if test.refused {
-						read(t, resp, err)
-						assert.Equal(t, 2, server.hits())
-						return
-					}
-					assert.Equal(t, 1, server.hits())
-					assert.ErrorIs(t, tr.last().Err, retry.ErrNotIdempotent)
-					assert.Equal(t, "not_idempotent", retry.Outcome(tr.last().Err))
-					if way == "Transport" {
-						got, text := read(t, resp, err)
-						assert.Equal(t, test.code, got)
-						assert.Equal(t, strconv.Itoa(test.code), text, "unread")
-						return
-					}
-					var found *retry.StatusError
-					require.ErrorAs(t, err, &found)
-					assert.Equal(t, test.code, found.StatusCode)
-					assert.Equal(t, strconv.Itoa(test.code), string(found.Body))
-				})
-			}
-		}
-	}
-}
-
-// notIdempotentWays are all ways in which a POST is sent that must not be repeated.
-var notIdempotentWays = map[string]func(*testing.T, retry.Config, *http.Request) (*http.Response, error){
-	"Transport": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
-		return outcomeTransport(t, cfg).Do(req)
-	},
-	"IdempotentOnly": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
-		return outcomeClient(t, nil, cfg, retry.IdempotentOnly()).Do(req)
-	},
-	"WithIdempotent": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
-		return outcomeClient(t, nil, cfg).Do(req.WithContext(retry.WithIdempotent(req.Context(), false)))
-	},
-	"RetryableClient": func(t *testing.T, cfg retry.Config, req *http.Request) (*http.Response, error) {
-		return outcomeClient(t, nil, cfg).Do(req)
-	},
-}
-
 // A POST that is not repeated came back as a bare EOF, with the outcome "permanent"
 // and nothing in the log, although it may have been carried out.
 func TestWhyAPostIsNotRepeated(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{"reset": reset, "500": status(500)} {
-		for way, send := range notIdempotentWays {
+		for way, send := range ways {
 			if way == "RetryableClient" {
 				continue
 			}

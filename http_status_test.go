@@ -258,22 +258,21 @@ func TestStatusErrorFormat(t *testing.T) {
 	assert.True(t, errors.Is(wrapped, e))
 }
 
-// The tests of the cases are named by their numbers. This file holds what they
-// share, and the cases about statuses.
-
 // doubling waits 1ms, 2ms, 4ms.
 var doubling = retry.Config{InitialDelay: time.Millisecond, MaxRetries: 3, Jitter: retry.NoJitter}
 
 func TestRetriedStatuses(t *testing.T) {
 	for _, code := range []int{500, 502, 503, 504} {
-		server := newStand(t, status(code), status(code), status(200))
-		cfg, tr := track(doubling)
-		resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
-		got, _ := read(t, resp, err)
-		assert.Equal(t, 200, got)
-		assert.Equal(t, 3, server.hits())
-		assert.Equal(t, []time.Duration{time.Millisecond, 2 * time.Millisecond}, tr.delays)
-		assert.Equal(t, 1, server.connections(), "both bodies were drained")
+		bubble(t, strconv.Itoa(code), func(t *testing.T) {
+			server, base := newPiped(t, status(code), status(code), status(200))
+			cfg, tr := track(doubling)
+			resp, err := outcomeClient(t, base, cfg).Get(t.Context(), server.URL)
+			got, _ := read(t, resp, err)
+			assert.Equal(t, 200, got)
+			assert.Equal(t, 3, server.hits())
+			assert.Equal(t, []time.Duration{time.Millisecond, 2 * time.Millisecond}, tr.delays)
+			assert.Equal(t, 1, server.connections(), "both bodies were drained")
+		})
 	}
 }
 
@@ -346,27 +345,6 @@ func TestVendorCodes(t *testing.T) {
 	resp, err := outcomeClient(t, nil, soon).Get(t.Context(), rawServer(t, "HTTP/1.1 000 Nothing\r\nContent-Length: 0\r\n\r\n"))
 	got, _ := read(t, resp, err)
 	assert.Zero(t, got)
-}
-
-// The server says that it refused: any method may be sent again, and the host is
-// not ill.
-func TestRefusedByTheServer(t *testing.T) {
-	for _, code := range []int{429, 425} {
-		server := newStand(t, status(code), status(200))
-		breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1})
-		require.NoError(t, err)
-		cfg := soon
-		cfg.Breaker = breaker
-		resp, err := outcomeTransport(t, cfg).Post(server.URL, "text/plain", strings.NewReader("body"))
-		got, _ := read(t, resp, err)
-		assert.Equal(t, 200, got)
-		require.Equal(t, 2, server.hits())
-		for _, r := range server.requests() {
-			assert.Equal(t, "body", r.body)
-			assert.Empty(t, r.header.Values("Idempotency-Key"))
-		}
-		assert.Zero(t, breaker.Snapshot().Failures)
-	}
 }
 
 func TestRequestTimeout(t *testing.T) {
