@@ -261,7 +261,8 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 	case c == nil || next == nil || read == nil:
 		return invalid("Resume: client, next or read is nil")
 	}
-	r := &resumption{c: c, next: next, read: read, ctx: ctx, cfg: &c.core.cfg}
+	whole := c.core.cfg
+	r := &resumption{c: c, next: next, read: read, ctx: ctx, cfg: &whole}
 	r.call.start = r.cfg.now()
 	if !done(ctx) { // the first request says by whose settings the call goes
 		if r.first, r.err = r.request(ctx); r.err == nil {
@@ -272,9 +273,7 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 			}
 			defer host.inUse.Add(-1)
 			r.host, r.hostKey = host, c.core.key(r.first)
-			whole := host.cfg
-			whole.AttemptTimeout = 0 // each hop has its own
-			r.cfg = &whole
+			whole = host.cfg
 			r.call.method, r.call.host = methodOf(r.first), hostName(r.first)
 		}
 	}
@@ -284,6 +283,7 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 		}
 	}()
 	r.call.onHost = r.onHost
+	whole.AttemptTimeout = 0 // each hop has its own
 	err := r.call.run(ctx, r.cfg, r.attempt, nil)
 	if fault, ok := err.(*bodyError); ok {
 		return fault.err

@@ -425,6 +425,35 @@ func TestResume_Limits(t *testing.T) {
 	}
 }
 
+// AttemptTimeout ends with the headers, also where next failed first, so that no host was
+// known when the call began: it cut off the body then.
+func TestResume_AttemptTimeoutAfterAFailureOfNext(t *testing.T) {
+	for _, failures := range []int{0, 1} {
+		bubble(t, fmt.Sprint(failures), func(t *testing.T) {
+			server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+				w.(http.Flusher).Flush()
+				time.Sleep(time.Minute)
+				io.WriteString(w, "late")
+			})
+			cfg := soon
+			cfg.AttemptTimeout = time.Second
+			left := failures
+			err := retry.Resume(t.Context(), outcomeClient(t, base, cfg), func(ctx context.Context) (*http.Request, error) {
+				if left--; left >= 0 {
+					return nil, errDown
+				}
+				return http.NewRequestWithContext(ctx, "GET", server.URL, nil)
+			}, func(resp *http.Response) (bool, error) {
+				body, err := io.ReadAll(resp.Body)
+				assert.Equal(t, "late", string(body))
+				return false, err
+			})
+			assert.NoError(t, err)
+			assert.Equal(t, 1, server.hits())
+		})
+	}
+}
+
 // Each attempt begins with its own request and follows the redirects again: an address
 // that a redirect named may have expired. The redirect is no retry, and its target's
 // failures are neither the first host's nor hidden: marks are honoured, hooks see one
