@@ -366,18 +366,20 @@ func TestOneGateCouplesHosts(t *testing.T) {
 
 // A call that cannot wait for a pause learns how long it lasts, and what the limit is.
 func TestPauseThatIsTooLong(t *testing.T) {
-	server := newStand(t, status(429, "Retry-After", "1800"))
-	log, logger := newLog()
-	cfg := soon
-	cfg.Logger, cfg.MaxRetryAfter = logger, 10*time.Minute
-	client := outcomeClient(t, nil, cfg)
-	for _, want := range []string{"a wait of 30m0s, and MaxRetryAfter is 10m0s", "MaxRetryAfter of 10m0s (" + server.URL + " paused for another 30m0s"} {
-		_, err := client.Get(t.Context(), server.URL)
-		gaveUp(t, err, retry.ErrRetryAfterTooLong)
-		assert.ErrorContains(t, err, want)
-		assert.Contains(t, log.String(), want)
-	}
-	assert.Equal(t, 1, server.hits())
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, status(429, "Retry-After", "1800"))
+		log, logger := newLog()
+		cfg := soon
+		cfg.Logger, cfg.MaxRetryAfter = logger, 10*time.Minute
+		client := outcomeClient(t, base, cfg)
+		for _, want := range []string{"a wait of 30m0s, and MaxRetryAfter is 10m0s", "MaxRetryAfter of 10m0s (" + server.URL + " paused for another 30m0s"} {
+			_, err := client.Get(t.Context(), server.URL)
+			gaveUp(t, err, retry.ErrRetryAfterTooLong)
+			assert.ErrorContains(t, err, want)
+			assert.Contains(t, log.String(), want)
+		}
+		assert.Equal(t, 1, server.hits())
+	})
 }
 
 // A failure is reported once. It stood twice in the same line where a call's own failure
