@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -37,15 +38,21 @@ func texts(err error) (raw, safe string) {
 		}
 	}()
 	raw = err.Error()
-	if !strings.ContainsAny(raw, `?@#":`) && indexFold(raw, "bearer") < 0 && indexFold(raw, authorization) < 0 {
+	if !strings.ContainsAny(raw, `?@#":`) && !slices.ContainsFunc(announcing, func(word string) bool { return indexFold(raw, word) >= 0 }) {
 		return raw, raw // nothing in it can be a secret
 	}
 	return raw, Text(replaceURLs(raw, err))
 }
 
-// replaceURLs redacts in text the URLs of each *url.Error in the tree of err.
-func replaceURLs(text string, err error) string {
-	if e, ok := err.(*url.Error); ok && e != nil && e.URL != "" {
+// replaceURLs redacts in text the URLs of each *url.Error in the tree of err. A branch
+// whose methods panic, such as a nil pointer, has none.
+func replaceURLs(text string, err error) (replaced string) {
+	defer func() {
+		if recover() != nil {
+			replaced = text
+		}
+	}()
+	if e, ok := err.(*url.Error); ok && e.URL != "" {
 		if safe := URL(e.URL); safe != e.URL {
 			quoted := fmt.Sprintf("%q", e.URL)
 			text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], safe)
@@ -70,7 +77,7 @@ func Wrap(err error) error {
 	if safe == raw {
 		return err
 	}
-	if e, ok := err.(*url.Error); ok && e != nil {
+	if e, ok := err.(*url.Error); ok {
 		return wrapURL(e)
 	}
 	return &wrapped{safe, err}

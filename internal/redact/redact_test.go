@@ -64,7 +64,21 @@ func TestError(t *testing.T) {
 		"Authorization in Go":      fmt.Errorf("sent %v", http.Header{"Authorization": {"Basic SECRET"}, "Proxy-Authorization": {"Digest username=\"SECRET\", response=\"SECRET\""}}),
 		"Authorization in Go, %+q": fmt.Errorf("sent %+q", http.Header{"Authorization": {"SECRET"}}),
 		"Authorization in JSON":    errors.New(`{"authorization":"Token SECRET"}`),
+		"Authorization alone":      errors.New("Authorization: Basic SECRET"),
+		"Authorization and =":      errors.New("authorization=SECRET"),
+		"the same, later":          errors.New("sent authorization=SECRET"),
 		"bearer":                   errors.New("rejected bearer SECRET"),
+		"bearer alone":             errors.New("Bearer SECRET"),
+		"bearer, two blanks":       errors.New("rejected bearer  SECRET"),
+		"basic":                    errors.New("rejected Basic SECRET"), // no mark of a secret but the word
+		"all the words":            errors.New("no authorization, neither bearer SECRET nor basic SECRET"),
+		"not a URL, wrapped":       fmt.Errorf("fetch: %w", get("http://us er:SECRET WORD@h/?a=SECRET b SECRET", errDown)),
+		"after a blank":            errors.New("\tsent  bearer SECRET"),
+		"a query without a path":   errors.New("no such gene?sig=SECRET"),
+		"a query without a name":   errors.New("no such /gene?SECRET"),
+		"no scheme before ://":     errors.New("cannot reach ://user:SECRET@h"),
+		"beside a nil pointer":     fmt.Errorf("%w, %w", (*url.Error)(nil), get("http://us er:SECRET WORD@h/?a=SECRET b SECRET", errDown)),
+		"before a nil pointer":     fmt.Errorf("%w, %w", get("http://us er:SECRET WORD@h/?a=SECRET b SECRET", errDown), (*url.Error)(nil)),
 		"dsn":                      errors.New("dial postgres://user:SECRET@db:5432/genes?sslkey=SECRET: refused"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +88,7 @@ func TestError(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%v %+v %q", wrapped, wrapped, wrapped), "SECRET")
 			assert.Equal(t, redact.Error(err), redact.Error(wrapped), "once is enough")
 			var found *url.Error
-			if errors.As(wrapped, &found) {
+			if errors.As(wrapped, &found) && found != nil {
 				assert.NotContains(t, found.Error(), "SECRET")
 			}
 		})
@@ -100,6 +114,12 @@ func TestErrorKeepsTheRest(t *testing.T) {
 		"a https://user:SECRET@h.example/x, b":                                  "a https://xxxxx@h.example/x, b",
 		`parse "http://user:SECRET/word@h/": invalid port ":SECRET" after host`: `parse "http:xxxxx": invalid port "xxxxx" after host`,
 		"line 1\n\tline  2 ":                                                    "",
+		"\tline 1:\n\n\tline 2":                                                 "",
+		"sent map[Authorization:[] Accept:[text/html]]":                         "",
+		"dial http://[::1]: refused":                                            "",
+		`rejected bearer "SECRET"`:                                              `rejected bearer "xxxxx"`,
+		"at ://user:SECRET@h.example/x":                                         "at xxxxx@h.example/x",
+		`parse: invalid port "" after host`:                                     `parse: invalid port "xxxxx" after host`,
 	} {
 		if want == "" {
 			want = text
@@ -121,7 +141,42 @@ func TestWrapKeepsWhatHasNoSecret(t *testing.T) {
 	assert.Equal(t, "https://h.example/?a=xxxxx", found.URL)
 	assert.Equal(t, "https://h.example/?a=SECRET", inner.URL, "the caller's own is not changed")
 	assert.NotPanics(t, func() { redact.Wrap(&careless{}) }, "a method that panics")
-	assert.NotPanics(t, func() { redact.Wrap(fmt.Errorf("a: %w", (*url.Error)(nil))) })
+	wrapped = redact.Wrap(fmt.Errorf("bearer SECRET: %w", (*url.Error)(nil)))
+	assert.NotPanics(t, func() { errors.As(wrapped, &found) }, "a nil pointer")
+}
+
+func TestParsedURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://user:SECRET@h.example/gene?key=SECRET#SECRET": "https://xxxxx@h.example/gene?key=xxxxx",
+		"https://h.example/gene":                               "https://h.example/gene",
+		"http:user:SECRET@h.example":                           "http:xxxxx",
+	} {
+		u, err := url.Parse(raw)
+		require.NoError(t, err)
+		assert.Equal(t, want, redact.ParsedURL(u))
+		assert.Equal(t, want, redact.URL(raw))
+		assert.Equal(t, raw, u.String(), "the caller's own is not changed")
+	}
+}
+
+// A URL whose path was set as it is sent, as an opaque one, is shown like any other.
+func TestParsedURLWithAnOpaquePath(t *testing.T) {
+	u := &url.URL{Scheme: "https", Opaque: "//user:SECRET@h.example/a%2Fb", RawQuery: "key=SECRET"}
+	assert.Equal(t, "https://xxxxx@h.example/a%2Fb?key=xxxxx", redact.ParsedURL(u))
+}
+
+// Of what is no URL at most the scheme stays.
+func TestURLThatIsNone(t *testing.T) {
+	for raw, want := range map[string]string{
+		"http://[::1?SECRET": "http:xxxxx",
+		"a0+z9://%zz@SECRET": "a0+z9:xxxxx",
+		"://SECRET":          "xxxxx",
+		"SE CRET://h":        "xxxxx",
+		"9http://%zz@SECRET": "xxxxx",
+		"http%zz":            "xxxxx",
+	} {
+		assert.Equal(t, want, redact.URL(raw), raw)
+	}
 }
 
 // A server can put a long text into an error, as a Location of a megabyte that net/http

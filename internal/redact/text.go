@@ -67,6 +67,9 @@ func quotedAfter(text, phrase string) string {
 
 const authorization = "authorization"
 
+// announcing are the words that a secret follows without any mark.
+var announcing = []string{"bearer", "basic", authorization}
+
 // headers removes the value of each Authorization header, up to the end of its line,
 // or of the brackets in which Go prints it.
 func headers(text string) string {

@@ -193,6 +193,12 @@ func TestParse(t *testing.T) {
 		{"Unix time, past", headers("Retry-After", "1795435100"), 0},
 		{"Unix time, years from now", headers("Retry-After", "3000000000"), none},
 		{"Unix milliseconds, years from now", headers("Retry-After", "3000000000000"), none},
+		{"a year", headers("Retry-After", "366d"), 366 * 24 * time.Hour},
+		{"more than a year", headers("Retry-After", "366d1ms"), none},
+		{"a year ahead of the server's clock", headers("Retry-After", "2027-11-23T12:00:00Z", "Date", "Sun, 22 Nov 2026 12:00:00 GMT"), 366 * 24 * time.Hour},
+		{"a long comment", headers("Retry-After", "Mon Nov 23 2026 12:01:30 GMT+0000 ("+strings.Repeat("x", 64)+")"), 90 * time.Second},
+		{"a comment too long", headers("Retry-After", "Mon Nov 23 2026 12:01:30 GMT+0000 ("+strings.Repeat("x", 65)+")"), none},
+		{"no values", http.Header{"Date": nil, "Age": {}, "Retry-After": {"7"}}, 7 * time.Second},
 		{"years in seconds", headers("Retry-After", "999999999"), 999999999 * time.Second},
 
 		{"X-Retry-After", headers("X-Retry-After", "8"), 8 * time.Second},
@@ -206,11 +212,15 @@ func TestParse(t *testing.T) {
 		{"a Unix time in milliseconds", headers("Retry-After-Ms", "1795435260000"), time.Minute},
 		{"0 beside what is left", headers("Retry-After", "0", "RateLimit-Remaining", "19", "RateLimit-Reset", "40"), none},
 		{"0 beside what is left, no reset", headers("Retry-After", "0", "X-RateLimit-Remaining", "19"), none},
+		{"0 beside what is left, IETF", headers("Retry-After", "0", "RateLimit", `"a";r=5;t=50`), none},
 		{"0 beside nothing left", headers("Retry-After", "0", "RateLimit-Remaining", "0"), 0},
 		{"not a header of this kind", headers("X-Retry-Count", "5", "X-After", "9", "X-Password-Reset", "3", "X-Time-Left", "0"), none},
 
 		{"reset of a month", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "2592000"), 30 * 24 * time.Hour},
 		{"reset in microseconds", headers("X-RateLimit-Reset", "1795435260000000"), time.Minute},
+		{"reset, the first number that is a time", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "100000000"), 0},
+		{"reset, the last that is none", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "99999999"), 99999999 * time.Second},
+		{"reset, the first again that is none", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "4100000000"), century},
 		{"reset with a fraction is exact", headers("X-RateLimit-Reset", "1795435260.25"), 60250 * time.Millisecond},
 		{"reset years ahead", headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "3000000000"), none},
 		{"less than one left", headers("X-RateLimit-Remaining", "0.4", "X-RateLimit-Reset", "7"), 7 * time.Second},
@@ -227,12 +237,17 @@ func TestParse(t *testing.T) {
 		{"windows in lines", headers("X-RateLimit-Remaining", "7", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "90", "X-RateLimit-Reset", "4"), 4 * time.Second},
 		{"windows with parameters", headers("X-RateLimit-Remaining", "0;w=1, 5;w=60", "X-RateLimit-Reset", "1;w=1, 50;w=60"), time.Second},
 		{"windows with one reset", headers("X-RateLimit-Remaining", "5, 0", "X-RateLimit-Reset", "3"), 3 * time.Second},
+		{"windows of dates with long days", headers("X-RateLimit-Remaining", "0, 3", "X-RateLimit-Reset", "Wednesday, 25-Nov-26 12:00:00 GMT, Thursday, 26-Nov-26 12:00:00 GMT"), 48 * time.Hour},
 		{"windows of dates", headers("X-RateLimit-Remaining", "0, 3", "X-RateLimit-Reset", "Mon, 23 Nov 2026 12:00:10 GMT, Mon, 23 Nov 2026 13:00:00 GMT"), 10 * time.Second},
 
 		{"IETF, a name with a comma", headers("RateLimit", `"a,b;c=1";r=0;t=50`), 50 * time.Second},
 		{"IETF, a name with a quote", headers("RateLimit", `"a\",";r=0;t=50`), 50 * time.Second},
 		{"IETF, a name that is not closed", headers("RateLimit", `"a;r=0;t=50`), none},
 		{"IETF, a partition key", headers("RateLimit", `"a";r=0;t=50;pk=:cHsdsRa894==:`), 50 * time.Second},
+		{"IETF, a parameter without a value", headers("RateLimit", `"a";fast;r=0;t=50`), 50 * time.Second},
+		{"IETF, an empty parameter", headers("RateLimit", `"a";;r=0;t=50`), none},
+		{"IETF, two names", headers("RateLimit", `"a";"b";r=0;t=50`), none},
+		{"IETF, an empty name", headers("RateLimit", `"";r=0;t=50`), 50 * time.Second},
 		{"IETF, blanks", headers("RateLimit", ` "a" ; r=0 ; t=50 `), 50 * time.Second},
 		{"IETF, lines", headers("RateLimit", `"a";r=3;t=50`, "RateLimit", `"b";r=0;t=9`), 9 * time.Second},
 		{"IETF, no time", headers("RateLimit", `"a";r=0`), none},
@@ -360,6 +375,39 @@ func TestLargeHeader(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, 5*time.Second, d)
 	assert.Less(t, time.Since(begin), time.Second, "it was 10 s and more")
+}
+
+// 16 KiB of values are read, of the fields that speak of a wait: others take no part of it.
+func TestBoundOfWhatIsRead(t *testing.T) {
+	long := func(value string, size int) string { return strings.Repeat(" ", size-len(value)) + value }
+	const most = 16 << 10
+	for name, test := range map[string]struct {
+		h    http.Header
+		want time.Duration
+	}{
+		"as much":       {headers("Retry-After", long("5", most)), 5 * time.Second},
+		"more":          {headers("Retry-After", long("5", most+1)), 0},
+		"in two lines":  {headers("Retry-After", long("5", most/2), "Retry-After", long("5", most/2+1)), 0},
+		"in two fields": {headers("Retry-After", long("5", most/2), "X-Retry-After", long("9", most/2+1)), 5 * time.Second},
+		"of others":     {headers("Cookie", long("a=b", 2*most), "Retry-After", "5"), 5 * time.Second},
+	} {
+		d, _ := retryafter.Parse(test.h, noon, true)
+		assert.Equal(t, test.want, d, name)
+	}
+}
+
+// A date with a numeric zone is the same wherever the client is: Go gives it the name of
+// the local zone where that has the same offset.
+func TestNumericZonesAnywhere(t *testing.T) {
+	local := time.Local
+	t.Cleanup(func() { time.Local = local })
+	for _, time.Local = range []*time.Location{time.UTC, time.FixedZone("CET", 60*60)} {
+		for _, value := range []string{"Mon, 23 Nov 2026 13:01:30 +0100", "Mon, 23 Nov 2026 12:01:30 +0000"} {
+			d, ok := retryafter.Parse(headers("Retry-After", value), noon, true)
+			assert.True(t, ok, "%s in %v", value, time.Local)
+			assert.Equal(t, 90*time.Second, d, "%s in %v", value, time.Local)
+		}
+	}
 }
 
 // Whatever a server sends: no panic, no negative wait, none of more than a century, and

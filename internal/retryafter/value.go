@@ -202,7 +202,7 @@ func parseDuration(text string) (time.Duration, bool) {
 func sum(text string, units map[string]time.Duration) (total time.Duration, ok bool) {
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
 		end := strings.IndexFunc(text, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
-		if end <= 0 {
+		if end < 0 {
 			return 0, false
 		}
 		number, rest := text[:end], strings.TrimSpace(text[end:])

@@ -1,0 +1,3 @@
+module github.com/retryutils/retry/mutate
+
+go 1.25.0
