@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 		"id: 7\n\ndata: a\n\n":                          `message/7/"a"`,
 		"id: 7\ndata: a\n\ndata: b\n\n":                 `message/7/"a" message/7/"b"`,
 		"id: 7\ndata: a\n\nid: 8\x00\ndata: b\n\n":      `message/7/"a" message/7/"b"`,
+		"id: 7\ndata: a\n\nid: \x00\ndata: b\n\n":       `message/7/"a" message/7/"b"`,
 		"event: x\n\ndata: a\n\n":                       `message//"a"`,
 		"event: x\nevent: y\ndata: a\n\n":               `y//"a"`,
 		"event: x\nevent\ndata: a\n\n":                  `message//"a"`,
@@ -87,7 +88,7 @@ func TestParse_State(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"1500": 1500 * time.Millisecond, "0": 0, "007": 7 * time.Millisecond, "": before, " 1": before, "-1": before, "+1": before,
 		"1.5": before, "1s": before, "1 ": before, "0x1": before, "٣": before,
-		"9223372036854775807": math.MaxInt64, "99999999999999999999999": math.MaxInt64,
+		"9223372036854": 9223372036854 * time.Millisecond, "9223372036855": math.MaxInt64, "9223372036854775807": math.MaxInt64, "99999999999999999999999": math.MaxInt64,
 	} {
 		p := &parser{retry: before}
 		require.NoError(t, p.parse([]byte("retry: "+value+"\n"), nil))
@@ -108,20 +109,23 @@ func TestParse_State(t *testing.T) {
 func TestParse_Limit(t *testing.T) {
 	ten := strings.Repeat("x", 10)
 	for text, fits := range map[string]bool{
-		"data: " + ten + "\n\n":                          true,
-		"data: " + ten + "x\n\n":                         false,
-		"data:" + ten + "\n\n":                           true,
-		"data:" + ten[:4] + "\ndata:" + ten[:5] + "\n\n": true,
-		"data:" + ten[:5] + "\ndata:" + ten[:5] + "\n\n": false,
-		"event: " + ten + "\ndata:\n\n":                  true,
-		"event: " + ten + "x\ndata:\n\n":                 false,
-		"id: " + ten + "\ndata: x\n\n":                   false,
-		"id: " + ten + "\n\n:" + ten + "\n\n":            true,
-		": " + strings.Repeat("x", 1000) + "\n\n":        true,
-		strings.Repeat(":\n", 1000):                      true,
-		strings.Repeat("data: x\n\n", 1000):              true,
-		strings.Repeat("data\n", 1000):                   false,
-		strings.Repeat("x", 1000):                        false,
+		"data: " + ten + "\n\n":                             true,
+		"data: " + ten + "x\n\n":                            false,
+		"data:" + ten + "\n\n":                              true,
+		"data:" + ten[:4] + "\ndata:" + ten[:5] + "\n\n":    true,
+		"data:" + ten[:5] + "\ndata:" + ten[:5] + "\n\n":    false,
+		"event: " + ten + "\ndata:\n\n":                     true,
+		"event: " + ten + "x\ndata:\n\n":                    false,
+		"id: " + ten + "\ndata: x\n\n":                      false,
+		"id: " + ten + "x\n\n":                              true, // no event
+		"event: " + ten[:5] + "\ndata: " + ten[:5] + "\n\n": true,
+		"event: " + ten[:6] + "\ndata: " + ten[:5] + "\n\n": false,
+		"id: " + ten + "\n\n:" + ten + "\n\n":               true,
+		": " + strings.Repeat("x", 1000) + "\n\n":           true,
+		strings.Repeat(":\n", 1000):                         true,
+		strings.Repeat("data: x\n\n", 1000):                 true,
+		strings.Repeat("data\n", 1000):                      false,
+		strings.Repeat("x", 1000):                           false,
 	} {
 		for _, piece := range []int{len(text), 1} {
 			_, _, err := all(t, text, piece, 10)

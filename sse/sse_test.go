@@ -166,7 +166,7 @@ func play(t *testing.T, p *played, cfg retry.Config, method string, most int, op
 // server's reconnection time, and 204 is its end.
 func TestFeed(t *testing.T) {
 	p := &played{answers: []answer{
-		{text: "retry: 3000\nid: 1\ndata: a\n\ndata: b\n\nid: 2\ndata: lost", end: errCut},
+		{text: "retry: 3000\nid: 1 a\ndata: a\n\ndata: b\n\nid: 2\ndata: lost", end: errCut},
 		{text: "id: 2\ndata: c\n\nid\ndata: d\n\n"},
 		{text: "id: 4\n\ndata: x", end: errCut}, // an ID without data is one, too
 		{text: "data: e\n\n"},
@@ -175,7 +175,7 @@ func TestFeed(t *testing.T) {
 	text, took, err := play(t, p, retry.Config{}, http.MethodGet, 0)
 	assert.NoError(t, err)
 	assert.Equal(t, []string{"a", "b", "c", "d", "e"}, text)
-	assert.Equal(t, []string{"", "1", "", "4", "4"}, p.ids)
+	assert.Equal(t, []string{"", "1 a", "", "4", "4"}, p.ids)
 	assert.Equal(t, 12*time.Second, took)
 }
 
@@ -267,6 +267,34 @@ func TestFeed_Ends(t *testing.T) {
 	}
 }
 
+// A feed that its server ends and asks to be asked for again is in order; one that breaks
+// off without a word counts for the breaker.
+func TestFeed_Breaker(t *testing.T) {
+	for text, failures := range map[string]int{"": 2, "retry: 0\n": 2, "retry: 1\n": 0} {
+		breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+		require.NoError(t, err)
+		p := &played{answers: []answer{{text: text, end: errCut}, {text: text, end: errCut}, {text: "data: a\n\n", pause: time.Hour}}}
+		synctest.Test(t, func(t *testing.T) {
+			req := requestOf(t, t.Context(), http.MethodGet, "http://feed.example/", "")
+			for range sse.Stream(clientOf(t, p, retry.Config{Breaker: breaker}), req) {
+				assert.Equal(t, failures, breaker.Snapshot().ConsecutiveFailures, "%q", text)
+				break
+			}
+		})
+	}
+}
+
+// Without a limit an event is as large as it is.
+func TestNoMaxEvent(t *testing.T) {
+	large := strings.Repeat("x", 17<<20)
+	for most, fits := range map[int64]bool{0: true, 16 << 20: false} {
+		p := &played{answers: []answer{{text: "data: " + large + "\n\n"}}}
+		text, _, err := play(t, p, retry.Config{}, http.MethodGet, 1, sse.MaxEvent(most))
+		assert.Equal(t, fits, err == nil, "%v", err)
+		assert.Equal(t, fits, len(text) == 1)
+	}
+}
+
 // The content type may have parameters, and any case.
 func TestFeed_ContentType(t *testing.T) {
 	for _, kind := range []string{"text/event-stream;charset=utf-8", "Text/Event-Stream", "text/event-stream ; x", "text/event-stream; charset"} {
@@ -287,6 +315,7 @@ func TestPost(t *testing.T) {
 		"whole":                  {[]answer{{text: "data: a\n\ndata: b\n\n"}}, []string{"a", "b"}, 1, nil},
 		"nothing":                {[]answer{{}}, nil, 1, nil},
 		"refused, cut, whole":    {[]answer{{status: 503}, {end: errCut}, {text: ": wait\n", end: errCut}, {text: "data: a\n\n"}}, []string{"a"}, 4, nil},
+		"refused, then cut":      {[]answer{{status: 503}, {text: "data: a\n\n", end: errCut}}, []string{"a"}, 2, retry.ErrNotIdempotent},
 		"cut after an event":     {[]answer{{text: "data: a\n\ndata: b", end: errCut}}, []string{"a"}, 1, retry.ErrNotIdempotent},
 		"comments, but no event": {[]answer{{text: ":\n", end: errCut}}, nil, 4, retry.ErrMaxRetries},
 	} {
@@ -307,6 +336,9 @@ func TestPost(t *testing.T) {
 					assert.ErrorIs(t, err, test.err)
 					if test.err != nil {
 						assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+						var gaveUp *retry.Error
+						require.ErrorAs(t, err, &gaveUp)
+						assert.Equal(t, test.requests, gaveUp.Attempts)
 					}
 					assert.Len(t, p.ids, test.requests)
 					for _, body := range p.bodies {
