@@ -528,17 +528,204 @@ func TestEligible(t *testing.T) {
 
 // A GetBody that fails leaves the call to the first request, and costs no budget.
 func TestGetBodyFails(t *testing.T) {
+	for name, getBody := range map[string]func() (io.ReadCloser, error){
+		"error":          func() (io.ReadCloser, error) { return nil, errors.New("gone") },
+		"error and body": func() (io.ReadCloser, error) { return http.NoBody, errors.New("gone") },
+		"neither":        func() (io.ReadCloser, error) { return nil, nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			base := &backend{answer: func(_ int64, req *http.Request) (*http.Response, error) { return after(req, slow, 200) }}
+			budget := newBudget(t, 0, 1)
+			h := newHedge(t, hedge.Config{Delay: late, Budget: budget})
+			req := request(t, t.Context(), "QUERY", strings.NewReader("x"))
+			req.GetBody = getBody
+			resp, err := h.Transport(base).RoundTrip(req)
+			require.NoError(t, err)
+			resp.Body.Close()
+			assert.Zero(t, h.Snapshot().Hedges, name)
+			assert.Equal(t, 1.0, budget.Balance(), name)
+		})
+	}
+}
+
+// The context of a response lives until its body was read to the end, even where nothing
+// closes it; one without a body stays without, and its context ends at once.
+func TestContextOfAResponse(t *testing.T) {
+	for name, body := range map[string]io.ReadCloser{"text": io.NopCloser(strings.NewReader("body")), "NoBody": http.NoBody, "nil": nil} {
+		synctest.Test(t, func(t *testing.T) {
+			var sent context.Context
+			h := newHedge(t, hedge.Config{Delay: late})
+			resp, err := h.Transport(roundTrip(func(req *http.Request) (*http.Response, error) {
+				sent = req.Context()
+				return &http.Response{StatusCode: 200, Body: body}, nil
+			})).RoundTrip(request(t, t.Context(), http.MethodGet, nil))
+			require.NoError(t, err)
+			if name != "text" {
+				assert.Equal(t, body, resp.Body, name)
+				assert.Error(t, sent.Err(), name)
+				return
+			}
+			_, err = resp.Body.Read(make([]byte, 2))
+			assert.NoError(t, err)
+			assert.NoError(t, sent.Err(), "half of it is to be read")
+			_, err = io.ReadAll(resp.Body)
+			assert.NoError(t, err)
+			assert.Error(t, sent.Err())
+		})
+	}
+}
+
+// A part of what is saved up is left to calls that are late for a while: three hedges of
+// ten in the Hedge's own budget, and ten of the twenty that need not win.
+func TestReserves(t *testing.T) {
+	for _, c := range []struct {
+		budget        *retry.Budget
+		first, second int64
+	}{{nil, 7, 10}, {newBudget(t, 0, 100), 10, 20}} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHedge(t, hedge.Config{Delay: late, Budget: c.budget})
+			rt := h.Transport(&backend{answer: func(_ int64, req *http.Request) (*http.Response, error) { return after(req, slow, 200) }})
+			for range 25 {
+				go send(t, rt)
+			}
+			time.Sleep(late)
+			synctest.Wait()
+			assert.Equal(t, c.first, h.Snapshot().Hedges, "at the delay")
+			time.Sleep(late / 4)
+			synctest.Wait()
+			assert.Equal(t, c.second, h.Snapshot().Hedges, "a little later")
+			time.Sleep(slow)
+		})
+	}
+}
+
+// A call deposits once into the budget that hedges withdraw from, whichever that is: the
+// loop does so into that of its Config, and a retry does not count.
+func TestDeposits(t *testing.T) {
+	for name, c := range map[string]struct {
+		own, loop bool // a budget of the hedges, and one of the Config
+		want      float64
+	}{"own, no Config": {true, false, 1}, "that of the Config": {false, true, 1}, "own beside that of the Config": {true, true, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			emptied := func() *retry.Budget {
+				b := newBudget(t, 1, 3)
+				for b.Withdraw() {
+				}
+				return b
+			}
+			base := &backend{answer: func(n int64, req *http.Request) (*http.Response, error) {
+				status := 200
+				if n == 1 && c.loop {
+					status = 503
+				}
+				return after(req, late/2, status)
+			}}
+			budget := emptied()
+			cfg, loop := hedge.Config{Delay: late}, retry.Config{}
+			if c.own {
+				cfg.Budget = budget
+			}
+			if c.loop && !c.own {
+				loop.Budget = budget
+			}
+			h := newHedge(t, cfg)
+			if !c.loop {
+				send(t, h.Transport(base))
+				assert.Equal(t, c.want, budget.Balance(), name)
+				return
+			}
+			if c.own {
+				loop.Budget = newBudget(t, 0, 10)
+			} else {
+				c.want = 0 // a deposit of the loop's, and the retry that took it
+			}
+			client, err := retry.NewRetryableClient(&http.Client{Transport: base}, loop, retry.WrapTransport(h.Transport))
+			require.NoError(t, err)
+			resp, err := client.Get(t.Context(), "http://host.test/")
+			require.NoError(t, err)
+			resp.Body.Close()
+			assert.EqualValues(t, 2, base.requests.Load(), name)
+			assert.Equal(t, c.want, budget.Balance(), name)
+		})
+	}
+}
+
+// What a call says of how long answers take: an answer, also one of a hedge, and a caller
+// who did not wait longer; not a failure of its own, however it comes, nor a hedge that
+// answers after the first request has failed.
+func TestWhatIsLearned(t *testing.T) {
+	const usual, long = 20 * time.Millisecond, 10 * time.Second
+	permanent, broken := retry.Permanent(errors.New("gone")), errors.New("broken")
+	type step struct {
+		d   time.Duration
+		err error
+	}
+	for name, c := range map[string]struct {
+		first, hedge step
+		cancel       time.Duration
+		learns       bool
+	}{
+		"an answer":                             {first: step{long, nil}, hedge: step{2 * long, nil}, learns: true},
+		"an answer of the hedge":                {first: step{3 * long, nil}, hedge: step{long, nil}, learns: true},
+		"a caller that is gone":                 {first: step{3 * long, nil}, hedge: step{3 * long, nil}, cancel: long, learns: true},
+		"a permanent failure":                   {first: step{long, permanent}, hedge: step{2 * long, nil}},
+		"a permanent failure of the hedge":      {first: step{3 * long, nil}, hedge: step{long, permanent}, learns: true},
+		"a failure, then the hedge's answer":    {first: step{usual * 2, broken}, hedge: step{long, nil}},
+		"a failure, then that of the hedge":     {first: step{usual * 2, broken}, hedge: step{long, broken}},
+		"a failure, then a permanent one":       {first: step{usual * 2, broken}, hedge: step{long, permanent}},
+		"the hedge's failure, then an answer":   {first: step{long, nil}, hedge: step{usual, broken}, learns: true},
+		"the hedge's failure, then the first's": {first: step{long, broken}, hedge: step{usual, broken}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHedge(t, hedge.Config{Budget: newBudget(t, 1, 1000)})
+			do := func(ctx context.Context, first, second step) {
+				_, _ = hedge.Do(ctx, h, func(ctx context.Context) (int, error) {
+					s := first
+					if hedge.Count(ctx) == 1 {
+						s = second
+					}
+					select {
+					case <-time.After(s.d):
+						return 0, s.err
+					case <-ctx.Done():
+						return 0, ctx.Err()
+					}
+				})
+			}
+			for range 99 {
+				do(t.Context(), step{usual, nil}, step{})
+			}
+			for range 50 {
+				do(t.Context(), step{time.Hour, broken}, step{})
+			}
+			assert.Zero(t, h.Snapshot().Delay, name)
+			assert.Zero(t, h.Snapshot().Hedges, name)
+			ctx, cancel := context.WithTimeout(t.Context(), usual)
+			do(ctx, step{time.Hour, nil}, step{})
+			cancel()
+			assert.InEpsilon(t, usual, h.Snapshot().Delay, 0.04, name)
+			for range 8 { // of 108, more than the 5 % beyond the quantile
+				ctx, cancel := context.WithCancel(t.Context())
+				if c.cancel > 0 {
+					time.AfterFunc(c.cancel, cancel)
+				}
+				do(ctx, c.first, c.hedge)
+				cancel()
+			}
+			assert.Equal(t, c.learns, h.Snapshot().Delay > long/2, "%s: %v", name, h.Snapshot())
+			assert.LessOrEqual(t, h.Snapshot().Delay, long+long/20)
+		})
+	}
+}
+
+// A response that a function does not return is nothing to close.
+func TestDoWithoutAResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		base := &backend{answer: func(_ int64, req *http.Request) (*http.Response, error) { return after(req, slow, 200) }}
-		budget := newBudget(t, 0, 1)
-		h := newHedge(t, hedge.Config{Delay: late, Budget: budget})
-		req := request(t, t.Context(), "QUERY", strings.NewReader("x"))
-		req.GetBody = func() (io.ReadCloser, error) { return nil, errors.New("gone") }
-		resp, err := h.Transport(base).RoundTrip(req)
-		require.NoError(t, err)
-		resp.Body.Close()
-		assert.Zero(t, h.Snapshot().Hedges)
-		assert.Equal(t, 1.0, budget.Balance())
+		h := newHedge(t, hedge.Config{Delay: late})
+		gone := retry.Permanent(errors.New("gone"))
+		resp, err := hedge.Do(t.Context(), h, func(context.Context) (*http.Response, error) { return nil, gone })
+		assert.Nil(t, resp)
+		assert.Equal(t, gone, err)
 	})
 }
 
@@ -747,6 +934,13 @@ func TestLogLine(t *testing.T) {
 		resp.Body.Close()
 		_, line, _ := strings.Cut(text.String(), " ")
 		assert.Equal(t, "level=INFO msg=hedged delay=20ms hedges=1 won=true name=genes method=GET host=http://host.test\n", line)
+
+		text.Reset()
+		base.answer = func(_ int64, req *http.Request) (*http.Response, error) { return after(req, late/2, 200) }
+		resp, err = client.Get(t.Context(), "http://host.test/")
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Empty(t, text.String(), "of a call that was not hedged")
 	})
 }
 

@@ -180,3 +180,51 @@ func TestCrowdedWhileAnswersWaitForEachOther(t *testing.T) {
 	run(6000, 5)
 	assert.Less(t, run(6000, 5), 60, "slower for good, after a minute")
 }
+
+// A period ends when it has had calls enough and time enough, with the call that makes
+// both so; what was learned in the one before it is forgotten then.
+func TestPeriods(t *testing.T) {
+	start := time.Unix(1, 0)
+	for _, c := range []struct {
+		first int           // calls of a second in the first period; it needs 100
+		after time.Duration // until 100 calls of 10ms; and again until one more
+		want  time.Duration
+	}{
+		{100, periodTime, 10 * time.Millisecond},
+		{100, periodTime - 1, time.Second}, // all are of one period, which ends with the last call
+		{99, periodTime, time.Second},
+	} {
+		learned := newTimes(0.95)
+		for range c.first {
+			learned.add(start, time.Second)
+		}
+		for range 100 {
+			learned.add(start.Add(c.after), 10*time.Millisecond)
+		}
+		learned.add(start.Add(2*c.after), 10*time.Millisecond)
+		right(t, c.want, learned.quantile(), c)
+	}
+}
+
+// Calls are crowded when three times as many of the last ones are late as the quantile
+// says, and no longer when that is over.
+func TestCrowded(t *testing.T) {
+	learned, now := newTimes(0.95), time.Unix(1, 0)
+	quick := middle(bucket(10 * time.Millisecond))
+	add := func(n int, d time.Duration) (crowded int) {
+		for range n {
+			learned.add(now, d)
+			if learned.crowded() {
+				crowded++
+			}
+		}
+		return crowded
+	}
+	add(1000, quick)
+	assert.False(t, learned.crowded(), "those exactly at the quantile are not late")
+	assert.Equal(t, 1, add(11, time.Second), "the eleventh in succession")
+	assert.Equal(t, 3, add(200, quick))
+	for range 50 { // one late call of ten is no crowd
+		assert.Zero(t, add(1, time.Second)+add(9, quick))
+	}
+}

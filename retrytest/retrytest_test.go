@@ -164,6 +164,7 @@ func TestAnswers(t *testing.T) {
 		"empty":       {answer: retrytest.Status(204, ""), status: 204},
 		"JSON":        {answer: retrytest.JSON([]int{1, 2}).With("X-Gene", "two"), status: 200, body: "[1,2]", header: "two"},
 		"throttled":   {answer: retrytest.TooManyRequests(1500*time.Millisecond).With("X-Gene", "later"), status: 429, header: "later"},
+		"unchanged":   {answer: retrytest.Status(304, ""), status: 304},
 		"cut":         {answer: retrytest.Cut("half of it", 4), status: 200, body: "half", is: io.ErrUnexpectedEOF},
 		"cut to none": {answer: retrytest.Cut("half of it", 0), status: 200, is: io.ErrUnexpectedEOF},
 		"reset":       {answer: retrytest.Reset(), is: syscall.ECONNRESET},
@@ -185,6 +186,12 @@ func TestAnswers(t *testing.T) {
 					assert.Equal(t, c.status, resp.StatusCode)
 					assert.Equal(t, c.body, string(body))
 					assert.Equal(t, c.header, resp.Header.Get("X-Gene"))
+					if c.is != nil {
+						assert.EqualValues(t, len("half of it"), resp.ContentLength)
+					}
+					if c.status == 204 || c.status == 304 {
+						assert.Empty(t, resp.Header.Values("Content-Length"), "of what has no body")
+					}
 				}
 				assert.ErrorIs(t, err, c.is)
 				client.CloseIdleConnections()
@@ -221,6 +228,26 @@ func TestAnswers_WithoutConnection(t *testing.T) {
 	require.NoError(t, err)
 	_, err = (&http.Client{Transport: transport}).Post("http://genes.example", "text/plain", strings.NewReader("x"))
 	assert.ErrorIs(t, err, retry.ErrNotIdempotent)
+}
+
+// A server numbers the requests with the same method and URL.
+func TestScript_ServeCountsAttempts(t *testing.T) {
+	ok := retrytest.Status(204, "")
+	script := retrytest.NewScript(t, ok, ok, ok, ok, ok)
+	url := script.Serve()
+	for _, request := range []string{"GET /a", "POST /a", "GET /b", "GET /a", "GET /a"} {
+		method, path, _ := strings.Cut(request, " ")
+		req, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		resp.Body.Close()
+	}
+	var attempts []int
+	for _, r := range script.Requests() {
+		attempts = append(attempts, r.Attempt)
+	}
+	assert.Equal(t, []int{1, 1, 1, 2, 3}, attempts)
 }
 
 // HEAD has no body, and so none to close.

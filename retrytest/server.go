@@ -30,9 +30,7 @@ func (s *Script) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	for key, values := range a.header {
 		w.Header()[key] = values
 	}
-	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
-		w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
-	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(a.body))) // net/http leaves it out where the status has no body
 	w.WriteHeader(a.status)
 	if a.cut < 0 {
 		io.WriteString(w, a.body)
