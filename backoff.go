@@ -26,7 +26,7 @@ func ExponentialBackoff(initial time.Duration, multiplier float64) Backoff {
 }
 
 func exponential(initial time.Duration, multiplier float64, retry int) time.Duration {
-	if retry <= 1 || initial <= 0 {
+	if retry <= 1 {
 		return max(0, initial)
 	}
 	return saturate(float64(initial) * math.Pow(multiplier, float64(retry-1)))

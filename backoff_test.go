@@ -55,6 +55,23 @@ func TestCurves(t *testing.T) {
 	}
 }
 
+// Where nothing is multiplied, a wait is exactly what it was set to, however long: a
+// float64 is exact to a nanosecond for a hundred days only. And 2⁶³ ns is the first that
+// is too long.
+func TestLongWaitsAreExact(t *testing.T) {
+	const long = time.Duration(1<<60 + 1)
+	assert.Equal(t, long, retry.ExponentialBackoff(long, 2)(1, 0, nil))
+	assert.Equal(t, long, retry.ExponentialBackoff(long, 2)(0, 0, nil), "a number that Do does not use")
+	assert.Equal(t, long, retry.Config{InitialDelay: long, MaxDelay: math.MaxInt64, Jitter: retry.NoJitter}.Delay(1))
+	assert.Equal(t, time.Duration(1<<62), retry.ExponentialBackoff(1, 2)(63, 0, nil))
+	assert.Equal(t, time.Duration(math.MaxInt64), retry.ExponentialBackoff(1, 2)(64, 0, nil))
+	const asked = time.Duration(1<<60 - 1) // which a float64 rounds up
+	cfg := retry.Config{Jitter: retry.NoJitter, MaxRetryAfter: math.MaxInt64}
+	waits, err := retrytest.Run(t, cfg, calling(t, retry.RetryAfter(errDown, asked), nil))
+	require.NoError(t, err)
+	assert.Equal(t, asked, waits.Total())
+}
+
 func TestHugeRetryNumbersCostNothing(t *testing.T) {
 	for _, curve := range []retry.Backoff{
 		nil, retry.ExponentialBackoff(time.Hour, math.MaxFloat64), retry.ConstantBackoff(math.MaxInt64),

@@ -58,6 +58,7 @@ func TestBreakerConfigRefusesImpossibleValues(t *testing.T) {
 	assert.ErrorContains(t, err, "MinCalls")
 	assert.ErrorContains(t, err, "ProbeTimeout", "all of them at once")
 	assert.NoError(t, retry.BreakerConfig{FailureThreshold: math.MaxInt}.Validate())
+	assert.NoError(t, retry.BreakerConfig{SuccessThreshold: math.MaxInt32, MinCalls: math.MaxInt32}.Validate())
 }
 
 func TestZeroBreakerHasTheDefaults(t *testing.T) {

@@ -63,7 +63,6 @@ func (b *CircuitBreaker) settleProbe(probe *probe, r result) {
 	slow := b.cfg.SlowCallRate > 0 && now.Sub(probe.since) >= b.cfg.SlowCallDuration
 	switch {
 	case r.verdict == neutral:
-		p.neutrals++
 	case slow, r.verdict == failure && place >= 0:
 		if r.verdict == failure {
 			b.lastFailure = r.err

@@ -85,6 +85,16 @@ func TestStaleResults(t *testing.T) {
 	}
 }
 
+// The user's IsFailure is not asked for a result that changes nothing.
+func TestStaleResultIsNotJudged(t *testing.T) {
+	b, _ := newBreaker(t, func(c *retry.BreakerConfig) {
+		c.IsFailure = func(error) bool { t.Error("asked"); return true }
+	})
+	stale := permit(t, b)
+	b.Reset()
+	stale.Done(errDown)
+}
+
 // A probe that has lost its place, while the breaker is still half-open, counts if it
 // succeeds, and frees no place.
 func TestLateProbes(t *testing.T) {

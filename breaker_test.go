@@ -240,6 +240,21 @@ func TestSharedRejectionIsNeverTooEarly(t *testing.T) {
 	}
 }
 
+// Calls that are rejected within a millisecond share a rejection, and within a shorter
+// time where little of the open time is left: each is right to a thousandth.
+func TestRejectionIsSharedForAMillisecond(t *testing.T) {
+	for _, c := range []struct{ open, shared time.Duration }{{10 * time.Second, time.Millisecond}, {102_500 * time.Microsecond, 100 * time.Microsecond}} {
+		b, clock := newBreaker(t, nil)
+		b.Trip(c.open)
+		first := refused(t, b)
+		assert.Same(t, first, refused(t, b))
+		clock.Advance(c.shared)
+		assert.Same(t, first, refused(t, b))
+		clock.Advance(1)
+		assert.Equal(t, c.open-c.shared-1, refused(t, b).RetryAfter)
+	}
+}
+
 func TestRetryAfterOfAHalfOpenBreakerIsNotKnown(t *testing.T) {
 	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { c.ProbeTimeout = time.Hour })
 	report(t, b, 3, errDown)
@@ -349,6 +364,26 @@ func TestJitterOfTheOpenTimeIsClamped(t *testing.T) {
 	report(t, b, 3, errDown)
 	left := refused(t, b).RetryAfter
 	assert.True(t, left >= 10*time.Second && left <= 20*time.Second, left)
+}
+
+// Rand is asked when the breaker may open, and not for every success; a slow success may
+// open it, with the jitter of any other.
+func TestJitterIsDrawnWhenTheBreakerMayOpen(t *testing.T) {
+	draws := 0
+	jitter := func(c *retry.BreakerConfig) {
+		c.RecoveryJitter, c.Rand = 1, func() float64 { draws++; return 0.5 }
+	}
+	b, _ := halfOpened(t, jitter)
+	report(t, b, 1, nil)
+	assert.Equal(t, retry.StateClosed, b.State())
+	report(t, b, 5, nil)
+	assert.Zero(t, draws)
+
+	b, clock := newBreaker(t, func(c *retry.BreakerConfig) { jitter(c); slowFromOneSecond(c); c.MinCalls = 1 })
+	slow := permit(t, b)
+	clock.Advance(2 * time.Second)
+	slow.Done(nil)
+	assert.Equal(t, 15*time.Second, refused(t, b).RetryAfter)
 }
 
 func TestStateIsAPureRead(t *testing.T) {
@@ -631,10 +666,14 @@ func TestBreakerRenderings(t *testing.T) {
 			assert.NotContains(t, line, "{}", kind+name)
 			assert.Contains(t, line, "sig=xxxxx", kind+name)
 			assert.Contains(t, line, "open", kind+name)
+			if strings.HasSuffix(name, "snapshot") {
+				assert.Contains(t, line, "1 failure in a row", kind+name)
+			}
 		}
 		var out strings.Builder
 		slog.New(handler(&out)).Info("x", "rejection", (*retry.OpenError)(nil), "snapshot", retry.Snapshot{}, "change", retry.StateChange{})
 		assert.NotContains(t, out.String(), "panic")
+		assert.NotContains(t, out.String(), "snapshot.cause", "there is none")
 	}
 }
 

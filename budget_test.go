@@ -116,6 +116,8 @@ func TestBudgetAccruesOneAMinute(t *testing.T) {
 			{90 * time.Second, []int{1, 1, 0}},
 			{30 * time.Second, []int{0, 1, 0}},
 			{24 * time.Hour, []int{1, 3, 0}},
+			{62 * time.Second, []int{1, 1, 0}},
+			{58 * time.Second, []int{0, 1, 0}}, // the one was full for 2 seconds
 		} {
 			time.Sleep(c.sleep)
 			assert.Equal(t, c.want, []int{withdraw(one), withdraw(three), withdraw(none)}, c.sleep)
@@ -126,7 +128,7 @@ func TestBudgetAccruesOneAMinute(t *testing.T) {
 // Time counts by the clock of the Config that asks. What another clock says, or one
 // that was set back, is no time that has passed.
 func TestBudgetAccruesByTheClockThatAsks(t *testing.T) {
-	wall := &wallClock{FakeClock: clockwork.NewFakeClock()}
+	wall := &wallClock{FakeClock: clockwork.NewFakeClockAt(time.Date(1984, 4, 4, 0, 0, 0, 0, time.UTC))}
 	b := budget(t, 0, 1)
 	asks := func(clock clockwork.Clock) error {
 		fn, _ := script(errDown, nil)
@@ -181,6 +183,16 @@ func TestBudgetWithoutABurst(t *testing.T) {
 	}
 	assert.Equal(t, 2, attempts(t, b, 1))
 	assert.Equal(t, 1, attempts(t, new(retry.Budget), 1), "the zero value has none")
+
+	synctest.Test(t, func(t *testing.T) {
+		b := budget(t, 0.5, 0)
+		assert.False(t, b.Withdraw())
+		time.Sleep(time.Hour)
+		assert.False(t, b.Withdraw(), "nothing accrues")
+		none := budget(t, 0, 0)
+		none.Refund()
+		assert.False(t, none.Withdraw(), "it has room for none")
+	})
 }
 
 func TestImpossibleBudgets(t *testing.T) {

@@ -62,7 +62,7 @@ func TestImpossibleSettingsAreNamed(t *testing.T) {
 
 func TestGoodSettings(t *testing.T) {
 	for _, c := range []retry.Config{
-		{}, {MaxRetries: retry.NoRetries}, {MaxRetries: retry.Unlimited}, {Multiplier: 1}, {Jitter: retry.FullJitter},
+		{}, {MaxRetries: retry.NoRetries}, {MaxRetries: retry.Unlimited}, {Multiplier: 1}, {Jitter: retry.FullJitter}, {Jitter: retry.Jitter{Min: 2, Max: math.MaxFloat64}},
 		{MaxDelay: time.Millisecond}, {InitialDelay: time.Minute}, {RetryStatusCodes: []int{100, 999}}, {RetryStatusCodes: []int{}},
 		{MaxDelay: math.MaxInt64, InitialDelay: math.MaxInt64, Multiplier: math.MaxFloat64, MaxElapsed: math.MaxInt64},
 	} {

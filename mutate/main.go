@@ -35,6 +35,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -273,7 +274,7 @@ func newSuite(pkg, dir string) *suite {
 			for name := range names {
 				record := filepath.Join(dir, "reached-"+name)
 				start := time.Now()
-				if s.run([]test{{name: name}}, time.Minute, "MUTANT_RECORD="+record) != survived {
+				if s.run([]test{{name: name, took: 6 * time.Second}}, "MUTANT_RECORD="+record) != survived {
 					fmt.Printf("%s of %s fails without a mutant, and is left out\n", name, pkg)
 					continue
 				}
@@ -317,29 +318,38 @@ func (s *suite) try(m mutant) fate {
 		if len(batch) == 0 {
 			break
 		}
-		if f := s.run(batch, 10*time.Second, "MUTANT="+strconv.Itoa(m.id)); f != survived {
+		if f := s.run(batch, "MUTANT="+strconv.Itoa(m.id)); f != survived {
 			return f
 		}
 	}
 	return survived
 }
 
-// run runs some of the tests, with a bound on their time and memory.
-func (s *suite) run(tests []test, limit time.Duration, environment string) fate {
+// run runs some of the tests, with bounds on their time and memory: that of the processor
+// ends a loop without an end, also where the machine is busy, and that of the clock a
+// test that waits for ever.
+func (s *suite) run(tests []test, environment string) fate {
 	names := make([]string, len(tests))
+	var took time.Duration
 	for i, t := range tests {
 		names[i] = t.name
-		limit += 5 * t.took
+		took += t.took
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second+5*took)
 	defer cancel()
-	command := exec.CommandContext(ctx, "sh", "-c", `ulimit -v 8000000; exec "$0" "$@"`, s.program,
-		"-test.run", "^("+strings.Join(names, "|")+")$", "-test.failfast")
+	script := fmt.Sprintf(`ulimit -v 8000000; ulimit -t %d; exec "$0" "$@"`, 3+int((3*took).Seconds()))
+	command := exec.CommandContext(ctx, "sh", "-c", script, s.program, "-test.run", "^("+strings.Join(names, "|")+")$", "-test.failfast")
 	command.Dir, command.Env = s.dir, append(os.Environ(), environment)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a test may start processes of its own
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = time.Second
 	err := command.Run()
+	if command.Process != nil {
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // what it left behind
+	}
+	state, _ := command.ProcessState.Sys().(syscall.WaitStatus)
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, state.Signaled() && (state.Signal() == syscall.SIGXCPU || state.Signal() == syscall.SIGKILL):
 		return timedOut
 	case err != nil:
 		return killed
