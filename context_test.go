@@ -87,6 +87,9 @@ func TestContextThatIsDoneWithoutAnErrorCountsAsCancelled(t *testing.T) {
 		gaveUp(t, retry.Run(ctx, cfg, fn), context.Canceled)
 		assert.Zero(t, *calls)
 	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.Equal(t, context.Canceled, retry.NewGate(nil).Wait(cancelled), "itself, for those who compare")
 	assert.ErrorIs(t, retry.NewGate(nil).Wait(ctx), context.Canceled)
 	assert.ErrorIs(t, new(retry.CircuitBreaker).Do(ctx, func(context.Context) error { t.Error("called"); return nil }), context.Canceled)
 }
@@ -177,6 +180,18 @@ func TestAttemptTimeoutIsNotBlamedForOthers(t *testing.T) {
 		answered := func(ctx context.Context) error { <-ctx.Done(); return &retry.StatusError{StatusCode: 503} }
 		assert.NotContains(t, retry.Run(t.Context(), cfg, answered).Error(), "AttemptTimeout")
 		assert.NotContains(t, retry.Run(t.Context(), cfg, func(context.Context) error { return context.DeadlineExceeded }).Error(), "AttemptTimeout")
+	})
+}
+
+// A nil pointer that is an error is no answer of a server.
+func TestAttemptTimeoutSaysSoBesideANilPointer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{MaxRetries: retry.NoRetries, AttemptTimeout: time.Second}
+		err := retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+			<-ctx.Done()
+			return fmt.Errorf("%w: %w", ctx.Err(), (*retry.StatusError)(nil))
+		})
+		assert.ErrorContains(t, err, "AttemptTimeout")
 	})
 }
 

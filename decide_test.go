@@ -272,6 +272,26 @@ func TestMaxElapsedIsLookedAtBeforeEveryAttempt(t *testing.T) {
 	}
 }
 
+// An attempt that took all the time there was is the last one, also where no wait would
+// follow: no retry is announced, and none is taken from the budget.
+func TestNoRetryIsBegunWithoutTime(t *testing.T) {
+	for name, breaker := range map[string]*retry.CircuitBreaker{"": nil, "with a breaker": new(retry.CircuitBreaker)} {
+		bubble(t, name, func(t *testing.T) {
+			cfg := retry.Config{MaxElapsed: time.Second, Backoff: retry.ConstantBackoff(0), Breaker: breaker, Budget: budget(t, 0, 1)}
+			cfg.OnRetry = func(context.Context, retry.Event) { t.Error("announced") }
+			calls := 0
+			e := gaveUp(t, retry.Run(t.Context(), cfg, func(context.Context) error {
+				calls++
+				time.Sleep(time.Second)
+				return errDown
+			}), retry.ErrMaxElapsed)
+			assert.Equal(t, 1, calls)
+			assert.Equal(t, 1, e.Attempts)
+			assert.Equal(t, 1.0, cfg.Budget.Balance())
+		})
+	}
+}
+
 func TestBudgetIsAskedBeforeTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := exact

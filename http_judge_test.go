@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -541,6 +542,19 @@ func TestHTTP2StreamErrors(t *testing.T) {
 				assert.Equal(t, want == 2, err == nil, "%v", err)
 			})
 		}
+	}
+}
+
+// A stream that broke counts for a breaker, whatever it is joined with.
+func TestHTTP2StreamErrorIsOneOfTheNetwork(t *testing.T) {
+	server, base := newFrames(t, rst(2))
+	_, err := base.Get(server.url)
+	require.Error(t, err)
+	var outer *url.Error
+	require.ErrorAs(t, err, &outer)
+	for _, err := range []error{outer.Err, err} {
+		assert.False(t, retry.IsFailure(sql.ErrNoRows))
+		assert.True(t, retry.IsFailure(errors.Join(sql.ErrNoRows, err)), "%T", err)
 	}
 }
 

@@ -197,6 +197,8 @@ func TestWhatErrorsSay(t *testing.T) {
 	assert.False(t, retry.IsFailure(retry.Permanent(retry.RetryAfter(errDown, time.Second))))
 	assert.True(t, retry.IsFailure(retry.Permanent(errDown)))
 	assert.True(t, retry.Retryable(retry.RetryAfter(gaveUp(1, errDown), 0)), "the caller insists")
+	assert.True(t, retry.IsFailure(gaveUp(0, errDown)), "a failure was seen, whoever counted no attempt")
+	assert.True(t, retry.IsFailure(gaveUp(1, nil)), "an attempt was made, whatever came of it")
 }
 
 // Any TLS alert ended the call. Only those about how one side is set up are; a

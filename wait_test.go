@@ -65,6 +65,55 @@ func TestErrorOfAPauseNamesIt(t *testing.T) {
 	})
 }
 
+// The pause that a call waits for may become too long for it meanwhile, by itself or
+// because of the breaker. The call ends then, and not when the first pause is over.
+func TestPauseIsLengthenedDuringTheWait(t *testing.T) {
+	const after = 5 * time.Second
+	for name, c := range map[string]struct {
+		cfg    retry.Config
+		change func(retry.Config)
+		reason error
+		cause  any // in the error, too
+	}{
+		"beyond MaxRetryAfter": {retry.Config{MaxRetryAfter: time.Minute}, func(cfg retry.Config) { cfg.Gate.Pause(time.Hour) }, retry.ErrRetryAfterTooLong, new(*retry.PauseError)},
+		"beyond MaxElapsed":    {retry.Config{MaxElapsed: time.Minute}, func(cfg retry.Config) { cfg.Gate.Pause(2 * time.Minute) }, retry.ErrMaxElapsed, new(*retry.PauseError)},
+		"beside a breaker": {retry.Config{MaxElapsed: time.Minute, Breaker: new(retry.CircuitBreaker), WaitWhenOpen: true}, func(cfg retry.Config) {
+			cfg.Breaker.Trip(2 * time.Minute)
+			cfg.Gate.Pause(20 * time.Second)
+		}, retry.ErrMaxElapsed, new(*retry.OpenError)},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cfg := c.cfg
+			cfg.Gate = pausedFor(10 * time.Second)
+			time.AfterFunc(after, func() { c.change(cfg) })
+			start := time.Now()
+			fn, calls := script(nil)
+			e := gaveUp(t, retry.Run(t.Context(), cfg, fn), c.reason)
+			assert.ErrorAs(t, e, c.cause)
+			assert.Equal(t, after, time.Since(start))
+			assert.Zero(t, *calls)
+		})
+	}
+}
+
+// A call whose position behind others comes too late says so, with the whole time that
+// it would have waited.
+func TestErrorOfAPositionNamesThePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Gate: pausedFor(10 * time.Second)}
+		for range 100 { // 5ms apart
+			go func() { _ = retry.Run(t.Context(), cfg, func(context.Context) error { return nil }) }()
+		}
+		synctest.Wait()
+		cfg.MaxElapsed = 10*time.Second + 100*time.Millisecond
+		fn, _ := script(nil)
+		e := gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxElapsed)
+		var pause *retry.PauseError
+		require.ErrorAs(t, e, &pause)
+		assert.Greater(t, pause.RetryAfter, cfg.MaxElapsed)
+	})
+}
+
 func pausedFor(d time.Duration) *retry.Gate {
 	g := retry.NewGate(nil)
 	g.Pause(d)

@@ -52,6 +52,7 @@ var (
 	atMost  = flag.Duration("for", 0, "begin no mutant after this `time`; those left out are counted")
 	workers = flag.Int("workers", 2, "how many are tried at once")
 	table   = flag.Bool("table", false, "bring docs/mutation.md up to date")
+	only    = flag.String("run", "", "only tests whose names match `regexp`, to see what a new one notices")
 	every   = flag.Int("every", 1, "try one of `n` mutants, another one each day")
 	verbose = flag.Bool("v", false, "print every mutant")
 )
@@ -293,8 +294,11 @@ func newSuite(pkg, dir string) *suite {
 			}
 		})
 	}
+	matching := regexp.MustCompile(*only)
 	for name := range strings.FieldsSeq(string(out)) {
-		names <- name
+		if matching.MatchString(name) {
+			names <- name
+		}
 	}
 	close(names)
 	wg.Wait()
