@@ -88,14 +88,15 @@ func (s *sum) reset() {
 	s.at, s.used = 0, true
 }
 
-// add takes the bytes at an offset of the file, unless it has not seen those before.
+// add takes the bytes at an offset of the file, if they are the next ones. What it misses
+// catchUp reads.
 func (s *sum) add(p []byte, offset int64) {
 	if !s.used {
 		s.reset()
 	}
-	if skip := s.at - offset; skip >= 0 && skip < int64(len(p)) {
-		s.hash.Write(p[skip:])
-		s.at += int64(len(p)) - skip
+	if s.at == offset {
+		s.hash.Write(p)
+		s.at += int64(len(p))
 	}
 }
 

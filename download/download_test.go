@@ -365,14 +365,14 @@ func TestChanged_Progress(t *testing.T) {
 	}
 	_, err = download.File(t.Context(), clientOf(t, nil, cfg), s.URL, path+"2")
 	assert.ErrorIs(t, err, retry.ErrMaxRetries)
-	assert.Less(t, s.asked(), 20)
+	assert.Equal(t, 9, s.asked())
 }
 
 // reply is one answer of a played server.
 type reply struct {
 	status int
 	header string // name: value, one a line
-	body   string
+	body   string // parts that are read one after the other, with <then> between
 	cut    bool
 }
 
@@ -390,10 +390,14 @@ func (r reply) response(req *http.Request) *http.Response {
 	if resp.Close {
 		resp.TransferEncoding = nil
 	}
-	var body io.Reader = strings.NewReader(r.body)
-	if r.cut {
-		body = io.MultiReader(body, cutReader{})
+	var parts []io.Reader
+	for _, part := range strings.Split(r.body, "<then>") {
+		parts = append(parts, strings.NewReader(part))
 	}
+	if r.cut {
+		parts = append(parts, cutReader{})
+	}
+	body := io.MultiReader(parts...)
 	resp.Body = io.NopCloser(body)
 	return resp
 }
@@ -430,6 +434,7 @@ func TestWrongRanges(t *testing.T) {
 		"another unit":        {reply{206, "ETag: \"1\"\nContent-Range: lines 5-9/10", "56789", false}, `want "bytes 5-"`},
 		"backwards":           {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-4/10", "", false}, `want "bytes 5-"`},
 		"beyond the end":      {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-10/10", "56789x", false}, `want "bytes 5-"`},
+		"a total of none":     {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-9/0", "56789", false}, `want "bytes 5-"`},
 		"overflow":            {reply{206, "ETag: \"1\"\nContent-Range: bytes 5-99999999999999999999/*", "56789", false}, `want "bytes 5-"`},
 		"another length":      {reply{206, "ETag: \"1\"\nContent-Length: 4\nContent-Range: bytes 5-9/10", "5678", false}, `Content-Length is 4, want 5`},
 		"several ranges":      {reply{206, "ETag: \"1\"\nContent-Type: multipart/byteranges; boundary=x\nContent-Range: bytes 5-9/10", "--x", false}, `content type is "multipart/byteranges", want one range`},
@@ -472,6 +477,10 @@ func TestWrongRanges(t *testing.T) {
 // A range may be shorter than what was asked, and the length unknown until the end: a
 // 416 at the end says that the file is whole. What is not wanted at all ends the call.
 func TestRanges(t *testing.T) {
+	const dated = "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\nDate: Mon, 01 Jan 2024 00:00:01 GMT\nContent-Length: 10"
+	first := reply{200, "ETag: \"1\"\nContent-Length: 10", "01234", true}
+	whole := reply{200, "ETag: \"1\"\nContent-Length: 10", "0123456789", false}
+	wrong := reply{206, "ETag: \"1\"\nContent-Range: bytes 4-9/10", "456789", false}
 	for name, test := range map[string]struct {
 		replies []reply
 		ranges  []string
@@ -489,12 +498,27 @@ func TestRanges(t *testing.T) {
 			[]string{"", "bytes=10-", ""}, "abcd", ""},
 		"416 without a length": {[]reply{{200, "ETag: \"1\"", "0123456789", true}, {416, "", "", false}, {200, "ETag: \"1\"\nContent-Length: 10", "0123456789", false}},
 			[]string{"", "bytes=10-", ""}, "0123456789", ""},
-		"empty":                    {[]reply{{200, "ETag: \"1\"\nContent-Length: 0", "", false}}, []string{""}, "", ""},
-		"206 unasked":              {[]reply{{206, "ETag: \"1\"\nContent-Range: bytes 0-9/10", "0123456789", false}}, []string{""}, "-", "status is 206, want 200"},
-		"416 unasked":              {[]reply{{416, "Content-Range: bytes */10", "", false}}, []string{""}, "-", "status is 416, want 200"},
-		"204":                      {[]reply{{204, "", "", false}}, []string{""}, "-", "status is 204, want 200 or 206"},
-		"404":                      {[]reply{{404, "", "", false}}, []string{""}, "-", "404 Not Found"},
-		"ends with the connection": {[]reply{{200, "Connection: close\nETag: \"1\"", "01234", false}}, []string{""}, "-", "body ends at byte 5 with the connection, and neither its length nor a checksum is known"},
+		"range of unknown total":                {[]reply{first, {206, "ETag: \"1\"\nContent-Range: bytes 5-9/*", "56789", false}}, []string{"", "bytes=5-"}, "0123456789", ""},
+		"total known by the range":              {[]reply{{200, "ETag: \"1\"", "01234", true}, {206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}}, []string{"", "bytes=5-"}, "0123456789", ""},
+		"shorter than its length":               {[]reply{{200, "ETag: \"1\"\nContent-Length: 10", "01234", false}, {206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}}, []string{"", "bytes=5-"}, "0123456789", ""},
+		"longer than its length":                {[]reply{{200, "ETag: \"1\"\nContent-Length: 10", "0123456789<then>x", false}, whole}, []string{"", "bytes=9-"}, "0123456789", ""},
+		"longer than nothing":                   {[]reply{{200, "ETag: \"1\"\nContent-Length: 0", "x", false}, whole}, []string{"", ""}, "0123456789", ""},
+		"suddenly empty":                        {[]reply{first, {200, "ETag: \"1\"\nContent-Length: 0", "", false}, whole}, []string{"", "bytes=5-", ""}, "0123456789", ""},
+		"the same date, not said again":         {[]reply{{200, dated, "01234", true}, {206, "Content-Range: bytes 5-9/10", "56789", false}}, []string{"", "bytes=5-"}, "0123456789", ""},
+		"an ETag that was not there":            {[]reply{{200, dated, "01234", true}, {206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}, whole}, []string{"", "bytes=5-", ""}, "0123456789", ""},
+		"a date that is none":                   {[]reply{{200, strings.Replace(dated, "Mon,", "Moon,", 1), "01234", true}, whole}, []string{"", ""}, "0123456789", ""},
+		"an ETag of nothing":                    {[]reply{{200, "ETag: \"\"\nContent-Length: 10", "01234", true}, {206, "ETag: \"\"\nContent-Range: bytes 5-9/10", "56789", false}}, []string{"", "bytes=5-"}, "0123456789", ""},
+		"half an ETag":                          {[]reply{{200, "ETag: \"\nContent-Length: 10", "01234", true}, whole}, []string{"", ""}, "0123456789", ""},
+		"another file after four wrong answers": {[]reply{first, wrong, wrong, wrong, wrong, {200, "ETag: \"2\"\nContent-Length: 4", "abcd", false}}, []string{"", "bytes=5-", "bytes=5-", "bytes=5-", "bytes=5-", ""}, "abcd", ""},
+		"416 without a unit":                    {[]reply{{200, "ETag: \"1\"", "0123456789", true}, {416, "Content-Range: 10", "", false}, whole}, []string{"", "bytes=10-", ""}, "0123456789", ""},
+		"whole, and the connection ends":        {[]reply{{200, "Connection: close\nContent-Length: 5", "01234", false}}, []string{""}, "01234", ""},
+		"empty, and the connection ends":        {[]reply{{200, "Connection: close\nContent-Length: 0", "", false}}, []string{""}, "", ""},
+		"empty":                                 {[]reply{{200, "ETag: \"1\"\nContent-Length: 0", "", false}}, []string{""}, "", ""},
+		"206 unasked":                           {[]reply{{206, "ETag: \"1\"\nContent-Range: bytes 0-9/10", "0123456789", false}}, []string{""}, "-", "status is 206, want 200"},
+		"416 unasked":                           {[]reply{{416, "Content-Range: bytes */10", "", false}}, []string{""}, "-", "status is 416, want 200"},
+		"204":                                   {[]reply{{204, "", "", false}}, []string{""}, "-", "status is 204, want 200 or 206"},
+		"404":                                   {[]reply{{404, "", "", false}}, []string{""}, "-", "404 Not Found"},
+		"ends with the connection":              {[]reply{{200, "Connection: close\nETag: \"1\"", "01234", false}}, []string{""}, "-", "body ends at byte 5 with the connection, and neither its length nor a checksum is known"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := &replies{all: test.replies}
@@ -510,6 +534,77 @@ func TestRanges(t *testing.T) {
 			only(t, path, []byte(test.want))
 		})
 	}
+}
+
+// A 416 is a change of the file only where it shows one; in either case the file is
+// begun again.
+func TestNotSatisfiable(t *testing.T) {
+	unknown := reply{200, "ETag: \"1\"", "0123456789", true}
+	whole := reply{200, "ETag: \"1\"\nContent-Length: 10", "0123456789<then>x", false}
+	for name, test := range map[string]struct {
+		first   reply
+		header  string
+		changed bool
+	}{
+		"shorter":       {unknown, "Content-Range: bytes */4", true},
+		"another ETag":  {unknown, "ETag: \"2\"\nContent-Range: bytes */12", true},
+		"longer":        {unknown, "Content-Range: bytes */12", false},
+		"no number":     {unknown, "Content-Range: bytes */x", false},
+		"the last byte": {whole, "Content-Range: bytes */10", false},
+	} {
+		base := &replies{all: []reply{test.first, {416, test.header, "", false}, {200, "Content-Length: 4", "abcd", false}}}
+		var failures []error
+		cfg := soon
+		cfg.OnRetry = func(_ context.Context, e retry.Event) { failures = append(failures, e.Err) }
+		path := filepath.Join(t.TempDir(), "file")
+		_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, cfg), "http://files.example/file", path)
+		require.NoError(t, err, name)
+		only(t, path, []byte("abcd"))
+		require.Len(t, failures, 2, name)
+		assert.Equal(t, test.changed, errors.Is(failures[1], download.ErrChanged), "%s: %v", name, failures[1])
+	}
+}
+
+// Transports of others leave the length at 0, or have none of the signs of net/http.
+func TestLengthThatIsNotSet(t *testing.T) {
+	text := func(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
+	for name, test := range map[string]struct {
+		change func(*http.Response)
+		want   string
+		total  string
+	}{
+		"not set":          {func(r *http.Response) { r.ContentLength, r.Body = 0, text("01234") }, "01234", "5/-1"},
+		"said to be empty": {func(r *http.Response) { r.ContentLength, r.Body = 0, text(""); r.Header.Set("Content-Length", "0") }, "", "0/0"},
+		"that of fewer":    {func(r *http.Response) { r.ContentLength, r.Body, r.Uncompressed = 3, text("01234"), true }, "01234", "5/-1"},
+		"HTTP/2":           {func(r *http.Response) { r.ContentLength, r.Body, r.TransferEncoding = -1, text("01234"), nil }, "01234", "5/-1"},
+	} {
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			resp := reply{status: 200}.response(req)
+			test.change(resp)
+			return resp, nil
+		})
+		path := filepath.Join(t.TempDir(), "file")
+		last := ""
+		_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/file", path,
+			download.Progress(func(done, total int64) { last = fmt.Sprint(done, "/", total) }))
+		require.NoError(t, err, name)
+		only(t, path, []byte(test.want))
+		assert.Equal(t, test.total, last, name)
+	}
+	n := 0
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		if n++; n == 1 {
+			return reply{200, "ETag: \"1\"\nContent-Length: 10", "01234", true}.response(req), nil
+		}
+		resp := reply{206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}.response(req)
+		resp.ContentLength = 0
+		return resp, nil
+	})
+	path := filepath.Join(t.TempDir(), "file")
+	_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/file", path)
+	require.NoError(t, err)
+	only(t, path, []byte("0123456789"))
+	assert.Equal(t, 2, n)
 }
 
 // Compression corrupts nothing: it is not asked for, and refused where a server sends it
@@ -711,6 +806,110 @@ func TestDisk(t *testing.T) {
 	assert.FileExists(t, path+".part")
 }
 
+// reader is a body that does something else when it is read.
+type reader func() (int, error)
+
+func (r reader) Read([]byte) (int, error) { return r() }
+
+// What stands beside the part cannot be written, or removed in the end, and what is in
+// it is taken away: each ends the download at once, for it is no fault of the server.
+func TestDiskFails(t *testing.T) {
+	occupy := func(path string) {
+		_ = os.Remove(path)
+		assert.NoError(t, os.MkdirAll(filepath.Join(path, "x"), 0o700))
+	}
+	for name, test := range map[string]struct {
+		before func(path string)
+		at     func(path string) // the end of the body
+		bytes  int64
+		named  bool // the file has got its name
+	}{
+		"cannot be written":      {before: func(path string) { occupy(path + ".part.json") }},
+		"cannot be removed":      {at: func(path string) { occupy(path + ".part.json") }, bytes: 10, named: true},
+		"the part is taken away": {at: func(path string) { assert.NoError(t, os.Truncate(path+".part", 0)) }, bytes: 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "file")
+			if test.before != nil {
+				test.before(path)
+			}
+			requests := 0
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				requests++
+				resp := reply{200, "ETag: \"1\"\nContent-Length: 10", "", false}.response(req)
+				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("0123456789"), reader(func() (int, error) {
+					if test.at != nil {
+						test.at(path)
+					}
+					return 0, io.EOF
+				})))
+				sum := sha256.Sum256([]byte("0123456789"))
+				if name == "the part is taken away" { // a digest that comes last is that of the file
+					resp.Trailer = http.Header{"Repr-Digest": {"sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"}}
+				}
+				return resp, nil
+			})
+			result, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/file", path)
+			assert.Error(t, err)
+			assert.Equal(t, 1, requests)
+			assert.Equal(t, test.bytes, result.Bytes)
+			_, err = os.Stat(path)
+			assert.Equal(t, test.named, err == nil)
+		})
+	}
+}
+
+// What says of which file a part is is gone before bytes of another one are in it: after a
+// crash of the process nothing may be gone on with that is not what it seems.
+func TestSideIsGoneBeforeOtherBytes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	cfg := soon
+	cfg.MaxRetries = retry.NoRetries
+	cut := &http.Client{Transport: &replies{all: []reply{{200, "ETag: \"1\"\nContent-Length: 10", "01234", true}}}}
+	_, err := download.File(t.Context(), clientOf(t, cut, cfg), "http://files.example/file", path)
+	require.Error(t, err)
+	require.FileExists(t, path+".part.json")
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		resp := reply{200, "Content-Length: 10", "", false}.response(req)
+		resp.Body = io.NopCloser(io.MultiReader(reader(func() (int, error) {
+			assert.NoFileExists(t, path+".part.json")
+			return 0, io.EOF
+		}), strings.NewReader("abcdefghij")))
+		return resp, nil
+	})
+	_, err = download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, cfg), "http://files.example/file", path)
+	require.NoError(t, err)
+	only(t, path, []byte("abcdefghij"))
+}
+
+// A part is gone on with whose length is not known yet, and not if there is more of it
+// than there can be.
+func TestLengthOfAPart(t *testing.T) {
+	for header, resumed := range map[string]int64{"": 5, "Content-Length: 10": 0} {
+		path := filepath.Join(t.TempDir(), "file")
+		cfg := soon
+		cfg.MaxRetries = retry.NoRetries
+		cut := &http.Client{Transport: &replies{all: []reply{{200, "ETag: \"1\"\n" + header, "01234", true}}}}
+		_, err := download.File(t.Context(), clientOf(t, cut, cfg), "http://files.example/file", path)
+		require.Error(t, err)
+		if header != "" {
+			side, err := os.ReadFile(path + ".part.json")
+			require.NoError(t, err)
+			require.Contains(t, string(side), `"length":10`)
+			require.NoError(t, os.WriteFile(path+".part.json", bytes.Replace(side, []byte(`"length":10`), []byte(`"length":0`), 1), 0o600))
+		}
+		answer := reply{206, "ETag: \"1\"\nContent-Range: bytes 5-9/10", "56789", false}
+		if resumed == 0 {
+			answer = reply{200, "ETag: \"1\"\nContent-Length: 10", "0123456789", false}
+		}
+		base := &replies{all: []reply{answer}}
+		result, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, cfg), "http://files.example/file", path)
+		require.NoError(t, err)
+		assert.Equal(t, resumed, result.Resumed)
+		only(t, path, []byte("0123456789"))
+	}
+}
+
 // After a failure without a byte nothing is left; a part that another download left is
 // not lost by one of another URL that never got an answer.
 func TestNothingLeft(t *testing.T) {
@@ -805,6 +1004,7 @@ func TestCancel(t *testing.T) {
 	_, err := download.File(ctx, clientOf(t, nil, soon), s.URL, path)
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.ErrorIs(t, err, stop)
+	assert.NotContains(t, err.Error(), "breaks off", "it is the caller who did")
 	assert.NoFileExists(t, path)
 	assert.Equal(t, 1, s.asked())
 }

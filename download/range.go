@@ -46,7 +46,7 @@ func identify(u *url.URL, resp *http.Response) identity {
 }
 
 func lengthOf(resp *http.Response) int64 {
-	if resp.Uncompressed || resp.ContentLength == 0 && resp.Body != http.NoBody && resp.Header.Get("Content-Length") == "" {
+	if resp.Uncompressed || resp.ContentLength == 0 && resp.Header.Get("Content-Length") == "" {
 		return -1
 	}
 	return resp.ContentLength
@@ -124,7 +124,7 @@ func (d *download) resume(resp *http.Response) (end int64, err error) {
 		err = fmt.Errorf("content type is %.80q, want one range", kind)
 	case !ok || first != d.asked || last < first:
 		err = fmt.Errorf("Content-Range is %.80q, want \"bytes %d-\"", text, d.asked)
-	case resp.ContentLength >= 0 && resp.ContentLength != last-first+1 && (resp.ContentLength > 0 || resp.Body == http.NoBody):
+	case resp.ContentLength > 0 && resp.ContentLength != last-first+1:
 		err = fmt.Errorf("Content-Length is %d, want %d for Content-Range %.80q", resp.ContentLength, last-first+1, text)
 	case d.file.changed(resp, total):
 		return -1, d.begunAgain(fmt.Errorf("%w at byte %d: ETag %.80q, Content-Range %.80q", ErrChanged, d.at, resp.Header.Get("ETag"), text))
