@@ -534,6 +534,9 @@ func TestTrailerOfAFile(t *testing.T) {
 			req := newRequest(t, "PUT", server.URL, nil)
 			req.Body = io.NopCloser(strings.NewReader(text))
 			req.Trailer = http.Header{"X-Sum": {"42"}}
+			if text != "" {
+				req.TransferEncoding = []string{"chunked"}
+			}
 			resp, err := do(req)
 			read(t, resp, err)
 			for _, r := range server.requests() {
@@ -541,6 +544,113 @@ func TestTrailerOfAFile(t *testing.T) {
 				assert.Equal(t, "42", r.trailer.Get("X-Sum"), name)
 			}
 		}
+	}
+}
+
+// A body that was sent to its end, and is as long as was declared, is not what is wrong
+// with an attempt that breaks: it is sent again, also where net/http has done so by itself
+// before.
+func TestWholeBodyIsNoFault(t *testing.T) {
+	for name, answers := range map[string][]func(uint32) []byte{
+		"broken":               {rst(2), ok200},
+		"repeated, and broken": {rst(7), rst(2), ok200},
+	} {
+		for _, declared := range []int64{0, 5} {
+			server, base := newFrames(t, answers...)
+			body := func() (io.ReadCloser, error) {
+				return io.NopCloser(struct{ io.Reader }{strings.NewReader("genes")}), nil
+			}
+			req := newRequest(t, "PUT", server.url, nil)
+			req.Body, _ = body()
+			req.GetBody, req.ContentLength = body, declared
+			resp, err := outcomeClient(t, base, soon).Do(req)
+			require.NoError(t, err, "%s, declared as %d", name, declared)
+			resp.Body.Close()
+			assert.EqualValues(t, len(answers), server.streams.Load(), name)
+		}
+	}
+}
+
+// A body that is exactly as long as the buffer is sent again; one byte more is not.
+func TestBodyAsLongAsTheBuffer(t *testing.T) {
+	for _, declared := range []int64{-1, 5} {
+		for buffer, want := range map[int64]int{5: 2, 4: 1} {
+			server := newStand(t, status(503), status(200))
+			req := newRequest(t, "PUT", server.URL, struct{ io.Reader }{strings.NewReader("genes")})
+			req.ContentLength = declared
+			resp, err := outcomeTransport(t, soon, retry.ReplayBuffer(buffer)).Do(req)
+			read(t, resp, err)
+			assert.Equal(t, want, server.hits(), "declared as %d, with a buffer of %d", declared, buffer)
+		}
+	}
+}
+
+// A file that does not end where it says is sent from where it stands to where it ends.
+func TestFileOfUnknownLength(t *testing.T) {
+	server := newStand(t, status(503), status(200))
+	file := growing{strings.NewReader("BRCA1 and BRCA2")}
+	_, err := file.Seek(6, io.SeekStart)
+	require.NoError(t, err)
+	resp, err := outcomeClient(t, nil, soon).Do(newRequest(t, "PUT", server.URL, file))
+	read(t, resp, err)
+	for _, r := range server.requests() {
+		assert.Equal(t, "and BRCA2", r.body)
+	}
+	assert.Equal(t, 2, server.hits())
+}
+
+// growing says that it ends sooner than it does.
+type growing struct{ *strings.Reader }
+
+func (g growing) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekEnd {
+		offset -= 3
+	}
+	return g.Reader.Seek(offset, whence)
+}
+
+// The last attempt reads what was recorded to its end, also when its response is there
+// already, and whatever an earlier attempt, which net/http has not let go of, does
+// meanwhile; then the source is closed, and gives nothing more.
+func TestLateReadersOfARecordedBody(t *testing.T) {
+	source := &countedClose{Reader: strings.NewReader("genes and proteins")}
+	var bodies []io.ReadCloser
+	var last *http.Request
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		bodies, last = append(bodies, req.Body), req
+		begin := make([]byte, 5)
+		_, err := io.ReadFull(req.Body, begin)
+		require.NoError(t, err)
+		assert.Equal(t, "genes", string(begin))
+		code := 503
+		if len(bodies) == 1 {
+			_, err = io.ReadAll(req.Body)
+			require.NoError(t, err)
+		} else {
+			_, err = bodies[0].Read(begin)
+			assert.ErrorIs(t, err, http.ErrBodyReadAfterClose)
+			code = 200
+		}
+		return &http.Response{StatusCode: code, ProtoMajor: 1, Body: http.NoBody, Request: req}, nil
+	})
+	transport, err := retry.NewTransport(base, soon)
+	require.NoError(t, err)
+	resp, err := transport.RoundTrip(newRequest(t, "PUT", "http://gene.example/", source))
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Len(t, bodies, 2)
+	bodies[0].Close()
+	assert.Zero(t, source.closed.Load(), "the last one reads still")
+	rest, err := io.ReadAll(bodies[1])
+	assert.NoError(t, err)
+	assert.Equal(t, " and proteins", string(rest))
+	bodies[1].Close()
+	assert.EqualValues(t, 1, source.closed.Load())
+	_, err = bodies[1].Read(make([]byte, 1))
+	assert.Error(t, err)
+	if last.GetBody != nil {
+		_, err = last.GetBody()
+		assert.ErrorIs(t, err, retry.ErrBodyNotReplayable)
 	}
 }
 

@@ -130,6 +130,12 @@ func TestJSONOfACompleteAndEmptyAnswer(t *testing.T) {
 			assert.Equal(t, 1, server.hits())
 		}
 	})
+	t.Run("in two pieces", func(t *testing.T) {
+		for length, want := range map[int64]error{2: nil, 3: io.ErrUnexpectedEOF} {
+			_, err := retry.DecodeJSON[int](&http.Response{StatusCode: 200, ContentLength: length, Body: io.NopCloser(io.MultiReader(strings.NewReader("\r"), strings.NewReader("\n")))})
+			assert.ErrorIs(t, err, want)
+		}
+	})
 	t.Run("a response by hand", func(t *testing.T) { // its ContentLength of 0 says nothing
 		got, err := retry.DecodeJSON[int](&http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("7"))})
 		assert.NoError(t, err)
@@ -145,7 +151,7 @@ func TestJSONOfACompleteAndEmptyAnswer(t *testing.T) {
 // A server that sent all its JSON, and then neither a byte nor the end, was asked
 // four times, each time until the time limit.
 func TestJSONFollowedBySilence(t *testing.T) {
-	for _, text := range []string{`{"a":[1,"}"]}`, `[]`, `"BRCA1"`, `"a\\\"b"`, "\"\u00e9\\u00e9\"", `true`, `false`, `null`, " \n{} ", "\xef\xbb\xbf{}", "\xef\xbb\xbf\"x\""} {
+	for _, text := range []string{`{"a":[1,"}"]}`, `[]`, `"BRCA1"`, `"a\\\"b"`, "\"\u00e9\\u00e9\"", `true`, `false`, `null`, " \n{} ", " true", "\n \"x\"", "\xef\xbb\xbf{}", "\xef\xbb\xbf\"x\""} {
 		for _, head := range []string{"Content-Length: 1000\r\n\r\n" + text, fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(text), text)} {
 			t.Run(text, func(t *testing.T) {
 				t.Parallel()
@@ -170,7 +176,7 @@ func TestJSONFollowedBySilence(t *testing.T) {
 // What is complete is so in any number of pieces, and so is what is not.
 func TestJSONInPieces(t *testing.T) {
 	for text, good := range map[string]bool{
-		`{"a":"\"","b":[true,null]}`: true, `"a\\"`: true, `12.5`: true, `false`: true, " \t\r\n null \n": true, "\xef\xbb\xbf[]": true,
+		`{"a":"\"","b":[true,null]}`: true, `"a\\"`: true, `"a\"b"`: true, `12.5`: true, `false`: true, " \t\r\n null \n": true, "\xef\xbb\xbf[]": true,
 		`"a`: false, `"a\"`: false, `tru`: false, `[1`: false, "\xef\xbb\xbf": false, "\xef\xbb": false,
 		`nul1`: false, `{} {}`: false, `"a" "b"`: false, `true false`: false, `<html>`: false, `truefalse`: false,
 	} {
@@ -186,6 +192,14 @@ func TestJSONInPieces(t *testing.T) {
 		}
 		assert.Equal(t, good, err == nil, "%q: %v", text, err)
 	}
+}
+
+// The error of a status has its body, from 400 on.
+func TestJSONOfABadRequest(t *testing.T) {
+	_, err := retry.DecodeJSON[int](&http.Response{StatusCode: 400, Body: io.NopCloser(strings.NewReader("no such gene"))})
+	var status *retry.StatusError
+	require.ErrorAs(t, err, &status)
+	assert.Equal(t, "no such gene", string(status.Body))
 }
 
 // A 304, and a redirect that the client does not follow, have no JSON: they were
@@ -730,6 +744,38 @@ func TestResume_Functions(t *testing.T) {
 		retry.Resume(t.Context(), client, func(context.Context) (*http.Request, error) { return &http.Request{}, nil }, p.read),
 	} {
 		assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	}
+}
+
+// Each request has the context of its attempt, as the hooks made it, also the first one,
+// which was made before there was an attempt; one that next made with a context of its
+// own keeps that.
+func TestResume_Contexts(t *testing.T) {
+	type hook struct{}
+	type own struct{}
+	for _, derives := range []bool{false, true} {
+		var seen []any
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			seen = append(seen, req.Context().Value(hook{}), req.Context().Value(own{}))
+			return nil, errDown
+		}, answerOf(200, "x")}}
+		cfg := soon
+		cfg.OnAttempt = func(ctx context.Context, e retry.Event) context.Context {
+			return context.WithValue(ctx, hook{}, e.Attempt)
+		}
+		p := &pieces{url: "http://gene.example/"}
+		err := retry.Resume(t.Context(), outcomeClient(t, &http.Client{Transport: base}, cfg), func(ctx context.Context) (*http.Request, error) {
+			if derives {
+				ctx = context.WithValue(ctx, own{}, "BRCA1")
+			}
+			return p.next(ctx)
+		}, func(*http.Response) (bool, error) { return false, nil })
+		require.NoError(t, err)
+		if derives {
+			assert.Equal(t, "BRCA1", seen[1])
+		} else {
+			assert.Equal(t, 1, seen[0])
+		}
 	}
 }
 
