@@ -4,6 +4,8 @@
 //	go run ./mutate                      # the packages below, which takes an hour
 //	go run ./mutate -files breaker .     # the files of a package whose names match
 //	go run ./mutate -base origin/main    # the lines that differ from a commit
+//	go run ./mutate -v > log             # and, once more tests are written:
+//	go run ./mutate -again log           # what survived, and what was left out
 //
 // It prints the mutants that survive, and exits with 1 if some of them are not listed in
 // equivalent.tsv, with the reason why they change nothing that can be seen. With -table
@@ -52,6 +54,7 @@ var (
 	atMost  = flag.Duration("for", 0, "begin no mutant after this `time`; those left out are counted")
 	workers = flag.Int("workers", 2, "how many are tried at once")
 	table   = flag.Bool("table", false, "bring docs/mutation.md up to date")
+	again   = flag.String("again", "", "take from a `log`, written with -v, what it says was killed")
 	only    = flag.String("run", "", "only tests whose names match `regexp`, to see what a new one notices")
 	every   = flag.Int("every", 1, "try one of `n` mutants, another one each day")
 	verbose = flag.Bool("v", false, "print every mutant")
@@ -115,6 +118,7 @@ func try(pkg string, began time.Time) []result {
 	}
 	tests := newSuite(pkg, dir)
 	results := make([]result, len(mutants))
+	before := readLog()
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range *workers {
@@ -128,6 +132,10 @@ func try(pkg string, began time.Time) []result {
 		})
 	}
 	for i, m := range mutants {
+		if f := before[m.key()]; f == killed || f == timedOut {
+			results[i] = result{m, f}
+			continue
+		}
 		if *atMost > 0 && time.Since(began) > *atMost {
 			results[i] = result{m, leftOut}
 			continue
@@ -141,6 +149,31 @@ func try(pkg string, began time.Time) []result {
 
 func (m mutant) String() string {
 	return fmt.Sprintf("%s:%d %s: %s", m.file, m.line, m.function, m.change)
+}
+
+// key is what stays the same when lines above it are added.
+func (m mutant) key() string { return m.file + " " + m.function + ": " + m.change }
+
+var logLine = regexp.MustCompile(`^(killed|timed out|survived|not reached) +(\S+):\d+ (\S+: .*)$`)
+
+// readLog reads what became of each mutant of an earlier run. Of several with the same
+// text in one function, all were killed only if each was.
+func readLog() map[string]fate {
+	fates := map[string]fate{}
+	if *again == "" {
+		return fates
+	}
+	file, err := os.ReadFile(*again)
+	check(err)
+	for line := range strings.Lines(string(file)) {
+		if m := logLine.FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil {
+			key := m[2] + " " + m[3]
+			if f := fates[key]; f == "" || f == killed || f == timedOut {
+				fates[key] = fate(m[1])
+			}
+		}
+	}
+	return fates
 }
 
 // mutate writes the package's files with their mutants, and an overlay for the compiler.
