@@ -472,3 +472,35 @@ func TestHostsOfAClient(t *testing.T) {
 		break
 	}
 }
+
+// What a host has of its own goes by the clock of its Config, also where PerHost sets that,
+// unless the breaker's settings name one.
+func TestHostsOwnGoesByItsClock(t *testing.T) {
+	fake, other := clockwork.NewFakeClock(), clockwork.NewFakeClock()
+	perHost := retry.PerHost(func(_ string, cfg *retry.Config) error { cfg.Clock = fake; return nil })
+	for name, c := range map[string]struct {
+		cfg     retry.Config
+		breaker retry.BreakerConfig
+		opts    []retry.Option
+		clock   *clockwork.FakeClock // that ends the breaker's open time
+	}{
+		"of the Config":  {retry.Config{Clock: fake}, retry.BreakerConfig{}, nil, fake},
+		"of PerHost":     {retry.Config{}, retry.BreakerConfig{}, []retry.Option{perHost}, fake},
+		"of the breaker": {retry.Config{}, retry.BreakerConfig{Clock: other}, nil, other},
+	} {
+		client := outcomeClient(t, nil, c.cfg, append(c.opts, retry.HostBreaker(c.breaker))...)
+		require.NoError(t, client.Check("http://gene.example/"), name)
+		for _, cfg := range client.Hosts() {
+			cfg.Breaker.Trip(time.Hour)
+			assert.Equal(t, retry.StateOpen, cfg.Breaker.State(), name)
+			c.clock.Advance(time.Hour)
+			assert.Equal(t, retry.StateHalfOpen, cfg.Breaker.State(), name)
+			if c.clock == fake {
+				cfg.Gate.Pause(time.Hour)
+				fake.Advance(time.Hour)
+				_, paused := cfg.Gate.PausedUntil()
+				assert.False(t, paused, name)
+			}
+		}
+	}
+}

@@ -905,3 +905,21 @@ func TestHostSettings(t *testing.T) {
 	assert.Error(t, err)
 	assert.Len(t, down.requests(), 1, "its own number of retries")
 }
+
+// A 409 after a lost answer means that the first request is at work only where a key was
+// sent: other headers are none, nor is the name of a key without a value.
+func TestConflictWithoutAKey(t *testing.T) {
+	for name, header := range map[string]http.Header{"another header": {"Accept": {"*/*"}}, "a key that is not sent": {"Idempotency-Key": nil}} {
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){
+			func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, answerOf(409, ""), answerOf(200, ""),
+		}}
+		transport, err := retry.NewTransport(base, soon)
+		require.NoError(t, err)
+		req := newRequest(t, "PUT", "http://gene.example/", nil)
+		req.Header = header
+		resp, err := transport.RoundTrip(req)
+		require.NoError(t, err, name)
+		resp.Body.Close()
+		assert.Equal(t, 409, resp.StatusCode, name)
+	}
+}

@@ -580,3 +580,56 @@ func TestEnhanceYourCalm(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "1s retry-after", waits.String())
 }
+
+// The error of a body that broke off names its URL once.
+func TestURLIsNamedOnce(t *testing.T) {
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(200, "x")}}
+	cfg := soon
+	cfg.MaxRetries = retry.NoRetries
+	for name, broken := range map[string]error{"by the library": io.ErrUnexpectedEOF, "by the decoder": &url.Error{Op: "Get", URL: "http://gene.example/", Err: io.ErrUnexpectedEOF}} {
+		_, err := retry.Fetch(outcomeClient(t, &http.Client{Transport: base}, cfg), newRequest(t, "GET", "http://gene.example/", nil), func(*http.Response) (int, error) { return 0, broken })
+		assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		assert.Equal(t, 1, strings.Count(err.Error(), "Get "), "%s: %v", name, err)
+	}
+}
+
+// A long error page is read in part where it is the last word.
+func TestLongBodyOfAnError(t *testing.T) {
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(404, strings.Repeat("x", 100<<10))}}
+	_, err := outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), "http://gene.example/")
+	var status *retry.StatusError
+	require.ErrorAs(t, err, &status)
+	assert.NotEmpty(t, status.Body)
+}
+
+// Names and methods may have every character of a token, from the first letter to the
+// last digit; what has another one, or a value with a control character, also as its
+// first one, is not tried again.
+func TestMalformedRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		method, header, value string
+		attempts              int
+	}{
+		"all good":                 {"azAZ09", "AZaz09!~", "x\ty~", 2},
+		"a control, first":         {"GET", "X-Gene", "\x01x", 1},
+		"a control, later":         {"GET", "X-Gene", "x\x7f", 1},
+		"below the digits":         {"GET", "X/", "x", 1},
+		"above the digits":         {"GET", "X:", "x", 1},
+		"below the capitals":       {"GET", "X@", "x", 1},
+		"above the capitals":       {"GET", "X[", "x", 1},
+		"above the small letters":  {"GET", "X{", "x", 1},
+		"no token, first":          {"GET", " X", "x", 1},
+		"a method with a blank":    {"GE T", "X-Gene", "x", 1},
+		"a method of nothing else": {"{", "X-Gene", "x", 1},
+	} {
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){func(*http.Request) (*http.Response, error) { return nil, errDown }, answerOf(200, "")}}
+		req := newRequest(t, "GET", "http://gene.example/", nil)
+		req.Method, req.Header = c.method, http.Header{c.header: {c.value}}
+		resp, err := outcomeClient(t, &http.Client{Transport: base}, soon).Do(req.WithContext(retry.WithIdempotent(t.Context(), true)))
+		assert.Equal(t, c.attempts == 2, err == nil, "%s: %v", name, err)
+		assert.LessOrEqual(t, len(base.requests), c.attempts, name)
+		if err == nil {
+			resp.Body.Close()
+		}
+	}
+}

@@ -486,3 +486,33 @@ func TestLogLinesNameTheURL(t *testing.T) {
 		}
 	}
 }
+
+// What the hooks make of a context goes out with the request, with any of them alone.
+func TestContextOfEachHook(t *testing.T) {
+	type key struct{}
+	hook := func(ctx context.Context, _ retry.Event) context.Context {
+		return context.WithValue(ctx, key{}, "trace")
+	}
+	for name, set := range map[string]func(*retry.Config){
+		"OnStart": func(c *retry.Config) { c.OnStart = hook }, "OnAttempt": func(c *retry.Config) { c.OnAttempt = hook },
+	} {
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(200, "")}}
+		cfg := retry.Config{}
+		set(&cfg)
+		for _, do := range []func(*http.Request) (*http.Response, error){
+			outcomeClient(t, &http.Client{Transport: base}, cfg).Do, must2(retry.NewTransport(base, cfg)).RoundTrip,
+		} {
+			resp, err := do(newRequest(t, "GET", "http://gene.example/", nil))
+			require.NoError(t, err)
+			resp.Body.Close()
+			assert.Equal(t, "trace", base.requests[len(base.requests)-1].Context().Value(key{}), name)
+		}
+	}
+}
+
+func must2[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}

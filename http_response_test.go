@@ -950,3 +950,24 @@ func BenchmarkIdleTimeout(b *testing.B) {
 		})
 	}
 }
+
+// The Timeout of the base client is that of the whole attempt: of what the header took,
+// the body has the rest.
+func TestTimeoutIsSharedByHeaderAndBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, base := newPiped(t, func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(6 * time.Second)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		})
+		base.Timeout = 10 * time.Second
+		start := time.Now()
+		resp, err := outcomeClient(t, base, retry.Config{}).Get(t.Context(), server.URL)
+		require.NoError(t, err)
+		assert.Equal(t, 6*time.Second, time.Since(start))
+		_, err = io.ReadAll(resp.Body)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 10*time.Second, time.Since(start))
+		resp.Body.Close()
+	})
+}
