@@ -504,3 +504,40 @@ func TestHostsOwnGoesByItsClock(t *testing.T) {
 		}
 	}
 }
+
+// Each of several PerHost gets the Config as the one before has left it; one that fails is
+// the last, and nil is none.
+func TestSeveralPerHost(t *testing.T) {
+	var seen []int
+	add := func(fail error) retry.Option {
+		return retry.PerHost(func(_ string, cfg *retry.Config) error {
+			seen = append(seen, cfg.MaxRetries)
+			cfg.MaxRetries++
+			return fail
+		})
+	}
+	client := outcomeClient(t, nil, retry.Config{MaxRetries: 1}, add(nil), retry.PerHost(nil), add(nil))
+	require.NoError(t, client.Check("http://gene.example/"))
+	for _, cfg := range client.Hosts() {
+		assert.Equal(t, 3, cfg.MaxRetries)
+	}
+	assert.Equal(t, []int{1, 2}, seen)
+	seen = nil
+	client = outcomeClient(t, nil, retry.Config{MaxRetries: 1}, retry.PerHost(nil), add(errDown), add(nil))
+	assert.ErrorIs(t, client.Check("http://gene.example/"), errDown)
+	assert.Equal(t, []int{1}, seen)
+}
+
+// Hosts that share a key are named each by its own name.
+func TestHostsOfOneKeyHaveTheirNames(t *testing.T) {
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(200, "")}}
+	var names []string
+	cfg := retry.Config{OnDone: func(_ context.Context, e retry.Event) { names = append(names, e.Host) }}
+	client := outcomeClient(t, &http.Client{Transport: base}, cfg, retry.HostKey(func(*http.Request) string { return "all" }))
+	for _, url := range []string{"http://a.example/", "http://b.example/"} {
+		resp, err := client.Get(t.Context(), url)
+		require.NoError(t, err)
+		resp.Body.Close()
+	}
+	assert.Equal(t, []string{"http://a.example", "http://b.example"}, names)
+}

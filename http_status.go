@@ -71,16 +71,8 @@ func (e *StatusError) body() string {
 // break a line or steer a terminal.
 func oneLine(text []byte, limit int) string {
 	text = text[:min(len(text), limit)]
-	for n := 1; n < utf8.UTFMax && n <= len(text); n++ { // no half of a character
-		if tail := text[len(text)-n:]; utf8.RuneStart(tail[0]) {
-			if !utf8.FullRune(tail) {
-				text = text[:len(text)-n]
-			}
-			break
-		}
-	}
 	printable := strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
+		if r == utf8.RuneError || !unicode.IsPrint(r) { // also half of a character, at the end
 			return ' '
 		}
 		return r

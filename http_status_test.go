@@ -842,3 +842,21 @@ func TestSuccessWithAnEmptyQuota(t *testing.T) {
 		assert.False(t, paused)
 	})
 }
+
+// A 403 says nothing of other calls unless it names a wait: it is no refusal for now.
+func TestForbiddenPausesNothing(t *testing.T) {
+	for wait, want := range map[string]bool{"": false, "60": true} {
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(403, "", "Retry-After", wait)}}
+		gate := retry.NewGate(nil)
+		cfg := retry.Config{Gate: gate, MaxRetries: 1, MaxElapsed: time.Minute, RetryStatusCodes: []int{403, 429}}
+		cfg.OnRetry = func(context.Context, retry.Event) {
+			_, paused := gate.PausedUntil()
+			assert.False(t, paused)
+		}
+		cfg.Backoff = retry.ConstantBackoff(time.Millisecond)
+		_, err := outcomeClient(t, &http.Client{Transport: base}, cfg).Get(t.Context(), "http://gene.example/")
+		assert.Error(t, err)
+		_, paused := gate.PausedUntil()
+		assert.Equal(t, want, paused)
+	}
+}

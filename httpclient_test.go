@@ -399,3 +399,22 @@ func TestNilBaseHasATimeLimit(t *testing.T) {
 	assert.Equal(t, 30*time.Second, gaveUp(t, err, retry.ErrMaxRetries).Elapsed)
 	assert.Equal(t, 1, tr.last().Attempt)
 }
+
+// The response's request is the caller's own, or, behind a redirect, the last one.
+func TestRequestOfTheResponse(t *testing.T) {
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){
+		answerOf(200, ""), answerOf(200, ""), answerOf(307, "", "Location", "/moved"), answerOf(200, ""),
+	}}
+	client := outcomeClient(t, &http.Client{Transport: base}, soon)
+	for name, body := range map[string]io.Reader{"": nil, "once": struct{ io.Reader }{strings.NewReader("x")}} {
+		req := newRequest(t, "PUT", "http://gene.example/", body)
+		resp, err := client.Do(req)
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Same(t, req, resp.Request, name)
+	}
+	resp, err := client.Do(newRequest(t, "PUT", "http://gene.example/", struct{ io.Reader }{strings.NewReader("x")}))
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Equal(t, "/moved", resp.Request.URL.Path)
+}
