@@ -42,8 +42,7 @@ func (r *row) add(other row) {
 	r.equal, r.survived, r.unreached = r.equal+other.equal, r.survived+other.survived, r.unreached+other.unreached
 }
 
-// writeTable brings the rows of the files that were tried up to date, and the list of
-// mutants that survive.
+// writeTable brings the rows of the files that were tried as a whole up to date.
 func writeTable(tried []result, known []equivalent) error {
 	path := filepath.Join(root, "docs", "mutation.md")
 	text, err := os.ReadFile(path)
@@ -71,8 +70,9 @@ func writeTable(tried []result, known []equivalent) error {
 	if err != nil {
 		return err
 	}
-	now := map[string]*row{}
+	now, incomplete := map[string]*row{}, map[string]bool{}
 	for _, r := range tried {
+		incomplete[r.file] = incomplete[r.file] || r.fate == leftOut
 		if now[r.file] == nil {
 			now[r.file] = &row{file: r.file, date: time.Now().UTC().Format(time.DateOnly), commit: strings.TrimSpace(string(commit))}
 		}
@@ -91,6 +91,7 @@ func writeTable(tried []result, known []equivalent) error {
 			to.unreached++
 		}
 	}
+	maps.DeleteFunc(now, func(file string, _ *row) bool { return incomplete[file] })
 	maps.Copy(rows, now)
 
 	var out strings.Builder

@@ -1,0 +1,333 @@
+package pace_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/retryutils/retry/internal/pace"
+)
+
+// played is a pace that learns outcomes: A of an accepted call, R of a refused one, W that
+// calls wait, each of a call sent an interval after the one before.
+type played struct {
+	pace.Pace
+	interval time.Duration
+	wait     time.Duration // that a refused call is asked for
+	passing  float64
+	call     pace.Call
+	cause    string // of the last R that had one
+	causes   int
+}
+
+func newPlayed() *played {
+	return &played{interval: 100 * time.Millisecond, wait: time.Second, passing: 100, call: pace.Call{Sent: time.Unix(1e9, 0)}}
+}
+
+// play plays a script, in which a number repeats what is behind it up to a blank.
+func (p *played) play(script string) *played {
+	for _, part := range strings.Fields(script) {
+		times := 0
+		for part[0] >= '0' && part[0] <= '9' {
+			times, part = 10*times+int(part[0]-'0'), part[1:]
+		}
+		for range max(1, times) {
+			for _, outcome := range part {
+				p.one(outcome)
+			}
+		}
+	}
+	return p
+}
+
+func (p *played) one(outcome rune) {
+	if outcome == 'W' {
+		p.Waited()
+		return
+	}
+	p.call = pace.Call{Number: p.call.Number + 1, Sent: p.call.Sent.Add(p.interval)}
+	if outcome == 'A' {
+		p.Accepted(p.call, p.call)
+		return
+	}
+	if cause := p.Refused(p.call, p.call, p.wait, p.passing); cause != "" {
+		p.cause = cause
+		p.causes++
+	}
+}
+
+// paced has a pace of 5.28 a second: 96 % of the 11 that were accepted in 2s.
+const paced = "R 8R 11A R "
+
+// A pace is set when more than a fifth of the calls of a round are refused, beyond what
+// chance explains, and three were accepted; a round with fewer ends with a refusal, after
+// eight calls.
+func TestWhenAPaceIsSet(t *testing.T) {
+	for script, want := range map[string]float64{
+		paced:         0.96 * 11 / 2,    // 9 are 3 + 4 + √4
+		"R 7R 12A R":  0,                // 8 are fewer
+		"R 16R 3A R":  0.96 * 3 / 2,     // of 20
+		"R 16R 2A R":  0,                // hardly any is accepted
+		"R 6A R 7R":   0.96 * 6 / 1.4,   // 8 of 14
+		"R 7A R 7R":   0,                // the round of 8 calls was over
+		"R R 8A R 7R": 0,                // and that of 10, with 2
+		"R R 7A R 6R": 0.96 * 7.0 / 1.5, // that of 9, with 2, was not: 8 of 15
+		"20A":         0,
+	} {
+		p := newPlayed().play(script)
+		assert.InDelta(t, want, p.Rate(), 1e-9, script)
+		assert.Equal(t, want > 0, p.causes == 1, script)
+	}
+	assert.Equal(t, "9 of 20 refused in 2s", newPlayed().play(paced).cause)
+}
+
+// Calls that were sent before a round do not count in it, whenever their outcome comes.
+func TestCallsBeforeARound(t *testing.T) {
+	p := newPlayed()
+	early := p.call
+	p.call.Number += 10
+	p.play("R 16R")
+	for n := range uint64(5) {
+		p.Accepted(pace.Call{Number: early.Number + n, Sent: early.Sent}, p.call)
+		p.Refused(pace.Call{Number: early.Number + n, Sent: early.Sent}, p.call, time.Second, 100)
+	}
+	assert.Zero(t, p.play("R").Rate(), "none of the round was accepted")
+
+	// The last call that was sent when a pace was set is one of those before: the pace is
+	// held for 150 calls after it.
+	p = newPlayed().play("R 8R 11A")
+	p.one('R')
+	rate := p.Rate()
+	p.Accepted(p.call, p.call)
+	p.Refused(p.call, p.call, time.Second, 100)
+	assert.Equal(t, rate, p.play("W 149A").Rate())
+	assert.InDelta(t, 1.04*rate, p.play("A").Rate(), 1e-9)
+}
+
+// A pace is lowered where four of eight calls are refused, or two of 24 and more than 4 %,
+// and three were accepted.
+func TestWhenAPaceIsLowered(t *testing.T) {
+	for script, lowered := range map[string]bool{
+		"4R 3A R":     true,
+		"4R 2A 2R":    false, // two were accepted
+		"3R 3A R":     false, // of seven
+		"7A R":        false,
+		"2R 5A R":     false, // three
+		"3R 4A R":     true,  // four
+		"R 22A R":     true,  // two of 24
+		"R 21A R":     false, // of 23
+		"23A R":       false, // one
+		"R 47A R":     true,  // 2 of 49
+		"R 48A R":     false, // 2 of 50 are 4 %
+		"R 48A R 24A": false,
+	} {
+		p := newPlayed().play(paced)
+		rate := p.Rate()
+		p.play(script)
+		assert.Equal(t, lowered, p.causes == 2, script)
+		assert.Equal(t, lowered, p.Rate() < rate, script)
+	}
+	p := newPlayed().play(paced)
+	p.interval = 2 * time.Second // far fewer are accepted: it is halved at most
+	p.play("3R 4A R")
+	assert.InDelta(t, 0.96*5.28/2, p.Rate(), 1e-9)
+}
+
+// A pace is raised after 150 calls of which some waited: by 4 %, then, while that goes
+// well, by twice as much each time, after 8 calls at the pace, and half the wait of the
+// last refused call, up to a second.
+func TestProbes(t *testing.T) {
+	p := newPlayed().play(paced)
+	rate := p.Rate()
+	assert.Equal(t, rate, p.play("300A").Rate(), "none had to wait")
+	p = newPlayed().play(paced)
+	p.interval = time.Second
+	want := rate
+	p.play("W 149A")
+	assert.InDelta(t, want, p.Rate(), 1e-9)
+	for _, step := range []float64{0.04, 0.08, 0.16, 0.32, 0.64, 1, 1} {
+		p.play("A")
+		want *= 1 + step
+		assert.InEpsilon(t, want, p.Rate(), 1e-9)
+		p.play("W 7A")
+		assert.InEpsilon(t, want, p.Rate(), 1e-9, "seven calls are too few")
+	}
+
+	assert.InEpsilon(t, 1.04*rate, newPlayed().play(paced+"W R 149A").Rate(), 1e-9, "a refused call is one of them")
+	p = newPlayed().play(paced + "W 150A")
+	p.interval = 10 * time.Millisecond
+	probing := p.Rate()
+	p.play("W 145A") // 8 calls at 5.49 a second are 1.457s
+	assert.Equal(t, probing, p.Rate())
+	assert.Greater(t, p.play("A").Rate(), probing)
+}
+
+// A fast pace is probed no faster than the server's waits let it show.
+func TestProbesWaitForTheServersAnswer(t *testing.T) {
+	for wait, calls := range map[time.Duration]int{0: 8, time.Second: 50, time.Minute: 100} {
+		p := newPlayed()
+		p.interval, p.wait = time.Millisecond, wait
+		p.play(paced) // 528 a second
+		p.interval = 10 * time.Millisecond
+		p.play("W 150A")
+		rate := p.Rate()
+		assert.InDelta(t, 1.04*528, rate, 1e-6)
+		p.play("W")
+		for range calls - 1 {
+			p.one('A')
+		}
+		assert.Equal(t, rate, p.Rate(), "after %d calls, with a wait of %v", calls-1, wait)
+		p.one('A')
+		assert.InEpsilon(t, 1.08*rate, p.Rate(), 1e-9, "after %d calls, with a wait of %v", calls, wait)
+	}
+}
+
+// A probe in which more than 4 % are refused has failed: the pace is what it was a step
+// before the last that went well.
+func TestProbeFails(t *testing.T) {
+	p := newPlayed().play(paced)
+	rate := p.Rate()
+	p.play("W 150A")
+	assert.Equal(t, 1.04*rate, p.play("24A R").Rate(), "one of 25")
+	p = newPlayed().play(paced + "W 150A 23A R")
+	assert.Equal(t, rate, p.Rate(), "one of 24")
+	assert.Equal(t, 1, p.causes, "which is no news")
+	assert.Equal(t, rate, p.play("W 149A").Rate(), "it is held again")
+	assert.InEpsilon(t, 1.04*rate, p.play("A").Rate(), 1e-9)
+
+	p = newPlayed().play(paced)
+	p.interval = time.Second
+	p.play("W 150A W 8A R")
+	assert.InEpsilon(t, rate, p.Rate(), 1e-9)
+}
+
+// Where all calls paused for more than a quarter of the round, what the server accepts is
+// taken to lie between what it accepted and what was sent meanwhile, and is probed at once.
+func TestPauseWithinARound(t *testing.T) {
+	between := func(low, high float64) float64 { return 0.96 * low * math.Pow(high/low, 0.4) }
+	for _, c := range []struct {
+		pauses  []time.Duration // from the second call on: begin and end, after it
+		passing float64
+		want    float64
+	}{
+		{nil, 100, 5.28},
+		{[]time.Duration{0, time.Second}, 100, between(5.5, 20)},
+		{[]time.Duration{0, time.Second}, 10, between(5.5, 10)},
+		{[]time.Duration{0, time.Second}, 1, 5.28},
+		{[]time.Duration{0, 500 * time.Millisecond}, 100, 5.28}, // a quarter
+		{[]time.Duration{0, 501 * time.Millisecond}, 100, between(5.5, 20/1.499)},
+		{[]time.Duration{0, 300 * time.Millisecond, 400 * time.Millisecond, 700 * time.Millisecond}, 100, between(5.5, 20/1.4)},
+		{[]time.Duration{0, 300 * time.Millisecond, 200 * time.Millisecond, 600 * time.Millisecond}, 100, between(5.5, 20/1.4)}, // one, lengthened
+		{[]time.Duration{0, 300 * time.Millisecond, 400 * time.Millisecond, time.Hour}, 100, 5.28},                              // the last is not over
+	} {
+		p := newPlayed()
+		p.passing = c.passing
+		p.play("R")
+		for i := 0; i < len(c.pauses); i += 2 {
+			p.Paused(p.call.Sent.Add(c.pauses[i]), p.call.Sent.Add(c.pauses[i+1]))
+		}
+		p.play("8R 11A R")
+		assert.InDelta(t, c.want, p.Rate(), 1e-9, "%+v", c)
+		if c.want > 5.3 {
+			p.interval = time.Second
+			assert.InDelta(t, 1.4*c.want, p.play("W 8A").Rate(), 1e-9, "probed at once")
+		}
+	}
+}
+
+// A pace that was lowered six times without a clean hold in between is given up; two
+// refusals are none.
+func TestGivenUpAfterSixReductions(t *testing.T) {
+	const lower = "3R 4A R " // whose rate stays
+	again := func(p *played) (n int) {
+		for ; p.Rate() > 0 && n < 20; n++ {
+			p.play(lower)
+		}
+		return n
+	}
+	assert.Equal(t, 6, again(newPlayed().play(paced)))
+	p := newPlayed().play(paced + lower + lower)
+	p.interval = time.Second
+	p.play("W R 149A")
+	p.interval = 100 * time.Millisecond
+	p.play("23A R") // the probe fails
+	assert.Equal(t, 6, again(p), "held with one refusal")
+	p = newPlayed().play(paced + lower + lower)
+	p.interval = time.Second
+	p.play("W R 148A R")
+	p.play("A")
+	p.interval = 100 * time.Millisecond
+	p.play("23A R")
+	assert.Equal(t, 4, again(p), "held with two")
+}
+
+// Where lowering a pace twice in succession lowers what is accepted, and not the share that
+// is refused, it is given up: half of the calls may be refused then without one, and more
+// each time.
+func TestGivenUpAsUseless(t *testing.T) {
+	p := newPlayed().play(paced)
+	n := 0
+	for ; p.Rate() > 0 && n < 20; n++ {
+		p.interval *= 2
+		p.play("3R 4A R")
+	}
+	assert.Equal(t, 3, n)
+	p.interval = 100 * time.Millisecond
+	p.play("R 11R 11A")
+	assert.Zero(t, p.play("R").Rate(), "13 of 24 are what was tolerated: 3 + 7.2 + √7.2 are 12.9")
+}
+
+// What was tolerated once is a smaller share where fewer were refused, and a larger one the
+// next time.
+func TestWhatIsToleratedAfterwards(t *testing.T) {
+	useless := func(p *played, round string) {
+		p.interval = 100 * time.Millisecond
+		for n := 0; p.Rate() > 0 && n < 20; n++ {
+			p.interval *= 2
+			p.play(round)
+		}
+		p.interval = 100 * time.Millisecond
+	}
+	p := newPlayed().play(paced)
+	useless(p, "2R 21A R") // an eighth: a quarter is borne, and 12 of 24 are more than chance
+	assert.Zero(t, p.Rate())
+	assert.Positive(t, p.play("R 11R 12A R").Rate())
+
+	p = newPlayed().play(paced)
+	useless(p, "4R 3A R")
+	assert.Positive(t, p.play("R 12R 11A R").Rate(), "three tenths are borne")
+	useless(p, "4R 3A R")
+	assert.Zero(t, p.Rate())
+	assert.Zero(t, p.play("R 30R 9A R").Rate(), "six tenths are")
+	p = newPlayed().play(paced)
+	useless(p, "4R 3A R")
+	p.play("R 12R 11A R")
+	useless(p, "4R 3A R")
+	assert.Positive(t, p.play("R 31R 8A R").Rate())
+}
+
+func TestForgetAndShift(t *testing.T) {
+	p := newPlayed().play("R 8R 11A")
+	p.Shift(-time.Hour)
+	p.call.Sent = p.call.Sent.Add(-time.Hour)
+	assert.InDelta(t, 5.28, p.play("R").Rate(), 1e-9, "as if the clock had not been set back")
+	p.Forget()
+	assert.Zero(t, p.Rate())
+	p.Shift(time.Hour)
+	assert.InDelta(t, 5.28, p.play(paced).Rate(), 1e-9)
+}
+
+// A cause gives the time of its round in two or three digits.
+func TestCauseIsReadable(t *testing.T) {
+	for interval, want := range map[time.Duration]string{
+		6172800 * time.Microsecond: "in 2m3s", 61728 * time.Microsecond: "in 1.2s", 617280 * time.Nanosecond: "in 12ms",
+		617 * time.Nanosecond: "in 12.34µs", 6 * time.Nanosecond: "in 120ns", 500 * time.Millisecond: "in 10s",
+	} {
+		p := newPlayed()
+		p.interval = interval
+		assert.True(t, strings.HasSuffix(p.play(paced).cause, want), "%s, want %s", p.cause, want)
+	}
+}
