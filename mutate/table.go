@@ -43,7 +43,7 @@ func (r *row) add(other row) {
 }
 
 // writeTable brings the rows of the files that were tried as a whole up to date.
-func writeTable(tried []result, known []equivalent) error {
+func writeTable(tried []result, known []survivor) error {
 	path := filepath.Join(root, "docs", "mutation.md")
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -83,7 +83,7 @@ func writeTable(tried []result, known []equivalent) error {
 			to.killed++
 		case r.fate == timedOut:
 			to.timedOut++
-		case slices.ContainsFunc(known, r.isOf):
+		case slices.ContainsFunc(known, func(s survivor) bool { return s.isEquivalent(r.mutant) }):
 			to.equal++
 		case r.fate == survived:
 			to.survived++
