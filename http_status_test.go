@@ -860,3 +860,20 @@ func TestForbiddenPausesNothing(t *testing.T) {
 		assert.Equal(t, want, paused)
 	}
 }
+
+// The wait that a redirect asks for begins with its answer: what the caller's CheckRedirect
+// takes is part of it. One of exactly MaxRetryAfter is waited for, and one that is over then
+// is none.
+func TestWaitOfARedirectBeginsWithIt(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{4 * time.Second: 10 * time.Second, 12 * time.Second: 12 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			server, base := newPiped(t, status(302, "Location", "/there", "Retry-After", "10"), status(200))
+			base.CheckRedirect = func(*http.Request, []*http.Request) error { time.Sleep(took); return nil }
+			start := time.Now()
+			resp, err := outcomeClient(t, base, retry.Config{MaxRetryAfter: 10 * time.Second}).Get(t.Context(), server.URL)
+			require.NoError(t, err)
+			resp.Body.Close()
+			assert.Equal(t, want, time.Since(start))
+		})
+	}
+}
