@@ -971,3 +971,40 @@ func TestTimeoutIsSharedByHeaderAndBody(t *testing.T) {
 		resp.Body.Close()
 	})
 }
+
+// Of a response that is dropped the rest is read where that frees its connection for the
+// next attempt: over HTTP/1, if it is short, and the connection stays.
+func TestWhatIsReadOfADroppedResponse(t *testing.T) {
+	for name, c := range map[string]struct {
+		proto  int
+		length int64
+		close  bool
+		read   bool
+	}{
+		"short":               {1, 5, false, true},
+		"of unknown length":   {1, -1, false, true},
+		"64 KiB":              {1, 64 << 10, false, true},
+		"longer":              {1, 64<<10 + 1, false, false},
+		"nothing":             {1, 0, false, false},
+		"the connection ends": {1, 5, true, false},
+		"HTTP/2":              {2, 5, false, false},
+	} {
+		var reads atomic.Int32
+		closed := &countedClose{}
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			closed.Reader = readerFunc(func([]byte) (int, error) { reads.Add(1); return 0, io.EOF })
+			return &http.Response{StatusCode: 503, ProtoMajor: c.proto, ContentLength: c.length, Close: c.close, Header: http.Header{}, Body: closed, Request: req}, nil
+		}, answerOf(200, "")}}
+		transport, err := retry.NewTransport(base, soon)
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(newRequest(t, "GET", "http://gene.example/", nil))
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, c.read, reads.Load() > 0, name)
+		assert.EqualValues(t, 1, closed.closed.Load(), name)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
