@@ -320,3 +320,24 @@ func TestBudgetFromEnv(t *testing.T) {
 	_, err = retry.BudgetFromEnv("UNSET", -1, 2)
 	assert.ErrorContains(t, err, "BudgetFromEnv.ratio is -1")
 }
+
+// A jitter is two numbers, of which the first may be 0; a duration that is too long for
+// one is none.
+func TestEnvironmentNumbers(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		good        bool
+	}{
+		{"JITTER", "0,1", true}, {"JITTER", "a,1", false}, {"JITTER", "1,b", false}, {"JITTER", "a,b", false}, {"JITTER", "1", false}, {"JITTER", "0,0", false},
+		{"MAX_ELAPSED", "9223372036.854774", true}, {"MAX_ELAPSED", "9223372036.8547758", false}, {"MAX_ELAPSED", "-9223372036.8547758", false},
+	} {
+		t.Setenv("X_"+c.name, c.value)
+		_, err := retry.ConfigFromEnv("X")
+		assert.Equal(t, c.good, err == nil, "%s=%s: %v", c.name, c.value, err)
+		if !c.good {
+			assert.ErrorContains(t, err, "X_"+c.name)
+			assert.ErrorContains(t, err, "want")
+		}
+		t.Setenv("X_"+c.name, "")
+	}
+}

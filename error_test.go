@@ -156,3 +156,61 @@ func TestOutcomeOfACancelWithACause(t *testing.T) {
 	assert.Equal(t, "deadline", retry.Outcome(retry.Run(late, retry.Config{}, fn)))
 	assert.Equal(t, "deadline", retry.Outcome(new(retry.CircuitBreaker).Do(late, none)))
 }
+
+// A wait is shown with the digits that a reader needs, also a short one.
+func TestErrorShowsShortWaits(t *testing.T) {
+	for asked, want := range map[time.Duration]string{
+		1234567 * time.Microsecond: "1.235s", 12345678 * time.Microsecond: "12.3s", 1234567: "1.235ms", 12345: "12µs", 1234: "1.234µs",
+	} {
+		err := retry.Run(t.Context(), retry.Config{MaxRetryAfter: 1}, func(context.Context) error { return retry.RetryAfter(errDown, asked) })
+		assert.ErrorContains(t, err, "a wait of "+want+",")
+	}
+}
+
+// What opened a breaker or set a pause is named, unless it is what the call itself failed
+// with, which the text has anyway.
+func TestErrorNamesTheFailureOfOthersOnce(t *testing.T) {
+	for _, other := range []error{errDown, errCause} {
+		for name, cfg := range map[string]retry.Config{
+			"breaker": {Breaker: new(retry.CircuitBreaker)}, "pause": {Gate: retry.NewGate(nil), MaxRetryAfter: time.Minute},
+		} {
+			err := retry.Run(t.Context(), cfg, func(context.Context) error {
+				if cfg.Breaker != nil {
+					report(t, cfg.Breaker, 5, other)
+				} else {
+					_ = retry.Run(t.Context(), retry.Config{Gate: cfg.Gate}, func(context.Context) error { return retry.RetryAfter(other, 10*time.Minute) })
+				}
+				return errDown
+			})
+			assert.Equal(t, 1, strings.Count(err.Error(), other.Error()), "%s: %v", name, err)
+			assert.Equal(t, 1, strings.Count(err.Error(), errDown.Error()), "%s: %v", name, err)
+		}
+	}
+}
+
+// The body of a response is for %+v alone, and nothing of a nil pointer is looked at.
+func TestErrorShowsTheBodyForOneVerb(t *testing.T) {
+	status := &retry.StatusError{StatusCode: 503, Body: []byte("in maintenance")}
+	err := &retry.Error{Attempts: 1, Reason: retry.ErrMaxRetries, Err: status}
+	assert.Contains(t, fmt.Sprintf("%+v", err), "in maintenance")
+	for _, format := range []string{"%v", "%s", "%+s", "%q", "%+q"} {
+		assert.NotContains(t, fmt.Sprintf(format, err), "in maintenance", format)
+	}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, err := range []error{(*retry.Error)(nil), &retry.Error{Attempts: 1, Reason: retry.ErrMaxRetries, Err: fmt.Errorf("x: %w", (*retry.StatusError)(nil))}} {
+			assert.NotContains(t, fmt.Sprintf(format, err), "PANIC", format)
+		}
+	}
+}
+
+// A mark of RetryAfter without a time is no refusal of a server: no other call pauses.
+func TestRetryAfterZeroPausesNothing(t *testing.T) {
+	cfg := retry.Config{Gate: retry.NewGate(nil), Backoff: retry.ConstantBackoff(time.Millisecond)}
+	cfg.OnRetry = func(context.Context, retry.Event) {
+		_, paused := cfg.Gate.PausedUntil()
+		assert.False(t, paused)
+	}
+	fn, calls := script(retry.RetryAfter(errDown, 0), retry.RetryAfter(errDown, -time.Hour), nil)
+	require.NoError(t, retry.Run(t.Context(), cfg, fn))
+	assert.Equal(t, 3, *calls)
+}

@@ -460,3 +460,15 @@ func TestSilentWithoutALogger(t *testing.T) {
 	})
 	fmt.Println("end")
 }
+
+// The line of a call's end has the sum of its waits from 10ms on.
+func TestLogNamesWaitsFromTenMillisecondsOn(t *testing.T) {
+	for wait, named := range map[time.Duration]bool{10*time.Millisecond - 1: false, 10 * time.Millisecond: true} {
+		synctest.Test(t, func(t *testing.T) {
+			log, logger := newLog()
+			fn, _ := script(errDown, nil)
+			require.NoError(t, retry.Run(t.Context(), retry.Config{Logger: logger, Backoff: retry.ConstantBackoff(wait), Jitter: retry.NoJitter}, fn))
+			assert.Equal(t, named, strings.Contains(log.String(), "waited"), log.String())
+		})
+	}
+}
