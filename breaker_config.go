@@ -2,10 +2,14 @@ package retry
 
 import (
 	"cmp"
+	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/jonboulle/clockwork"
+
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // BreakerConfig says when a [CircuitBreaker] opens, for how long, and what
@@ -143,6 +147,36 @@ func (c BreakerConfig) withDefaults() BreakerConfig {
 		c.Rand = randomFloat
 	}
 	return c
+}
+
+// settings are those that decide when a breaker opens and for how long, as text.
+func (b *CircuitBreaker) settings() string {
+	name, c := b.Name(), &b.cfg
+	var parts []string
+	if c.FailureThreshold > 0 {
+		parts = append(parts, fmt.Sprintf("%d failures in a row", c.FailureThreshold))
+	}
+	if c.FailureRate > 0 {
+		parts = append(parts, fmt.Sprintf("failure rate %.4g", c.FailureRate))
+	}
+	if c.SlowCallRate > 0 {
+		parts = append(parts, fmt.Sprintf("rate %.4g of %v or longer", c.SlowCallRate, c.SlowCallDuration))
+	}
+	if c.rated() {
+		parts = append(parts, fmt.Sprintf("window %v, at least %s", c.Window, count(c.MinCalls, "call")))
+	}
+	parts = append(parts, fmt.Sprintf("open for %v", c.RecoveryTimeout))
+	if c.MaxRecoveryTimeout > c.RecoveryTimeout {
+		parts = append(parts, fmt.Sprintf("at most %v", c.MaxRecoveryTimeout))
+	}
+	if c.ObserveOnly {
+		parts = append(parts, "observe only")
+	}
+	text := strings.Join(parts, ", ")
+	if name != "" {
+		text = redact.Text(name) + ": " + text
+	}
+	return text
 }
 
 func validRate(rate float64) bool { return rate >= 0 && rate <= 1 }

@@ -286,7 +286,7 @@ func (c *Config) settings() (attrs []slog.Attr) {
 		add("retry_status_codes", c.statusCodes())
 	}
 	if c.Breaker != nil {
-		add("breaker", cmp.Or(redact.Text(c.Breaker.Name()), "unnamed"))
+		add("breaker", c.Breaker.settings())
 		add("wait_when_open", c.WaitWhenOpen)
 	}
 	if c.Budget != nil {

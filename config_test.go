@@ -143,7 +143,7 @@ func TestConfigShowsItsSettings(t *testing.T) {
 	}
 	text := cfg.String()
 	assert.Equal(t, `name=https://xxxxx@h.example/?key=xxxxx max_retries=0 initial_delay=500ms multiplier=2 max_delay=500ms jitter=1,1 max_elapsed=1h0m0s attempt_timeout=2s `+
-		`max_retry_after=5m0s retry_status_codes=none breaker=genes wait_when_open=true budget="ratio 0.1, burst 1" gate=set limiter=retry_test.slowLimiter`, text)
+		`max_retry_after=5m0s retry_status_codes=none breaker="genes: 5 failures in a row, open for 1m0s" wait_when_open=true budget="ratio 0.1, burst 1" gate=set limiter=retry_test.slowLimiter`, text)
 	for _, verb := range []string{"%v", "%+v", "%s"} {
 		assert.Equal(t, text, fmt.Sprintf(verb, cfg))
 	}
