@@ -28,10 +28,10 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	switch {
 	case cfg.Gate == nil || c.elsewhere:
 	case c.progressed && !c.found.has(refusing):
-		cfg.Gate.accepted(c.ticket)
+		c.accepted(ctx, cfg)
 	case !c.found.has(refusing):
 		if c.found.has(status) && !c.found.has(failing) {
-			cfg.Gate.accepted(c.ticket)
+			c.accepted(ctx, cfg)
 		}
 	default: // without a hint, the pause is the refused call's own backoff
 		pause := hint
@@ -43,8 +43,8 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 		if r.longer && cfg.Logger != nil {
 			c.log(ctx, cfg, slog.LevelInfo, "pausing", c.last, readable("delay", min(pause, maxPause)), slog.Time("until", r.until))
 		}
-		if r.notable && cfg.Logger != nil {
-			c.log(ctx, cfg, slog.LevelInfo, r.String(), nil)
+		if r.pace != "" && cfg.Logger != nil {
+			c.log(ctx, cfg, slog.LevelInfo, r.pace, nil)
 		}
 	}
 	switch {
@@ -75,6 +75,13 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 		c.taken = true
 	}
 	return wait, false
+}
+
+// accepted notes at the gate that the server accepted the last attempt.
+func (c *call) accepted(ctx context.Context, cfg *Config) {
+	if change := cfg.Gate.accepted(c.ticket); change != "" && cfg.Logger != nil {
+		c.log(ctx, cfg, slog.LevelInfo, change, nil)
+	}
 }
 
 // failed is the number of attempts that count towards MaxRetries and the backoff.

@@ -2,8 +2,6 @@ package retry
 
 import (
 	"context"
-	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,7 +27,7 @@ import (
 // Where a rate explains the refusals, the gate paces calls: a little slower than the
 // server was seen to accept them, with probes of a higher rate. It gives the pace up
 // when lowering it does not reduce the share of calls that are refused, when no call
-// had to wait for it for a minute, or ten minutes after the last refusal.
+// had to wait for it for a minute.
 //
 // Before the first refusal a Gate holds no call back, and a success never does. A
 // known rate is better kept by [Config.Limiter]. A pause is kept in full, up to an
@@ -89,19 +87,9 @@ func (g *Gate) Refused(d time.Duration) {
 
 // refusal is what a refusal leads to.
 type refusal struct {
-	until   time.Time // the end of the pause of all calls, if longer
-	longer  bool
-	cause   string // why the pace was set, lowered or given up, if it was
-	rate    float64
-	notable bool // it began, ended, or changed by half
-}
-
-// String is what the log says of the pace.
-func (r refusal) String() string {
-	if r.rate == 0 {
-		return "no pace, it does not help: " + r.cause
-	}
-	return fmt.Sprintf("pacing at %.3g/s: %s", r.rate, r.cause)
+	until  time.Time // the end of the pause of all calls, if longer
+	longer bool
+	pace   string // what the log says of it, if that changed
 }
 
 // refused learns from the refusal of a call, which waits for d by itself. before is the
@@ -119,15 +107,11 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 		g.by = shown
 	}
 	all := q.refused(t, before != 0 && before < q.proof)
-	paced := q.pace.Rate() > 0
-	v.cause = q.pace.Refused(t, g.next(), d, q.rate())
-	if v.rate = q.pace.Rate(); v.cause != "" {
-		q.reason = v.cause
-		v.notable = !paced || v.rate == 0 || math.Abs(math.Log2(v.rate/q.logged)) >= 1
+	cause := q.pace.Refused(t, g.next(), d, q.rate())
+	if cause != "" {
+		q.reason = cause
 	}
-	if v.notable {
-		q.logged = v.rate
-	}
+	v.pace = q.paceChange(cause)
 	if !all {
 		g.mu.Unlock()
 		return v
@@ -158,13 +142,14 @@ func (g *Gate) pauseUntil(until time.Time) (longer bool) {
 	return longer
 }
 
-// accepted learns from a call that the server did not refuse.
-func (g *Gate) accepted(t pace.Call) {
+// accepted learns from a call that the server did not refuse. It returns what the log
+// says of the pace, if that changed.
+func (g *Gate) accepted(t pace.Call) (paceChange string) {
 	if !g.busy.Load() {
 		if g.accepts.Load() < gateRecent {
 			g.accepts.Add(1)
 		}
-		return
+		return ""
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -174,6 +159,7 @@ func (g *Gate) accepted(t pace.Call) {
 	}
 	q.pace.Accepted(t, g.next())
 	q.accepted(t)
+	return q.paceChange("")
 }
 
 // next is the last call that was sent, as of now.

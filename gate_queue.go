@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -260,7 +261,25 @@ func (q *queue) open() bool {
 // forgotten reports whether the last refusal is so long ago that it does not matter
 // for the next. Until then outcomes are counted.
 func (q *queue) forgotten() bool {
-	return q.open() && q.seen.Sub(later(q.until, q.refusedAt)) >= gateIdle
+	return q.open() && q.logged == 0 && q.seen.Sub(later(q.until, q.refusedAt)) >= gateIdle
+}
+
+// paceChange is what the log says of a pace that began, ended, or changed by half since
+// it last did; cause is the refusals that led to it.
+func (q *queue) paceChange(cause string) string {
+	rate, before := q.pace.Rate(), q.logged
+	if rate == before || rate > 0 && before > 0 && math.Abs(math.Log2(rate/before)) < 1 {
+		return ""
+	}
+	switch q.logged = rate; {
+	case rate == 0 && cause == "":
+		return fmt.Sprintf("no pace: no call had to wait for it for %v", gateIdle)
+	case rate == 0:
+		return "no pace, it does not help: " + cause
+	case cause == "":
+		return fmt.Sprintf("pacing at %.3g/s: the server accepts more than %.3g/s", rate, before)
+	}
+	return fmt.Sprintf("pacing at %.3g/s: %s", rate, cause)
 }
 
 // adjust keeps the pause in place when a clock without monotonic time is set

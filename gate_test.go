@@ -8,6 +8,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -760,7 +762,7 @@ func TestGateSnapshot(t *testing.T) {
 		}
 		time.Sleep(4 * time.Second)
 		s := cfg.Gate.Snapshot()
-		assert.InDelta(t, 50, s.PacePerSecond, 25)
+		assert.InDelta(t, 50, s.PacePerSecond, 40) // which of the calls is refused is by chance
 		assert.Positive(t, s.Waiting)
 		assert.Regexp(t, `^\d+ of \d+ refused in [\d.]+m?s$`, s.Cause)
 		var status *retry.StatusError
@@ -768,6 +770,52 @@ func TestGateSnapshot(t *testing.T) {
 		assert.Empty(t, status.Body)
 		wg.Wait()
 		assert.Regexp(t, `pacing at [\d.]+/s: \d+ of \d+ refused in `, log.String())
+	})
+}
+
+// A pace that is raised by probes, or that no call needs any more, ended without a line
+// in the log: what had slowed calls down was still in force for all that it said.
+func TestEndOfPaceIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		cfg := retry.Config{Gate: retry.NewGate(nil), MaxRetries: retry.Unlimited, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		next, apart := time.Now(), 20*time.Millisecond
+		call := func() {
+			assert.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error {
+				if now := time.Now(); now.Before(next) {
+					return &retry.StatusError{StatusCode: 429, RetryAfter: 100 * time.Millisecond}
+				}
+				next = time.Now().Add(apart)
+				return nil
+			}))
+		}
+		crowd := func(calls int) {
+			var wg sync.WaitGroup
+			for range 20 {
+				wg.Go(func() {
+					for range calls {
+						call()
+					}
+				})
+			}
+			wg.Wait()
+		}
+		crowd(20)
+		apart = 0 // the server sustains any rate by now
+		crowd(200)
+		lines := regexp.MustCompile(`msg="(pacing at|no pace).*?"`).FindAllString(log.String(), -1)
+		require.Greater(t, len(lines), 1)
+		assert.Regexp(t, `pacing at [\d.]+/s: \d+ of \d+ refused in `, lines[0])
+		assert.Regexp(t, `pacing at [\d.e+]+/s: the server accepts more than [\d.e+]+/s`, lines[len(lines)-1])
+
+		log.Reset()
+		for range 3 {
+			time.Sleep(time.Minute)
+			call()
+		}
+		_, paced := cfg.Gate.Pace()
+		assert.False(t, paced)
+		assert.Equal(t, 1, strings.Count(log.String(), `msg="no pace: no call had to wait for it for 1m0s"`), log.String())
 	})
 }
 

@@ -193,7 +193,7 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 		}
 		if c.last = c.attempt(ctx, cfg, permit, fn); c.last == nil {
 			if cfg.Gate != nil {
-				cfg.Gate.accepted(c.ticket)
+				c.accepted(ctx, cfg)
 			}
 			return c.finish(ctx, cfg, nil)
 		}
