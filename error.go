@@ -114,6 +114,8 @@ func (e *Error) reasonText() string {
 		if short := e.shortage.text(); short != "" {
 			text = "next attempt would come too late" + short
 		}
+	case context.DeadlineExceeded:
+		text += " (the caller's)"
 	}
 	own := redact.Error(e.Err)
 	detail := ""
