@@ -2,8 +2,11 @@ package statusz
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
+	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -44,7 +47,9 @@ type failure struct {
 type call struct {
 	series   *series
 	attempts int
-	attempt  bool      // in one
+	attempt  bool // in one
+	began    time.Time
+	deadline time.Time // the caller's; zero if there is none
 	since    time.Time // it is in its attempt, or what it waits for
 	why      retry.Why // what it waits for, if that was announced
 	until    time.Time // the announced end of that; zero if it is not known
@@ -65,6 +70,41 @@ type counts struct {
 	Retries  int64            `json:"retries"`
 	Outcomes map[string]int64 `json:"outcomes,omitempty"` // of calls
 	Failures map[string]int64 `json:"failures,omitempty"` // of attempts
+	Took     map[string]took  `json:"took,omitempty"`     // by attempts, under their kind of failure, or "ok"
+	Allowed  took             `json:"allowed,omitzero"`   // by the deadlines of calls that ended for theirs
+}
+
+// took is how long some things took.
+type took struct {
+	n            int64
+	sum, slowest time.Duration
+}
+
+func (t took) add(other took) took {
+	return took{t.n + other.n, t.sum + other.sum, max(t.slowest, other.slowest)}
+}
+
+func (t took) mean() duration { return duration(t.sum / time.Duration(max(1, t.n))) }
+
+func (t took) String() string {
+	if mean, slowest := t.mean(), duration(t.slowest); mean.String() != slowest.String() {
+		return fmt.Sprintf("%v on average, %v at most", mean, slowest)
+	}
+	return t.mean().String()
+}
+
+func (t took) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Mean    duration `json:"mean"`
+		Slowest duration `json:"slowest"`
+	}{t.mean(), duration(t.slowest)})
+}
+
+func (c *counts) took(kind string, t took) {
+	if c.Took == nil {
+		c.Took = make(map[string]took)
+	}
+	c.Took[kind] = c.Took[kind].add(t)
 }
 
 func (c *counts) add(other counts) {
@@ -77,6 +117,10 @@ func (c *counts) add(other counts) {
 	for label, n := range other.Failures {
 		increase(&c.Failures, label, n)
 	}
+	for label, t := range other.Took {
+		c.took(label, t)
+	}
+	c.Allowed = c.Allowed.add(other.Allowed)
 }
 
 func increase(m *map[string]int64, label string, n int64) {
@@ -112,7 +156,7 @@ func (r *ring) steps(t time.Time, n int) []counts {
 	steps := make([]counts, n)
 	for i := range steps {
 		steps[i] = *r.slot(r.at - int64(n-1-i))
-		steps[i].Outcomes, steps[i].Failures = maps.Clone(steps[i].Outcomes), maps.Clone(steps[i].Failures)
+		steps[i].Outcomes, steps[i].Failures, steps[i].Took = maps.Clone(steps[i].Outcomes), maps.Clone(steps[i].Failures), maps.Clone(steps[i].Took)
 	}
 	return steps
 }
@@ -154,11 +198,16 @@ func (p *Page) Watch(cfg retry.Config) retry.Config {
 			if !c.attempt {
 				return
 			}
-			c.attempt, c.since, c.why, c.until = false, now, "", time.Time{}
+			kind, spent := "ok", now.Sub(c.since)
 			if e.Err != nil {
-				s.last = failure{redact.Error(e.Err), now}
-				s.count(now, func(n *counts) { increase(&n.Failures, kindOf(e.Err), 1) })
+				kind, s.last = c.kindOf(e.Err, now), failure{redact.Error(e.Err), now}
 			}
+			c.attempt, c.since, c.why, c.until = false, now, "", time.Time{}
+			s.count(now, func(n *counts) {
+				if n.took(kind, took{1, spent, spent}); e.Err != nil {
+					increase(&n.Failures, kind, 1)
+				}
+			})
 		})
 		if inner.OnAttemptDone != nil {
 			inner.OnAttemptDone(ctx, e)
@@ -195,6 +244,10 @@ func (p *Page) Watch(cfg retry.Config) retry.Config {
 			s.count(now, func(n *counts) {
 				n.Calls++
 				increase(&n.Outcomes, outcome, 1)
+				if outcome == "deadline" && !c.deadline.IsZero() {
+					allowed := c.deadline.Sub(c.began)
+					n.Allowed = n.Allowed.add(took{1, allowed, allowed})
+				}
 			})
 		})
 		if inner.OnDone != nil {
@@ -214,7 +267,9 @@ func (p *Page) begin(ctx context.Context, e retry.Event, cfg retry.Config) conte
 	if outer, _ := ctx.Value(callKey{p}).(*call); outer != nil && outer.series == s && outer.attempts == 0 {
 		return ctx // the same call, of a Config that is watched twice
 	}
-	c := &call{series: s, since: s.now()}
+	c := &call{series: s, began: s.now()}
+	c.since = c.began
+	c.deadline, _ = ctx.Deadline()
 	s.pending[c] = struct{}{}
 	return context.WithValue(ctx, callKey{p}, c)
 }
@@ -333,12 +388,18 @@ func (c *call) waitsFor(now time.Time) string {
 const slack = 50 * time.Millisecond
 
 // kindOf sorts failures of attempts into few kinds.
-func kindOf(err error) string {
+func (c *call) kindOf(err error, now time.Time) string {
 	var status *retry.StatusError
 	var timeout interface{ Timeout() bool }
+	var op *net.OpError
+	var lookup *net.DNSError
 	switch {
 	case errors.As(err, &status):
 		return strconv.Itoa(status.StatusCode)
+	case errors.Is(err, context.DeadlineExceeded) && !c.deadline.IsZero() && !now.Before(c.deadline):
+		return "deadline"
+	case errors.As(err, &lookup), errors.As(err, &op) && op.Op == "dial":
+		return "connect"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"
 	case retry.Outcome(err) != "permanent":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/retryutils/retry"
 )
@@ -21,12 +22,12 @@ var meanings = map[string]string{
 	"ok":                   "No error.",
 	"permanent":            "An error that another attempt cannot change, such as a 404, a failed login or a bad argument. Fix the request or the credentials: see the last failure.",
 	"canceled":             "The caller cancelled: its own client went away, or an outer time limit ended it.",
-	"deadline":             "The caller's deadline left no time for the attempt or the wait. Compare it with how long attempts take and with the delays in the settings.",
+	"deadline":             "The caller's deadline left no time for the attempt or the wait. Compare it with how long answers take and with the delays in the settings.",
 	"max_retries":          "All attempts failed. The dependency is down or refuses: see what attempts fail with.",
 	"max_elapsed":          "max_elapsed left no time for another attempt: see what attempts fail with.",
 	"budget":               "The retry budget is empty: too many calls fail. Do not raise it, it keeps load off the dependency.",
-	"circuit_open":         "The circuit breaker rejects calls. It probes by itself: see its cause and last failure.",
-	"paused":               "The server asked for a pause that is longer than the call may wait.",
+	"circuit_open":         "The circuit breaker rejected them. It probes by itself: see its cause and last failure.",
+	"paused":               "They were not sent: the server asked for a pause that is longer than they may wait.",
 	"retry_after_too_long": "The server asks for a longer wait than max_retry_after.",
 	"body_not_replayable":  "The request's body could not be sent again: give it a GetBody or a larger replay buffer.",
 	"not_idempotent":       "The request may have been carried out, and must not be sent twice: check on the server.",
@@ -47,15 +48,23 @@ func (e *entry) severity() int {
 	return n
 }
 
-// findings are what stands out, the worst first.
+// findings are what stands out, the worst first, and causes before what they lead to.
 func (e *entry) findings() (all []finding) {
 	add := func(severe bool, hint, format string, args ...any) {
+		if slices.ContainsFunc(all, func(f finding) bool { return f.Hint == hint }) {
+			hint = "" // once is enough
+		}
 		all = append(all, finding{severe, fmt.Sprintf(format, args...), hint})
 	}
+	recent := e.Last["5m"]
+	felt := (recent.Calls-recent.Outcomes["ok"]-recent.Outcomes["canceled"]-recent.Outcomes["draining"])*100 >= max(1, recent.Calls)
 	if b := e.Breaker; b != nil && b.State != retry.StateClosed {
-		text := "The circuit breaker is " + b.State.String()
+		text, hint := "The circuit breaker is open", "It rejects calls at once. It probes by itself and closes when the dependency answers again: see why attempts fail."
 		if b.Left > 0 {
 			text += " for another " + b.Left.String()
+		}
+		if b.State == retry.StateHalfOpen {
+			text, hint = "The circuit breaker is half-open: the next call is a probe. What happened last", "It closes when a probe succeeds: see why attempts fail."
 		}
 		if b.Cause != "" {
 			text += ": " + b.Cause
@@ -63,45 +72,84 @@ func (e *entry) findings() (all []finding) {
 		if b.LastFailure != "" {
 			text += "; last failure: " + b.LastFailure
 		}
-		hint := "Calls are rejected at once. It probes by itself and closes when the dependency answers again: find out why it fails."
-		if b.State == retry.StateHalfOpen {
-			hint = "It lets a probe through to see whether the dependency answers again."
-		}
-		add(b.State == retry.StateOpen, hint, "%s.", text)
+		add(b.State == retry.StateOpen || felt, hint, "%s.", text)
 	}
 	if g := e.Gate; g != nil && g.Left > 0 {
-		add(true, "The server asked to be left alone, and all calls to it wait. Lower the demand, or ask for a larger quota.",
-			"Paused for another %v%s.", g.Left, g.why())
+		add(true, "The server asked for it. Calls that may wait so long do, the others end at once. It ends by itself; a restart only makes it worse. Lower the demand, or ask for a larger quota.",
+			"Paused for another %v, until %s%s.", g.Left, clockTime(*g.Until), g.why())
 	} else if g != nil && g.Pace > 0 {
 		add(false, "The server refused calls beyond this rate; it is raised again by itself.",
 			"Calls go out at %.3g a second at most%s.", g.Pace, g.why())
 	}
-	for _, w := range e.Waiting {
-		add(false, "", "%s for %s, the longest for %v.", callsWait(w.Calls), w.For, w.Longest)
+	if failed := sum(recent.Failures); failed > 0 {
+		var kinds []string
+		for _, k := range labels(recent.Failures) {
+			kinds = append(kinds, fmt.Sprintf("%s (%d, after %v)", k.Label, k.N, recent.Took[k.Label].mean()))
+		}
+		text := fmt.Sprintf("%d of %d attempts in 5m failed with %s", failed, recent.Attempts, strings.Join(kinds, ", "))
+		if answers := recent.Took["ok"]; answers.n > 0 {
+			text += fmt.Sprintf("; %d were answered, after %v", answers.n, answers)
+		}
+		add(felt, e.whyAttemptsFail(failed), "%s.", text)
 	}
 	if b := e.Budget; b != nil && b.Balance < 1 && b.Refusals > 0 {
 		add(true, meanings["budget"], "The retry budget is empty: %d retries were refused so far.", b.Refusals)
 	}
-	recent := e.Last["5m"]
 	for _, o := range labels(recent.Outcomes) {
-		if o.Label != "ok" {
-			add(o.Label != "canceled" && o.Label != "draining" && o.N*100 >= recent.Calls, meanings[o.Label],
-				"%d of %d calls in 5m ended with %s.", o.N, recent.Calls, o.Label)
+		if o.Label == "ok" {
+			continue
 		}
+		text := fmt.Sprintf("%d of %d calls in 5m ended with %s", o.N, recent.Calls, o.Label)
+		if o.Label == "deadline" && recent.Allowed.n > 0 {
+			text += fmt.Sprintf(": their callers had allowed %v", recent.Allowed)
+		}
+		add(o.Label != "canceled" && o.Label != "draining" && o.N*100 >= recent.Calls, meanings[o.Label], "%s.", text)
 	}
-	if failed := sum(recent.Failures); failed > 0 {
-		var kinds []string
-		for _, k := range labels(recent.Failures) {
-			kinds = append(kinds, fmt.Sprintf("%s (%d)", k.Label, k.N))
-		}
-		hint := ""
-		if failed*20 >= recent.Attempts && recent.Outcomes["ok"]*10 >= recent.Calls*9 {
-			hint = "Retries hide it: most other attempts succeed. It may be one of several backends, or the load is close to a limit."
-		}
-		add(false, hint, "%d of %d attempts in 5m failed with %s.", failed, recent.Attempts, strings.Join(kinds, ", "))
+	for _, w := range e.Waiting {
+		add(false, "", "%s for %s, the longest for %v.", callsWait(w.Calls), w.For, w.Longest)
 	}
 	slices.SortStableFunc(all, func(a, b finding) int { return rank(a) - rank(b) })
 	return all
+}
+
+// whyAttemptsFail is what their most frequent failure suggests.
+func (e *entry) whyAttemptsFail(failed int64) string {
+	recent := e.Last["5m"]
+	switch kind := labels(recent.Failures)[0].Label; kind {
+	case "deadline":
+		return "The deadlines of their callers cut them off. If answers take that long when all is well, the deadline is too short: was it changed? If not, the dependency is slower than usual."
+	case "timeout":
+		return "A limit of this service cut them off: attempt_timeout in the settings below, or the client's timeout. If answers take that long when all is well, it is too short: was it changed? If not, the dependency is slower than usual."
+	case "connect":
+		return "No connection was made: the dependency is down or cannot be reached, or its address is wrong."
+	case "429":
+		return "The server refuses calls beyond its limit: lower the demand, or ask for a larger quota."
+	case "401", "403":
+		return "The server refuses the credentials, or locked the service out."
+	}
+	if answered := recent.Took["ok"].n; answered > failed && e.mixed() {
+		return "Between them, most attempts succeed, all the time: it is not down. One of several backends behind the host may be bad, or the load is near a limit."
+	}
+	return ""
+}
+
+// mixed reports whether attempts fail and succeed side by side, and not by turns.
+func (e *entry) mixed() bool {
+	failing, both := 0, 0
+	for _, w := range e.windows {
+		if w.Name != "5m" {
+			continue
+		}
+		for _, step := range w.steps {
+			if len(step.Failures) > 0 {
+				failing++
+				if step.Took["ok"].n > 0 {
+					both++
+				}
+			}
+		}
+	}
+	return both*5 >= failing*4
 }
 
 // why names the refusals that led to a pause or a pace.
@@ -114,6 +162,11 @@ func (g *gate) why() (text string) {
 	}
 	return text
 }
+
+// Age is for the page, and so is Any.
+func (s *status) Age() duration { return duration(s.Time.Sub(s.Since).Round(time.Second)) }
+
+func (t took) Any() bool { return t.n > 0 }
 
 // Level, NotOK, WaitingCalls and Windows are for the page.
 func (e entry) Level() int { return e.severity() }

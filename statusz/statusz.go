@@ -37,6 +37,8 @@ import (
 
 // Page is an http.Handler. It is made by [New], and safe for concurrent use.
 type Page struct {
+	since time.Time
+
 	mu       sync.Mutex // guards the fields below
 	series   map[key]*series
 	clients  []namedClient
@@ -61,7 +63,7 @@ type namedBudget struct {
 }
 
 // New returns a page that shows nothing yet.
-func New() *Page { return &Page{series: make(map[key]*series)} }
+func New() *Page { return &Page{since: time.Now(), series: make(map[key]*series)} }
 
 // Client shows the hosts of a client, with their breakers, gates, budgets and settings.
 // Their calls are counted if the client's Config was made by [Page.Watch].
@@ -161,6 +163,7 @@ func wantsJSON(accept []string) (yes bool) {
 // status is all that the page shows.
 type status struct {
 	Time     time.Time `json:"time"`
+	Since    time.Time `json:"since"` // when the page was made, as a rule with the process
 	Hosts    []entry   `json:"hosts"` // and functions: calls of one name and host
 	Breakers []breaker `json:"breakers,omitempty"`
 	Gates    []gate    `json:"gates,omitempty"`
@@ -228,7 +231,7 @@ func (d duration) String() string {
 	case d >= 10*time.Millisecond:
 		return d.Round(10 * time.Millisecond).String()
 	default:
-		return d.String()
+		return d.Round(10 * time.Microsecond).String()
 	}
 }
 
@@ -244,7 +247,7 @@ func (p *Page) status() *status {
 	gates, budgets := slices.Clip(p.gates), slices.Clip(p.budgets)
 	p.mu.Unlock()
 
-	s := &status{Time: time.Now(), Hosts: []entry{}}
+	s := &status{Time: time.Now(), Since: p.since, Hosts: []entry{}}
 	shown := make(map[key]bool)
 	for _, named := range clients {
 		for host, cfg := range named.client.Hosts() {
@@ -338,6 +341,8 @@ func left(until time.Time, clock clockwork.Clock) (*time.Time, duration) {
 	return &until, duration(max(0, until.Sub(now)))
 }
 
+func clockTime(t time.Time) string { return t.Format("15:04:05 MST") }
+
 //go:embed page.html
 var pageText string
 
@@ -345,7 +350,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"plot":   plot,
 	"labels": labels,
 	"number": func(f float64) string { return fmt.Sprintf("%.3g", f) },
-	"clock":  func(t time.Time) string { return t.Format("15:04:05 MST") },
+	"clock":  clockTime,
 	"meaning": func(outcome string) string {
 		return meanings[outcome]
 	},

@@ -179,9 +179,34 @@ func TestIncidents(t *testing.T) {
 		defer cancel()
 		require.Error(t, call(ctx, client, "https://hgnc.test/"))
 		s := read(t, page)
-		assert.Equal(t, "1 of 1 calls in 5m ended with deadline.", texts(s)[0])
-		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "caller's deadline")
+		assert.Equal(t, "1 of 1 attempts in 5m failed with 500 (1, after 0s).", texts(s)[0])
+		assert.Equal(t, "1 of 1 calls in 5m ended with deadline: their callers had allowed 300ms.", texts(s)[1])
+		assert.Contains(t, s.Hosts[0].Findings[1].Hint, "caller's deadline")
 		assert.Contains(t, s.Hosts[0].Last_failure.Error, "a wait of 1s, and 300ms is left")
+	})
+	incident("deadline shorter than an answer takes", func(t *testing.T, page *statusz.Page) {
+		client := newClient(t, page, retry.Config{Name: "annotate", AttemptTimeout: time.Second}, func(n int, _ retrytest.Request) retrytest.Answer {
+			return retrytest.Status(200, "").After(time.Duration(n) * 200 * time.Millisecond)
+		})
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			_ = call(ctx, client, "https://hgnc.test/")
+		}
+		s := read(t, page)
+		assert.Equal(t, "1 of 3 attempts in 5m failed with deadline (1, after 500ms); 2 were answered, after 300ms on average, 400ms at most.", texts(s)[0])
+		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "the deadline is too short")
+		assert.Equal(t, "1 of 3 calls in 5m ended with deadline: their callers had allowed 500ms.", texts(s)[1])
+		assert.Contains(t, get(page, "/?format=json").Body.String(), `"mean": "300ms"`)
+		assert.Contains(t, html(t, page), "answers after 300ms on average, 400ms at most")
+	})
+	incident("no connection", func(t *testing.T, page *statusz.Page) {
+		client := newClient(t, page, retry.Config{Name: "annotate", MaxRetries: 1}, func(int, retrytest.Request) retrytest.Answer { return retrytest.Refused() })
+		require.Error(t, call(t.Context(), client, "https://hgnc.test/"))
+		s := read(t, page)
+		assert.Equal(t, "2 of 2 attempts in 5m failed with connect (2, after 0s).", texts(s)[0])
+		assert.True(t, s.Hosts[0].Findings[0].Severe)
+		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "down")
 	})
 	incident("wrong setting", func(t *testing.T, page *statusz.Page) {
 		cfg := retry.Config{Name: "annotate", AttemptTimeout: time.Millisecond, MaxRetries: 1}
@@ -191,6 +216,8 @@ func TestIncidents(t *testing.T) {
 		assert.Contains(t, s.Hosts[0].Last_failure.Error, "no answer within 1ms (AttemptTimeout)")
 		assert.Contains(t, s.Hosts[0].Settings, "attempt_timeout=1ms")
 		assert.Equal(t, map[string]int{"timeout": 2}, s.Hosts[0].Last["1m"].Failures)
+		assert.Equal(t, "2 of 2 attempts in 5m failed with timeout (2, after 1ms).", texts(s)[0])
+		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "attempt_timeout in the settings")
 	})
 	incident("one bad backend", func(t *testing.T, page *statusz.Page) {
 		client := newClient(t, page, retry.Config{Name: "annotate"}, func(n int, r retrytest.Request) retrytest.Answer {
@@ -204,9 +231,24 @@ func TestIncidents(t *testing.T) {
 		}
 		s := read(t, page)
 		require.Len(t, texts(s), 1)
-		assert.Regexp(t, `^\d+ of \d+ attempts in 5m failed with 502 \(\d+\)\.$`, texts(s)[0])
-		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "one of several backends")
+		assert.Regexp(t, `^\d+ of \d+ attempts in 5m failed with 502 \(\d+, after 0s\); 40 were answered, after 0s\.$`, texts(s)[0])
+		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "One of several backends")
 		assert.False(t, s.Hosts[0].Findings[0].Severe)
+	})
+	incident("down for a while", func(t *testing.T, page *statusz.Page) { // which looks like a bad backend in the counts
+		client := newClient(t, page, retry.Config{Name: "annotate", MaxRetries: retry.NoRetries}, func(n int, r retrytest.Request) retrytest.Answer {
+			if n > 20 && n <= 30 {
+				return retrytest.Status(502, "")
+			}
+			return retrytest.Status(200, "")
+		})
+		for range 40 {
+			_ = call(t.Context(), client, "https://hgnc.test/")
+			time.Sleep(3 * time.Second)
+		}
+		for _, f := range read(t, page).Hosts[0].Findings {
+			assert.NotContains(t, f.Hint, "backends")
+		}
 	})
 }
 
