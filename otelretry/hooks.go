@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
@@ -134,6 +135,9 @@ func isRequest(ctx context.Context) bool { return requestOf(ctx) != nil }
 // markRequests has the calls of a host known as requests, whether the Config is
 // instrumented already or will be.
 func (m *meters) markRequests(_ string, cfg *retry.Config) error {
+	if ours(cfg.OnStart, (*hooks)(nil).onStart) != ours(cfg.OnDone, (*hooks)(nil).onDone) {
+		otel.Handle(errReplaced)
+	}
 	start := cfg.OnStart
 	cfg.OnStart = func(ctx context.Context, e retry.Event) context.Context {
 		r := &request{series: m.series(labels{e.Name, e.Host})}

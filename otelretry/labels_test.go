@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -20,6 +21,7 @@ import (
 	"github.com/retryutils/retry"
 	"github.com/retryutils/retry/otelretry"
 	"github.com/retryutils/retry/retrytest"
+	"github.com/retryutils/retry/statusz"
 )
 
 // sets are the attributes of all data points, by metric.
@@ -138,13 +140,41 @@ func TestReplacedHooksAreRefused(t *testing.T) {
 	cfg := p.instrument(retry.Config{Name: "x"})
 	_, err := otelretry.Instrument(cfg, p.opts...)
 	require.NoError(t, err)
+	for hook, replace := range map[string]func(*retry.Config){
+		"OnStart":       func(cfg *retry.Config) { cfg.OnStart = nil },
+		"OnDone":        func(cfg *retry.Config) { cfg.OnDone = func(context.Context, retry.Event) {} },
+		"OnRetry":       func(cfg *retry.Config) { cfg.OnRetry = func(context.Context, retry.Event) {} },
+		"OnWait":        func(cfg *retry.Config) { cfg.OnWait = nil },
+		"OnAttempt":     func(cfg *retry.Config) { cfg.OnAttempt = nil },
+		"OnAttemptDone": func(cfg *retry.Config) { cfg.OnAttemptDone = func(context.Context, retry.Event) {} },
+	} {
+		replaced := cfg
+		replace(&replaced)
+		_, err = otelretry.Instrument(replaced, p.opts...)
+		assert.ErrorContains(t, err, "instrument last", hook)
+	}
+}
+
+// Where it is not instrumented again, the first request of a client shows it.
+func TestReplacedHooksAreReported(t *testing.T) {
+	before := otel.GetErrorHandler()
+	t.Cleanup(func() { otel.SetErrorHandler(before) })
+	var reported []error
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { reported = append(reported, err) }))
+	p := newProbe(t)
+	check := func(cfg retry.Config) {
+		client, err := retry.NewRetryableClient(nil, cfg, otelretry.Options(p.opts...)...)
+		require.NoError(t, err)
+		require.NoError(t, client.Check("https://a.test/"))
+	}
+	cfg := p.instrument(retry.Config{Name: "x"})
+	check(cfg)
+	check(statusz.New().Watch(cfg))
+	assert.Empty(t, reported)
 	cfg.OnDone = func(context.Context, retry.Event) {}
-	_, err = otelretry.Instrument(cfg, p.opts...)
-	assert.ErrorContains(t, err, "instrument last")
-	cfg = p.instrument(retry.Config{Name: "x"})
-	cfg.OnStart = nil
-	_, err = otelretry.Instrument(cfg, p.opts...)
-	assert.ErrorContains(t, err, "instrument last")
+	check(cfg)
+	require.Len(t, reported, 1)
+	assert.ErrorContains(t, reported[0], "instrument last")
 }
 
 // A redirect is no new trace, and what is sent again is counted over the whole chain, by

@@ -130,8 +130,9 @@ func settingsOf(opts []Option) settings {
 // Config that is instrumented already gets no second set of hooks.
 //
 // Instrument last: a hook that is set later, in the place of Instrument's, leaves calls
-// under way for ever, or uncounted. To instrument such a Config again is an error. The
-// other error is that of the meter, if it cannot make an instrument.
+// under way for ever, or uncounted. To instrument such a Config again is an error, and in
+// a client with [Options] it is reported to the error handler of OpenTelemetry. The other
+// error is that of the meter, if it cannot make an instrument.
 func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
 	s := settingsOf(opts)
 	m, err := metersOf(s.meters)
@@ -142,10 +143,10 @@ func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
 		s.clock = cfg.Clock
 	}
 	m.observe(labels{name: cfg.Name}, cfg, s.clock)
-	switch starts, ends := ours(cfg.OnStart, (*hooks)(nil).onStart), ours(cfg.OnDone, (*hooks)(nil).onDone); {
-	case starts && ends:
+	switch whole, some := instrumented(cfg); {
+	case whole:
 		return cfg, nil
-	case starts || ends:
+	case some:
 		return cfg, errReplaced
 	}
 	h := &hooks{m: m, tracer: s.tracers.Tracer(scope), noAttempts: s.noAttempts, inner: cfg, own: m.series(labels{name: cfg.Name})}
@@ -156,6 +157,19 @@ func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
 }
 
 var errReplaced = errors.New("otelretry: hooks were set after Instrument, in the place of its own: calls would be counted in part; instrument last")
+
+// instrumented reports whether all hooks of cfg, or some, are those of Instrument.
+func instrumented(cfg retry.Config) (whole, some bool) {
+	h, whole := (*hooks)(nil), true
+	for _, hook := range [][2]any{
+		{cfg.OnStart, h.onStart}, {cfg.OnDone, h.onDone}, {cfg.OnRetry, h.onRetry},
+		{cfg.OnWait, h.onWait}, {cfg.OnAttempt, h.onAttempt}, {cfg.OnAttemptDone, h.onAttemptDone},
+	} {
+		is := ours(hook[0], hook[1])
+		whole, some = whole && is, some || is
+	}
+	return whole, some
+}
 
 // ours distinguishes our hooks from others by their code: it is one for all Configs.
 func ours(hook, own any) bool {
