@@ -1,6 +1,7 @@
 package prometheus_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,8 +19,14 @@ import (
 )
 
 func TestCollector(t *testing.T) {
-	collector, cfg := prometheus.New(retry.Config{Name: "annotate", InitialDelay: time.Millisecond, MaxRetries: 1})
-	script := retrytest.NewScript(t, retrytest.Status(500, ""), retrytest.Status(200, ""), retrytest.TooManyRequests(time.Hour))
+	budget, err := retry.NewBudget(0, 1)
+	require.NoError(t, err)
+	var hooks []string
+	note := func(_ context.Context, e retry.Event) { hooks = append(hooks, e.Host) }
+	collector, cfg := prometheus.New(retry.Config{
+		Name: "annotate", InitialDelay: time.Millisecond, MaxRetries: 1, Budget: budget, OnRetry: note, OnWait: note, OnDone: note,
+	})
+	script := retrytest.NewScript(t, retrytest.Status(500, ""), retrytest.Status(200, ""), retrytest.TooManyRequests(time.Hour), retrytest.Status(503, ""))
 	c, err := retry.NewRetryableClient(&http.Client{Transport: script}, cfg, retry.HostBreaker(retry.BreakerConfig{}))
 	require.NoError(t, err)
 	collector.Watch(c)
@@ -31,6 +38,9 @@ func TestCollector(t *testing.T) {
 	resp.Body.Close()
 	_, err = c.Get(t.Context(), "https://ensembl.test/x?key=hidden")
 	require.ErrorIs(t, err, retry.ErrRetryAfterTooLong)
+	_, err = c.Get(t.Context(), "https://hgnc.test/x")
+	require.ErrorIs(t, err, retry.ErrBudgetExhausted)
+	assert.Len(t, hooks, 5, "those that were there are called too")
 
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
@@ -44,6 +54,12 @@ func TestCollector(t *testing.T) {
 		`retry_breaker_state{host="https://ensembl.test",name="annotate",retry_breaker_state="open"} 0`,
 		`retry_gate_pause_remaining_seconds{host="https://ensembl.test",name="annotate"} 35`, // and some digits
 		`retry_gate_pause_remaining_seconds{host="https://hgnc.test",name="annotate"} 0`,
+		`retry_calls_total{host="https://hgnc.test",name="annotate",retry_outcome="budget"} 1`,
+		`retry_call_duration_seconds_count{host="https://hgnc.test",name="annotate",retry_outcome="ok"} 1`,
+		`retry_retries_total{error_type="500",host="https://hgnc.test",name="annotate"} 1`,
+		`retry_budget_balance{host="https://hgnc.test",name="annotate"} 0`,
+		`retry_budget_refusals_total{host="https://hgnc.test",name="annotate"} 1`,
+		`retry_breaker_rejections_total{host="https://hgnc.test",name="annotate"} 0`,
 	} {
 		assert.Contains(t, page, want)
 	}
