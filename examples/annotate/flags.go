@@ -5,15 +5,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"regexp"
 	"slices"
+	"strings"
+	"time"
 )
 
 const usage = `Collects what six public services know of human genes, and shows what each
 lookup took: attempts, waits with their reasons, pauses, and circuit breakers.
 
 Usage: annotate [-live] [-html file] [-metrics] [-listen address] [-v] [symbol...]
-       annotate -serve address [-live] [-v]
+       annotate -serve address [-timeout duration] [-live | -at api=url ...] [-v]
 
 Without -live it asks stand-ins on loopback, which know a dozen genes and have a
 bad day: one is down, one throttles, others break off. Without symbols it looks up
@@ -37,6 +40,8 @@ var defaultSymbols = []string{"BRCA1", "PKD1", "TTN", "UMOD", "HNF1B", "WT1"}
 type options struct {
 	live, metrics, verbose bool
 	html, listen, serve    string
+	at                     addresses
+	timeout                time.Duration
 	symbols                []string
 }
 
@@ -51,6 +56,8 @@ func parse(args []string, help io.Writer) (options, error) {
 	flags.BoolVar(&o.metrics, "metrics", false, "print the metrics in the end")
 	flags.StringVar(&o.listen, "listen", "", "serve /metrics at this `address` while it runs")
 	flags.StringVar(&o.serve, "serve", "", "be a service at this `address`: /gene/SYMBOL, /debug/retry and /metrics")
+	flags.Var(&o.at, "at", "ask `api=url`, and only those that are given so")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "with -serve: how long a request may take")
 	flags.BoolVar(&o.verbose, "v", false, "log to standard error")
 	for {
 		if err := flags.Parse(args); err != nil {
@@ -81,6 +88,32 @@ func parse(args []string, help io.Writer) (options, error) {
 		o.symbols = defaultSymbols
 	}
 	return o, nil
+}
+
+// addresses are the APIs to ask at other addresses than their own.
+type addresses []*api
+
+func (a *addresses) String() string {
+	var all []string
+	for _, each := range *a {
+		all = append(all, each.name+"="+each.url)
+	}
+	return strings.Join(all, " ")
+}
+
+func (a *addresses) Set(value string) error {
+	name, address, _ := strings.Cut(value, "=")
+	if u, err := url.Parse(address); err != nil || u.Host == "" {
+		return errors.New("want api=url, such as hgnc=http://127.0.0.1:8081")
+	}
+	table := apis()
+	i := slices.IndexFunc(table, func(a *api) bool { return a.name == name })
+	if i < 0 {
+		return fmt.Errorf("there is no API %q", name)
+	}
+	table[i].url = strings.TrimSuffix(address, "/")
+	*a = append(*a, table[i])
+	return nil
 }
 
 // notEmpty refuses a flag that was given without a value, such as -html "$unset".

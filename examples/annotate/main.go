@@ -9,9 +9,8 @@
 // By default it asks stand-ins on loopback, one of which is down and one of which
 // throttles; -live asks the real ones. What a service of your own would have is
 // in apis.go (the table of APIs), service.go (the service) and serve.go (its server, which
-// shuts down without losing a request); metrics.go and
-// timeline.go listen to the hooks of package retry; service_test.go tests it all
-// without waiting.
+// shuts down without losing a request); timeline.go listens to the hooks of package
+// retry; service_test.go tests it all without waiting.
 package main
 
 import (
@@ -29,6 +28,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 	"github.com/retryutils/retry/statusz"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -80,9 +82,12 @@ func annotateAll(ctx context.Context, opts options, stdout, stderr io.Writer) (e
 	if err := writable(opts.html); err != nil {
 		return err
 	}
-	if opts.live {
+	switch {
+	case len(opts.at) > 0:
+		deps.apis = opts.at
+	case opts.live:
 		deps.apis = apis()
-	} else {
+	default:
 		servers, table, err := startStandIns()
 		if err != nil {
 			return fmt.Errorf("cannot start the stand-ins: %w", err)
@@ -99,9 +104,9 @@ func annotateAll(ctx context.Context, opts options, stdout, stderr io.Writer) (e
 	}
 	defer service.client.CloseIdleConnections()
 	if opts.serve != "" {
-		return serve(ctx, opts.serve, service, deps.page, deps.metrics, stderr)
+		return serve(ctx, opts, service, deps, stderr)
 	}
-	stop, err := serveMetrics(opts.listen, deps.metrics)
+	stop, err := serveMetrics(opts.listen, service.metrics)
 	if err != nil {
 		return err
 	}
@@ -110,7 +115,7 @@ func annotateAll(ctx context.Context, opts options, stdout, stderr io.Writer) (e
 	lookups := service.annotate(ctx, opts.symbols, grace, func() { bar.Add(1) })
 	bar.Finish()
 	r := &report{opts.symbols, deps.apis, lookups, service.breakers, deps.timeline, time.Now()}
-	return r.deliver(ctx, opts, deps.metrics, stdout)
+	return r.deliver(ctx, opts, service.metrics, stdout)
 }
 
 // configure lays the environment over the code's own settings.
@@ -123,7 +128,7 @@ func configure(opts options, stderr io.Writer) (dependencies, error) {
 	if breaker, err = breaker.WithEnv("RETRY_BREAKER"); err != nil {
 		return dependencies{}, err
 	}
-	d := dependencies{cfg: cfg, breaker: breaker, transport: http.DefaultTransport, metrics: newMetrics(), timeline: newTimeline()}
+	d := dependencies{cfg: cfg, breaker: breaker, transport: http.DefaultTransport, timeline: newTimeline()}
 	if opts.verbose {
 		d.logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
@@ -131,7 +136,7 @@ func configure(opts options, stderr io.Writer) (dependencies, error) {
 }
 
 // deliver prints the report, and says what is wrong with it.
-func (r *report) deliver(ctx context.Context, opts options, m *metrics, stdout io.Writer) error {
+func (r *report) deliver(ctx context.Context, opts options, metrics prometheus.Gatherer, stdout io.Writer) error {
 	left := notDone(r.Lookups)
 	if ctx.Err() == nil && r.answered() == 0 {
 		return fmt.Errorf("no answer from any service, the first one: %s", brief(r.Lookups[0].err))
@@ -140,7 +145,9 @@ func (r *report) deliver(ctx context.Context, opts options, m *metrics, stdout i
 		return fmt.Errorf("writing: %w", err)
 	}
 	if opts.metrics {
-		fmt.Fprint(stdout, "\n", m.page())
+		if err := writeMetrics(stdout, metrics); err != nil {
+			return fmt.Errorf("writing: %w", err)
+		}
 	}
 	if opts.html != "" {
 		if err := r.writePage(opts.html); err != nil {
@@ -183,7 +190,7 @@ func (r *report) writePage(name string) error {
 }
 
 // serveMetrics serves them until stop is called.
-func serveMetrics(address string, m *metrics) (stop func(), err error) {
+func serveMetrics(address string, metrics prometheus.Gatherer) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
@@ -192,10 +199,21 @@ func serveMetrics(address string, m *metrics) (stop func(), err error) {
 		return nil, fmt.Errorf("cannot serve metrics: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", m)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go server.Serve(listener)
 	return func() { server.Close() }, nil
+}
+
+// writeMetrics writes them in the text format of Prometheus.
+func writeMetrics(w io.Writer, metrics prometheus.Gatherer) error {
+	families, err := metrics.Gather()
+	for _, family := range families {
+		if _, writing := expfmt.MetricFamilyToText(w, family); writing != nil {
+			return writing
+		}
+	}
+	return err
 }
 
 // progress shows a bar on a terminal, and nothing anywhere else.

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/retryutils/retry"
+	metrics "github.com/retryutils/retry/examples/prometheus"
 	"github.com/retryutils/retry/statusz"
 	"golang.org/x/time/rate"
 )
@@ -40,6 +42,7 @@ type annotator struct {
 	breakers map[string]*retry.CircuitBreaker
 	timeline *timeline
 	network  *network
+	metrics  *prometheus.Registry
 }
 
 type dependencies struct {
@@ -48,7 +51,6 @@ type dependencies struct {
 	cfg       retry.Config
 	breaker   retry.BreakerConfig
 	logger    *slog.Logger
-	metrics   *metrics
 	timeline  *timeline
 	page      *statusz.Page // nil if there is none
 }
@@ -56,9 +58,9 @@ type dependencies struct {
 func newAnnotator(d dependencies) (*annotator, error) {
 	s := &annotator{apis: d.apis, breakers: make(map[string]*retry.CircuitBreaker), timeline: d.timeline, network: &network{apis: len(d.apis)}}
 	d.cfg.Logger = d.logger
-	d.cfg.OnWait = func(ctx context.Context, e retry.Event) { d.timeline.onWait(ctx, e); d.metrics.onWait(ctx, e) }
-	d.cfg.OnRetry = d.timeline.onRetry
-	d.cfg.OnDone = func(ctx context.Context, e retry.Event) { d.timeline.onDone(ctx, e); d.metrics.onDone(ctx, e) }
+	d.cfg.OnWait, d.cfg.OnRetry, d.cfg.OnDone = d.timeline.onWait, d.timeline.onRetry, d.timeline.onDone
+	var collector *metrics.Collector
+	collector, d.cfg = metrics.New(d.cfg)
 	if d.page != nil {
 		d.cfg = d.page.Watch(d.cfg)
 	}
@@ -72,7 +74,6 @@ func newAnnotator(d dependencies) (*annotator, error) {
 		}
 		hosts[a.name] = cfg
 		byHost[hostOf(a.url)] = a
-		d.metrics.watch(a.name, s.breakers[a.name])
 	}
 	name := func(req *http.Request) string {
 		if a := byHost[req.URL.Host]; a != nil {
@@ -95,7 +96,12 @@ func newAnnotator(d dependencies) (*annotator, error) {
 			return nil
 		}),
 		retry.DecodeLimit(8<<20))
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	collector.Watch(s.client)
+	s.metrics = prometheus.NewRegistry()
+	return s, s.metrics.Register(collector)
 }
 
 // configure gives an API its own breaker, gate and limiter.
@@ -115,6 +121,9 @@ func (s *annotator) configure(a *api, d dependencies) (retry.Config, error) {
 	cfg.Name = a.name
 	cfg.Gate = retry.NewGate(cfg.Clock)
 	cfg.Gate.OnPause(func(until time.Time) { d.timeline.onPause(a.name, until) })
+	if cfg.Budget, err = retry.BudgetFromEnv("RETRY_"+a.name, 0.1, 10); err != nil {
+		return cfg, err
+	}
 	if a.perSecond != rate.Inf {
 		cfg.Limiter = rate.NewLimiter(a.perSecond, 1)
 	}

@@ -22,7 +22,7 @@ func annotateIn(t *testing.T, symbols []string, scripts map[string][]retrytest.A
 	check func(t *testing.T, s *annotator, lookups []*lookup, waits retrytest.Waits, asked map[string][]retrytest.Request)) {
 	t.Helper()
 	_, err := retrytest.Bubble(t, retry.Config{}, func(t *testing.T, _ retry.Config) error {
-		d := dependencies{metrics: newMetrics(), timeline: newTimeline()}
+		d := dependencies{timeline: newTimeline()}
 		d.cfg, d.breaker = settings()
 		d.cfg.Jitter = retry.NoJitter
 		router := make(router)
@@ -144,7 +144,7 @@ func TestWaitsAsTheyEnded(t *testing.T) {
 func TestWaitInterrupted(t *testing.T) {
 	_, err := retrytest.Bubble(t, retry.Config{}, func(t *testing.T, _ retry.Config) error {
 		ctx, interrupt := context.WithCancel(t.Context())
-		d := dependencies{metrics: newMetrics(), timeline: newTimeline(), apis: apis()[:1]}
+		d := dependencies{timeline: newTimeline(), apis: apis()[:1]}
 		d.cfg, d.breaker = settings()
 		d.transport = retrytest.NewScript(t, retrytest.TooManyRequests(time.Minute))
 		s, err := newAnnotator(d)
@@ -209,7 +209,7 @@ func TestUnknown(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	_, err := retrytest.Bubble(t, retry.Config{}, func(t *testing.T, _ retry.Config) error {
 		ctx, interrupt := context.WithCancel(t.Context())
-		d := dependencies{metrics: newMetrics(), timeline: newTimeline()}
+		d := dependencies{timeline: newTimeline()}
 		d.cfg, d.breaker = settings()
 		for _, a := range apis() {
 			if a.name == "uniprot" {
@@ -266,22 +266,4 @@ func TestEnvironment(t *testing.T) {
 	_, err = newAnnotator(d)
 	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
 	assert.ErrorContains(t, err, "RETRY_GNOMAD_MAX_DELAY")
-}
-
-func TestMetrics(t *testing.T) {
-	m := newMetrics()
-	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
-	require.NoError(t, err)
-	m.watch("hgnc", breaker)
-	waits, err := retrytest.Run(t, retry.Config{Name: "hgnc", MaxRetries: 2, Jitter: retry.NoJitter, OnWait: m.onWait, OnDone: m.onDone}, func(cfg retry.Config) error {
-		return retry.Run(t.Context(), cfg, func(context.Context) error { return errors.New("down") })
-	})
-	require.Error(t, err)
-	assert.Equal(t, 3*time.Second, waits.Total())
-	assert.Equal(t, strings.Join([]string{
-		`retry_attempts_total{api="hgnc"} 3`,
-		`retry_calls_total{api="hgnc",outcome="max_retries"} 1`,
-		`retry_wait_seconds_total{api="hgnc",why="backoff"} 3`,
-		`retry_breaker_state{api="hgnc",state="closed"} 1`, "",
-	}, "\n"), m.page())
 }
