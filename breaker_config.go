@@ -154,7 +154,7 @@ func (b *CircuitBreaker) settings() string {
 	name, c := b.Name(), &b.cfg
 	var parts []string
 	if c.FailureThreshold > 0 {
-		parts = append(parts, fmt.Sprintf("%d failures in a row", c.FailureThreshold))
+		parts = append(parts, count(c.FailureThreshold, "failure")+" in a row")
 	}
 	if c.FailureRate > 0 {
 		parts = append(parts, fmt.Sprintf("failure rate %.4g", c.FailureRate))

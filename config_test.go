@@ -147,6 +147,17 @@ func TestConfigShowsItsSettings(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%s"} {
 		assert.Equal(t, text, fmt.Sprintf(verb, cfg))
 	}
+	for want, cfg := range map[string]retry.BreakerConfig{
+		"5 failures in a row, open for 1m0s":                                                  {},
+		"failure rate 0.5, window 10s, at least 20 calls, open for 1m0s":                      {FailureRate: 0.5},
+		"https://xxxxx@h.example: 1 failure in a row, open for 5s, at most 1m0s":              {Name: "https://SECRET@h.example", FailureThreshold: 1, RecoveryTimeout: 5 * time.Second, MaxRecoveryTimeout: time.Minute},
+		"rate 0.2 of 2s or longer, window 1m0s, at least 1 call, open for 1m0s, observe only": {SlowCallRate: 0.2, SlowCallDuration: 2 * time.Second, Window: time.Minute, MinCalls: 1, ObserveOnly: true},
+	} {
+		breaker, err := retry.NewCircuitBreaker(cfg)
+		require.NoError(t, err)
+		assert.Contains(t, retry.Config{Breaker: breaker}.String(), ` breaker="`+want+`" `)
+	}
+	assert.Contains(t, retry.Config{Breaker: new(retry.CircuitBreaker)}.String(), ` breaker="5 failures in a row, open for 1m0s" `)
 	log, logger := newLog()
 	logger.Info("start", "retry", cfg)
 	assert.Contains(t, log.String(), "max_delay")

@@ -195,6 +195,24 @@ func TestAttemptTimeoutSaysSoBesideANilPointer(t *testing.T) {
 	})
 }
 
+// The caller's deadline read as any other: "context deadline exceeded". A cause that the
+// caller gave it says what it is by itself.
+func TestCallersDeadlineSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, logger := newLog()
+		hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := retry.Run(ctx, retry.Config{Logger: logger}, hang)
+		assert.EqualError(t, err, "retry: context deadline exceeded (the caller's) after 1 attempt in 1s: context deadline exceeded")
+		assert.Contains(t, log.String(), `reason="context deadline exceeded (the caller's)" elapsed=1s`)
+		ctx, cancel = context.WithTimeoutCause(t.Context(), time.Second, errors.New("page limit"))
+		defer cancel()
+		err = retry.Run(ctx, retry.Config{}, hang)
+		assert.ErrorContains(t, err, "retry: page limit after 1 attempt")
+	})
+}
+
 // A request names which of its two limits it was, in its headers or in its body.
 func TestRequestTimeoutSaysWhich(t *testing.T) {
 	hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
