@@ -48,7 +48,7 @@ var incidents = []incident{
 func main() {
 	dir := flag.String("dir", "", "where to write; it must exist")
 	before := flag.Duration("before", 4*time.Minute, "how long all is well")
-	after := flag.Duration("for", 9*time.Minute, "how long it is not")
+	after := flag.Duration("for", 450*time.Second, "how long it is not")
 	flag.Parse()
 	if err := run(context.Background(), *dir, *before, *after, true); err != nil {
 		log.Fatal(err)
@@ -83,10 +83,12 @@ func run(ctx context.Context, dir string, before, after time.Duration, watched b
 		all.Go(func() { errs[i] = services[i].run(ctx, each, before, after) })
 	}
 	all.Wait()
-	for _, s := range services {
-		errs = append(errs, s.collect())
-		if watched {
-			errs = append(errs, watcher.collect(s), s.screenshot(ctx))
+	if watched {
+		for _, s := range services {
+			errs = append(errs, watcher.collect(s))
+		}
+		for _, s := range services {
+			errs = append(errs, s.screenshot(ctx))
 		}
 	}
 	return errors.Join(errs...)
@@ -177,7 +179,7 @@ func (s *service) run(ctx context.Context, i incident, before, after time.Durati
 		i.breakIt(s.upstreams)
 	}
 	s.users(ctx, after)
-	return nil
+	return s.collect()
 }
 
 func (s *service) users(ctx context.Context, d time.Duration) {
