@@ -266,7 +266,7 @@ func (p *Page) status() *status {
 		}
 	}
 	slices.SortFunc(s.Hosts, func(a, b entry) int {
-		return cmp.Or(b.severity()-a.severity(), strings.Compare(a.Name, b.Name), strings.Compare(a.Host, b.Host), strings.Compare(a.Client, b.Client))
+		return cmp.Or(b.severity()-a.severity(), cmp.Compare(b.NotOK(), a.NotOK()), strings.Compare(a.Name, b.Name), strings.Compare(a.Host, b.Host), strings.Compare(a.Client, b.Client))
 	})
 	for _, b := range breakers {
 		s.Breakers = append(s.Breakers, *newBreaker(b, nil))

@@ -252,6 +252,27 @@ func TestIncidents(t *testing.T) {
 	})
 }
 
+// Of hosts in trouble, the one comes first that most calls suffer from.
+func TestOrderOfHosts(t *testing.T) {
+	page := statusz.New()
+	for name, failing := range map[string]int{"a": 1, "b": 3, "c": 0, "d": 2} {
+		cfg := page.Watch(retry.Config{Name: name, MaxRetries: retry.NoRetries})
+		for i := range 4 {
+			_ = retry.Run(t.Context(), cfg, func(context.Context) error {
+				if i < failing {
+					return errDown
+				}
+				return nil
+			})
+		}
+	}
+	var names []string
+	for _, h := range read(t, page).Hosts {
+		names = append(names, h.Name)
+	}
+	assert.Equal(t, []string{"b", "d", "a", "c"}, names)
+}
+
 // A count is in a window until the window has passed, and never for longer.
 func TestWindows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

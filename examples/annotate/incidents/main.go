@@ -46,7 +46,7 @@ var incidents = []incident{
 }
 
 func main() {
-	dir := flag.String("dir", "", "where to write; it must exist")
+	dir := flag.String("dir", ".", "`directory` to write to")
 	before := flag.Duration("before", 4*time.Minute, "how long all is well")
 	after := flag.Duration("for", 450*time.Second, "how long it is not")
 	flag.Parse()
@@ -221,7 +221,7 @@ func (s *service) screenshot(ctx context.Context) error {
 	}
 	defer os.RemoveAll(profile)
 	return exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+profile,
-		"--window-size=1280,1700", "--screenshot="+filepath.Join(s.dir, "page.png"), "file://"+filepath.Join(s.dir, "page.html")).Run()
+		"--window-size=1280,2000", "--screenshot="+filepath.Join(s.dir, "page.png"), "file://"+filepath.Join(s.dir, "page.html")).Run()
 }
 
 // prometheus scrapes the services, and evaluates the repository's alerts.
