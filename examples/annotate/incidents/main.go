@@ -58,6 +58,10 @@ func main() {
 // run makes all incidents at once. Unless they are watched there are neither alerts nor
 // pictures.
 func run(ctx context.Context, dir string, before, after time.Duration, watched bool) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
 	binary, err := build(ctx, dir)
 	if err != nil {
 		return err
@@ -95,7 +99,7 @@ func run(ctx context.Context, dir string, before, after time.Duration, watched b
 }
 
 func build(ctx context.Context, dir string) (binary string, err error) {
-	binary = filepath.Join(dir, "annotate")
+	binary = filepath.Join(dir, "annotate-service")
 	command := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/retryutils/retry/examples/annotate")
 	command.Stderr = os.Stderr
 	return binary, command.Run()
