@@ -27,6 +27,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/retryutils/retry"
 )
 
 // incident is one way to break the service. What has no new arguments or environment is
@@ -139,7 +141,7 @@ func (s *service) close() {
 	s.log.Close()
 }
 
-func (s *service) start(args, envs []string) error {
+func (s *service) start(ctx context.Context, args, envs []string) error {
 	args = append([]string{"-serve", s.address, "-v"}, args...)
 	for _, name := range []string{"hgnc", "ensembl", "uniprot"} {
 		args = append(args, "-at", name+"="+s.upstreams[name].address)
@@ -150,13 +152,11 @@ func (s *service) start(args, envs []string) error {
 	if err := s.process.Start(); err != nil {
 		return err
 	}
-	for range 200 {
-		if _, err := s.get("/debug/retry"); err == nil {
-			return nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return errors.New("the service does not answer")
+	soon := retry.Config{Name: "service", MaxRetries: retry.Unlimited, MaxElapsed: 20 * time.Second, Backoff: retry.ConstantBackoff(50 * time.Millisecond)}
+	return retry.Run(ctx, soon, func(context.Context) error {
+		_, err := s.get("/debug/retry")
+		return err
+	})
 }
 
 func (s *service) stop() {
@@ -169,13 +169,13 @@ func (s *service) stop() {
 
 // run has all well before the incident. Users ask three times a second.
 func (s *service) run(ctx context.Context, i incident, before, after time.Duration) error {
-	if err := s.start(nil, nil); err != nil {
+	if err := s.start(ctx, nil, nil); err != nil {
 		return err
 	}
 	s.users(ctx, before)
 	if len(i.args)+len(i.envs) > 0 {
 		s.stop()
-		if err := s.start(i.args, i.envs); err != nil {
+		if err := s.start(ctx, i.args, i.envs); err != nil {
 			return err
 		}
 	}
