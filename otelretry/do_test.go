@@ -265,9 +265,10 @@ func TestErrorTypes(t *testing.T) {
 	for want, err := range map[string]error{
 		"503":                  &retry.StatusError{StatusCode: 503},
 		"timeout":              context.DeadlineExceeded,
-		"canceled":             errors.Join(context.Canceled),
 		"circuit_open":         &retry.OpenError{},
-		"*net.OpError":         &url.Error{Op: "Get", URL: "https://a.test/", Err: &net.OpError{Op: "dial", Err: errFault}},
+		"canceled":             errors.Join(&net.OpError{Op: "dial", Err: context.Canceled}),
+		"connect":              &url.Error{Op: "Get", URL: "https://a.test/", Err: &net.OpError{Op: "dial", Err: errFault}},
+		"*net.OpError":         &url.Error{Op: "Get", URL: "https://a.test/", Err: &net.OpError{Op: "read", Err: errFault}},
 		"*errors.errorString":  retry.RetryAfter(errFault, 0),
 		"retry_after_too_long": &retry.Error{Reason: retry.ErrRetryAfterTooLong},
 	} {

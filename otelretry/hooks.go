@@ -193,10 +193,14 @@ func errorType(err error) string {
 	}
 	var status *retry.StatusError
 	var gaveUp *retry.Error
+	var lookup *net.DNSError
+	var op *net.OpError
 	var timeout net.Error
 	switch {
 	case errors.As(err, &status):
 		return strconv.Itoa(status.StatusCode)
+	case (errors.As(err, &lookup) || errors.As(err, &op) && op.Op == "dial") && !errors.Is(err, context.Canceled):
+		return "connect"
 	case errors.As(err, &gaveUp):
 		return retry.Outcome(err)
 	case errors.Is(err, context.Canceled):

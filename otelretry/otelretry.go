@@ -30,8 +30,9 @@
 //
 // All have name, that of the Config, and about a client's requests host, as
 // "https://rest.ensembl.org". A breaker, gate or budget that is not one host's has the
-// name that it was observed under. error.type is the status, "timeout" or the type of
-// the failure that led to the retry.
+// name that it was observed under. error.type is the status, "connect", "timeout", what
+// [retry.Outcome] says of a call inside, or else the type of the failure that led to the
+// retry.
 //
 // retry.outcome is what [retry.Outcome] says, retry.wait.reason a [retry.Why].
 // retry.breaker.state is "closed", "open" or "half_open": the state that there

@@ -6,6 +6,7 @@ package prometheus
 import (
 	"context"
 	"errors"
+	"net"
 	"strconv"
 	"time"
 
@@ -63,14 +64,21 @@ func New(cfg retry.Config) (*Collector, retry.Config) {
 	return c, cfg
 }
 
-// errorType has few values, and none of them is a text.
+// errorType has few values, those of package statusz, and none of them is a text.
 func errorType(err error) string {
 	var status *retry.StatusError
+	var lookup *net.DNSError
+	var op *net.OpError
+	var timeout net.Error
 	switch {
 	case errors.As(err, &status):
 		return strconv.Itoa(status.StatusCode)
-	case errors.Is(err, context.DeadlineExceeded):
+	case (errors.As(err, &lookup) || errors.As(err, &op) && op.Op == "dial") && !errors.Is(err, context.Canceled):
+		return "connect"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"
+	case retry.Outcome(err) != "permanent":
+		return retry.Outcome(err)
 	}
 	return "error"
 }

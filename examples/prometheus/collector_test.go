@@ -2,6 +2,7 @@ package prometheus_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,7 +17,32 @@ import (
 	"github.com/retryutils/retry"
 	"github.com/retryutils/retry/examples/prometheus"
 	"github.com/retryutils/retry/retrytest"
+	"github.com/retryutils/retry/statusz"
 )
+
+// A failure has the name that it has on the page of package statusz.
+func TestErrorTypesAreThoseOfThePage(t *testing.T) {
+	for want, answer := range map[string]retrytest.Answer{
+		"connect": retrytest.Refused(), "timeout": retrytest.Status(200, "").After(time.Minute),
+		"502": retrytest.Status(502, ""), "error": retrytest.Fail(errors.New("other")),
+	} {
+		page := statusz.New()
+		collector, cfg := prometheus.New(page.Watch(retry.Config{Name: "annotate", InitialDelay: time.Millisecond, MaxRetries: 1, AttemptTimeout: 20 * time.Millisecond}))
+		script := retrytest.NewScriptFunc(t, func(retrytest.Request) retrytest.Answer { return answer })
+		c, err := retry.NewRetryableClient(&http.Client{Transport: script}, cfg)
+		require.NoError(t, err)
+		_, err = c.Get(t.Context(), "https://hgnc.test/x")
+		require.Error(t, err)
+		registry := client.NewPedanticRegistry()
+		require.NoError(t, registry.Register(collector))
+		w := httptest.NewRecorder()
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		assert.Contains(t, w.Body.String(), `retry_retries_total{error_type="`+want+`",`)
+		w = httptest.NewRecorder()
+		page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		assert.Contains(t, w.Body.String(), "failed with "+want+" (2,")
+	}
+}
 
 func TestCollector(t *testing.T) {
 	budget, err := retry.NewBudget(0, 1)
