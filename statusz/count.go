@@ -36,12 +36,23 @@ type series struct {
 	coarse  ring       // the last hour, in steps of a minute
 	pending map[*call]struct{}
 	last    failure
+	asked   asked // the pause that ends last
+
+	answered bool // once, or refused
 }
 
 type failure struct {
 	Text string    `json:"error"`
 	At   time.Time `json:"at"`
 }
+
+// asked is a wait that the server asked for.
+type asked struct {
+	wait time.Duration
+	at   time.Time
+}
+
+func (a asked) end() time.Time { return a.at.Add(a.wait) }
 
 // call is one call under way. Its series' mu guards it.
 type call struct {
@@ -65,13 +76,14 @@ func (s *series) now() time.Time {
 
 // counts are those of a span of time.
 type counts struct {
-	Calls    int64            `json:"calls"`
-	Attempts int64            `json:"attempts"`
-	Retries  int64            `json:"retries"`
-	Outcomes map[string]int64 `json:"outcomes,omitempty"` // of calls
-	Failures map[string]int64 `json:"failures,omitempty"` // of attempts
-	Took     map[string]took  `json:"took,omitempty"`     // by attempts, under their kind of failure, or "ok"
-	Allowed  took             `json:"allowed,omitzero"`   // by the deadlines of calls that ended for theirs
+	Calls         int64            `json:"calls"`
+	Attempts      int64            `json:"attempts"`
+	Retries       int64            `json:"retries"`
+	RetriesFailed int64            `json:"retries_failed,omitempty"`
+	Outcomes      map[string]int64 `json:"outcomes,omitempty"` // of calls
+	Failures      map[string]int64 `json:"failures,omitempty"` // of attempts
+	Took          map[string]took  `json:"took,omitempty"`     // by attempts, under their kind of failure, or "ok"
+	Allowed       took             `json:"allowed,omitzero"`   // by the deadlines of calls that ended for theirs
 }
 
 // took is how long some things took.
@@ -111,6 +123,7 @@ func (c *counts) add(other counts) {
 	c.Calls += other.Calls
 	c.Attempts += other.Attempts
 	c.Retries += other.Retries
+	c.RetriesFailed += other.RetriesFailed
 	for label, n := range other.Outcomes {
 		increase(&c.Outcomes, label, n)
 	}
@@ -202,10 +215,20 @@ func (p *Page) Watch(cfg retry.Config) retry.Config {
 			if e.Err != nil {
 				kind, s.last = c.kindOf(e.Err, now), failure{redact.Error(e.Err), now}
 			}
+			var status *retry.StatusError
+			if errors.As(e.Err, &status) && status.RetryAfter > 0 {
+				if wait := (asked{status.RetryAfter, now}); wait.end().After(s.asked.end()) {
+					s.asked = wait
+				}
+			}
+			s.answered = s.answered || e.Err == nil || status != nil
 			c.attempt, c.since, c.why, c.until = false, now, "", time.Time{}
 			s.count(now, func(n *counts) {
 				if n.took(kind, took{1, spent, spent}); e.Err != nil {
 					increase(&n.Failures, kind, 1)
+					if c.attempts > 1 {
+						n.RetriesFailed++
+					}
 				}
 			})
 		})
@@ -319,6 +342,8 @@ type view struct {
 	waiting              []waiting
 	windows              []window
 	last                 *failure
+	asked                asked
+	answered             bool
 }
 
 // window is a span of time that ends now.
@@ -332,7 +357,7 @@ func (s *series) view() view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	v := view{underWay: len(s.pending)}
+	v := view{underWay: len(s.pending), asked: s.asked, answered: s.answered}
 	byWhy := make(map[string]*waiting)
 	for c := range s.pending {
 		why := c.waitsFor(now)
@@ -398,7 +423,7 @@ func (c *call) kindOf(err error, now time.Time) string {
 		return strconv.Itoa(status.StatusCode)
 	case errors.Is(err, context.DeadlineExceeded) && !c.deadline.IsZero() && !now.Before(c.deadline):
 		return "deadline"
-	case errors.As(err, &lookup), errors.As(err, &op) && op.Op == "dial":
+	case (errors.As(err, &lookup) || errors.As(err, &op) && op.Op == "dial") && !errors.Is(err, context.Canceled):
 		return "connect"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"

@@ -25,9 +25,9 @@ var meanings = map[string]string{
 	"deadline":             "The caller's deadline left no time for the attempt or the wait. Compare it with how long answers take and with the delays in the settings.",
 	"max_retries":          "All attempts failed. The dependency is down or refuses: see what attempts fail with.",
 	"max_elapsed":          "max_elapsed left no time for another attempt: see what attempts fail with.",
-	"budget":               "The retry budget is empty: too many calls fail. Do not raise it, it keeps load off the dependency.",
-	"circuit_open":         "The circuit breaker rejected them. It probes by itself: see its cause and last failure.",
-	"paused":               "They were not sent: the server asked for a pause that is longer than they may wait.",
+	"budget":               "Too many calls fail: see what attempts fail with. Do not raise the retry budget, it keeps load off the dependency.",
+	"circuit_open":         "The circuit breaker rejected them, and probes by itself: see what attempts fail with.",
+	"paused":               "They were not sent: max_retry_after or their deadline is shorter than the pause.",
 	"retry_after_too_long": "The server asks for a longer wait than max_retry_after.",
 	"body_not_replayable":  "The request's body could not be sent again: give it a GetBody or a larger replay buffer.",
 	"not_idempotent":       "The request may have been carried out, and must not be sent twice: check on the server.",
@@ -57,7 +57,33 @@ func (e *entry) findings() (all []finding) {
 		all = append(all, finding{severe, fmt.Sprintf(format, args...), hint})
 	}
 	recent := e.Last["5m"]
-	felt := (recent.Calls-recent.Outcomes["ok"]-recent.Outcomes["canceled"]-recent.Outcomes["draining"])*100 >= max(1, recent.Calls)
+	open := e.Breaker != nil && e.Breaker.State == retry.StateOpen
+	felt := open || (recent.Calls-recent.Outcomes["ok"]-recent.Outcomes["canceled"]-recent.Outcomes["draining"])*100 >= max(1, recent.Calls)
+	if g := e.Gate; g != nil && g.Left > 0 {
+		ends, by := "Calls wait for its end, as far as their deadlines and max_retry_after allow.", ""
+		if recent.Outcomes["paused"]+recent.Outcomes["retry_after_too_long"] > 0 {
+			ends = "Calls that may not wait so long end at once: their deadline, or max_retry_after in the settings, is shorter."
+		}
+		if a := e.asked; !a.end().Before(g.Until.Add(-time.Second)) {
+			by = fmt.Sprintf(" (the server asked for %v at %s)", duration(a.wait), clockTime(a.at))
+		}
+		add(true, ends+" The pause ends by itself; a restart only makes it worse. "+e.quota(),
+			"Paused for another %v, until %s%s%s.", g.Left, clockTime(*g.Until), by, g.why())
+	} else if g != nil && g.Pace > 0 {
+		add(false, "The server refused calls beyond this rate; it is raised again by itself.",
+			"Calls go out at %.3g a second at most%s.", g.Pace, g.why())
+	}
+	if failed := sum(recent.Failures); failed > 0 {
+		var kinds []string
+		for _, k := range labels(recent.Failures) {
+			kinds = append(kinds, fmt.Sprintf("%s (%d, after %v)", k.Label, k.N, recent.Took[k.Label].mean()))
+		}
+		text := fmt.Sprintf("%d of %d attempts in 5m failed with %s", failed, recent.Attempts, strings.Join(kinds, ", "))
+		if answers := recent.Took["ok"]; answers.n > 0 {
+			text += fmt.Sprintf("; %d were answered, after %s", answers.n, recent.Answers())
+		}
+		add(felt, e.whyAttemptsFail(failed), "%s.", text)
+	}
 	if b := e.Breaker; b != nil && b.State != retry.StateClosed {
 		text, hint := "The circuit breaker is open", "It rejects calls at once. It probes by itself and closes when the dependency answers again: see why attempts fail."
 		if b.Left > 0 {
@@ -72,28 +98,10 @@ func (e *entry) findings() (all []finding) {
 		if b.LastFailure != "" {
 			text += "; last failure: " + b.LastFailure
 		}
-		add(b.State == retry.StateOpen || felt, hint, "%s.", text)
-	}
-	if g := e.Gate; g != nil && g.Left > 0 {
-		add(true, "The server asked for it. Calls that may wait so long do, the others end at once. It ends by itself; a restart only makes it worse. Lower the demand, or ask for a larger quota.",
-			"Paused for another %v, until %s%s.", g.Left, clockTime(*g.Until), g.why())
-	} else if g != nil && g.Pace > 0 {
-		add(false, "The server refused calls beyond this rate; it is raised again by itself.",
-			"Calls go out at %.3g a second at most%s.", g.Pace, g.why())
-	}
-	if failed := sum(recent.Failures); failed > 0 {
-		var kinds []string
-		for _, k := range labels(recent.Failures) {
-			kinds = append(kinds, fmt.Sprintf("%s (%d, after %v)", k.Label, k.N, recent.Took[k.Label].mean()))
-		}
-		text := fmt.Sprintf("%d of %d attempts in 5m failed with %s", failed, recent.Attempts, strings.Join(kinds, ", "))
-		if answers := recent.Took["ok"]; answers.n > 0 {
-			text += fmt.Sprintf("; %d were answered, after %v", answers.n, answers)
-		}
-		add(felt, e.whyAttemptsFail(failed), "%s.", text)
+		add(felt, hint, "%s.", text)
 	}
 	if b := e.Budget; b != nil && b.Balance < 1 && b.Refusals > 0 {
-		add(true, meanings["budget"], "The retry budget is empty: %d retries were refused so far.", b.Refusals)
+		add(true, meanings["budget"], "The retry budget has less than one retry left: %d were refused so far.", b.Refusals)
 	}
 	for _, o := range labels(recent.Outcomes) {
 		if o.Label == "ok" {
@@ -121,35 +129,71 @@ func (e *entry) whyAttemptsFail(failed int64) string {
 	case "timeout":
 		return "A limit of this service cut them off: attempt_timeout in the settings below, or the client's timeout. If answers take that long when all is well, it is too short: was it changed? If not, the dependency is slower than usual."
 	case "connect":
-		return "No connection was made: the dependency is down or cannot be reached, or its address is wrong."
+		if !e.answered {
+			return "No connection was made, and it has not answered since this process started: the dependency is down or cannot be reached, or its address is wrong."
+		}
+		return "No connection was made: the dependency is down or cannot be reached."
 	case "429":
-		return "The server refuses calls beyond its limit: lower the demand, or ask for a larger quota."
+		if e.Gate != nil && e.Gate.Left > 0 { // which says it
+			return ""
+		}
+		return "The server refuses calls beyond its limit. " + e.quota()
 	case "401", "403":
 		return "The server refuses the credentials, or locked the service out."
 	}
-	if answered := recent.Took["ok"].n; answered > failed && e.mixed() {
-		return "Between them, most attempts succeed, all the time: it is not down. One of several backends behind the host may be bad, or the load is near a limit."
+	if answers := recent.Took["ok"]; answers.n > failed && e.mixed() {
+		backend := "One of several backends behind the host may be bad, or the load is near a limit."
+		quick := recent.Took[labels(recent.Failures)[0].Label].mean() < max(duration(5*time.Millisecond), answers.mean()/10)
+		if quick && recent.RetriesFailed*10 < recent.Retries && !e.rose() {
+			backend = "One of several backends behind the host is probably bad."
+		}
+		return "Between them, most attempts succeed, all the time: it is not down. " + backend
 	}
 	return ""
+}
+
+// quota is what to do about refusals beyond one.
+func (e *entry) quota() string {
+	if e.rose() {
+		return "More is asked for than before: lower the demand, or ask for a larger quota."
+	}
+	return "Something else may use the same quota: find it, or ask for a larger one."
+}
+
+// rose reports whether many more calls were made in the last five minutes than before.
+func (e *entry) rose() bool {
+	before, minutes := int64(0), int64(0)
+	for _, step := range e.steps("60m") {
+		if minutes > 0 || step.Calls > 0 {
+			before, minutes = before+step.Calls, minutes+1
+		}
+	}
+	now := e.Last["5m"].Calls
+	before, minutes = before-now, minutes-6 // of which the first and the last are not whole
+	return minutes > 3 && (now+int64(e.UnderWay)-10)*minutes*2 > before*5*3
 }
 
 // mixed reports whether attempts fail and succeed side by side, and not by turns.
 func (e *entry) mixed() bool {
 	failing, both := 0, 0
-	for _, w := range e.windows {
-		if w.Name != "5m" {
-			continue
-		}
-		for _, step := range w.steps {
-			if len(step.Failures) > 0 {
-				failing++
-				if step.Took["ok"].n > 0 {
-					both++
-				}
+	for _, step := range e.steps("5m") {
+		if len(step.Failures) > 0 {
+			failing++
+			if step.Took["ok"].n > 0 {
+				both++
 			}
 		}
 	}
 	return both*5 >= failing*4
+}
+
+func (e *entry) steps(window string) []counts {
+	for _, w := range e.windows {
+		if w.Name == window {
+			return w.steps
+		}
+	}
+	return nil
 }
 
 // why names the refusals that led to a pause or a pace.
@@ -163,10 +207,21 @@ func (g *gate) why() (text string) {
 	return text
 }
 
-// Age is for the page, and so is Any.
+// Age is for the page.
 func (s *status) Age() duration { return duration(s.Time.Sub(s.Since).Round(time.Second)) }
 
-func (t took) Any() bool { return t.n > 0 }
+// Answers says after how long they came. One that a limit let through at the last moment
+// would seem to be beyond it, so that the slowest is of no use there.
+func (c counts) Answers() string {
+	answers := c.Took["ok"]
+	switch {
+	case answers.n == 0:
+		return ""
+	case c.Failures["deadline"]+c.Failures["timeout"] > 0:
+		return fmt.Sprintf("%v on average (only those within the limit are counted)", answers.mean())
+	}
+	return answers.String()
+}
 
 // Level, NotOK, WaitingCalls and Windows are for the page.
 func (e entry) Level() int { return e.severity() }

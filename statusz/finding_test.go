@@ -1,14 +1,36 @@
 package statusz
 
 import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// A failure to connect is told from one that the caller or a limit cut short.
+func TestKindsOfFailures(t *testing.T) {
+	dial := func(err error) error {
+		return &url.Error{Op: "Get", URL: "https://a.test/", Err: &net.OpError{Op: "dial", Err: err}}
+	}
+	for _, c := range []struct {
+		want string
+		err  error
+	}{
+		{"connect", dial(errors.New("refused"))}, {"connect", dial(os.ErrDeadlineExceeded)}, {"connect", &net.DNSError{Name: "a.test"}},
+		{"canceled", dial(context.Canceled)}, {"timeout", &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}},
+		{"timeout", context.DeadlineExceeded}, {"error", &net.OpError{Op: "read", Err: errors.New("reset")}},
+	} {
+		assert.Equal(t, c.want, new(call).kindOf(c.err, time.Now()), c.err)
+	}
+}
 
 // Each label of retry.Outcome is explained on the page and in the docs: a new one must
 // not leave an operator alone.

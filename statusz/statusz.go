@@ -187,7 +187,9 @@ type entry struct {
 	Failure    *failure          `json:"last_failure,omitempty"`
 	Settings   string            `json:"settings,omitempty"`
 
-	windows []window
+	windows  []window
+	asked    asked
+	answered bool
 }
 
 type breaker struct {
@@ -298,6 +300,7 @@ func newEntry(k key, s *series, cfg retry.Config) entry {
 		v := s.view()
 		e.UnderWay, e.InAttempts, e.Waiting = v.underWay, v.inAttempts, v.waiting
 		e.windows, e.Failure, e.Last = v.windows, v.last, make(map[string]counts)
+		e.asked, e.answered = v.asked, v.answered
 		for _, w := range v.windows {
 			e.Last[w.Name] = w.Counts
 		}

@@ -134,8 +134,13 @@ func TestIncidents(t *testing.T) {
 		assert.Equal(t, "open", host.Breaker.State)
 		assert.Equal(t, "5 failures in a row", host.Breaker.Cause)
 		assert.Equal(t, "50s", host.Breaker.Open_for)
-		assert.Contains(t, texts(s)[0], "The circuit breaker is open for another 50s: 5 failures in a row; last failure: GET https://hgnc.test/fetch?key=xxxxx: 503 Service Unavailable.")
-		assert.Equal(t, counts{2, 5, 3, map[string]int{"max_retries": 1, "circuit_open": 1}, map[string]int{"503": 5}}, host.Last["5m"])
+		assert.Equal(t, "5 of 5 attempts in 5m failed with 503 (5, after 0s).", texts(s)[0])
+		assert.Equal(t, "The circuit breaker is open for another 50s: 5 failures in a row; last failure: GET https://hgnc.test/fetch?key=xxxxx: 503 Service Unavailable.", texts(s)[1], "which follows")
+		require.Error(t, call(t.Context(), client, "https://hgnc.test/"))
+		assert.Regexp(t, `<dd>open for another 50s, [^<]*; 5 failures in a row; last failure: [^;<]*; \d+ rejected so far</dd>`, html(t, page), "and not that 0 of 0 calls failed")
+		s = read(t, page)
+		host = s.Hosts[0]
+		assert.Equal(t, counts{3, 5, 3, map[string]int{"max_retries": 1, "circuit_open": 2}, map[string]int{"503": 5}}, host.Last["5m"])
 		assert.Contains(t, host.Settings, "max_retries=2")
 		assert.Contains(t, html(t, page), "max_retries 1")
 		assert.NotContains(t, html(t, page), "hidden")
@@ -143,8 +148,11 @@ func TestIncidents(t *testing.T) {
 	incident("pause of ten minutes", func(t *testing.T, page *statusz.Page) {
 		cfg := retry.Config{Name: "annotate", MaxRetryAfter: time.Hour}
 		client := newClient(t, page, cfg, func(n int, r retrytest.Request) retrytest.Answer {
-			if n <= 5 { // all: a pause yields to calls that are accepted
-				return retrytest.TooManyRequests(10 * time.Minute)
+			switch { // all are refused: a pause yields to calls that are accepted
+			case n == 1:
+				return retrytest.TooManyRequests(10 * time.Minute).After(time.Second)
+			case n <= 5:
+				return retrytest.TooManyRequests(5 * time.Minute).After(time.Second + time.Millisecond)
 			}
 			return retrytest.Status(200, "")
 		})
@@ -152,10 +160,11 @@ func TestIncidents(t *testing.T) {
 		for range 5 {
 			go func() { finished <- call(t.Context(), client, "https://hgnc.test/") }()
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + time.Second)
 		s := read(t, page)
-		assert.Contains(t, texts(s)[0], "Paused for another 9m0s")
-		assert.Contains(t, texts(s)[0], "last refusal: GET https://hgnc.test/: 429 Too Many Requests")
+		assert.Regexp(t, `^Paused for another 9m0s, until ..:10:01 \S+ \(the server asked for 10m0s at ..:00:01 \S+\); last refusal: GET https://hgnc.test/: 429 Too Many Requests\.$`, texts(s)[0])
+		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "Calls wait for its end")
+		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "Something else may use the same quota")
 		waits := s.Hosts[0].Calls_waiting
 		require.NotEmpty(t, waits)
 		calls := 0
@@ -172,6 +181,30 @@ func TestIncidents(t *testing.T) {
 		assert.Zero(t, s.Hosts[0].Calls_under_way)
 		assert.Empty(t, s.Hosts[0].Calls_waiting)
 		assert.Empty(t, s.Hosts[0].Gate.Paused_for)
+	})
+	incident("pause longer than calls may wait", func(t *testing.T, page *statusz.Page) {
+		client := newClient(t, page, retry.Config{Name: "annotate"}, func(n int, r retrytest.Request) retrytest.Answer {
+			if n > 60 {
+				return retrytest.TooManyRequests(10 * time.Minute)
+			}
+			return retrytest.Status(200, "")
+		})
+		for range 60 {
+			require.NoError(t, call(t.Context(), client, "https://hgnc.test/"))
+			time.Sleep(20 * time.Second)
+		}
+		for range 10 {
+			require.Error(t, call(t.Context(), client, "https://hgnc.test/"))
+		}
+		findings := read(t, page).Hosts[0].Findings
+		hint := findings[0].Hint
+		assert.Empty(t, findings[1].Hint, "the pause's says it all")
+		assert.Contains(t, hint, "end at once: their deadline, or max_retry_after in the settings, is shorter")
+		assert.Contains(t, hint, "Something else may use the same quota")
+		for range 40 {
+			require.Error(t, call(t.Context(), client, "https://hgnc.test/"))
+		}
+		assert.Contains(t, read(t, page).Hosts[0].Findings[0].Hint, "lower the demand")
 	})
 	incident("deadline too short", func(t *testing.T, page *statusz.Page) {
 		client := newClient(t, page, retry.Config{Name: "annotate", Jitter: retry.NoJitter}, func(int, retrytest.Request) retrytest.Answer { return retrytest.Status(500, "") })
@@ -194,19 +227,34 @@ func TestIncidents(t *testing.T) {
 			_ = call(ctx, client, "https://hgnc.test/")
 		}
 		s := read(t, page)
-		assert.Equal(t, "1 of 3 attempts in 5m failed with deadline (1, after 500ms); 2 were answered, after 300ms on average, 400ms at most.", texts(s)[0])
+		assert.Equal(t, "1 of 3 attempts in 5m failed with deadline (1, after 500ms); 2 were answered, after 300ms on average (only those within the limit are counted).", texts(s)[0])
 		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "the deadline is too short")
 		assert.Equal(t, "1 of 3 calls in 5m ended with deadline: their callers had allowed 500ms.", texts(s)[1])
 		assert.Contains(t, get(page, "/?format=json").Body.String(), `"mean": "300ms"`)
-		assert.Contains(t, html(t, page), "answers after 300ms on average, 400ms at most")
+		assert.Contains(t, html(t, page), "answers after 300ms on average (only those within the limit are counted)")
 	})
 	incident("no connection", func(t *testing.T, page *statusz.Page) {
-		client := newClient(t, page, retry.Config{Name: "annotate", MaxRetries: 1}, func(int, retrytest.Request) retrytest.Answer { return retrytest.Refused() })
+		var down atomic.Bool
+		down.Store(true)
+		client := newClient(t, page, retry.Config{Name: "annotate", MaxRetries: 1}, func(int, retrytest.Request) retrytest.Answer {
+			if down.Load() {
+				return retrytest.Refused()
+			}
+			return retrytest.Status(200, "")
+		})
 		require.Error(t, call(t.Context(), client, "https://hgnc.test/"))
 		s := read(t, page)
 		assert.Equal(t, "2 of 2 attempts in 5m failed with connect (2, after 0s).", texts(s)[0])
 		assert.True(t, s.Hosts[0].Findings[0].Severe)
-		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "down")
+		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "or its address is wrong")
+		down.Store(false)
+		require.NoError(t, call(t.Context(), client, "https://hgnc.test/"))
+		time.Sleep(2 * time.Hour)
+		down.Store(true)
+		require.Error(t, call(t.Context(), client, "https://hgnc.test/"))
+		hint := read(t, page).Hosts[0].Findings[0].Hint
+		assert.Contains(t, hint, "the dependency is down")
+		assert.NotContains(t, hint, "address", "which was right before")
 	})
 	incident("wrong setting", func(t *testing.T, page *statusz.Page) {
 		cfg := retry.Config{Name: "annotate", AttemptTimeout: time.Millisecond, MaxRetries: 1}
@@ -219,22 +267,45 @@ func TestIncidents(t *testing.T) {
 		assert.Equal(t, "2 of 2 attempts in 5m failed with timeout (2, after 1ms).", texts(s)[0])
 		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "attempt_timeout in the settings")
 	})
-	incident("one bad backend", func(t *testing.T, page *statusz.Page) {
-		client := newClient(t, page, retry.Config{Name: "annotate"}, func(n int, r retrytest.Request) retrytest.Answer {
-			if n%5 == 0 {
-				return retrytest.Status(502, "")
+	for _, c := range []struct {
+		name                string
+		after               time.Duration // failures
+		busy                int           // calls beyond those before
+		noRetries, probably bool
+	}{
+		{name: "one bad backend", probably: true},
+		{name: "slow failures", after: 20 * time.Millisecond},
+		{name: "more load", busy: 300},
+		{name: "no retries that succeed", noRetries: true},
+	} {
+		incident(c.name, func(t *testing.T, page *statusz.Page) {
+			cfg := retry.Config{Name: "annotate", InitialDelay: time.Millisecond}
+			if c.noRetries {
+				cfg.MaxRetries = retry.NoRetries
 			}
-			return retrytest.Status(200, "")
+			client := newClient(t, page, cfg, func(n int, r retrytest.Request) retrytest.Answer {
+				if n%5 == 0 {
+					return retrytest.Status(502, "").After(c.after)
+				}
+				return retrytest.Status(200, "").After(30 * time.Millisecond)
+			})
+			for range 700 {
+				_ = call(t.Context(), client, "https://hgnc.test/")
+				time.Sleep(time.Second)
+			}
+			for range c.busy {
+				_ = call(t.Context(), client, "https://hgnc.test/")
+			}
+			s := read(t, page)
+			assert.Regexp(t, `^\d+ of \d+ attempts in 5m failed with 502 \(\d+, after \d+(ms|s)\); \d+ were answered, after 30ms\.$`, texts(s)[0])
+			if hint := s.Hosts[0].Findings[0].Hint; c.probably {
+				assert.Contains(t, hint, "One of several backends behind the host is probably bad.")
+			} else {
+				assert.Contains(t, hint, "may be bad, or the load is near a limit")
+			}
+			assert.Equal(t, c.noRetries, s.Hosts[0].Findings[0].Severe)
 		})
-		for range 40 {
-			require.NoError(t, call(t.Context(), client, "https://hgnc.test/"))
-		}
-		s := read(t, page)
-		require.Len(t, texts(s), 1)
-		assert.Regexp(t, `^\d+ of \d+ attempts in 5m failed with 502 \(\d+, after 0s\); 40 were answered, after 0s\.$`, texts(s)[0])
-		assert.Contains(t, s.Hosts[0].Findings[0].Hint, "One of several backends")
-		assert.False(t, s.Hosts[0].Findings[0].Severe)
-	})
+	}
 	incident("down for a while", func(t *testing.T, page *statusz.Page) { // which looks like a bad backend in the counts
 		client := newClient(t, page, retry.Config{Name: "annotate", MaxRetries: retry.NoRetries}, func(n int, r retrytest.Request) retrytest.Answer {
 			if n > 20 && n <= 30 {
