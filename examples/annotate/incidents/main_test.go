@@ -21,17 +21,17 @@ func TestCausesShow(t *testing.T) {
 	for incident, want := range map[string]struct{ log, page, metrics string }{
 		"down": {
 			`msg="circuit breaker changed state" name=uniprot .* cause="5 failures in a row" .* connection refused`,
-			`attempts in 5m failed with connect .*the dependency is down`,
+			`attempts in 5m failed with connect .*the dependency is down or cannot be reached\..*The circuit breaker is`,
 			`retry_calls_total{host="\S+",name="uniprot",retry_outcome="circuit_open"} [1-9]`,
 		},
 		"pause": {
 			`msg=pausing .* name=ensembl .* status=429 delay=(10m0s|9m59s) until=`,
-			`Paused for another (10m0s|9m\d+s), until .*429 Too Many Requests`,
+			`Paused for another (10m0s|9m\d+s), until .* \(the server asked for (10m0s|9m59s) at .*429 Too Many Requests.*end at once`,
 			`retry_gate_pause_remaining_seconds{host="\S+",name="ensembl"} 5\d\d`,
 		},
 		"deadline": {
 			`name=ensembl .* reason="context deadline exceeded \(the caller's\)" elapsed=4[5-9]\dms`,
-			`calls in 5m ended with deadline: their callers had allowed 4[45]0ms`,
+			`only those within the limit are counted(?s:.*)calls in 5m ended with deadline: their callers had allowed 4[45]0ms`,
 			`retry_calls_total{host="\S+",name="ensembl",retry_outcome="deadline"} [1-9]`,
 		},
 		"setting": {
@@ -41,7 +41,7 @@ func TestCausesShow(t *testing.T) {
 		},
 		"backend": {
 			`msg=retrying attempt=1 name=uniprot .* status=502`,
-			`attempts in 5m failed with 502 .*One of several backends`,
+			`attempts in 5m failed with 502 .*it is not down. One of several backends`,
 			`retry_retries_total{error_type="502",host="\S+",name="uniprot"} [1-9]`,
 		},
 	} {
