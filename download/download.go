@@ -30,8 +30,8 @@
 //
 // The length; the sums of [Checksum]; and those that the server sends: Repr-Digest (RFC
 // 9530), its predecessor Digest (RFC 3230), Content-MD5 (RFC 1864), and S3's
-// X-Amz-Checksum headers of a whole object. A response that has neither its length nor
-// its end is refused unless a sum is known: that it was cut off could not be seen.
+// X-Amz-Checksum headers of a whole object. A response with neither a length nor a
+// marked end is refused unless a sum is known: that it was cut off could not be seen.
 //
 // The file is the bytes that the server has: they are asked for without compression. A
 // server that compresses all the same is refused, unless the name says that the file is

@@ -305,7 +305,7 @@ type Fleet struct {
 
 // Join makes this process a member of the fleet that cfg names. It waits for
 // Redis no longer than cfg.Timeout and ctx allow: whether it is there or not,
-// the process is a member, and is received as soon as Redis can be reached. The
+// the process is a member, and takes part as soon as Redis can be reached. The
 // only error is that of a wrong cfg or a nil client. The client stays the
 // caller's, who closes it after the Fleet.
 func Join(ctx context.Context, client rueidis.Client, cfg Config) (*Fleet, error) {

@@ -14,8 +14,8 @@
 // thousand that finds out whether it helps again.
 //
 // It works inside an attempt of the retry loop, whose breaker and gate see one attempt.
-// A hedge is no retry: [retry.RetryCount] is that of the attempt, and [Count] returns the
-// two apart.
+// A hedge is no retry: [retry.RetryCount] is that of the attempt, and [Count]
+// distinguishes the two.
 package hedge
 
 import (
