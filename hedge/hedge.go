@@ -8,7 +8,7 @@
 // A second request multiplies load exactly when a server is slow. So each one withdraws
 // from a [retry.Budget], that of the retries where the Config of the client has one;
 // none is sent to a host whose breaker is not closed or whose gate pauses or paces, past
-// a Limiter that does not allow it at once; nor while answers wait for each other, as most
+// a Limiter that does not allow it at once; nor while answers wait for each other, as many
 // take longer than nearly all did when the server was calm. And hedges that do not win earn
 // no others: where all requests are equally late, hedging stops, but for one call in two
 // thousand that finds out whether it helps again.

@@ -44,7 +44,7 @@ const (
 	periodTime = 14 * time.Second
 	// calmDoubles is how long it takes until twice the time counts as calm: a server that
 	// is eight times as slow for good is hedged again within a minute.
-	calmDoubles = 15 * time.Second
+	calmDoubles = 20 * time.Second
 
 	// Times are counted in units of 256 ns, with steps of a unit up to 32 of them, and
 	// 32 steps for each doubling from there, up to 18 minutes.
@@ -104,11 +104,11 @@ func (t *times) add(now time.Time, d time.Duration) {
 
 // crowded reports whether calls wait for each other, so that a hedge would wait with them
 // and keep others waiting: far more of the last ones were late than the quantile says, or
-// most took longer than the quantile was when the server was calm.
+// two in five took longer than the quantile was when the server was calm.
 func (t *times) crowded() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.late > 3*(1-t.q) || t.slow > 0.5
+	return t.late > 3*(1-t.q) || t.slow > 0.4
 }
 
 // find returns the quantile of n times.
