@@ -187,7 +187,8 @@ func CheckResponse(check func(*http.Response) error) Option {
 func ReplayBuffer(bytes int64) Option { return func(o *options) { o.replayBuffer = bytes } }
 
 // IdempotentOnly makes a [RetryableClient] retry POST and PATCH only where a
-// [Transport] does, and add no Idempotency-Key.
+// [Transport] does, and add no Idempotency-Key: with a key of the request's own, or
+// where the server cannot have acted. Else the call ends with [ErrNotIdempotent].
 func IdempotentOnly() Option { return func(o *options) { o.idempotentOnly = true } }
 
 // NoSharedPause lets each request wait for itself when a server asks for a wait.
