@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"path"
 	"regexp"
 )
 
@@ -19,6 +20,9 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 			if l.canFail(e) {
 				calls = append(calls, e)
 				return
+			}
+			if sel, ok := e.Fun.(*ast.SelectorExpr); ok && len(e.Args) == 0 && sel.Sel.Name == "Err" {
+				from(objectOf(l.f.info, sel.X)) // the error is part of what the attempt returned
 			}
 			for _, a := range e.Args { // a call that wraps the error of an attempt
 				if isError(l.f.info, a) {
@@ -67,12 +71,14 @@ var purePackages = map[string]bool{
 	"encoding/json": true, "encoding/xml": true, "encoding/hex": true, "encoding/base64": true,
 	"net/url": true, "path": true, "path/filepath": true, "html/template": true, "text/template": true,
 	"go/parser": true, "math/big": true, "encoding/binary": true, "bytes": true, "bufio": true,
-	"github.com/pkg/errors": true,
+	"github.com/pkg/errors": true, "log/slog": true, "go.uber.org/zap": true,
 }
 
 // What went wrong before; the wait for a limiter, a process, a group; what is
 // meant to be spun on.
-var notTried = regexp.MustCompile(`^(Err|Wait)$|(?i)compareandswap|Cas$|CAS$`)
+var notTried = regexp.MustCompile(`^(Err|Wait)$`)
+
+var swapName = regexp.MustCompile(`(?i:compareandswap)|(Cas|CAS)$`)
 
 var constructorName = regexp.MustCompile(`^New(Request|RequestWithContext)$|^(Wrap|Wrapf|Errorf|WithMessage|Join)$|^Parse`)
 
@@ -87,8 +93,11 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 	if l.f.isContextError(call, 0) || l.f.waitCall(call) != nil {
 		return false
 	}
-	if notTried.MatchString(calleeName(call)) && len(call.Args) < 2 {
+	if name := calleeName(call); notTried.MatchString(name) && len(call.Args) < 2 || swapName.MatchString(name) {
 		return false
+	}
+	if results, ok := l.f.info.TypeOf(call).(*types.Tuple); ok && isRequest(results.At(0).Type()) {
+		return false // it only makes the request
 	}
 	for _, a := range call.Args {
 		if isError(l.f.info, a) {
@@ -101,57 +110,88 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 // another reports whether call tries something else in each round: the next
 // address, the next page, what a channel or a person brings.
 func (l *loop) another(call *ast.CallExpr) bool {
-	seen := map[types.Object]bool{}
-	path := map[types.Object]bool{} // those whose value is being traced
-	var depends func(n ast.Node) bool
-	depends = func(n ast.Node) bool {
-		return mentions(n, func(x ast.Node) bool {
-			switch x := x.(type) {
-			case *ast.UnaryExpr:
-				return x.Op == token.ARROW && !isTimeChan(l.f.info.TypeOf(x.X))
-			case *ast.CallExpr:
-				return !l.paced && l.draws(x)
-			case *ast.IndexExpr:
-				return l.mentionsSet(x.Index)
-			case *ast.Ident:
-				obj, ok := l.f.info.ObjectOf(x).(*types.Var)
-				if ok && path[obj] {
-					return true // its value comes from that of the round before
-				}
-				if !ok || obj.IsField() || seen[obj] || l.same(obj) {
-					return false
-				}
-				seen[obj], path[obj] = true, true
-				defer delete(path, obj)
-				if l.counters[obj] {
-					return true
-				}
-				for _, d := range l.f.defs[obj] {
-					if d.rhs != nil && l.contains(d.at) && depends(d.rhs) {
-						return true
-					}
-				}
-				for _, d := range l.f.fields[obj] {
-					if !l.contains(d.at) {
-						continue
-					}
-					if d.field == nil && depends(d.rhs) || d.field != nil && uses(l.f.info, d.rhs, d.field) {
-						return true
-					}
-					delete(path, obj) // another field of it is no progress
-					if d.field != nil && depends(d.rhs) {
-						return true
-					}
-					path[obj] = true
-				}
-			}
-			return false
-		})
-	}
-	if _, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok || l.givenNumber(call) {
+	if _, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
 		return false
 	}
-	return depends(call)
+	if l.givenNumber(call) {
+		return l.asks(call)
+	}
+	t := &trace{loop: l, seen: map[types.Object]bool{}, path: map[types.Object]bool{}}
+	return l.asks(call) || t.depends(call)
+}
+
+// A trace follows what is tried to where its parts come from.
+type trace struct {
+	*loop
+	seen map[types.Object]bool
+	path map[types.Object]bool // those whose value is being traced
+}
+
+// depends reports whether n is another in each round.
+func (t *trace) depends(n ast.Node) bool {
+	found := false
+	ast.Inspect(n, func(x ast.Node) bool {
+		if found {
+			return false
+		}
+		switch x := x.(type) {
+		case *ast.UnaryExpr:
+			found = x.Op == token.ARROW && !isTimeChan(t.f.info.TypeOf(x.X))
+		case *ast.CallExpr:
+			found = t.draws(x) || n != ast.Node(x) && t.drawsInside(x)
+		case *ast.IndexExpr:
+			found = t.mentionsSet(x.Index)
+		case *ast.SelectorExpr:
+			field, ok := t.f.info.ObjectOf(x.Sel).(*types.Var)
+			if obj, isVar := objectOf(t.f.info, x.X).(*types.Var); ok && isVar && field.IsField() {
+				found = t.variable(obj, field)
+				return false
+			}
+		case *ast.Ident:
+			if obj, ok := t.f.info.ObjectOf(x).(*types.Var); ok && !obj.IsField() {
+				found = t.variable(obj, nil)
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+// variable reports whether obj, or its field if that is not nil, is another in each round.
+func (t *trace) variable(obj, field *types.Var) bool {
+	if t.path[obj] {
+		return true // its value comes from that of the round before
+	}
+	if t.seen[obj] || t.same(obj) {
+		return false
+	}
+	if field == nil {
+		t.seen[obj] = true
+	}
+	t.path[obj] = true
+	defer delete(t.path, obj)
+	if t.counters[obj] {
+		return true
+	}
+	for _, d := range t.f.defs[obj] {
+		if d.rhs != nil && t.contains(d.at) && t.depends(d.rhs) {
+			return true
+		}
+	}
+	for _, d := range t.f.fields[obj] {
+		if !t.contains(d.at) || field != nil && d.field != nil && d.field != field {
+			continue
+		}
+		if d.field == nil && t.depends(d.rhs) || d.field != nil && uses(t.f.info, d.rhs, d.field) {
+			return true
+		}
+		delete(t.path, obj) // another field of it is no progress
+		if d.field != nil && t.depends(d.rhs) {
+			return true
+		}
+		t.path[obj] = true
+	}
+	return false
 }
 
 // mentionsSet reports whether n speaks of a variable or field that the loop sets.
@@ -186,8 +226,55 @@ func (l *loop) same(obj *types.Var) bool {
 
 var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|scan|readline|passw|passphrase|stdin|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
 
-// draws reports whether call brings something new each time.
+// Names of functions that say which is the next of several, though a wait of the same
+// type may be named so.
+var nextName = regexp.MustCompile(`^(get|pick|choose|select)?[nN]ext([A-Z]|$)`)
+
+// draws reports whether call brings something new each time. Where the loop waits, what
+// is random is no other thing to try.
 func (l *loop) draws(call *ast.CallExpr) bool {
-	pkg := pkgOf(l.f.info, call)
-	return drawName.MatchString(calleeName(call)) || pkg == "math/rand" || pkg == "math/rand/v2" || pkg == "crypto/rand" || pkg == "bufio"
+	name, pkg := calleeName(call), pkgOf(l.f.info, call)
+	if l.paced {
+		return nextName.MatchString(name) && len(call.Args) == 0 && !isDuration(l.f.info.TypeOf(call))
+	}
+	return drawName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio"
+}
+
+// drawsInside reports whether the function that call calls, if it is at hand and short,
+// draws, or returns one of several in turn.
+func (l *loop) drawsInside(call *ast.CallExpr) bool {
+	decl := l.f.pkg.bodyOf(l.f.info, call)
+	if decl == nil || len(decl.Body.List) > 12 {
+		return false
+	}
+	set := collectDefs(l.f.info, decl.Body)
+	return mentions(decl.Body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			return l.draws(n)
+		case *ast.IndexExpr:
+			return mentions(n.Index, func(n ast.Node) bool {
+				sel, ok := n.(*ast.SelectorExpr)
+				return ok && len(set[variable(l.f.info, sel)]) > 0
+			})
+		}
+		return false
+	})
+}
+
+// Names of functions that ask a person.
+var promptName = regexp.MustCompile(`(?i)prompt|readline|passphrase|(get|read|ask|enter)passw|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
+
+// asks reports whether what call calls, if it is at hand, asks a person.
+func (l *loop) asks(call *ast.CallExpr) bool {
+	var body ast.Node
+	if decl := l.f.pkg.bodyOf(l.f.info, call); decl != nil {
+		body = decl.Body
+	} else if defs := l.f.defs[variable(l.f.info, call.Fun)]; len(defs) == 1 && defs[0].rhs != nil {
+		body, _ = defs[0].rhs.(*ast.FuncLit)
+	}
+	return body != nil && body != ast.Node((*ast.FuncLit)(nil)) && mentions(body, func(n ast.Node) bool {
+		inner, ok := n.(*ast.CallExpr)
+		return ok && promptName.MatchString(calleeName(inner))
+	})
 }

@@ -17,7 +17,7 @@ func (l *loop) sleepsLast(w *wait) bool {
 	}
 	counts := func(n *node) bool {
 		t := l.tests[n]
-		return t != nil && t.kind == boundTest && l.mentionsCounter(n.cond) || l.rangeHead(n)
+		return t != nil && t.kind == boundTest && l.mentionsCounter(n.cond) && !l.timed(n.cond) || l.rangeHead(n)
 	}
 	guards := func(n *node) bool {
 		t := l.tests[n]
@@ -46,6 +46,14 @@ func (l *loop) sleepsLast(w *wait) bool {
 		}
 	}
 	return false
+}
+
+// timed reports whether cond asks about a duration: what is left of the time.
+func (l *loop) timed(cond ast.Expr) bool {
+	return mentions(cond, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		return ok && l.counters[l.f.info.ObjectOf(id)] && isDuration(l.f.info.TypeOf(id))
+	})
 }
 
 // attemptAfter reports whether what was tried in the loop is tried once more on

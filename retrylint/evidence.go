@@ -88,6 +88,30 @@ func (l *loop) once() bool {
 	return false
 }
 
+// countsAttempts reports whether the loop counts, by the names of what it counts or of
+// the limit, attempts: then a success that is not all that is wanted may go round, too.
+func (l *loop) countsAttempts() bool {
+	if r, ok := l.stmt.(*ast.RangeStmt); ok {
+		b, ok := l.f.info.TypeOf(r.X).Underlying().(*types.Basic)
+		return ok && b.Info()&types.IsInteger != 0 && (l.names(r.X, retryWord) || r.Key != nil && l.names(r.Key, retryWord))
+	}
+	s, ok := l.stmt.(*ast.ForStmt)
+	if !ok {
+		return false
+	}
+	for obj := range l.counters {
+		b, ok := obj.Type().Underlying().(*types.Basic)
+		if !ok || b.Info()&types.IsInteger == 0 {
+			continue
+		}
+		head := s.Post != nil && uses(l.f.info, s.Post, obj) || s.Cond != nil && uses(l.f.info, s.Cond, obj)
+		if head && (retryWord.MatchString(obj.Name()) || s.Cond != nil && l.names(s.Cond, retryWord)) {
+			return true
+		}
+	}
+	return false
+}
+
 // labelledRetry reports whether the loop goes back to a label that says why.
 func (l *loop) labelledRetry() bool {
 	s, ok := l.stmt.(*ast.LabeledStmt)

@@ -101,7 +101,7 @@ func (l *loop) faults(r *reporter) {
 	if !l.bounded() {
 		at("unbounded", l.pos, l.head(), "retried without end: limit the attempts or the time, or let a context end it")
 	}
-	if len(l.waits) == 0 && l.shape != "recursion" && !l.iterates() {
+	if len(l.waits) == 0 && l.shape != "recursion" && !l.iterates() && !l.attemptWaits() {
 		at("no-wait", l.pos, l.head(), "retried at once: wait between the attempts")
 	}
 	if l.retriesAll() {
@@ -125,6 +125,30 @@ func (l *loop) iterates() bool {
 		return true
 	}
 	return false
+}
+
+// attemptWaits reports whether a function that is tried, if it is at hand, is given the
+// number of the attempt and waits by itself.
+func (l *loop) attemptWaits() bool {
+	for _, call := range l.calls {
+		decl := l.f.pkg.bodyOf(l.f.info, call)
+		if decl == nil || !mentions(call, func(n ast.Node) bool { id, ok := n.(*ast.Ident); return ok && l.isNumber(l.f.info.ObjectOf(id)) }) {
+			continue
+		}
+		if mentions(decl.Body, func(n ast.Node) bool { inner, ok := n.(*ast.CallExpr); return ok && l.f.waitCall(inner) != nil }) {
+			return true
+		}
+	}
+	return false
+}
+
+// isNumber reports whether obj is the loop's counter, or a copy of it.
+func (l *loop) isNumber(obj types.Object) bool {
+	if l.counters[obj] {
+		return true
+	}
+	defs := l.f.defs[obj]
+	return len(defs) == 1 && defs[0].rhs != nil && l.counters[objectOf(l.f.info, defs[0].rhs)]
 }
 
 type reportFunc func(category string, pos, end token.Pos, format string, args ...any)
@@ -263,7 +287,7 @@ func (l *loop) recursionBounded() bool {
 	}
 	return mentions(l.f.body, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
-		return ok && calleeName(call) == "Done" && len(call.Args) == 0
+		return ok && (calleeName(call) == "Done" && len(call.Args) == 0 || isFunc(l.f.info, call, "time", "Until"))
 	})
 }
 
@@ -375,7 +399,7 @@ func (l *loop) judges(x ast.Node) bool {
 		case *ast.TypeAssertExpr:
 			found = found || isError(l.f.info, n.X)
 		case *ast.CallExpr:
-			if isError(l.f.info, n) && !l.isAttempt(n) {
+			if isError(l.f.info, n) && !l.isAttempt(n) && !l.mayForgive(n) {
 				return false // a new error of this one
 			}
 			for _, a := range n.Args {
@@ -387,6 +411,27 @@ func (l *loop) judges(x ast.Node) bool {
 		return !found
 	})
 	return found
+}
+
+// mayForgive reports whether the function that call calls, if it is at hand, returns nil
+// for some of the errors that it is given.
+func (l *loop) mayForgive(call *ast.CallExpr) bool {
+	decl := l.f.pkg.bodyOf(l.f.info, call)
+	if decl == nil {
+		return false
+	}
+	forgives, keeps := false, false
+	shallow(decl.Body, func(n ast.Node) bool {
+		if r, ok := n.(*ast.ReturnStmt); ok && len(r.Results) > 0 {
+			if l.f.isNil(r.Results[len(r.Results)-1]) {
+				forgives = true
+			} else {
+				keeps = true
+			}
+		}
+		return true
+	})
+	return forgives && keeps
 }
 
 func (l *loop) isAttempt(call *ast.CallExpr) bool {

@@ -116,11 +116,18 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 				}
 			}
 		}
+		if call, ok := n.(*ast.CallExpr); ok {
+			fillings(info, call, func(obj types.Object, d def) { fields[obj] = append(fields[obj], d) })
+		}
 		as, ok := n.(*ast.AssignStmt)
-		if !ok || len(as.Lhs) != len(as.Rhs) {
+		if !ok {
 			return true
 		}
 		for i, l := range as.Lhs {
+			rhs := as.Rhs[0]
+			if len(as.Rhs) == len(as.Lhs) {
+				rhs = as.Rhs[i]
+			}
 			var of ast.Expr
 			var field types.Object
 			switch x := ast.Unparen(l).(type) {
@@ -135,12 +142,36 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 				continue
 			}
 			if obj := objectOf(info, of); obj != nil {
-				fields[obj] = append(fields[obj], def{at: as, rhs: as.Rhs[i], op: as.Tok, field: field})
+				fields[obj] = append(fields[obj], def{at: as, rhs: rhs, op: as.Tok, field: field})
 			}
 		}
 		return true
 	})
 	return fields
+}
+
+var setterName = regexp.MustCompile(`^Set[A-Z]`)
+
+// fillings notes what call puts into variables: "o.SetName(x)" into o, and
+// "r.ReadAt(b[:], x)" into b.
+func fillings(info *types.Info, call *ast.CallExpr, put func(types.Object, def)) {
+	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
+	if ok && len(call.Args) == 1 && setterName.MatchString(sel.Sel.Name) && !countName.MatchString(sel.Sel.Name) {
+		if v, ok := objectOf(info, sel.X).(*types.Var); ok {
+			put(v, def{at: call, rhs: call.Args[0], op: token.ASSIGN})
+		}
+	}
+	for i, a := range call.Args {
+		part, ok := a.(*ast.SliceExpr)
+		if !ok || objectOf(info, part.X) == nil {
+			continue
+		}
+		for j, other := range call.Args {
+			if i != j {
+				put(objectOf(info, part.X), def{at: call, rhs: other, op: token.ASSIGN})
+			}
+		}
+	}
 }
 
 // collectOuts notes the variables whose address is given to a call, with the error

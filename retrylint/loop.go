@@ -28,7 +28,7 @@ type loop struct {
 }
 
 // Words by which people name what they retry.
-var retryWord = regexp.MustCompile(`(?i)retr(y|ies)|attempt|tries|^try|backoff|reconnect|re_?dial`)
+var retryWord = regexp.MustCompile(`(?i)retr(y|ies|iable|ied)|attempt|tries|^try|backoff|reconnect|re_?dial`)
 
 // loops returns the retry loops of f that are loops in its control flow. Inner
 // ones come first, and what one of them tests makes no outer one a retry loop.
@@ -216,6 +216,14 @@ func (l *loop) failingOf(t *test) func(edge) bool {
 // with nothing done on the way but waiting and logging: the answer was "not yet".
 // The other way must lead out of the loop.
 func (l *loop) notYet(e edge) bool {
+	other := edge{e.from, 1 - e.succ}
+	if next := other.to(); next.cond != nil && next != l.cycle.head && (next.succs[0] == e.to() || next.succs[1] == e.to()) {
+		for i, s := range next.succs { // the next part of the same condition: a || b
+			if s == e.to() {
+				return l.notYet(edge{next, i}) && !l.watches(e.from)
+			}
+		}
+	}
 	idle := func(e edge) bool {
 		if !l.back(e, nil) {
 			return false
@@ -232,7 +240,7 @@ func (l *loop) notYet(e edge) bool {
 		}
 		return true
 	}
-	return idle(e) && !idle(edge{e.from, 1 - e.succ}) && !l.watches(e.from)
+	return idle(e) && !idle(other) && !l.watches(e.from)
 }
 
 // watches reports whether the condition of n compares an answer with another value
@@ -297,13 +305,16 @@ func (l *loop) leaves(e edge) bool {
 func (l *loop) retries(t *test) bool {
 	switch t.kind {
 	case nilTest:
-		if !l.back(t.failed(), nil) || (l.back(t.passed(), l.failingOf(t)) || !l.leaves(t.passed())) && !l.leavesWhenReady(t) {
+		if !l.back(t.failed(), nil) || !l.leaves(t.passed()) && !l.leavesWhenReady(t) {
+			return false
+		}
+		if l.back(t.passed(), l.failingOf(t)) && !l.leavesWhenReady(t) && !l.countsAttempts() {
 			return false
 		}
 		l.round = t.failed()
 	default:
 		again, ok := l.again(t)
-		if !ok || t.kind == kindTest && (!l.directed(t, again) || l.nilTested(t.obj)) {
+		if !ok || t.kind == kindTest && (!l.directed(t, again) || l.goesOn(t)) {
 			return false
 		}
 		l.round = again
@@ -348,14 +359,41 @@ func (l *loop) again(t *test) (edge, bool) {
 	return edge{}, false
 }
 
-// nilTested reports whether the loop asks if the error is nil: then that decides.
-func (l *loop) nilTested(obj types.Object) bool {
-	for _, t := range l.tests {
-		if t.kind == nilTest && t.obj != nil && t.obj == obj {
+// goesOn reports whether the loop also goes round where the error that t asks about is
+// nil, so that t is not what decides: by a way that does not lead by t. Where an error
+// ends the loop, t must be of a flag beside it that is named for retries.
+func (l *loop) goesOn(t *test) bool {
+	first := reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at })
+	for n, other := range l.tests {
+		if other.kind != nilTest || other.obj == nil || !first[n] || !l.comesFrom(t.obj, other.obj) {
+			continue
+		}
+		if l.back(other.passed(), func(e edge) bool { return e.from == t.at }) || !l.back(other.failed(), nil) && !l.names(t.at.cond, retryWord) {
 			return true
 		}
 	}
 	return false
+}
+
+// comesFrom reports whether obj is the error err, or what a type assertion or
+// errors.As makes of it.
+func (l *loop) comesFrom(obj, err types.Object) bool {
+	if obj == nil || obj == err {
+		return obj == err
+	}
+	for _, d := range l.f.defs[obj] {
+		if x, ok := d.rhs.(*ast.TypeAssertExpr); ok && variable(l.f.info, x.X) == err {
+			return true
+		}
+	}
+	return mentions(l.f.body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || !isFunc(l.f.info, call, "errors", "As") || len(call.Args) != 2 {
+			return false
+		}
+		p, ok := call.Args[1].(*ast.UnaryExpr)
+		return ok && variable(l.f.info, call.Args[0]) == err && variable(l.f.info, p.X) == obj
+	})
 }
 
 // waitsBetween returns the waits between a failed attempt and the next one.

@@ -96,6 +96,11 @@ func (f *function) waitCall(call *ast.CallExpr) *wait {
 	if !waitName.MatchString(name) && !hasWord(name, "waitfor", "waitorskip") {
 		return nil
 	}
+	if v := objectOf(f.info, call.Fun); v != nil && delay == nil && hasContext && len(call.Args) == 1 && resultCount(f.info, call) <= 1 {
+		if _, isVar := v.(*types.Var); isVar && !isDuration(f.info.TypeOf(call)) {
+			return &wait{node: call} // a function that came as a value: backoff(ctx)
+		}
+	}
 	if delay != nil && !hasWord(name, "withtimeout", "new", "set", "with", "next") && resultCount(f.info, call) <= 1 && !isDuration(f.info.TypeOf(call)) {
 		return &wait{node: call, delay: delay}
 	}
