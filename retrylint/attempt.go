@@ -80,7 +80,7 @@ var notTried = regexp.MustCompile(`^(Err|Wait)$`)
 
 var swapName = regexp.MustCompile(`(?i:compareandswap)|(Cas|CAS)$`)
 
-var constructorName = regexp.MustCompile(`^New(Request|RequestWithContext)$|^(Wrap|Wrapf|Errorf|WithMessage|Join)$|^Parse`)
+var constructorName = regexp.MustCompile(`^New(Request|RequestWithContext)$|^(Wrap|Wrapf|Errorf|WithMessage)$|^Parse`)
 
 // canFail reports whether call may fail now and succeed later.
 func (l *loop) canFail(call *ast.CallExpr) bool {
@@ -221,8 +221,11 @@ func (l *loop) same(obj *types.Var) bool {
 		return true
 	}
 	b, ok := t.Underlying().(*types.Basic)
-	return ok && b.Info()&types.IsInteger != 0 && l.counters[obj] && retryWord.MatchString(obj.Name())
+	return ok && b.Info()&types.IsInteger != 0 && l.counters[obj] && (retryWord.MatchString(obj.Name()) || loadName.MatchString(obj.Name()))
 }
+
+// Names of numbers by which the same is tried more gently.
+var loadName = regexp.MustCompile(`(?i)concurren|parallel|timeout`)
 
 var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|scan|readline|passw|passphrase|stdin|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
 
@@ -240,6 +243,9 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 	return drawName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio"
 }
 
+// Names of functions by which one of several is taken out.
+var takeName = regexp.MustCompile(`^(Remove|Pop|Take|Dequeue)(Front|Back|Left|Right|First|Last)?$`)
+
 // drawsInside reports whether the function that call calls, if it is at hand and short,
 // draws, or returns one of several in turn.
 func (l *loop) drawsInside(call *ast.CallExpr) bool {
@@ -251,7 +257,7 @@ func (l *loop) drawsInside(call *ast.CallExpr) bool {
 	return mentions(decl.Body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
-			return l.draws(n)
+			return l.draws(n) || takeName.MatchString(calleeName(n))
 		case *ast.IndexExpr:
 			return mentions(n.Index, func(n ast.Node) bool {
 				sel, ok := n.(*ast.SelectorExpr)

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
+	"slices"
 )
 
 var permanent = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
@@ -40,10 +41,8 @@ func (l *loop) isRetry() bool {
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
-	for _, call := range l.calls {
-		if l.another(call) {
-			return false
-		}
+	if len(l.calls) > 0 && !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return !l.another(call) }) {
+		return false
 	}
 	for _, t := range l.tests {
 		if t.kind == statusTest && len(l.waits) == 0 && l.names(t.at.cond, elsewhere) {

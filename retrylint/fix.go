@@ -48,6 +48,7 @@ type rewrite struct {
 
 	strict  bool   // a caller compares the error: it must be the very same
 	ctx     string // what the attempts run under; "" for none
+	drain   string // what ends them besides, as code; "" for nothing
 	waits   []*pause
 	initial string // a wait before the first attempt, as code
 }
@@ -124,6 +125,12 @@ func (f *function) cleansUp(pos token.Pos) bool {
 // else a context in scope.
 func (r *rewrite) context() bool {
 	for _, w := range r.waits {
+		if w.drain != "" {
+			if r.drain != "" && r.drain != w.drain {
+				return false
+			}
+			r.drain = w.drain
+		}
 		if w.ctx == "" {
 			continue
 		}
@@ -192,6 +199,9 @@ func (r *rewrite) mentionsName(n ast.Node, name string) bool {
 // config writes the Config of the rewritten loop.
 func (r *rewrite) config(backoff string) string {
 	fields := []string{"MaxRetries: " + r.bound.retries, backoff}
+	if r.drain != "" {
+		fields = append(fields, "Drain: "+r.drain)
+	}
 	// What was retried is retried: the default would leave out errors that rarely
 	// change, such as a missing file or an unknown host.
 	fields = append(fields, "RetryIf: func(error) bool { return true }")

@@ -18,10 +18,10 @@ var stubs = map[string]string{
 	retryPath: `package retry
 import ("context"; "time")
 const ( NoRetries = -1; Unlimited = 1<<31-1 )
-var ErrMaxRetries error
+var ErrMaxRetries, ErrDraining error
 type Backoff func(int, time.Duration, func() float64) time.Duration
 func ConstantBackoff(time.Duration) Backoff
-type Config struct { MaxRetries int; MaxDelay time.Duration; Backoff Backoff; RetryIf func(error) bool }
+type Config struct { MaxRetries int; MaxDelay time.Duration; Backoff Backoff; RetryIf func(error) bool; Drain <-chan struct{} }
 func Do[T any](context.Context, Config, func(context.Context) (T, error)) (T, error) { panic(nil) }
 func Run(context.Context, Config, func(context.Context) error) error
 func Permanent(error) error
@@ -30,7 +30,7 @@ func RetryCount(context.Context) int`,
 type Context interface { Deadline() (int, bool); Done() <-chan struct{}; Err() error; Value(any) any }
 func Background() Context`,
 	"cmp":    `package cmp; func Or[T comparable](...T) T { panic(nil) }`,
-	"errors": `package errors; func Is(error, error) bool`,
+	"errors": `package errors; func Is(error, error) bool; func New(string) error`,
 	"time":   `package time; type Duration int64; const Hour Duration = 1`,
 }
 

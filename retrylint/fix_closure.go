@@ -212,8 +212,30 @@ func (c *closure) hoist(obj types.Object, pos token.Pos) bool {
 	return true
 }
 
+// notYet writes an error for a round that may end without one, where the loop keeps no
+// error that a caller would see: "" where it does.
+func (c *closure) notYet(e exit) string {
+	obj := c.l.attempt.obj
+	if obj == nil || c.outer != nil || c.keeps() != nil || isField(obj) {
+		return ""
+	}
+	text := c.imports.use("errors", "errors", "stderrors") + `.New("not yet")`
+	pos := c.bound.body.Rbrace
+	if e.stmt != nil {
+		pos = e.stmt.Pos()
+	}
+	_, seen := c.l.f.pass.Pkg.Scope().Innermost(pos).LookupParent(obj.Name(), pos)
+	if seen != obj || e.way.none[obj] || !types.Identical(obj.Type(), types.Universe.Lookup("error").Type()) {
+		return text
+	}
+	return fmt.Sprintf("%s.Or(%s, %s)", c.imports.use("cmp", "cmp"), obj.Name(), text)
+}
+
 func (c *closure) writeAgain(e exit) bool {
 	name := c.failure(e)
+	if name == "" {
+		name = c.notYet(e)
+	}
 	if name == "" {
 		return false
 	}
@@ -266,7 +288,9 @@ func (c *closure) leaving(e exit) string {
 
 // returns reports whether the function is left from within the loop.
 func (c *closure) returns() bool {
-	return len(c.exits[back]) > 0 || slices.ContainsFunc(c.waits, func(w *pause) bool { return w.leave != nil })
+	return len(c.exits[back]) > 0 || slices.ContainsFunc(c.waits, func(w *pause) bool {
+		return w.leave != nil || c.justReturns(w)
+	})
 }
 
 // result writes the return of an error that ended the loop before its count.
@@ -278,6 +302,9 @@ func (c *closure) result() (string, bool) {
 	for _, w := range c.waits {
 		if ret == nil && w.leave != nil {
 			ret = w.leave.(*ast.ReturnStmt)
+		}
+		if ret == nil && c.justReturns(w) {
+			ret = w.stop[0].(*ast.ReturnStmt)
 		}
 	}
 	switch {
@@ -370,7 +397,10 @@ func (c *closure) waiting() (config, before, start string) {
 		}
 		switch {
 		case len(w.after) > 0:
-			c.replace(w.pos, w.after[0].Pos(), text+"\n")
+			if text != "" {
+				text += "\n"
+			}
+			c.replace(w.pos, w.after[0].Pos(), text)
 			c.replace(w.after[len(w.after)-1].End(), w.end, "")
 		case text != "":
 			c.replace(w.pos, w.end, text)
@@ -409,9 +439,54 @@ func (c *closure) around(config, before, start, param string) bool {
 	if !ok {
 		return false
 	}
+	if stop, differs, ok := c.stop(); differs {
+		got, err := "", c.free("stopped", "runErr")
+		if c.valued {
+			got = c.free("got", "found")
+		}
+		if !ok || err == "" || c.valued && got == "" {
+			return false
+		}
+		if c.valued {
+			err = got + ", " + err
+		}
+		is := c.imports.use("errors", "errors", "stderrors")
+		if prefix == "_ = " {
+			prefix = ""
+		} else {
+			prefix += err
+		}
+		suffix = fmt.Sprintf("\nif %s.Is(%s, %s.ErrDraining) {\n%s\n}\n%s%s", is, err[strings.Index(err, " ")+1:], c.pkg, stop, prefix, suffix)
+		prefix = err + " := "
+	}
 	c.replace(c.l.stmt.Pos(), c.bound.body.Lbrace+1, before+prefix+head)
 	c.replace(c.bound.body.Rbrace, c.bound.body.Rbrace+1, "})"+suffix)
 	return true
+}
+
+// justReturns reports whether w has a channel that ends it with a return of nothing, as
+// any end of the retries does.
+func (c *closure) justReturns(w *pause) bool {
+	return w.drain != "" && c.kind == nothing && len(w.stop) == 1
+}
+
+// stop writes what is done when a channel has stopped the loop, where that is another
+// thing than to return the library's error.
+func (c *closure) stop() (code string, differs, ok bool) {
+	ok = true
+	for _, w := range c.waits {
+		if w.drain == "" || c.justReturns(w) {
+			continue
+		}
+		var lines []string
+		for _, s := range w.stop {
+			lines = append(lines, c.source(s))
+		}
+		text := strings.Join(lines, "\n")
+		ok = ok && (!differs || text == code)
+		code, differs = text, true
+	}
+	return code, differs, ok
 }
 
 // raw reports whether the errors of attempts must stay what they are.

@@ -28,7 +28,7 @@ func (r *rewrite) plain() bool {
 		return false
 	}
 	for _, w := range r.waits {
-		if w.leave != nil || w.after != nil {
+		if w.leave != nil || w.drain != "" || w.after != nil {
 			return false
 		}
 	}

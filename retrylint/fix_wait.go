@@ -17,6 +17,8 @@ type pause struct {
 	head     bool       // stands at the beginning of each round but the first
 	ctx      string     // the context that ends it, as code
 	leave    ast.Stmt   // what is done when the context ends it
+	drain    string     // a channel that ends it when it is closed, as code
+	stop     []ast.Stmt // what is done then
 	after    []ast.Stmt // what a select does behind the wait
 	ticker   bool       // the delay is that of a ticker
 }
@@ -126,17 +128,26 @@ func (r *rewrite) headGuard(w *pause, s *ast.IfStmt) bool {
 	if inner == nil || size != len(s.Body.List) || inner.after != nil {
 		return false
 	}
-	*w = pause{pos: w.pos, end: w.end, delay: inner.delay, ctx: inner.ctx, leave: inner.leave, head: true}
+	*w = pause{pos: w.pos, end: w.end, delay: inner.delay, ctx: inner.ctx, leave: inner.leave, drain: inner.drain, stop: inner.stop, head: true}
 	return true
 }
 
 // selects reads a select of a timer, or a channel of time.After, and the end of a
-// context.
+// context, or a channel that is closed to stop the loop, or both.
 func (r *rewrite) selects(w *pause, s *ast.SelectStmt, timer types.Object) bool {
-	if len(s.Body.List) != 2 {
+	if len(s.Body.List) < 2 || len(s.Body.List) > 3 {
 		return false
 	}
 	waits := false
+	// ending returns what a clause does, behind timer.Stop().
+	ending := func(list []ast.Stmt) []ast.Stmt {
+		if len(list) > 1 {
+			if e, ok := list[0].(*ast.ExprStmt); ok && timer != nil && uses(r.info, e, timer) {
+				return list[1:]
+			}
+		}
+		return list
+	}
 	for _, c := range s.Body.List {
 		clause := c.(*ast.CommClause)
 		received, ok := clause.Comm.(*ast.ExprStmt)
@@ -153,34 +164,54 @@ func (r *rewrite) selects(w *pause, s *ast.SelectStmt, timer types.Object) bool 
 			switch {
 			case timer == nil && r.ofTime(ch, "After"):
 				w.delay, w.after, waits = ch.Args[0], clause.Body, true
-			case ok && sel.Sel.Name == "Done" && isContext(r.info.TypeOf(sel.X)) && r.steady(sel.X, false):
-				w.ctx = r.source(sel.X)
-				list := clause.Body
-				if len(list) > 1 { // timer.Stop()
-					if e, ok := list[0].(*ast.ExprStmt); ok && timer != nil && uses(r.info, e, timer) {
-						list = list[1:]
-					}
-				}
+			case ok && sel.Sel.Name == "Done" && isContext(r.info.TypeOf(sel.X)) && r.steady(sel.X, false) && w.ctx == "":
+				list := ending(clause.Body)
 				if len(list) != 1 {
 					return false
 				}
-				w.leave = list[0]
+				w.ctx, w.leave = r.source(sel.X), list[0]
 			default:
 				return false
 			}
 		case *ast.SelectorExpr:
 			if ch.Sel.Name != "C" || !isTimeChan(r.info.TypeOf(ch)) {
-				return false
+				if !r.stops(w, ch, ending(clause.Body)) {
+					return false
+				}
+				continue
 			}
 			if timer == nil && !r.ticks(w, ch) || timer != nil && objectOf(r.info, ch.X) != timer {
 				return false
 			}
 			w.after, waits = clause.Body, true
+		case *ast.Ident:
+			if !r.stops(w, ch, ending(clause.Body)) {
+				return false
+			}
 		default:
 			return false
 		}
 	}
-	return waits && r.leaves(w)
+	return waits && (w.ctx != "" || w.drain != "") && (w.ctx == "" || r.leaves(w))
+}
+
+// stops reports whether ch is a channel without values, which the loop does not change,
+// and what is done when it is closed a return, maybe behind other statements, of what
+// the loop does not set either.
+func (r *rewrite) stops(w *pause, ch ast.Expr, then []ast.Stmt) bool {
+	c, ok := r.info.TypeOf(ch).Underlying().(*types.Chan)
+	if !ok || c.Dir() == types.SendOnly || !types.Identical(c.Elem(), types.NewStruct(nil, nil)) || w.drain != "" || !r.steady(ch, false) {
+		return false
+	}
+	for i, s := range then {
+		ret, isReturn := s.(*ast.ReturnStmt)
+		call, isExpr := s.(*ast.ExprStmt)
+		if !r.steady(s, false) || isReturn != (i == len(then)-1) || isReturn && len(ret.Results) != len(r.results()) || !isReturn && (!isExpr || r.l.f.waitOf(call) != nil) {
+			return false
+		}
+	}
+	w.drain, w.stop = r.source(ch), then
+	return len(then) > 0
 }
 
 // ticks reports whether ch is the channel of a ticker that is made before the loop: its

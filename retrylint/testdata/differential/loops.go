@@ -343,3 +343,90 @@ outer:
 	}
 	return fmt.Errorf("left: %w", err)
 }
+
+// Stopped ends its waits when a channel is closed.
+func Stopped(_ context.Context, s *script.Script) error {
+	for i := 0; i < 5; i++ { // want `hand-written`
+		err := s.Try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.Stop:
+			return script.ErrStop
+		case <-time.After(time.Second):
+		}
+	}
+	return errors.New("too often")
+}
+
+// StoppedValue has a value besides.
+func StoppedValue(_ context.Context, s *script.Script) (string, error) {
+	for { // want `hand-written`
+		v, err := s.Get()
+		if err == nil {
+			return v, nil
+		}
+		if errors.Is(err, script.ErrFinal) {
+			return "", err
+		}
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-timer.C:
+		case <-s.Stop:
+			timer.Stop()
+			return "stopped", script.ErrStop
+		}
+	}
+}
+
+// Quietly returns nothing, and obeys a context as well.
+func Quietly(ctx context.Context, s *script.Script) {
+	for { // want `hand-written`
+		err := s.Try()
+		if err == nil || errors.Is(err, script.ErrFinal) {
+			return
+		}
+		s.Logf("failed")
+		select {
+		case <-s.Stop:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// Empty goes round for an answer that is not all that is wanted.
+func Empty(ctx context.Context, s *script.Script) (string, error) {
+	for i := 0; i < 4; i++ { // want `hand-written`
+		v, err := s.State()
+		if err == nil && v == "ready" {
+			return v, nil
+		}
+		if errors.Is(err, script.ErrFinal) {
+			return "", err
+		}
+		time.Sleep(time.Second)
+	}
+	return "", errors.New("nothing")
+}
+
+// StoppedLoudly writes a line when it is stopped.
+func StoppedLoudly(_ context.Context, s *script.Script) string {
+	for { // want `hand-written`
+		err := s.Try()
+		if err != nil && !errors.Is(err, script.ErrFinal) {
+			select {
+			case <-time.After(time.Second):
+				continue
+			case <-s.Stop:
+				s.Logf("stopped")
+				return "stopped"
+			}
+		}
+		break
+	}
+	return "done"
+}

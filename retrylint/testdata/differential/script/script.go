@@ -12,6 +12,7 @@ var (
 	ErrBusy  = errors.New("busy")
 	ErrFinal = errors.New("final")
 	ErrFile  = &fs.PathError{Op: "open", Path: "ready", Err: fs.ErrNotExist}
+	ErrStop  = errors.New("stopped")
 	ErrHost  = &net.DNSError{Err: "no such host", Name: "db", IsNotFound: true}
 )
 
@@ -21,6 +22,7 @@ type Script struct {
 	Errs  []error
 	Times []time.Time
 	Log   []string
+	Stop  chan struct{} // closed to stop loops
 }
 
 // Try is an attempt.
@@ -35,6 +37,17 @@ func (s *Script) Get() (string, error) {
 		return "", err
 	}
 	return "value", nil
+}
+
+// State is an attempt whose first answers are not all that is wanted.
+func (s *Script) State() (string, error) {
+	if err := s.Try(); err != nil {
+		return "", err
+	}
+	if len(s.Times) < 3 {
+		return "pending", nil
+	}
+	return "ready", nil
 }
 
 // Logf is a line of a log.
