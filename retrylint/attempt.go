@@ -116,15 +116,15 @@ func (l *loop) another(call *ast.CallExpr) bool {
 	if l.givenNumber(call) {
 		return l.asks(call)
 	}
-	t := &trace{loop: l, seen: map[types.Object]bool{}, path: map[types.Object]bool{}}
+	t := &trace{loop: l, seen: map[[2]*types.Var]bool{}, path: map[types.Object]bool{}}
 	return l.asks(call) || t.depends(call)
 }
 
 // A trace follows what is tried to where its parts come from.
 type trace struct {
 	*loop
-	seen map[types.Object]bool
-	path map[types.Object]bool // those whose value is being traced
+	seen map[[2]*types.Var]bool // variables and their fields
+	path map[types.Object]bool  // those whose value is being traced
 }
 
 // depends reports whether n is another in each round.
@@ -162,12 +162,10 @@ func (t *trace) variable(obj, field *types.Var) bool {
 	if t.path[obj] {
 		return true // its value comes from that of the round before
 	}
-	if t.seen[obj] || t.same(obj) {
+	if t.seen[[2]*types.Var{obj, nil}] || t.seen[[2]*types.Var{obj, field}] || t.same(obj) {
 		return false
 	}
-	if field == nil {
-		t.seen[obj] = true
-	}
+	t.seen[[2]*types.Var{obj, field}] = true
 	t.path[obj] = true
 	defer delete(t.path, obj)
 	if t.counters[obj] {
@@ -182,7 +180,8 @@ func (t *trace) variable(obj, field *types.Var) bool {
 		if !t.contains(d.at) || field != nil && d.field != nil && d.field != field {
 			continue
 		}
-		if d.field == nil && t.depends(d.rhs) || d.field != nil && uses(t.f.info, d.rhs, d.field) {
+		_, several := t.f.info.TypeOf(d.rhs).(*types.Tuple) // of which it is not all
+		if d.field == nil && t.depends(d.rhs) || d.field != nil && !several && uses(t.f.info, d.rhs, d.field) {
 			return true
 		}
 		delete(t.path, obj) // another field of it is no progress
@@ -238,10 +237,12 @@ var nextName = regexp.MustCompile(`^(get|pick|choose|select)?[nN]ext([A-Z]|$)`)
 func (l *loop) draws(call *ast.CallExpr) bool {
 	name, pkg := calleeName(call), pkgOf(l.f.info, call)
 	if l.paced {
-		return nextName.MatchString(name) && len(call.Args) == 0 && !isDuration(l.f.info.TypeOf(call))
+		return popName.MatchString(name) || nextName.MatchString(name) && len(call.Args) == 0 && !isDuration(l.f.info.TypeOf(call))
 	}
-	return drawName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio"
+	return drawName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio"
 }
+
+var popName = regexp.MustCompile(`^[pP]op([A-Z]|$)`)
 
 // Names of functions by which one of several is taken out.
 var takeName = regexp.MustCompile(`^(Remove|Pop|Take|Dequeue)(Front|Back|Left|Right|First|Last)?$`)

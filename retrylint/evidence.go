@@ -35,14 +35,14 @@ func (l *loop) names(n ast.Node, re *regexp.Regexp) bool {
 // isRetry weighs what the control flow cannot show: whether each round tries the
 // same, and whether the loop was meant as one of retries.
 func (l *loop) isRetry() bool {
-	if len(l.calls) == 0 && !l.labelledRetry() || l.eventDriven() {
+	if len(l.calls) == 0 && !l.labelledRetry() || l.eventDriven() || l.swaps() {
 		return false
 	}
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
-	if len(l.calls) > 0 && !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return !l.another(call) }) {
-		return false
+	if len(l.calls) > 0 && l.another(slices.MinFunc(l.calls, func(a, b *ast.CallExpr) int { return int(a.Pos() - b.Pos()) })) {
+		return false // what a round begins with
 	}
 	for _, t := range l.tests {
 		if t.kind == statusTest && len(l.waits) == 0 && l.names(t.at.cond, elsewhere) {
@@ -82,6 +82,24 @@ func (l *loop) once() bool {
 		}
 		if set && !l.back(l.round, func(e edge) bool { return e.from == n && e.succ == 1 }) {
 			return true
+		}
+	}
+	return false
+}
+
+// swaps reports whether each round reads, and writes if nothing has changed in between.
+func (l *loop) swaps() bool {
+	if swapName.MatchString(l.f.name) {
+		return true
+	}
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			if mentions(x, func(x ast.Node) bool {
+				call, ok := x.(*ast.CallExpr)
+				return ok && swapName.MatchString(calleeName(call)) && pkgOf(l.f.info, call) != "sync/atomic"
+			}) {
+				return true
+			}
 		}
 	}
 	return false

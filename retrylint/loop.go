@@ -28,7 +28,7 @@ type loop struct {
 }
 
 // Words by which people name what they retry.
-var retryWord = regexp.MustCompile(`(?i)retr(y|ies|iable|ied)|attempt|tries|^try|backoff|reconnect|re_?dial`)
+var retryWord = regexp.MustCompile(`(?i:retr(y|ies|iable|ied)|attempt|^try|backoff|reconnect|re_?dial)|(^|_)tries|Tries`)
 
 // loops returns the retry loops of f that are loops in its control flow. Inner
 // ones come first, and what one of them tests makes no outer one a retry loop.
@@ -92,6 +92,9 @@ func (l *loop) locate() bool {
 	case *ast.RangeStmt:
 		l.shape, l.stmt = "range", s
 	case *ast.LabeledStmt:
+		if l.f.beginsLoop(s) {
+			return false // of which a goto is no other way than its end
+		}
 		l.shape, l.stmt = "goto", s
 	default:
 		return false
@@ -105,6 +108,14 @@ func (l *loop) locate() bool {
 		}
 	}
 	return true
+}
+
+// beginsLoop reports whether s is the first statement of a loop without a head.
+func (f *function) beginsLoop(s ast.Stmt) bool {
+	return mentions(f.body, func(n ast.Node) bool {
+		loop, ok := n.(*ast.ForStmt)
+		return ok && loop.Cond == nil && loop.Post == nil && len(loop.Body.List) > 0 && loop.Body.List[0] == s
+	})
 }
 
 func (l *loop) sortedTests() []*test {
@@ -148,7 +159,7 @@ func (l *loop) findCounters() {
 		}
 	}
 	for _, t := range l.tests {
-		if t.kind == otherTest && l.mentionsCounter(t.at.cond) {
+		if (t.kind == otherTest || t.kind == answerTest && t.at == l.cycle.head) && l.mentionsCounter(t.at.cond) {
 			t.kind = boundTest
 		}
 	}
@@ -368,7 +379,8 @@ func (l *loop) goesOn(t *test) bool {
 		if other.kind != nilTest || other.obj == nil || !first[n] || !l.comesFrom(t.obj, other.obj) {
 			continue
 		}
-		if l.back(other.passed(), func(e edge) bool { return e.from == t.at }) || !l.back(other.failed(), nil) && !l.names(t.at.cond, retryWord) {
+		round := l.back(other.passed(), func(e edge) bool { return e.from == t.at })
+		if round && (t.obj == other.obj || !l.leaves(other.passed())) || !l.back(other.failed(), nil) && !l.names(t.at.cond, retryWord) {
 			return true
 		}
 	}

@@ -207,3 +207,60 @@ func closedOnFailure(client *http.Client, req *http.Request) (*http.Response, er
 		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
 	}
 }
+
+func trial(ctx context.Context, attempt int) (bool, error) {
+	if attempt > 0 {
+		time.Sleep(time.Second)
+	}
+	n := 0
+	n += attempt
+	n *= attempt
+	n -= attempt
+	n %= 7
+	n /= 3
+	fmt.Println(n)
+	return false, nil
+}
+
+// The attempt waits by itself.
+func waitsInside(ctx context.Context) error {
+	var last error
+	for attempt := 0; attempt < 3; attempt++ { // want `\(loop\)`
+		retry, err := trial(ctx, attempt)
+		if err == nil || !retry {
+			return err
+		}
+		last = err
+	}
+	return last
+}
+
+// The error of a wait that came as a value ends the loop.
+func waitGiven(ctx context.Context, backoff func(context.Context) error) error {
+	for { // want `\(loop\)`
+		_, err := trial(ctx, 0)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, io.EOF) {
+			return err
+		}
+		if err := backoff(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// What is left of the time is no count: an attempt follows each wait.
+var errBusy = errors.New("busy")
+
+func timeLeft(ctx context.Context, left, pause time.Duration) (err error) {
+	for errors.Is(err, errBusy) { // want `\(loop\)`
+		time.Sleep(pause) // want `\(context\)` `\(jitter\)`
+		if left -= pause; left <= 0 {
+			break
+		}
+		_, err = trial(ctx, 0)
+	}
+	return err
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand"
 	"net"
 	"os"
 	"strconv"
@@ -277,4 +278,152 @@ func worksWhenThereIs(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+type servers struct {
+	addresses []string
+	at        int
+	server    string
+}
+
+func (p *servers) next() (string, bool) { return "", false }
+func (p *servers) current() string      { return p.server }
+func (p *servers) turn() string {
+	p.at = (p.at + 1) % len(p.addresses)
+	return p.addresses[p.at]
+}
+
+func connect(addr string) error { return nil }
+
+// Each round connects to the next server, which a field holds.
+func nextServer(p *servers) error {
+	var again bool
+	for {
+		p.server, again = p.next()
+		if again {
+			time.Sleep(time.Second)
+		}
+		if err := connect(p.current()); err == nil {
+			return nil
+		}
+	}
+}
+
+// The method returns the addresses in turn.
+func inTurn(p *servers) (err error) {
+	for attempt := 0; attempt < 3; attempt++ {
+		if err = connect(p.turn()); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func name() string { return fmt.Sprint("n", rand.Int()) }
+
+// Another name in each round, by a function at hand, or set before.
+func otherName() (err error) {
+	for try := 1; try <= 3; try++ {
+		if err = connect(name()); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+type object struct{ name string }
+
+func (o *object) SetName(name string) { o.name = name }
+func create(o *object) error          { return nil }
+
+func setName(o *object) (err error) {
+	const maxRetries = 7
+	for range maxRetries {
+		o.SetName(fmt.Sprint("n", rand.Int()))
+		if err = create(o); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+func askPassword(prompt string) string { return "" }
+
+// A person is asked in each round.
+func decrypt(update func(string) error) error {
+	try := func(attempt int) error { return update(askPassword("Password")) }
+	err := try(0)
+	for attempts := 1; attempts < 3 && errors.Is(err, io.ErrUnexpectedEOF); attempts++ {
+		err = try(attempts)
+	}
+	return err
+}
+
+// A success goes round as well; the kind of error only says when to end.
+func heartbeat(stop chan struct{}, ping func() error) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-t.C:
+			if err := ping(); err == nil {
+				fmt.Println("fine")
+			} else {
+				if e, ok := err.(net.Error); ok && e.Timeout() {
+					continue
+				}
+				return
+			}
+		}
+	}
+}
+
+type kv struct{}
+
+func (kv) Get(key string) (int, error)               { return 0, nil }
+func (kv) CAS(key string, old, to int) (bool, error) { return true, nil }
+
+// Compare and swap.
+func swap(s kv) error {
+	for retries := 0; retries < 10; retries++ {
+		v, err := s.Get("a")
+		if err != nil {
+			continue
+		}
+		if ok, err := s.CAS("a", v, v+1); err != nil || !ok {
+			continue
+		}
+		return nil
+	}
+	return errors.New("changed too often")
+}
+
+type reader struct{}
+
+func (reader) Len() (int, error)      { return 0, nil }
+func (reader) Field() (string, error) { return "", nil }
+func (reader) Number() (int, error)   { return 0, nil }
+
+var errNone = errors.New("none")
+
+// A count that was read is no answer to wait for.
+func fields(r reader) error {
+	n, err := r.Len()
+	if err != nil {
+		return err
+	}
+	for i := 0; i < n; i++ {
+		field, err := r.Field()
+		if err != nil {
+			return err
+		}
+		if field == "size" {
+			if _, err = r.Number(); err != nil && err != errNone {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -251,3 +251,111 @@ func errno(path string) {
 		time.Sleep(time.Second)
 	}
 }
+
+type verdict struct{}
+
+func (verdict) Err() error           { return nil }
+func notify() verdict                { return verdict{} }
+func attempt() (string, bool, error) { return "", false, nil }
+
+// The error is part of what the attempt returns.
+func asked() error {
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around notify`
+		v := notify()
+		if err := v.Err(); err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return nil
+}
+
+// A flag beside the error says whether to try again, and an error ends it.
+func flagged() (string, error) {
+	for { // want `hand-written retry loop around attempt`
+		s, retry, err := attempt()
+		if err != nil {
+			return "", err
+		}
+		if retry {
+			continue
+		}
+		return s, nil
+	}
+}
+
+// A success that is not what is wanted goes round too, in a loop that counts attempts.
+func wanted(name string) error {
+	for attempt := 0; attempt < 5; attempt++ { // want `hand-written retry loop around list`
+		if attempt > 0 {
+			time.Sleep(time.Second)
+		}
+		names, err := list()
+		if err != nil {
+			continue
+		}
+		for _, n := range names {
+			if n == name {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func list() ([]string, error) { return nil, nil }
+
+// Each part of the condition may say "not yet".
+func window() error {
+	var w struct{ From, To int }
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around load`
+		if i > 0 {
+			time.Sleep(time.Second)
+		}
+		err := load(&w)
+		if err != nil {
+			continue
+		}
+		if w.From == 0 || w.To == 0 {
+			fmt.Println("no window")
+			continue
+		}
+		return nil
+	}
+	return nil
+}
+
+func load(any) error { return nil }
+
+type cluster struct{}
+
+func (cluster) Join(addr string) (int, error) { return 0, nil }
+
+// A method named Join is no errors.Join.
+func join(c cluster) {
+	for { // want `hand-written retry loop around c.Join`
+		if _, err := c.Join("a"); err == nil {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+type link struct{ to, from *link }
+
+func follow(l *link) error { return nil }
+
+// Fields whose values come from one another: another in each round.
+func circular(a, b *link) error {
+	for i := 0; i < 3; i++ {
+		a.to = b.from
+		b.from = a.from
+		a.from = b.to
+		b.to = a.to
+		if err := follow(b); err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return nil
+}
