@@ -213,10 +213,10 @@ func (c *closure) hoist(obj types.Object, pos token.Pos) bool {
 }
 
 // notYet writes an error for a round that may end without one, where the loop keeps no
-// error that a caller would see: "" where it does.
+// error that a caller would see, and does not run for ever: "" where it does.
 func (c *closure) notYet(e exit) string {
 	obj := c.l.attempt.obj
-	if obj == nil || c.outer != nil || c.keeps() != nil || isField(obj) {
+	if obj == nil || c.outer != nil || c.keeps() != nil || isField(obj) || c.kind == nothing && !c.bound.counts {
 		return ""
 	}
 	text := c.imports.use("errors", "errors", "stderrors") + `.New("not yet")`

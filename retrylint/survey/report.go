@@ -134,7 +134,7 @@ func writeFixes(w io.Writer, judged []judgement, results []result) {
 		verdicts[j.key()] = j
 	}
 	type count struct{ fixed, all int }
-	rows := []string{"all", "judged true", "judged false", "not judged", "batch: unseen 2"}
+	rows := []string{"all", "judged true", "judged false", "not judged", "batch: unseen 2", "batch: unseen 3"}
 	by := map[string]*count{}
 	for _, name := range rows {
 		by[name] = &count{}
@@ -149,8 +149,8 @@ func writeFixes(w io.Writer, judged []judgement, results []result) {
 			if j.verdict != "" {
 				names[1] = "judged " + j.verdict
 			}
-			if j.batch == "unseen 2" {
-				names = append(names, "batch: unseen 2")
+			if by["batch: "+j.batch] != nil {
+				names = append(names, "batch: "+j.batch)
 			}
 			for _, name := range names {
 				by[name].all++
