@@ -264,3 +264,38 @@ func timeLeft(ctx context.Context, left, pause time.Duration) (err error) {
 	}
 	return err
 }
+
+func transient(err error) error {
+	if errors.Is(err, errBusy) {
+		return nil
+	}
+	return err
+}
+
+// The function that is given the error returns nil for what is to be retried.
+func forgiven(ctx context.Context) error {
+	for { // want `\(loop\)` `\(unbounded\)`
+		_, err := trial(ctx, 0)
+		if err == nil {
+			return nil
+		}
+		if err = transient(err); err != nil {
+			return err
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+}
+
+// A deadline ends the recursion.
+func untilDeadline(ctx context.Context, deadline time.Time) error {
+	_, err := trial(ctx, 0)
+	if err != nil {
+		select {
+		case <-time.After(time.Until(deadline)):
+			return err
+		case <-time.After(time.Second): // want `\(jitter\)`
+		}
+		return untilDeadline(ctx, deadline) // want `\(loop\)`
+	}
+	return nil
+}

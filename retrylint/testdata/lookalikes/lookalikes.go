@@ -353,7 +353,7 @@ func askPassword(prompt string) string { return "" }
 func decrypt(update func(string) error) error {
 	try := func(attempt int) error { return update(askPassword("Password")) }
 	err := try(0)
-	for attempts := 1; attempts < 3 && errors.Is(err, io.ErrUnexpectedEOF); attempts++ {
+	for attempts := 1; attempts < 3 && errors.Is(err, errNone); attempts++ {
 		err = try(attempts)
 	}
 	return err
