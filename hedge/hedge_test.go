@@ -585,8 +585,9 @@ func TestReserves(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHedge(t, hedge.Config{Delay: late, Budget: c.budget})
 			rt := h.Transport(&backend{answer: func(_ int64, req *http.Request) (*http.Response, error) { return after(req, slow, 200) }})
-			for range 25 {
+			for range 25 { // one after the other: what is left is read before it is taken
 				go send(t, rt)
+				time.Sleep(time.Microsecond)
 			}
 			time.Sleep(late)
 			synctest.Wait()
