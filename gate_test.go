@@ -854,7 +854,7 @@ func TestGateAfterASuccess(t *testing.T) {
 // the calls that the gate knew of had been refused. It paused the host for all, second
 // after second, which kept away the calls to other endpoints that would have been
 // accepted; then it took what was left for a limit of the host, and held it: 18s in the
-// median, and up to 127s, for work of 12s.
+// median, and up to 85s, for work of 12s.
 func TestGateOfAHostWithOneLimitedEndpoint(t *testing.T) {
 	var all []time.Duration
 	for seed := range uint64(20) {
