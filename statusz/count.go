@@ -189,95 +189,115 @@ func (p *Page) Watch(cfg retry.Config) retry.Config {
 		return p.begin(ctx, e, inner)
 	}
 	cfg.OnAttempt = func(ctx context.Context, e retry.Event) context.Context {
-		p.update(ctx, func(c *call, s *series, now time.Time) {
-			if e.Attempt <= c.attempts {
-				return
-			}
-			c.attempts, c.attempt, c.since = e.Attempt, true, now
-			s.count(now, func(n *counts) {
-				n.Attempts++
-				if e.Attempt > 1 {
-					n.Retries++
-				}
-			})
-		})
+		p.attempt(ctx, e)
 		if inner.OnAttempt != nil {
 			return inner.OnAttempt(ctx, e)
 		}
 		return ctx
 	}
 	cfg.OnAttemptDone = func(ctx context.Context, e retry.Event) {
-		p.update(ctx, func(c *call, s *series, now time.Time) {
-			if !c.attempt {
-				return
-			}
-			kind, spent := "ok", now.Sub(c.since)
-			if e.Err != nil {
-				kind, s.last = c.kindOf(e.Err, now), failure{redact.Error(e.Err), now}
-			}
-			var status *retry.StatusError
-			if errors.As(e.Err, &status) && status.RetryAfter > 0 {
-				if wait := (asked{status.RetryAfter, now}); wait.end().After(s.asked.end()) {
-					s.asked = wait
-				}
-			}
-			s.answered = s.answered || e.Err == nil || status != nil
-			c.attempt, c.since, c.why, c.until = false, now, "", time.Time{}
-			s.count(now, func(n *counts) {
-				if n.took(kind, took{1, spent, spent}); e.Err != nil {
-					increase(&n.Failures, kind, 1)
-					if c.attempts > 1 {
-						n.RetriesFailed++
-					}
-				}
-			})
-		})
+		p.attemptDone(ctx, e)
 		if inner.OnAttemptDone != nil {
 			inner.OnAttemptDone(ctx, e)
 		}
 	}
 	cfg.OnWait = func(ctx context.Context, e retry.Event) {
-		p.update(ctx, func(c *call, _ *series, now time.Time) {
-			if e.Why == retry.WaitLimiter { // it is over
-				return
-			}
-			if c.why != e.Why {
-				c.why, c.since = e.Why, now
-			}
-			if c.until = (time.Time{}); e.Delay > 0 {
-				c.until = now.Add(e.Delay)
-			}
-		})
+		p.wait(ctx, e)
 		if inner.OnWait != nil {
 			inner.OnWait(ctx, e)
 		}
 	}
 	cfg.OnDone = func(ctx context.Context, e retry.Event) {
-		p.update(ctx, func(c *call, s *series, now time.Time) {
-			if c.ended {
-				return
-			}
-			c.ended = true
-			delete(s.pending, c)
-			outcome := retry.Outcome(e.Err)
-			rejected := e.Attempt == 0 && (outcome == "circuit_open" || outcome == "paused") // its cause is shown already
-			if e.Err != nil && !rejected {
-				s.last = failure{redact.Error(e.Err), now}
-			}
-			s.count(now, func(n *counts) {
-				n.Calls++
-				increase(&n.Outcomes, outcome, 1)
-				if outcome == "deadline" && !c.deadline.IsZero() {
-					allowed := c.deadline.Sub(c.began)
-					n.Allowed = n.Allowed.add(took{1, allowed, allowed})
-				}
-			})
-		})
+		p.done(ctx, e)
 		if inner.OnDone != nil {
 			inner.OnDone(ctx, e)
 		}
 	}
 	return cfg
+}
+
+// attempt counts an attempt that begins, once where the Config is watched twice.
+func (p *Page) attempt(ctx context.Context, e retry.Event) {
+	p.update(ctx, func(c *call, s *series, now time.Time) {
+		if e.Attempt <= c.attempts {
+			return
+		}
+		c.attempts, c.attempt, c.since = e.Attempt, true, now
+		s.count(now, func(n *counts) {
+			n.Attempts++
+			if e.Attempt > 1 {
+				n.Retries++
+			}
+		})
+	})
+}
+
+// attemptDone notes how an attempt ended, how long it took, and what the server asked for.
+func (p *Page) attemptDone(ctx context.Context, e retry.Event) {
+	p.update(ctx, func(c *call, s *series, now time.Time) {
+		if !c.attempt {
+			return
+		}
+		kind, spent := "ok", now.Sub(c.since)
+		if e.Err != nil {
+			kind, s.last = c.kindOf(e.Err, now), failure{redact.Error(e.Err), now}
+		}
+		var status *retry.StatusError
+		if errors.As(e.Err, &status) && status.RetryAfter > 0 {
+			if wait := (asked{status.RetryAfter, now}); wait.end().After(s.asked.end()) {
+				s.asked = wait
+			}
+		}
+		s.answered = s.answered || e.Err == nil || status != nil
+		c.attempt, c.since, c.why, c.until = false, now, "", time.Time{}
+		s.count(now, func(n *counts) {
+			if n.took(kind, took{1, spent, spent}); e.Err != nil {
+				increase(&n.Failures, kind, 1)
+				if c.attempts > 1 {
+					n.RetriesFailed++
+				}
+			}
+		})
+	})
+}
+
+// wait notes what a call waits for now.
+func (p *Page) wait(ctx context.Context, e retry.Event) {
+	p.update(ctx, func(c *call, _ *series, now time.Time) {
+		if e.Why == retry.WaitLimiter { // it is over
+			return
+		}
+		if c.why != e.Why {
+			c.why, c.since = e.Why, now
+		}
+		if c.until = (time.Time{}); e.Delay > 0 {
+			c.until = now.Add(e.Delay)
+		}
+	})
+}
+
+// done counts a call that has ended, by its outcome.
+func (p *Page) done(ctx context.Context, e retry.Event) {
+	p.update(ctx, func(c *call, s *series, now time.Time) {
+		if c.ended {
+			return
+		}
+		c.ended = true
+		delete(s.pending, c)
+		outcome := retry.Outcome(e.Err)
+		rejected := e.Attempt == 0 && (outcome == "circuit_open" || outcome == "paused") // its cause is shown already
+		if e.Err != nil && !rejected {
+			s.last = failure{redact.Error(e.Err), now}
+		}
+		s.count(now, func(n *counts) {
+			n.Calls++
+			increase(&n.Outcomes, outcome, 1)
+			if outcome == "deadline" && !c.deadline.IsZero() {
+				allowed := c.deadline.Sub(c.began)
+				n.Allowed = n.Allowed.add(took{1, allowed, allowed})
+			}
+		})
+	})
 }
 
 // callKey is the key of a page's call in its context.

@@ -292,13 +292,13 @@ func TestWhatIsToleratedAfterwards(t *testing.T) {
 		p.interval = 100 * time.Millisecond
 	}
 	p := newPlayed().play(paced)
-	useless(p, "2R 21A R") // an eighth: a quarter is borne, and 12 of 24 are more than chance
+	useless(p, "2R 21A R") // an eighth: a quarter is tolerated, and 12 of 24 are more than chance
 	assert.Zero(t, p.Rate())
 	assert.Positive(t, p.play("R 11R 12A R").Rate())
 
 	p = newPlayed().play(paced)
 	useless(p, "4R 3A R")
-	assert.Positive(t, p.play("R 12R 11A R").Rate(), "three tenths are borne")
+	assert.Positive(t, p.play("R 12R 11A R").Rate(), "three tenths are tolerated")
 	useless(p, "4R 3A R")
 	assert.Zero(t, p.Rate())
 	assert.Zero(t, p.play("R 30R 9A R").Rate(), "six tenths are")

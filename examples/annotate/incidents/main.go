@@ -2,7 +2,7 @@
 // of its own, and collects what someone on call would have: the log, the metrics, the
 // alerts that fire, and the page. Can you tell what is wrong, and what to do?
 //
-//	go run ./examples/annotate/incidents -dir /tmp/incidents
+//	go run ./examples/annotate/incidents -dir incidents
 //
 // It takes a quarter of an hour, since alerts look at five minutes and more. It needs
 // prometheus and chromium for alerts.txt and page.png.
