@@ -119,6 +119,7 @@ func TestErrorKeepsTheRest(t *testing.T) {
 		"dial http://[::1]: refused":                                            "",
 		`rejected bearer "SECRET"`:                                              `rejected bearer "xxxxx"`,
 		"at ://user:SECRET@h.example/x":                                         "at xxxxx@h.example/x",
+		"at https://a.example,b://%zz":                                          "at https:xxxxx", // by way of https://a.example,b:xxxxx, which has a wrong port
 		`parse: invalid port "" after host`:                                     `parse: invalid port "xxxxx" after host`,
 	} {
 		if want == "" {

@@ -7,8 +7,21 @@ import (
 
 // Text removes what looks like a secret from a text of unknown origin: the values
 // of Authorization headers, the parts that package net/url quotes of a URL that it
-// cannot parse, and, word by word, URLs and credentials.
+// cannot parse, and, word by word, URLs and credentials. It looks again until it finds
+// nothing, as what is left of a URL may look like a part of the one before it; a text in
+// which there is no end to that is hidden as a whole.
 func Text(text string) string {
+	for range 5 {
+		safe := textOnce(text)
+		if safe == text {
+			return text
+		}
+		text = safe
+	}
+	return hidden
+}
+
+func textOnce(text string) string {
 	text = headers(text)
 	for _, phrase := range quotedByURL {
 		text = quotedAfter(text, phrase)
