@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -71,11 +72,15 @@ func (h *history) operations() map[string][]operation {
 }
 
 // without reports whether an operation without an answer had no effect for certain: it
-// was a question, or Redis was away as long as it could have been carried out. Others
-// are carried out before their caller gives up, or not at all.
+// was a question, or Redis was away as long as it could have been carried out, or its
+// member was stopped for so long before it was sent that it had given up. Others are
+// carried out before their caller gives up, or not at all.
 func (h *history) without(m *historyMember, o *operation) bool {
 	if givesUp, _ := strconv.ParseInt(o.args[len(o.args)-1], 10, 64); givesUp > 0 {
 		o.end = time.UnixMilli(givesUp).Sub(h.begin) + tolerance
+	}
+	if o.end < o.call {
+		return true
 	}
 	for _, f := range h.faults {
 		if (f.member == nil || f.member == m) && f.what != "stopped" && f.begun <= o.call && o.end <= f.ending {
@@ -86,6 +91,14 @@ func (h *history) without(m *historyMember, o *operation) bool {
 		}
 	}
 	return false
+}
+
+// A member was stopped for two seconds between the moment at which it would give up and
+// its call, which then ended before it began: no order of the operations was found.
+func TestCallOfAMemberThatWasStopped(t *testing.T) {
+	h := &history{begin: time.UnixMilli(0)}
+	assert.True(t, h.without(nil, &operation{call: 2 * time.Second, end: forever, args: []string{"0", "1000"}}))
+	assert.False(t, h.without(nil, &operation{call: time.Second, end: forever, args: []string{"0", "2000"}}))
 }
 
 // checkModels: the answers that all members got are those of one object that does one
