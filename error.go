@@ -36,7 +36,8 @@ var ErrInvalidConfig = errors.New("retry: invalid")
 // Reason and Err, and whatever they wrap, are found by [errors.Is] and
 // [errors.As]; so is [context.Canceled] or [context.DeadlineExceeded] where the
 // context ended the call, whatever its cause, and the [*OpenError] of a breaker
-// or the [*PauseError] of a gate that did.
+// or the [*PauseError] of a gate that did. [MayHaveActed] says whether a request may
+// have been carried out in spite of it.
 type Error struct {
 	// Attempts is how often the function was called; 0 if it never was.
 	Attempts int
@@ -54,7 +55,8 @@ type Error struct {
 	detail error         // what the reason is due to: see reasonText; or the context's error beside its cause
 	limit  time.Duration // MaxElapsed, where that is the reason, or MaxRetryAfter
 	shortage
-	partly bool // Elapsed does not cover the first attempt
+	partly   bool // Elapsed does not cover the first attempt
+	harmless bool // no attempt was carried out, see MayHaveActed
 }
 
 // Error starts with the reason. It has no secrets of URLs inside *url.Error.

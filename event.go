@@ -98,7 +98,9 @@ func (c *call) giveUp(ctx context.Context, cfg *Config) error {
 		}
 		return c.finish(ctx, cfg, unmarked(last))
 	}
-	return c.finish(ctx, cfg, c.error(cfg, c.outcome.reason, c.outcome.cause, c.last))
+	e := c.error(cfg, c.outcome.reason, c.outcome.cause, c.last)
+	e.harmless = e.harmless && RetryCount(ctx) == 0 // else a Do around this one may have done something before
+	return c.finish(ctx, cfg, e)
 }
 
 func (c *call) error(cfg *Config, reason, cause, last error) *Error {
@@ -108,7 +110,7 @@ func (c *call) error(cfg *Config, reason, cause, last error) *Error {
 	}
 	return &Error{
 		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
-		name: cfg.Name, detail: cause, limit: limit, shortage: c.outcome.shortage, partly: c.late,
+		name: cfg.Name, detail: cause, limit: limit, shortage: c.outcome.shortage, partly: c.late, harmless: c.harmless == c.attempts,
 	}
 }
 

@@ -70,6 +70,9 @@ func idempotentForStd(method string) bool {
 	return false
 }
 
+// safeMethod reports whether a method asks for no change (RFC 9110, section 9.2.1).
+func safeMethod(method string) bool { return method == "QUERY" || idempotentForStd(method) }
+
 // keyForStd reports whether net/http sees a key: it knows only these spellings.
 func keyForStd(header http.Header) bool {
 	_, ok := header["Idempotency-Key"]
@@ -174,6 +177,7 @@ type evidence struct {
 	connected bool // and got one
 	reused    bool // which others had used before
 	begun     bool // and the header was written to it
+	sent      int  // how often a header was written, to this connection and to those before
 }
 
 // traces are the evidence of an attempt: of each request that was made beneath the
@@ -207,13 +211,13 @@ func (t *traces) trace() *httptrace.ClientTrace {
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			if w.other = w.answered || w.asked && address != w.address; !w.other {
-				w.address, w.evidence = address, evidence{asked: true}
+				w.address, w.evidence = address, evidence{asked: true, sent: w.sent}
 			}
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
 			w.note(func() { w.connected, w.reused = true, info.Reused })
 		},
-		WroteHeaders:         func() { w.note(func() { w.begun = true }) },
+		WroteHeaders:         func() { w.note(func() { w.begun, w.sent = true, w.sent+1 }) },
 		GotFirstResponseByte: func() { w.note(func() { w.answered = true }) },
 	}
 }
@@ -238,6 +242,7 @@ func (h *hop) evidence() (all evidence) {
 		all.connected = all.connected || w.connected
 		all.reused = all.reused || w.reused
 		all.begun = all.begun || w.begun
+		all.sent += w.sent
 	}
 	return all
 }
@@ -255,4 +260,87 @@ func (h *hop) unsent(err error) bool {
 		return !e.connected
 	}
 	return isDial(err) // of a base that does not trace
+}
+
+// notCarriedOut reports whether the attempt, which ended with err, is known not to have
+// been carried out. What net/http sent more than once may have been, whatever the last
+// answer: it repeats a request with a key by itself, when a connection breaks.
+func (h *hop) notCarriedOut(err error) bool {
+	if traced := h.out != nil && h.out.seen != nil; !traced && !safeMethod(h.req.Method) {
+		return false // by a base that may be net/http inside
+	}
+	_, refused := streamCode(err)
+	if answered := h.answered || refused; answered {
+		return h.evidence().sent <= 1 && (h.serverRefused() || h.unsent(err))
+	}
+	return h.evidence().sent == 0 && h.unsent(err)
+}
+
+// MayHaveActed reports whether a request, whose call ended with err, may have been
+// carried out by the server: what to ask before a payment that failed is made again, or
+// reported as not made. It is false only if no attempt can have been: none was made, none
+// got a connection, or the server refused each by a 421, 425 or 429, or by a 503 with a
+// Retry-After, the answers after which a POST is repeated that must not be carried out
+// twice. Else it is true, also where nothing is known:
+//
+//   - for any other answer. A 4xx says that the server did not do what it was asked to,
+//     but some come from a proxy, and a 409 may be about an earlier attempt. A caller who
+//     knows the API asks the [*StatusError] first;
+//   - for an answer that did not come, or not to its end, or was not understood;
+//   - after a redirect, and in a retry of a [Do] around the request;
+//   - for a function that [Do] called, and for an error of another package. Of several
+//     errors that are joined those count that are known;
+//   - for a request with an Idempotency-Key, once it was sent by a base transport other than
+//     net/http's own, which may repeat it by itself. [WrapTransport] leaves it known.
+//
+// [ErrNotIdempotent] says the same of a request that is not repeated for this reason.
+func MayHaveActed(err error) bool {
+	known, harmless := isHarmless(err)
+	return !known || !harmless
+}
+
+// isHarmless reports whether err is known to say if something was carried out, and that
+// nothing was.
+func isHarmless(err error) (known, harmless bool) {
+	switch e := err.(type) {
+	case *Error:
+		return e != nil, e != nil && e.harmless
+	case *StatusError:
+		return e != nil, e != nil && e.harmless
+	case *harmlessError:
+		return true, true
+	case interface{ Unwrap() error }:
+		if !isNil(e) {
+			return isHarmless(e.Unwrap())
+		}
+	case interface{ Unwrap() []error }:
+		if isNil(e) {
+			break
+		}
+		harmless = true
+		for _, branch := range e.Unwrap() {
+			if k, h := isHarmless(branch); k {
+				known, harmless = true, harmless && h
+			}
+		}
+	}
+	return known, harmless
+}
+
+// harmlessError is inside the error of a request that was not carried out. It shows
+// nothing else of itself.
+type harmlessError struct{ err error }
+
+func (e *harmlessError) Error() string { return e.err.Error() }
+
+func (e *harmlessError) Unwrap() error { return e.err }
+
+func (e *harmlessError) Timeout() bool {
+	t, ok := e.err.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
+func (e *harmlessError) Temporary() bool {
+	t, ok := e.err.(interface{ Temporary() bool })
+	return ok && t.Temporary()
 }

@@ -923,3 +923,251 @@ func TestConflictWithoutAKey(t *testing.T) {
 		assert.Equal(t, 409, resp.StatusCode, name)
 	}
 }
+
+// A service that reports a payment as not made must be certain. Whatever way a call ends,
+// MayHaveActed is false only if the server cannot have acted on any attempt, and the
+// same whether the request has a key or must not be repeated.
+func TestMayHaveActed(t *testing.T) {
+	later := []string{"Retry-After", "0"}
+	answers := func(answers ...http.HandlerFunc) func(*testing.T) (string, *http.Transport) {
+		return func(t *testing.T) (string, *http.Transport) { return newStand(t, answers...).URL, new(http.Transport) }
+	}
+	raw := func(answer string) func(*testing.T) (string, *http.Transport) {
+		return func(t *testing.T) (string, *http.Transport) { return rawServer(t, answer), new(http.Transport) }
+	}
+	dialing := func(dial func(context.Context) (net.Conn, error)) func(*testing.T) (string, *http.Transport) {
+		return func(*testing.T) (string, *http.Transport) {
+			return "http://payments.example", &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+		}
+	}
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	redirectTo := func(code int, then http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" {
+				http.Redirect(w, r, "/there", code)
+				return
+			}
+			then(w, r)
+		}
+	}
+	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+	require.NoError(t, err)
+	breaker.ForceOpen()
+	gate := retry.NewGate(nil)
+	gate.Pause(time.Hour)
+	budget, err := retry.NewBudget(0, 0)
+	require.NoError(t, err)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	soon := retry.Config{MaxRetries: 2, InitialDelay: time.Nanosecond, MaxRetryAfter: time.Minute}
+	with := func(change func(*retry.Config)) retry.Config { cfg := soon; change(&cfg); return cfg }
+
+	for name, c := range map[string]struct {
+		server func(*testing.T) (string, *http.Transport)
+		want   bool
+		cfg    retry.Config
+		ctx    context.Context
+		limit  time.Duration // of the call
+	}{
+		"breaker open":          {server: answers(status(200)), cfg: with(func(c *retry.Config) { c.Breaker = breaker })},
+		"gate paused":           {server: answers(status(200)), cfg: with(func(c *retry.Config) { c.Gate = gate })},
+		"cancelled before":      {server: answers(status(200)), ctx: over},
+		"dial refused":          {server: func(t *testing.T) (string, *http.Transport) { return "http://payments.example", refusing(t, 9) }},
+		"dial refused, no rest": {server: func(t *testing.T) (string, *http.Transport) { return "http://payments.example", refusing(t, 9) }, cfg: with(func(c *retry.Config) { c.Budget = budget })},
+		"dial takes too long": {server: dialing(func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }),
+			limit: 20 * time.Millisecond},
+		"no such host": {server: dialing(func(context.Context) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}
+		})},
+		"certificate": {server: func(t *testing.T) (string, *http.Transport) {
+			server := httptest.NewUnstartedServer(status(200))
+			server.Config.ErrorLog = quiet
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			return server.URL, new(http.Transport)
+		}},
+		"429":                     {server: answers(status(429, later...))},
+		"429 that is not retried": {server: answers(status(429, later...)), cfg: with(func(c *retry.Config) { c.RetryStatusCodes = []int{} })},
+		"425":                     {server: answers(status(425))},
+		"421":                     {server: answers(status(421))},
+		"503 that names a wait":   {server: answers(status(503, later...))},
+		"503 for too long":        {server: answers(status(503, "Retry-After", "3600"))},
+		"429 over HTTP/2": {server: func(t *testing.T) (string, *http.Transport) {
+			server, base := newH2(t, status(429, later...))
+			return server.URL, base
+		}},
+
+		"503":                    {server: answers(status(503)), want: true},
+		"500":                    {server: answers(status(500)), want: true},
+		"502":                    {server: answers(status(502, later...)), want: true},
+		"504":                    {server: answers(status(504)), want: true},
+		"408":                    {server: answers(status(408)), want: true},
+		"400":                    {server: answers(status(400)), want: true},
+		"402":                    {server: answers(status(402)), want: true},
+		"409":                    {server: answers(status(409)), want: true},
+		"no answer":              {server: answers(hang), want: true, limit: 50 * time.Millisecond},
+		"no answer in time":      {server: answers(hang), want: true, cfg: with(func(c *retry.Config) { c.AttemptTimeout = 20 * time.Millisecond })},
+		"reset":                  {server: answers(reset), want: true},
+		"cut in the status line": {server: raw("HTTP/1.1 2"), want: true},
+		"cut in the body":        {server: raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), want: true},
+		"no JSON":                {server: answers(status(200), status(200)), want: true},
+		"303, then 429":          {server: answers(redirectTo(303, status(429, later...))), want: true},
+		"307, then 429":          {server: answers(redirectTo(307, status(429, later...))), want: true},
+		"reset over HTTP/2": {server: func(t *testing.T) (string, *http.Transport) {
+			f, client := newPlainFrames(t, rst(8))
+			return f.url, client.Transport.(*http.Transport)
+		}, want: true},
+	} {
+		for way, option := range map[string]retry.Option{"keyed": nil, "not idempotent": retry.IdempotentOnly()} {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				url, base := c.server(t)
+				if c.cfg.MaxRetries == 0 {
+					c.cfg = soon
+				}
+				ctx := c.ctx
+				if ctx == nil {
+					ctx = t.Context()
+				}
+				client := outcomeClient(t, &http.Client{Transport: base}, c.cfg, option)
+				for range 2 { // nothing is known of the host, then perhaps something
+					ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.limit, time.Minute))
+					defer cancel()
+					_, err := retry.PostJSON[Gene](ctx, client, url, 1)
+					require.Error(t, err)
+					assert.Equal(t, c.want, retry.MayHaveActed(err), "%v", err)
+					assert.Equal(t, c.want, retry.MayHaveActed(fmt.Errorf("%w: %w", errDown, err)), "wrapped with an error of one's own")
+				}
+			})
+		}
+	}
+}
+
+// One attempt that may have been carried out is enough, whatever those after it met.
+func TestMayHaveActed_EarlierAttempt(t *testing.T) {
+	refuse := status(429, "Retry-After", "0")
+	for name, c := range map[string]struct {
+		answers []http.HandlerFunc
+		want    bool
+	}{
+		"lost, refused":         {[]http.HandlerFunc{reset, refuse}, true},
+		"lost, final":           {[]http.HandlerFunc{reset, status(402)}, true},
+		"500, refused":          {[]http.HandlerFunc{status(500), refuse}, true},
+		"refused, lost":         {[]http.HandlerFunc{refuse, reset}, true},
+		"refused, lost, refuse": {[]http.HandlerFunc{refuse, reset, refuse}, true},
+		"refused":               {[]http.HandlerFunc{refuse}, false},
+	} {
+		cfg := soon
+		cfg.MaxRetries = 3
+		_, err := outcomeClient(t, nil, cfg).Post(t.Context(), newStand(t, c.answers...).URL, "", strings.NewReader("x"))
+		assert.Equal(t, c.want, retry.MayHaveActed(err), "%s: %v", name, err)
+	}
+
+	// A body that cannot be read again ends the call before the next attempt.
+	client := outcomeClient(t, nil, soon, retry.ReplayBuffer(0))
+	_, err := client.Post(t.Context(), newStand(t, refuse).URL, "", io.LimitReader(strings.NewReader("x"), 1))
+	assert.ErrorIs(t, err, retry.ErrBodyNotReplayable)
+	assert.False(t, retry.MayHaveActed(err))
+	req := newRequest(t, "POST", newStand(t, refuse).URL, strings.NewReader("x"))
+	req.GetBody = func() (io.ReadCloser, error) { return nil, errDown }
+	_, err = outcomeClient(t, nil, soon).Do(req)
+	assert.ErrorIs(t, err, errDown)
+	assert.False(t, retry.MayHaveActed(err))
+}
+
+// A payment reached the server over a connection that others had used, and the server
+// went down with it. net/http sent the request again by itself, since it has a key, and
+// what came back was the refusal of that: it says nothing of the first one.
+func TestMayHaveActed_SentAgainByNetHTTP(t *testing.T) {
+	for name, second := range map[string]string{
+		"dial refused": "",
+		"429":          "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
+	} {
+		for way, header := range map[string]string{"own key": "Idempotency-Key", "key of the client": "X-Other"} {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				first, requests := countedConversation(t, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1", "")
+				after := "127.0.0.1:1"
+				if second != "" {
+					after = strings.TrimPrefix(rawServer(t, second), "http://")
+				}
+				var dials atomic.Int32
+				base := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+					if dials.Add(1) > 1 {
+						address = after
+					}
+					return new(net.Dialer).DialContext(ctx, network, address)
+				}}}
+				client := outcomeClient(t, base, retry.Config{MaxRetries: retry.NoRetries})
+				_, err := retry.PostJSON[int](t.Context(), client, first, 1)
+				require.NoError(t, err)
+				req, err := retry.NewJSONRequest(t.Context(), "POST", first, 1)
+				require.NoError(t, err)
+				req.Header.Set(header, "payment-7")
+				_, err = client.Do(req)
+				require.Error(t, err)
+				assert.EqualValues(t, 2, requests.Load())
+				assert.True(t, retry.MayHaveActed(err), "%v", err)
+			})
+		}
+	}
+}
+
+// What is not known counts as carried out.
+func TestMayHaveActed_Unknown(t *testing.T) {
+	refuse := newStand(t, status(429, "Retry-After", "0")).URL
+	_, harmless := outcomeClient(t, nil, soon).Get(t.Context(), refuse)
+	require.False(t, retry.MayHaveActed(harmless))
+	_, acted := outcomeClient(t, nil, soon).Get(t.Context(), newStand(t, status(500)).URL)
+
+	for _, err := range []error{nil, errDown, (*retry.Error)(nil), (*retry.StatusError)(nil), (*nilError)(nil), (*nilErrors)(nil),
+		&retry.Error{Err: errDown}, &retry.StatusError{StatusCode: 429}, acted, errors.Join(harmless, acted), errors.Join(errDown, io.EOF)} {
+		assert.True(t, retry.MayHaveActed(err), "%v", err)
+	}
+	assert.False(t, retry.MayHaveActed(errors.Join(errDown, harmless)), "the others say nothing")
+
+	failing := func(context.Context) error { return errDown }
+	assert.True(t, retry.MayHaveActed(retry.Run(t.Context(), soon, failing)), "a function")
+	open, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+	require.NoError(t, err)
+	open.ForceOpen()
+	rejected := func(ctx context.Context) error { return retry.Run(ctx, retry.Config{Breaker: open}, failing) }
+	assert.False(t, retry.MayHaveActed(rejected(t.Context())), "a function that was not called")
+
+	// The last of several requests in a Do knows nothing of those before it.
+	for name, last := range map[string]func(context.Context) error{
+		"a request":  func(ctx context.Context) error { _, err := outcomeClient(t, nil, soon).Get(ctx, refuse); return err },
+		"a function": rejected,
+	} {
+		err := retry.Run(t.Context(), soon, func(ctx context.Context) error {
+			if retry.RetryCount(ctx) == 0 {
+				return errDown
+			}
+			return last(ctx)
+		})
+		assert.True(t, retry.MayHaveActed(err), "%s: %v", name, err)
+	}
+
+	// A base that is not net/http's own may send a request with a key again by itself.
+	refusing := roundTrip(func(req *http.Request) (*http.Response, error) {
+		req.Body.Close()
+		return &http.Response{StatusCode: 429, Header: http.Header{"Retry-After": {"0"}}, Body: http.NoBody, Request: req}, nil
+	})
+	for option, want := range map[*retry.Option]bool{new(retry.Option): true, ptr(retry.IdempotentOnly()): false} {
+		_, err := outcomeClient(t, &http.Client{Transport: refusing}, soon, *option).Post(t.Context(), refuse, "", strings.NewReader("x"))
+		assert.Equal(t, want, retry.MayHaveActed(err), "%v", err)
+	}
+	wrapped := retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper { return roundTrip(base.RoundTrip) })
+	_, err = outcomeClient(t, nil, soon, wrapped).Post(t.Context(), refuse, "", strings.NewReader("x"))
+	assert.False(t, retry.MayHaveActed(err), "%v", err)
+}
+
+func ptr[T any](v T) *T { return &v }
+
+type nilError struct{ err error }
+
+func (e *nilError) Error() string { return "nil" }
+func (e *nilError) Unwrap() error { return e.err }
+
+type nilErrors struct{ errs []error }
+
+func (e *nilErrors) Error() string   { return "nil" }
+func (e *nilErrors) Unwrap() []error { return e.errs }

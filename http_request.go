@@ -77,9 +77,10 @@ func attemptOf(req *http.Request) *outgoing {
 // next makes the attempt's request: a copy that shares nothing with the
 // caller's that could be changed, unless nothing will change it.
 func (h *hop) next(ctx context.Context) (*http.Request, error) {
-	// Evidence may be needed where the request may not be repeated blindly, where nothing
-	// is known of the host, and over HTTP/2, where net/http may refuse a request.
-	traced := !h.idempotent() || h.t.core.std != nil && h.host.proto.Load() != 1
+	// Evidence may be needed where the request may not be repeated blindly, or changes
+	// something, see MayHaveActed, where nothing is known of the host, and over HTTP/2,
+	// where net/http may refuse a request.
+	traced := !h.idempotent() || h.t.core.std != nil && (h.host.proto.Load() != 1 || !safeMethod(h.req.Method))
 	var cookies []*http.Cookie
 	if h.t.jar != nil {
 		cookies = h.t.jar.Cookies(cookieURL(h.req))

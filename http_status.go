@@ -32,6 +32,7 @@ type StatusError struct {
 	hinted      bool // the server said when to come back, if only that it may be now
 	said, again bool // it said explicitly whether to send the request again, and that it should
 	atWork      bool // it is still busy with an earlier attempt, which had the same key
+	harmless    bool // neither this attempt nor one before it was carried out, see MayHaveActed
 }
 
 // Error names the method, the URL and the status, and no secret.

@@ -194,6 +194,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		h.body.once()
 	}
 
+	if req.Response != nil || t.resumed != nil || RetryCount(req.Context()) > 0 {
+		h.call.harmless = -1 // what went before may have been carried out
+	}
+
 	ctx, unwatch := h.context()
 	defer unwatch()
 	h.call.start = h.cfg.now()
@@ -285,10 +289,12 @@ func (h *hop) attempt(ctx context.Context) error {
 		h.ctx = h.timeout.Context
 	}
 	h.call.veto, h.call.status = outcome{}, 0
+	h.call.harmless++ // as long as nothing is sent
 	req, err := h.next(ctx)
 	if err != nil {
 		return err
 	}
+	h.call.harmless--
 	h.inBase = true
 	resp, err := h.t.core.base.RoundTrip(req)
 	h.inBase = false
@@ -314,6 +320,12 @@ func (h *hop) attempt(ctx context.Context) error {
 		}
 		h.limitIdle(resp)
 		err = h.explained(h.judgeResponse())
+	}
+	if err != nil && h.notCarriedOut(err) {
+		h.call.harmless++
+		if status, ok := err.(*StatusError); ok {
+			status.harmless = h.call.harmless == h.call.attempts
+		}
 	}
 	if h.resp == nil {
 		h.release()
@@ -357,6 +369,9 @@ func (h *hop) failure(err error) error {
 		}
 	}
 	if h.t.client {
+		if e, ok := err.(*url.Error); ok && h.call.harmless == h.call.attempts {
+			return &url.Error{Op: e.Op, URL: e.URL, Err: &harmlessError{e.Err}}
+		}
 		return err
 	}
 	switch e := err.(type) {

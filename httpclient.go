@@ -35,7 +35,8 @@ import (
 // QUERY, PUT, DELETE) is retried, and POST and PATCH too: those are sent with an
 // Idempotency-Key, one for all attempts and redirects of a request, unless they
 // have one. A server that does not know that header may carry out a POST twice
-// if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it.
+// if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it. Whether
+// a call that failed may have been carried out is the question of [MayHaveActed].
 //
 // The body of a request with GetBody, which http.NewRequest sets for the usual
 // readers, is read again for each attempt, and so is a file. Others are recorded

@@ -27,7 +27,7 @@
 //	how often, for how long      MaxRetries, MaxElapsed, AttemptTimeout, the context's deadline
 //	how long to wait             InitialDelay, Multiplier, MaxDelay, Jitter, Backoff, MaxRetryAfter
 //	which errors                 RetryIf, RetryStatusCodes, Permanent, RetryAfter; in HTTP CheckResponse
-//	which POSTs                  IdempotentOnly, WithIdempotent
+//	which POSTs                  IdempotentOnly, WithIdempotent; MayHaveActed of the error
 //	a dependency that is down    Breaker, WaitWhenOpen, Budget; in a client HostBreaker
 //	a dependency that throttles  Gate, Limiter; NoSharedPause
 //	each host of a client        PerHost, OnHost, HostKey
@@ -159,6 +159,7 @@ type call struct {
 	started      context.Context // what OnStart returned, for the next hop
 	hopTimeout   time.Duration   // of the base client: another limit of each attempt
 	cancellable  bool            // an attempt needs a timeout, to be cancelled, though it has no limit
+	harmless     int             // attempts that are known not to have been carried out
 	status       int             // of the last attempt's response; 0 if there was none
 }
 
