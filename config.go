@@ -91,11 +91,14 @@ type Config struct {
 	// It replaces the default, so call that inside for all other errors:
 	//
 	//	RetryIf: func(err error) bool { return !errors.Is(err, errLocked) && retry.Retryable(err) }
+	//
+	// RetryStatusCodes retries nothing then: Retryable goes by the default ones.
 	RetryIf func(error) bool
 
 	// RetryStatusCodes are the statuses of a [*StatusError] that are worth another
 	// attempt. Nil means [DefaultRetryStatusCodes]: 408, 425, 429, 500, 502, 503 and
-	// 504. It is not consulted when RetryIf is set.
+	// 504. Where RetryIf is set, that decides alone, and the list says only which
+	// statuses below 400 are errors.
 	//
 	// A status of 5xx that is not registered, such as 520 or 529, is treated as a 500
 	// (RFC 9110, section 15), and a 403 or 413 that says when to come back as a 429:

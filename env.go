@@ -58,7 +58,7 @@ func configVariables(changed *Config) []variable {
 		{"MAX_ELAPSED", "MaxElapsed", into(&changed.MaxElapsed, parseDuration)},
 		{"ATTEMPT_TIMEOUT", "AttemptTimeout", into(&changed.AttemptTimeout, parseDuration)},
 		{"MAX_RETRY_AFTER", "MaxRetryAfter", into(&changed.MaxRetryAfter, positive(parseDuration, `more than 0 ("1ns" to wait for no server)`))},
-		{"RETRY_STATUS_CODES", "RetryStatusCodes", into(&changed.RetryStatusCodes, parseStatusCodes)},
+		{"RETRY_STATUS_CODES", "RetryStatusCodes", into(&changed.RetryStatusCodes, refuse(parseStatusCodes, func([]int) bool { return changed.RetryIf != nil }, "it unset: the program decides by RetryIf"))},
 		{"WAIT_WHEN_OPEN", "WaitWhenOpen", into(&changed.WaitWhenOpen, parseBool)},
 	}
 }

@@ -341,3 +341,14 @@ func TestEnvironmentNumbers(t *testing.T) {
 		t.Setenv("X_"+c.name, "")
 	}
 }
+
+// The statuses that an operator sets have no effect on a program that decides by RetryIf.
+// That is said at start.
+func TestWithEnv_StatusesBesideRetryIf(t *testing.T) {
+	t.Setenv("X_RETRY_STATUS_CODES", "429,503")
+	_, err := retry.Config{RetryIf: retry.Retryable}.WithEnv("X")
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	assert.ErrorContains(t, err, `X_RETRY_STATUS_CODES is "429,503", want it unset: the program decides by RetryIf`)
+	_, err = retry.Config{}.WithEnv("X")
+	assert.NoError(t, err)
+}

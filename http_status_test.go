@@ -877,3 +877,28 @@ func TestWaitOfARedirectBeginsWithIt(t *testing.T) {
 		})
 	}
 }
+
+// Beside a RetryIf, which decides alone, the list says which statuses below 400 are
+// errors, and no more.
+func TestRetryStatusCodesBesideRetryIf(t *testing.T) {
+	for retryIf, hits := range map[bool]int{true: 2, false: 1} {
+		for _, code := range []int{202, 404, 503} {
+			cfg := soon
+			cfg.RetryStatusCodes, cfg.RetryIf = []int{202, 404}, func(error) bool { return retryIf }
+			server := newStand(t, status(code), status(200))
+			resp, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+			if retryIf {
+				read(t, resp, err)
+			} else {
+				assert.Error(t, err, code)
+			}
+			assert.Equal(t, hits, server.hits(), code)
+		}
+	}
+	cfg := soon // the default inside knows no list
+	cfg.RetryStatusCodes, cfg.RetryIf = []int{404}, retry.Retryable
+	server := newStand(t, status(404), status(200))
+	_, err := outcomeClient(t, nil, cfg).Get(t.Context(), server.URL)
+	assert.Error(t, err)
+	assert.Equal(t, 1, server.hits())
+}
