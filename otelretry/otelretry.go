@@ -4,7 +4,7 @@
 //	cfg, err := otelretry.Instrument(retry.Config{Name: "ensembl"})
 //	gene, err := retry.Do(ctx, cfg, fetch)
 //
-//	client, err := retry.NewRetryableClient(base, cfg, otelretry.Options()...)
+//	client, err := otelretry.NewClient(base, retry.Config{Name: "ensembl"})
 //
 // Set the global providers of OpenTelemetry first, or name others with
 // [WithMeterProvider] and [WithTracerProvider]. Without any, nothing is recorded.
@@ -205,6 +205,16 @@ func Options(opts ...Option) []retry.Option {
 		}))
 	}
 	return options
+}
+
+// NewClient is [retry.NewRetryableClient] with a Config that is instrumented and with
+// [Options], both for the global providers of OpenTelemetry.
+func NewClient(base *http.Client, cfg retry.Config, opts ...retry.Option) (*retry.RetryableClient, error) {
+	cfg, err := Instrument(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return retry.NewRetryableClient(base, cfg, append(Options(), opts...)...)
 }
 
 // ObserveClient reports the breakers, gates and budgets of the hosts of c, under the

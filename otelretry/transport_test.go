@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -122,6 +123,32 @@ func TestHostsAreObserved(t *testing.T) {
 		assert.Equal(t, 7.0, got["retry.wait.duration{client,retry-after}"])
 		client.CloseIdleConnections()
 	})
+}
+
+// NewClient instruments the Config and observes the hosts, beside the caller's options;
+// wrong settings and replaced hooks are errors.
+func TestNewClient(t *testing.T) {
+	p := newProbe(t)
+	before, tracers := otel.GetMeterProvider(), otel.GetTracerProvider()
+	defer func() { otel.SetMeterProvider(before); otel.SetTracerProvider(tracers) }()
+	otel.SetMeterProvider(p.meters)
+	otel.SetTracerProvider(p.tracer)
+	client, err := otelretry.NewClient(&http.Client{Transport: &answers{statuses: []int{503, 200}}},
+		retry.Config{Name: "client", InitialDelay: 1}, retry.HostBreaker(retry.BreakerConfig{}))
+	require.NoError(t, err)
+	resp, err := client.Get(context.Background(), "http://a.test/")
+	require.NoError(t, err)
+	resp.Body.Close()
+	got := p.metrics()
+	assert.Equal(t, 1.0, got["retry.calls{client,ok}"])
+	assert.Equal(t, 1.0, got["retry.breaker.state{client,closed}"])
+
+	_, err = otelretry.NewClient(nil, retry.Config{MaxRetries: -2})
+	assert.ErrorIs(t, err, retry.ErrInvalidConfig)
+	replaced := p.instrument(retry.Config{})
+	replaced.OnDone = func(context.Context, retry.Event) {}
+	_, err = otelretry.NewClient(nil, replaced)
+	assert.Error(t, err)
 }
 
 // What a call is, its own context says, and not the one around it: a Do that a

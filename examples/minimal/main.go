@@ -22,8 +22,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
-	"go.opentelemetry.io/otel/metric"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/retryutils/retry"
@@ -53,8 +53,9 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 	if err != nil {
 		return err
 	}
+	otel.SetMeterProvider(sdk.NewMeterProvider(sdk.WithReader(exporter)))
 	page := statusz.New()
-	client, err := newClient("hgnc", ctx.Done(), page, sdk.NewMeterProvider(sdk.WithReader(exporter)))
+	client, err := newClient("hgnc", ctx.Done(), page)
 	if err != nil {
 		return err
 	}
@@ -90,8 +91,8 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 }
 
 // newClient makes the one client for an API: the whole program shares it. A program that
-// uses several APIs calls it once for each, with options such as retry.IdempotentOnly().
-func newClient(name string, drain <-chan struct{}, page *statusz.Page, meters metric.MeterProvider, options ...retry.Option) (*retry.RetryableClient, error) {
+// uses several APIs has one client for all: see examples/shop.
+func newClient(name string, drain <-chan struct{}, page *statusz.Page) (*retry.RetryableClient, error) {
 	budget, err := retry.NewBudget(0.1, 10) // a retry for ten calls; at most ten saved, and so many at the start
 	if err != nil {
 		return nil, err
@@ -100,14 +101,8 @@ func newClient(name string, drain <-chan struct{}, page *statusz.Page, meters me
 	if err != nil {
 		return nil, err
 	}
-	metrics := otelretry.WithMeterProvider(meters)
-	cfg, err = otelretry.Instrument(page.Watch(cfg), metrics) // last: both add to the hooks that are there
-	if err != nil {
-		return nil, err
-	}
-	options = append(options, retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2}))
-	options = append(options, otelretry.Options(metrics)...)
-	client, err := retry.NewRetryableClient(&http.Client{Timeout: 10 * time.Second}, cfg, options...)
+	client, err := otelretry.NewClient(&http.Client{Timeout: 10 * time.Second}, page.Watch(cfg),
+		retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2}))
 	if err != nil {
 		return nil, err
 	}
