@@ -1,6 +1,6 @@
 // Command migrate shows how programs move to package retry: each subdirectory has one
 // that uses another library (before.go) and the same with this one (after.go), which
-// docs/adopting.md explains. It plays the same failures to both, and prints what the
+// docs/migrating.md explains. It plays the same failures to both, and prints what the
 // server saw and what the caller got:
 //
 //	go run ./examples/migrate

@@ -35,7 +35,7 @@ var same = map[string]string{
 	"no such genes": "asked at 0 0.05 0.1 0.15 0.2 0.25; error at 0, error at 0.05, error at 0.1, error at 0.15, error at 0.2, error at 0.25",
 }
 
-// Each has its cell in the tables of docs/adopting.md.
+// Each is explained in docs/migrating.md.
 var differs = map[string]struct{ before, after string }{
 	// A wait that would outlast the deadline is not begun.
 	"deadline": {"asked at 0 0.1; deadline at 0.15", "asked at 0 0.1; deadline at 0.1"},
@@ -154,21 +154,18 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// The page shows the programs that run here, without their imports.
+// The pages show the programs that run here, without their imports.
 func TestProgramsAreThoseOfThePage(t *testing.T) {
-	page, err := os.ReadFile("../../docs/adopting.md")
-	require.NoError(t, err)
-	_, part, ok := strings.Cut(string(page), "\n## Moving from another library\n")
-	require.True(t, ok)
-	part, _, _ = strings.Cut(part, "\n## ")
 	for _, p := range programs {
+		page, err := os.ReadFile(filepath.Join("../../docs/migrating", p.name+".md"))
+		require.NoError(t, err)
 		for _, file := range []string{"before.go", "after.go"} {
 			source, err := os.ReadFile(filepath.Join(p.name, file))
 			require.NoError(t, err)
 			_, code, ok := strings.Cut(string(source), "\n)\n\n")
 			require.True(t, ok)
-			assert.True(t, strings.Contains(part, "\n```go\n"+code+"```\n"), "docs/adopting.md lacks %s/%s as it is", p.name, file)
+			assert.True(t, strings.Contains(string(page), "\n```go\n"+code+"```\n"), "the page lacks %s/%s as it is", p.name, file)
 		}
+		assert.Equal(t, 2, strings.Count(string(page), "\n```go\n"), p.name)
 	}
-	assert.Equal(t, 2*len(programs), strings.Count(part, "\n```go\n"))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The names in the page's tables exist, in the versions that the programs are built
+// The names in the pages' tables exist, in the versions that the programs are built
 // with, and so do ours.
 func TestNamesOfPeers(t *testing.T) {
 	read := func(file string) string {
@@ -19,14 +19,16 @@ func TestNamesOfPeers(t *testing.T) {
 		require.NoError(t, err)
 		return string(text)
 	}
-	_, part, _ := strings.Cut(read("../../docs/adopting.md"), "\n## Moving from another library\n")
-	part, _, _ = strings.Cut(part, "\n## ")
+	var pages strings.Builder
+	for _, p := range programs {
+		pages.WriteString(read("../../docs/migrating/" + p.name + ".md"))
+	}
 	required, api := read("go.mod"), read("../../api.txt")
 	header := regexp.MustCompile(`^\| (\S+) (v\S+) \| here`)
 	row := regexp.MustCompile("^\\| (?:`(\\w+)\\.([\\w.]+)`)? ?\\| ([^|]*) \\|")
 	ours := regexp.MustCompile("`\\*?([A-Z]\\w+(?:\\.[A-Z]\\w+)?)")
 	module, names := "", make(map[string]bool)
-	for line := range strings.SplitSeq(part, "\n") {
+	for line := range strings.SplitSeq(pages.String(), "\n") {
 		if h := header.FindStringSubmatch(line); h != nil {
 			found := regexp.MustCompile(`\t(\S+/(?:go-)?` + h[1] + `(?:/v\d+)?) ` + regexp.QuoteMeta(h[2]) + `\n`).FindStringSubmatch(required)
 			require.NotNil(t, found, "go.mod has another version than %s %s", h[1], h[2])

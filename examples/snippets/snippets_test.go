@@ -66,13 +66,9 @@ func snippets(t *testing.T, file string) (all []snippet) {
 	page, err := os.ReadFile(file)
 	require.NoError(t, err)
 	var text []string
-	begin, elsewhere := 0, false
+	begin := 0
 	for i, line := range strings.Split(string(page), "\n") {
-		if strings.HasPrefix(line, "## ") {
-			elsewhere = line == "## Moving from another library" // those are compiled in examples/migrate
-		}
 		switch {
-		case elsewhere:
 		case begin == 0 && line == "```go":
 			begin, text = i+1, nil
 		case begin > 0 && line == "```":
@@ -87,7 +83,8 @@ func snippets(t *testing.T, file string) (all []snippet) {
 }
 
 // Every snippet of Go in the README and in docs/ compiles, as it stands: whole
-// files, declarations, or statements.
+// files, declarations, or statements. Those of docs/migrating are compiled in
+// examples/migrate.
 func TestSnippetsCompile(t *testing.T) {
 	files, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
@@ -264,7 +261,7 @@ func anchors(page string) map[string]bool {
 // those that retrylint prints.
 func TestLinks(t *testing.T) {
 	var files []string
-	for _, pattern := range []string{"../../*.md", "../../*/*.md", "../../*/*/README.md"} {
+	for _, pattern := range []string{"../../*.md", "../../*/*.md", "../../*/*/*.md"} {
 		found, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		files = append(files, found...)
