@@ -17,7 +17,8 @@ import (
 
 // RetryableClient is an *http.Client that retries: requests that failed on the
 // way, and responses with a status that says so. A nil error means a usable
-// response. Make one for each API, and share it: it is safe for concurrent use.
+// response. Make one, for one API or for several with [HostBreaker] and [PerHost], and
+// share it: it is safe for concurrent use.
 //
 // # Errors
 //
