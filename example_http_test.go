@@ -413,3 +413,28 @@ func ExampleConfig_drain() {
 	// draining
 	// <nil>
 }
+
+// Of two payments that failed, one may have been made: the connection broke before its
+// answer came. The other was refused.
+func ExampleMayHaveActed() {
+	payments := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/lost" {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer payments.Close()
+	client, err := retry.NewRetryableClient(nil, retry.Config{MaxRetries: 1, InitialDelay: time.Millisecond})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := retry.WithIdempotent(context.Background(), false) // a payment is made once
+	for _, path := range []string{"/lost", "/refused"} {
+		_, err := retry.PostJSON[string](ctx, client, payments.URL+path, 7)
+		fmt.Println(path, retry.Outcome(err), retry.MayHaveActed(err))
+	}
+	// Output:
+	// /lost not_idempotent true
+	// /refused max_retries false
+}

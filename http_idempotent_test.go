@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -940,7 +941,11 @@ func TestMayHaveActed(t *testing.T) {
 			return "http://payments.example", &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 		}
 	}
-	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	var leave atomic.Value // ends the caller's context
+	hang := func(then func()) http.HandlerFunc {
+		return func(_ http.ResponseWriter, r *http.Request) { then(); <-r.Context().Done() }
+	}
+	clock := clockwork.NewFakeClock()
 	redirectTo := func(code int, then http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/" {
@@ -997,16 +1002,18 @@ func TestMayHaveActed(t *testing.T) {
 			return server.URL, base
 		}},
 
-		"503":                    {server: answers(status(503)), want: true},
-		"500":                    {server: answers(status(500)), want: true},
-		"502":                    {server: answers(status(502, later...)), want: true},
-		"504":                    {server: answers(status(504)), want: true},
-		"408":                    {server: answers(status(408)), want: true},
-		"400":                    {server: answers(status(400)), want: true},
-		"402":                    {server: answers(status(402)), want: true},
-		"409":                    {server: answers(status(409)), want: true},
-		"no answer":              {server: answers(hang), want: true, limit: 50 * time.Millisecond},
-		"no answer in time":      {server: answers(hang), want: true, cfg: with(func(c *retry.Config) { c.AttemptTimeout = 20 * time.Millisecond })},
+		"503":       {server: answers(status(503)), want: true},
+		"500":       {server: answers(status(500)), want: true},
+		"502":       {server: answers(status(502, later...)), want: true},
+		"504":       {server: answers(status(504)), want: true},
+		"408":       {server: answers(status(408)), want: true},
+		"400":       {server: answers(status(400)), want: true},
+		"402":       {server: answers(status(402)), want: true},
+		"409":       {server: answers(status(409)), want: true},
+		"no answer": {server: answers(hang(func() { leave.Load().(context.CancelFunc)() })), want: true},
+		"no answer in time": {server: answers(hang(func() { clock.Advance(time.Minute) })), want: true, cfg: with(func(c *retry.Config) {
+			c.AttemptTimeout, c.Clock, c.MaxRetries = time.Second, clock, retry.NoRetries
+		})},
 		"reset":                  {server: answers(reset), want: true},
 		"cut in the status line": {server: raw("HTTP/1.1 2"), want: true},
 		"cut in the body":        {server: raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), want: true},
@@ -1032,6 +1039,7 @@ func TestMayHaveActed(t *testing.T) {
 				for range 2 { // nothing is known of the host, then perhaps something
 					ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.limit, time.Minute))
 					defer cancel()
+					leave.Store(cancel)
 					_, err := retry.PostJSON[Gene](ctx, client, url, 1)
 					require.Error(t, err)
 					assert.Equal(t, c.want, retry.MayHaveActed(err), "%v", err)
