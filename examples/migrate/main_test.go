@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/examples/migrate/genes"
 	"github.com/retryutils/retry/examples/migrate/retryablehttp"
 )
 
@@ -35,7 +38,7 @@ var same = map[string]string{
 	"no such genes": "asked at 0 0.05 0.1 0.15 0.2 0.25; error at 0, error at 0.05, error at 0.1, error at 0.15, error at 0.2, error at 0.25",
 }
 
-// Each is explained in docs/migrating.md.
+// Each is explained in docs/migrating.md, or on the page of its library.
 var differs = map[string]struct{ before, after string }{
 	// A wait that would outlast the deadline is not begun.
 	"deadline": {"asked at 0 0.1; deadline at 0.15", "asked at 0 0.1; deadline at 0.1"},
@@ -126,6 +129,32 @@ func TestHeaderOfAttempts(t *testing.T) {
 			assert.Equal(t, "found", call(scenarios["recovers"], ask), name)
 			assert.Equal(t, []string{"1", "2", "3"}, server.attempts, name)
 		})
+	}
+}
+
+// The error of a call that was given up on is the last failure itself in these libraries,
+// and an Error around it here: errors.As finds it in both. A failure that is final comes
+// back as it is.
+func TestErrorThatIsReturned(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for _, p := range programs {
+		if p.name != "backoff4" && p.name != "backoff5" && p.name != "retrygo" {
+			continue
+		}
+		for name, bare := range map[string]bool{"down": false, "no such gene": true} {
+			synctest.Test(t, func(t *testing.T) {
+				after, err := p.after(&http.Client{Transport: &standIn{scenario: scenarios[name]}}, log)
+				require.NoError(t, err)
+				_, err = p.before(&http.Client{Transport: &standIn{scenario: scenarios[name]}}, log)(t.Context(), "https://genes.example/BRCA1")
+				assert.IsType(t, &genes.StatusError{}, err, p.name)
+				_, err = after(t.Context(), "https://genes.example/BRCA1")
+				var status *genes.StatusError
+				assert.ErrorAs(t, err, &status)
+				assert.Equal(t, bare, err == error(status), "%s: %v", p.name, err)
+				var given *retry.Error
+				assert.Equal(t, !bare, errors.As(err, &given), p.name)
+			})
+		}
 	}
 }
 
