@@ -1166,6 +1166,24 @@ func TestMayHaveActed_Unknown(t *testing.T) {
 	wrapped := retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper { return roundTrip(base.RoundTrip) })
 	_, err = outcomeClient(t, nil, soon, wrapped).Post(t.Context(), refuse, "", strings.NewReader("x"))
 	assert.False(t, retry.MayHaveActed(err), "%v", err)
+
+	// One that sends twice, as a hedge does, is known to have: the first answer was lost.
+	twice := retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			first := req.Clone(req.Context())
+			first.Body, _ = req.GetBody()
+			if resp, err := base.RoundTrip(first); err == nil {
+				return resp, nil
+			}
+			return base.RoundTrip(req)
+		})
+	})
+	lost := newStand(t, reset, status(429, "Retry-After", "0"))
+	once := soon
+	once.MaxRetries = retry.NoRetries
+	_, err = outcomeClient(t, nil, once, twice).Post(t.Context(), lost.URL, "", strings.NewReader("x"))
+	assert.Equal(t, 2, lost.hits())
+	assert.True(t, retry.MayHaveActed(err), "%v", err)
 }
 
 func ptr[T any](v T) *T { return &v }
