@@ -62,8 +62,12 @@ func (h *hop) named(err error) error {
 	if !overHTTP(h.req) {
 		return err
 	}
-	method := methodOf(h.req)
-	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: h.safeURL(), Err: err}
+	return urlError(methodOf(h.req), h.safeURL(), err)
+}
+
+// urlError has the form of those of http.Client.
+func urlError(method, safeURL string, err error) error {
+	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: safeURL, Err: err}
 }
 
 func (h *hop) safeURL() string {

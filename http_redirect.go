@@ -4,13 +4,67 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/retryutils/retry/internal/clock"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // http.Client follows redirects, each of them a request of its own to the Transport. What
-// is here is what one hop leaves to the next.
+// is here is what it takes over from the first hop, and what one hop leaves to the next.
+
+// follow sends a request and follows its redirects. http.Client prepares for these before
+// it sends, and most requests are not redirected: so it takes over where the first hop is
+// answered by a redirect, or where it would refuse the request or add to its header.
+func (c *RetryableClient) follow(req *http.Request, t *Transport) (*http.Response, error) {
+	var first *http.Response
+	if req.RequestURI == "" && req.URL.User == nil {
+		resp, err := t.RoundTrip(req)
+		switch {
+		case err != nil && !hasURL(err):
+			return nil, urlError(methodOf(req), redact.ParsedURL(req.URL), redact.Wrap(err))
+		case err != nil || !isRedirect(resp):
+			return resp, err
+		}
+		first = resp
+	}
+	client := *c.client
+	client.Transport = &redirected{t, first}
+	resp, err := client.Do(req)
+	switch outer, ok := err.(*url.Error); {
+	case !ok:
+		return resp, err
+	case hasURL(outer.Err): // and http.Client has put another around it
+		return nil, outer.Err
+	default: // of http.Client itself
+		return nil, &url.Error{Op: outer.Op, URL: redact.URL(outer.URL), Err: redact.Wrap(outer.Err)}
+	}
+}
+
+// hasURL reports whether an error that a hop returned names its request: it does, without
+// the secrets in its URL, where there was an attempt.
+func hasURL(err error) bool {
+	switch err.(type) {
+	case *Error, *url.Error, *StatusError:
+		return true
+	}
+	return false
+}
+
+// redirected is the transport of a client that takes over after the first hop.
+type redirected struct {
+	*Transport
+	first *http.Response // nil once it was returned
+}
+
+func (r *redirected) RoundTrip(req *http.Request) (*http.Response, error) {
+	if resp := r.first; resp != nil {
+		r.first = nil
+		return resp, nil
+	}
+	return r.Transport.RoundTrip(req)
+}
 
 // redirectBody is the body of a redirect. It carries what the next hop must
 // know, if http.Client decides to follow.

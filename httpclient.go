@@ -73,8 +73,9 @@ import (
 // [GetJSON] and [PostJSON], until the response is decoded. To bound the whole
 // call, use its context or Config.MaxElapsed.
 type RetryableClient struct {
-	client *http.Client
-	core   *core
+	client    *http.Client
+	transport *Transport // the client's
+	core      *core
 }
 
 // Option changes how a [RetryableClient] or [Transport] works.
@@ -226,11 +227,12 @@ func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*Retryab
 	}
 	client := *base
 	client.Timeout = 0 // it is applied per attempt
-	client.Transport = &Transport{core: core, client: true, timeout: shorter(base.Timeout, limit), jar: base.Jar}
+	transport := &Transport{core: core, client: true, timeout: shorter(base.Timeout, limit), jar: base.Jar}
+	client.Transport = transport
 	if base.Jar != nil {
 		client.Jar = noCookies{}
 	}
-	return &RetryableClient{&client, core}, nil
+	return &RetryableClient{&client, transport, core}, nil
 }
 
 // defaultTimeout is that of the base client where the caller gave none.
@@ -251,13 +253,11 @@ func (c *RetryableClient) do(req *http.Request, adapt func(*Transport)) (*http.R
 		closeBody(req)
 		return nil, err
 	}
-	client := c.client
+	transport := c.transport
 	if adapt != nil {
-		transport := *client.Transport.(*Transport)
-		adapt(&transport)
-		own := *client
-		own.Transport = &transport
-		client = &own
+		own := *transport
+		adapt(&own)
+		transport = &own
 	}
 	sent := req
 	if body := c.core.bodyOf(req); body != nil {
@@ -265,9 +265,9 @@ func (c *RetryableClient) do(req *http.Request, adapt func(*Transport)) (*http.R
 		defer body.finish()
 		body.attach(sent)
 	}
-	resp, err := client.Do(sent)
+	resp, err := c.follow(sent, transport)
 	if err != nil {
-		return nil, unwrapURL(err)
+		return nil, err
 	}
 	if resp.Request == sent {
 		resp.Request = req
@@ -280,21 +280,6 @@ func (c *RetryableClient) do(req *http.Request, adapt func(*Transport)) (*http.R
 		return nil, ended.err
 	}
 	return resp, nil
-}
-
-// unwrapURL drops the *url.Error that http.Client makes: a hop has put one into
-// its place already, around the last attempt's error and without its secrets. If
-// there is none, because http.Client itself failed, this one stays.
-func unwrapURL(err error) error {
-	outer, ok := err.(*url.Error)
-	if !ok {
-		return err
-	}
-	switch inner := outer.Err.(type) {
-	case *Error, *url.Error, *StatusError:
-		return inner
-	}
-	return &url.Error{Op: outer.Op, URL: redact.URL(outer.URL), Err: redact.Wrap(outer.Err)}
 }
 
 // Get sends a GET request.
@@ -352,8 +337,7 @@ func newRequest(ctx context.Context, method, rawURL string, body io.Reader) (*ht
 // that code does not know that its requests may be repeated. The base client's
 // Timeout bounds each attempt; set the returned client's own to bound the whole.
 func (c *RetryableClient) StandardClient() *http.Client {
-	client := *c.client
-	transport := *client.Transport.(*Transport)
+	client, transport := *c.client, *c.transport
 	client.Jar = transport.jar
 	transport.client, transport.jar = false, nil
 	client.Transport = &transport
