@@ -158,7 +158,8 @@ func (h *hop) serverRefused() bool {
 	case http.StatusTooManyRequests, http.StatusTooEarly, http.StatusMisdirectedRequest:
 		return true
 	case http.StatusServiceUnavailable:
-		return h.resp.Header.Get("Retry-After") != ""
+		wait := h.resp.Header["Retry-After"]
+		return len(wait) > 0 && wait[0] != ""
 	}
 	return false
 }

@@ -418,3 +418,60 @@ func TestRequestOfTheResponse(t *testing.T) {
 	resp.Body.Close()
 	assert.Equal(t, "/moved", resp.Request.URL.Path)
 }
+
+// A client sends what an http.Client would, which it asks only where there is a redirect to
+// follow: a URL's user information as a header, the caller's header and a Referer along the
+// redirects, GET behind a 303; and it asks CheckRedirect with the same requests.
+func TestClientSendsWhatAnHTTPClientDoes(t *testing.T) {
+	type sent struct{ method, path, user, own, referer, body string }
+	for name, change := range map[string]func(*http.Request){
+		"plain":                func(*http.Request) {},
+		"no header":            func(r *http.Request) { r.Header = nil },
+		"user":                 func(r *http.Request) { r.URL.User = url.UserPassword("me", "secret") },
+		"user and credentials": func(r *http.Request) { r.URL.User = url.User("me"); r.Header.Set("Authorization", "Bearer x") },
+		"credentials":          func(r *http.Request) { r.Header.Set("Authorization", "Bearer x"); r.Header.Set("Own", "kept") },
+	} {
+		for _, path := range []string{"/", "/moved", "/seen", "/loop", "/stop", "/refused"} {
+			for _, method := range []string{"GET", "PUT"} {
+				do := func(with func(*http.Client) func(*http.Request) (*http.Response, error)) (seen []sent, vias []int, code int, failed bool) {
+					server := routes(t, map[string][]http.HandlerFunc{
+						"/": {status(200)}, "/moved": {status(307, "Location", "/")}, "/seen": {status(303, "Location", "/moved")},
+						"/loop": {status(307, "Location", "/loop")}, "/stop": {status(302, "Location", "/")}, "/refused": {status(302, "Location", "/")},
+					})
+					base := &http.Client{Transport: &http.Transport{}, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+						vias = append(vias, len(via))
+						switch {
+						case path == "/stop":
+							return http.ErrUseLastResponse
+						case path == "/refused", len(via) > 3:
+							return errDown
+						}
+						return nil
+					}}
+					req := newRequest(t, method, server.URL+path, nil)
+					if method == "PUT" {
+						req = newRequest(t, method, server.URL+path, strings.NewReader("body"))
+					}
+					change(req)
+					resp, err := with(base)(req)
+					if failed = err != nil; !failed {
+						code = resp.StatusCode
+						read(t, resp, nil)
+					}
+					for _, r := range server.requests() {
+						referer, _ := strings.CutPrefix(r.header.Get("Referer"), server.URL)
+						seen = append(seen, sent{r.method, r.path, r.header.Get("Authorization"), r.header.Get("Own"), referer, r.body})
+					}
+					base.CloseIdleConnections()
+					return seen, vias, code, failed
+				}
+				wantSeen, wantVias, wantCode, wantFailed := do(func(c *http.Client) func(*http.Request) (*http.Response, error) { return c.Do })
+				seen, vias, code, failed := do(func(c *http.Client) func(*http.Request) (*http.Response, error) { return outcomeClient(t, c, soon).Do })
+				assert.Equal(t, wantSeen, seen, "%s: %s %s", name, method, path)
+				assert.Equal(t, wantVias, vias, "%s: %s %s", name, method, path)
+				assert.Equal(t, wantCode, code, "%s: %s %s", name, method, path)
+				assert.Equal(t, wantFailed, failed, "%s: %s %s", name, method, path)
+			}
+		}
+	}
+}

@@ -146,15 +146,22 @@ func withoutSecrets(u url.URL) string {
 
 // query removes the values of a query, and parts that have no name.
 func query(raw string) string {
-	pairs := strings.Split(raw, "&")
-	for i, pair := range pairs {
+	var safe strings.Builder
+	safe.Grow(len(raw) + len(hidden))
+	for more := true; more; {
+		var pair string
+		pair, raw, more = strings.Cut(raw, "&")
 		if name, _, ok := strings.Cut(pair, "="); ok && !strings.ContainsAny(name, ":/?@") { // no name has those
-			pairs[i] = name + "=" + hidden
+			safe.WriteString(name)
+			safe.WriteString("=" + hidden)
 		} else if pair != "" {
-			pairs[i] = hidden
+			safe.WriteString(hidden)
+		}
+		if more {
+			safe.WriteByte('&')
 		}
 	}
-	return strings.Join(pairs, "&")
+	return safe.String()
 }
 
 // schemeStart is where the scheme begins that ends at end (RFC 3986, section 3.1); at
