@@ -450,8 +450,3 @@ func (p problems) join(name func(field string) string) error {
 func of(kind string) func(string) string {
 	return func(field string) string { return kind + "." + field }
 }
-
-// invalid reports a wrong argument.
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrInvalidConfig, fmt.Errorf(format, args...))
-}

@@ -32,6 +32,11 @@ var (
 // cannot be used.
 var ErrInvalidConfig = errors.New("retry: invalid")
 
+// invalid reports a wrong argument.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrInvalidConfig, fmt.Errorf(format, args...))
+}
+
 // Error says why [Do] gave up on an error that it would otherwise have retried.
 // Reason and Err, and whatever they wrap, are found by [errors.Is] and
 // [errors.As]; so is [context.Canceled] or [context.DeadlineExceeded] where the
@@ -296,6 +301,12 @@ type limiterError struct {
 func (e *limiterError) Error() string { return "limiter: " + redact.Error(e.err) }
 
 func (e *limiterError) Unwrap() error { return e.err }
+
+// bodyError marks an error as the caller's own: it says nothing about the host.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
 
 // errAbandoned is the result of a call that did not return: it panicked, or
 // left through runtime.Goexit.

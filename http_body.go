@@ -90,12 +90,6 @@ func (u *upload) fault(err error) error {
 	return nil
 }
 
-// bodyError marks an error as the caller's own: it says nothing about the host.
-type bodyError struct{ err error }
-
-func (e *bodyError) Error() string { return e.err.Error() }
-func (e *bodyError) Unwrap() error { return e.err }
-
 var errNoBody = errors.New("GetBody returned neither a body nor an error")
 
 // freshBody asks a request for its body again.
@@ -194,13 +188,13 @@ type replayer struct {
 	closed  bool
 }
 
-// bodyOf returns the replayer of a request's body, or nil if it needs none. The
-// request of a hop that another one led to may bring it along.
-func (c *core) bodyOf(req *http.Request) *replayer {
+// bodyOf returns the replayer of a request's body, which records up to limit, or nil if
+// it needs none. The request of a hop that another one led to may bring it along.
+func bodyOf(req *http.Request, limit int64) *replayer {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return nil
 	}
-	r := &replayer{source: req.Body, length: -1, limit: c.replayBuffer}
+	r := &replayer{source: req.Body, length: -1, limit: limit}
 	r.changed.L = &r.mu
 	if req.ContentLength > r.limit {
 		r.limit = 0 // it would be useless

@@ -65,11 +65,6 @@ func (h *hop) named(err error) error {
 	return urlError(methodOf(h.req), h.safeURL(), err)
 }
 
-// urlError has the form of those of http.Client.
-func urlError(method, safeURL string, err error) error {
-	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: safeURL, Err: err}
-}
-
 func (h *hop) safeURL() string {
 	if h.url == "" {
 		h.url = redact.ParsedURL(h.req.URL)
@@ -96,6 +91,12 @@ func (h *hop) judgeResponse() error {
 		return nil
 	}
 	return h.decoded(resp)
+}
+
+// lists reports whether a status that is no error in itself was declared one.
+func (c *Config) lists(resp *http.Response) bool {
+	return c.RetryStatusCodes != nil && slices.Contains(c.RetryStatusCodes, resp.StatusCode) &&
+		resp.StatusCode != http.StatusSwitchingProtocols && !isRedirect(resp)
 }
 
 // ofAttempt is the request as checks and decoders see it: the caller's, with the

@@ -17,7 +17,7 @@ import (
 // follow sends a request and follows its redirects. http.Client prepares for these before
 // it sends, and most requests are not redirected: so it takes over where the first hop is
 // answered by a redirect, or where it would refuse the request or add to its header.
-func (c *RetryableClient) follow(req *http.Request, t *Transport) (*http.Response, error) {
+func follow(by *http.Client, t *Transport, req *http.Request) (*http.Response, error) {
 	var first *http.Response
 	if req.RequestURI == "" && req.URL.User == nil {
 		resp, err := t.RoundTrip(req)
@@ -29,7 +29,7 @@ func (c *RetryableClient) follow(req *http.Request, t *Transport) (*http.Respons
 		}
 		first = resp
 	}
-	client := *c.client
+	client := *by
 	client.Transport = &redirected{t, first}
 	resp, err := client.Do(req)
 	switch outer, ok := err.(*url.Error); {

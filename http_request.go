@@ -167,6 +167,11 @@ func methodOf(req *http.Request) string {
 	return req.Method
 }
 
+// urlError has the form of those of http.Client.
+func urlError(method, safeURL string, err error) error {
+	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: safeURL, Err: err}
+}
+
 // netMayRepeat reports whether net/http must learn from a mark that it may repeat the
 // request.
 func (h *hop) netMayRepeat() bool {

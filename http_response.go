@@ -181,12 +181,6 @@ func readUpTo(some *io.LimitedReader, length int64) (text []byte) {
 	return text
 }
 
-// rereader reads from one thing and closes another.
-type rereader struct {
-	io.Reader
-	io.Closer
-}
-
 // relax gives what is left of the time limits to a response whose beginning is
 // good: the base client's Timeout covers the body, AttemptTimeout does not.
 func (h *hop) relax() {

@@ -110,12 +110,6 @@ func (e *StatusError) retryable(codes []int) bool {
 	return false
 }
 
-// lists reports whether a status that is no error in itself was declared one.
-func (c *Config) lists(resp *http.Response) bool {
-	return c.RetryStatusCodes != nil && slices.Contains(c.RetryStatusCodes, resp.StatusCode) &&
-		resp.StatusCode != http.StatusSwitchingProtocols && !isRedirect(resp)
-}
-
 // What follows a 429: its wait is read in internal/retryafter, pauses the gate and
 // ends the call or not in decide.go, and whether the request is sent again in http_idempotent.go.
 
@@ -159,6 +153,12 @@ func CheckStatus(resp *http.Response) error {
 		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}
 	}
 	return e
+}
+
+// rereader reads from one thing and closes another.
+type rereader struct {
+	io.Reader
+	io.Closer
 }
 
 // statusOf describes a response by the request that it answers.

@@ -171,7 +171,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if view, ok := req.Body.(*replay); ok { // from RetryableClient.Do
 		h.body = view.r
 	} else if h.memory = inMemory(req); !h.memory {
-		h.body, h.owner = t.core.bodyOf(req), true
+		h.body, h.owner = bodyOf(req, t.core.replayBuffer), true
 	}
 	var err error
 	if h.host, err = t.core.hosts.get(t.core, req); err != nil {

@@ -260,12 +260,12 @@ func (c *RetryableClient) do(req *http.Request, adapt func(*Transport)) (*http.R
 		transport = &own
 	}
 	sent := req
-	if body := c.core.bodyOf(req); body != nil {
+	if body := bodyOf(req, c.core.replayBuffer); body != nil {
 		sent = req.WithContext(req.Context()) // a copy
 		defer body.finish()
 		body.attach(sent)
 	}
-	resp, err := c.follow(sent, transport)
+	resp, err := follow(c.client, transport, sent)
 	if err != nil {
 		return nil, err
 	}
