@@ -16,10 +16,10 @@ import (
 
 // follow sends a request and follows its redirects. http.Client prepares for these before
 // it sends, and most requests are not redirected: so it takes over where the first hop is
-// answered by a redirect, or where it would refuse the request or add to its header.
+// answered by a redirect, or where it refuses the request or adds to it.
 func follow(by *http.Client, t *Transport, req *http.Request) (*http.Response, error) {
 	var first *http.Response
-	if req.RequestURI == "" && req.URL.User == nil {
+	if req.RequestURI == "" && req.URL.User == nil && req.Header != nil {
 		resp, err := t.RoundTrip(req)
 		switch {
 		case err != nil && !hasURL(err):
