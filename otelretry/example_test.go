@@ -88,7 +88,7 @@ func ExampleOptions() {
 func ExampleLogHandler() {
 	handler := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch a.Key {
-		case slog.TimeKey, "delay", "elapsed", "why":
+		case slog.TimeKey, "delay", "elapsed", "waited", "why":
 			return slog.Attr{}
 		case "trace_id", "span_id":
 			return slog.Int("digits of "+a.Key, len(a.Value.String())) // they are random
