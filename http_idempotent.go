@@ -190,6 +190,7 @@ type traces struct {
 
 // connTrace is the evidence of one request.
 type connTrace struct {
+	hooks  httptrace.ClientTrace // that collect it
 	of     *traces
 	before *connTrace
 	evidence
@@ -207,7 +208,7 @@ func (t *traces) trace() *httptrace.ClientTrace {
 	defer t.mu.Unlock()
 	w := &connTrace{of: t, before: t.last}
 	t.last = w
-	return &httptrace.ClientTrace{
+	w.hooks = httptrace.ClientTrace{
 		GetConn: func(address string) {
 			t.mu.Lock()
 			defer t.mu.Unlock()
@@ -221,6 +222,7 @@ func (t *traces) trace() *httptrace.ClientTrace {
 		WroteHeaders:         func() { w.note(func() { w.begun, w.sent = true, w.sent+1 }) },
 		GotFirstResponseByte: func() { w.note(func() { w.answered = true }) },
 	}
+	return &w.hooks
 }
 
 func (w *connTrace) note(change func()) {
@@ -233,7 +235,7 @@ func (w *connTrace) note(change func()) {
 
 // evidence returns that of the attempt that is over.
 func (h *hop) evidence() (all evidence) {
-	if h.out == nil || h.out.seen == nil {
+	if h.out == nil {
 		return all
 	}
 	h.out.seen.mu.Lock()
@@ -267,7 +269,7 @@ func (h *hop) unsent(err error) bool {
 // been carried out. What net/http sent more than once may have been, whatever the last
 // answer: it repeats a request with a key by itself, when a connection breaks.
 func (h *hop) notCarriedOut(err error) bool {
-	if traced := h.out != nil && h.out.seen != nil; !traced && !safeMethod(h.req.Method) {
+	if traced := h.out != nil && (h.out.traced || h.out.seen.last != nil); !traced && !safeMethod(h.req.Method) {
 		return false // by a base that may be net/http inside
 	}
 	_, refused := streamCode(err)

@@ -28,7 +28,7 @@ type outgoing struct {
 	mustNotRepeat bool // net/http must not repeat it
 	ownConn       bool // over a connection of its own
 
-	seen *traces // what net/http reports of the attempt; nil if that is not asked for
+	seen traces // what net/http reports of the attempt, where that is asked for
 }
 
 type outgoingKey struct{}
@@ -89,11 +89,8 @@ func (h *hop) next(ctx context.Context) (*http.Request, error) {
 		return h.req, nil
 	}
 	o := &outgoing{Context: ctx, url: *h.req.URL, cfg: h.cfg, traits: h.traits}
-	if traced {
-		o.seen = new(traces)
-		if o.traced = h.t.core.wrap != nil; !o.traced {
-			o.Context = httptrace.WithClientTrace(ctx, o.seen.trace())
-		}
+	if o.traced = traced && h.t.core.wrap != nil; traced && !o.traced {
+		o.Context = httptrace.WithClientTrace(ctx, o.seen.trace())
 	}
 	h.out, o.mayRepeat, o.mustNotRepeat = o, h.netMayRepeat(), h.netMustNotRepeat()
 	o.request = *h.req.WithContext(o)
