@@ -78,9 +78,6 @@ func (g *Gate) Pause(d time.Duration) {
 // that is under way is accepted, and was not sent before one that was refused, the
 // pause is over. A d of 0 or less does nothing.
 func (g *Gate) Refused(d time.Duration) {
-	if d <= 0 {
-		return
-	}
 	g.mu.Lock()
 	g.pauseUntil(g.line().seen.Add(min(d, maxPause)))
 }
@@ -126,7 +123,7 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 // g.mu, which must be held.
 func (g *Gate) pauseUntil(until time.Time) (longer bool) {
 	q := g.queue
-	if longer = until.After(q.until); longer {
+	if longer = until.After(later(q.until, q.seen)); longer {
 		q.hold(until)
 		q.pace.Paused(q.seen, until)
 	}
@@ -231,14 +228,15 @@ func (g *Gate) Wait(ctx context.Context) error {
 }
 
 // wait is Wait for a caller with limits of its own: it waits only as long as
-// fits has no objection, which is asked at once when drain is closed.
+// fits has no objection, which is asked at once when ctx is done or drain is closed, and
+// then must have one to a wait.
 func (g *Gate) wait(ctx context.Context, drain <-chan struct{}, fits func(context.Context, time.Duration) error) error {
 	if !g.busy.Load() {
 		return nil
 	}
 	g.mu.Lock()
 	w := g.line().join()
-	if w == nil && g.queue.forgotten() {
+	if g.queue.forgotten() {
 		g.busy.Store(false)
 	}
 	g.mu.Unlock()
@@ -269,14 +267,10 @@ func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits
 		case <-alarm.Set(g.clock, sleep):
 		case <-w.moved:
 			alarm.Stop()
-		case <-ctx.Done():
-			if err := fits(ctx, left); err != nil {
-				return err
-			}
-		case <-drain:
-			if err := fits(ctx, sleep); err != nil {
-				return err
-			}
+		case <-ctx.Done(): // which does not fit
+			alarm.Stop()
+		case <-drain: // nor does a wait
+			alarm.Stop()
 		}
 	}
 }
@@ -302,11 +296,8 @@ func (g *Gate) leave(w *waiter) {
 	if w.gone {
 		return
 	}
-	first := w == g.queue.head
 	g.queue.remove(w)
-	if first {
-		g.queue.wakeHead()
-	}
+	g.queue.wakeHead()
 }
 
 // GateSnapshot is a [Gate] at one moment.

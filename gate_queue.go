@@ -33,12 +33,10 @@ type queue struct {
 
 	head, tail *waiter
 	length     int
-	seq        uint64 // of the last who joined
 }
 
 type waiter struct {
 	prev, next *waiter
-	seq        uint64
 	at         time.Time     // what its timer is set to
 	exact      bool          // at was counted from its place in line just now
 	gone       bool          // out of the line
@@ -113,7 +111,7 @@ func (q *queue) accepted(t pace.Call) {
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
 	q.from = until
-	if later := until.Sub(q.known); later >= 0 && later < until.Sub(q.seen)/100 {
+	if later := until.Sub(q.known); later < until.Sub(q.seen)/100 {
 		return
 	}
 	q.known = until
@@ -172,8 +170,7 @@ func (q *queue) join() *waiter {
 		q.advance(nil)
 		return nil
 	}
-	q.seq++
-	w := &waiter{prev: q.tail, seq: q.seq, moved: make(chan struct{}, 1), exact: true}
+	w := &waiter{prev: q.tail, moved: make(chan struct{}, 1), exact: true}
 	first := later(q.next, q.seen)
 	w.at = first.Add(q.turns(float64(q.length)))
 	if q.tail == nil {
@@ -224,12 +221,12 @@ func (q *queue) look(w *waiter) (left, sleep time.Duration) {
 	if overdue {
 		q.head.wake()
 	}
-	if w.exact && w.at.After(q.seen) {
+	if w.exact {
 		w.exact = false
 		left = w.at.Sub(q.seen)
 		return left, left
 	}
-	ahead := q.turns(float64(w.seq - q.head.seq))
+	ahead := q.turns(float64(q.length))
 	if overdue {
 		ahead = max(ahead, late)
 	}
@@ -268,7 +265,7 @@ func (q *queue) forgotten() bool {
 // it last did; cause is the refusals that led to it.
 func (q *queue) paceChange(cause string) string {
 	rate, before := q.pace.Rate(), q.logged
-	if rate == before || rate > 0 && before > 0 && math.Abs(math.Log2(rate/before)) < 1 {
+	if rate == before || math.Abs(math.Log2(rate/before)) < 1 {
 		return ""
 	}
 	switch q.logged = rate; {
@@ -295,9 +292,7 @@ func (q *queue) adjust(now time.Time) {
 		}
 	}
 	q.seen = now
-	if q.length == 0 && q.pace.Rate() > 0 {
-		if now.Sub(later(q.until, later(q.wanted, q.refusedAt))) >= gateIdle {
-			q.pace.Forget()
-		}
+	if q.length == 0 && now.Sub(later(q.until, later(q.wanted, q.refusedAt))) >= gateIdle {
+		q.pace.Forget()
 	}
 }

@@ -3,8 +3,11 @@ package retry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"runtime/debug"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -86,6 +89,423 @@ func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
 			assert.NoError(t, <-done)
 		}
 		assert.Equal(t, time.Second+99*5*time.Millisecond, time.Since(last))
+	})
+}
+
+// scriptedGate is one in a synctest bubble, which learns outcomes by a script: A of an
+// accepted call, R of a refused one, each of a call sent an interval after the one before,
+// that did not wait at the gate.
+type scriptedGate struct {
+	*Gate
+	clock    settableClock // no monotonic time
+	interval time.Duration
+	wait     time.Duration // that a refused call is asked for
+	lines    []string      // of the log, about the pace
+}
+
+func newScriptedGate(interval time.Duration) *scriptedGate {
+	s := &scriptedGate{interval: interval}
+	s.clock.allow(1e9)
+	s.Gate = NewGate(&s.clock)
+	return s
+}
+
+func (s *scriptedGate) play(times int, script string) *scriptedGate {
+	for _, outcome := range strings.Repeat(script, times) {
+		time.Sleep(s.interval)
+		line := ""
+		if outcome == 'A' {
+			line = s.accepted(s.sent())
+		} else {
+			line = s.refused(s.sent(), 0, s.wait, errGateFuzz).pace
+		}
+		if line != "" {
+			s.lines = append(s.lines, line)
+		}
+	}
+	return s
+}
+
+// joins waits in a goroutine of its own, and returns the time that it took, and how it
+// ended.
+func (s *scriptedGate) joins(ctx context.Context) (took <-chan time.Duration, ended <-chan error) {
+	passed, errs := make(chan time.Duration, 1), make(chan error, 1)
+	start := time.Now()
+	go func() {
+		err := s.Wait(ctx)
+		passed <- time.Since(start)
+		errs <- err
+	}()
+	synctest.Wait()
+	return passed, errs
+}
+
+// newPacedGate is what gives a pace of about 5 a second at 100ms between calls.
+func newPacedGate(t *testing.T, interval time.Duration) *scriptedGate {
+	s := newScriptedGate(interval).play(9, "R").play(11, "A").play(1, "R")
+	_, paced := s.Pace()
+	assert.True(t, paced)
+	return s
+}
+
+// After a burst of refusals the host was left alone for an hour. The next refusal was
+// counted with those of the burst: as "7 of 10 refused in 1h", for which the gate let a
+// call pass every twenty minutes.
+func TestRefusalsBeforeAQuietMinuteAreForgotten(t *testing.T) {
+	for quiet, paced := range map[time.Duration]bool{time.Second: true, time.Minute: false, time.Hour: false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(0).play(7, "R").play(3, "A")
+			time.Sleep(quiet)
+			_, is := s.play(1, "R").Pace()
+			assert.Equal(t, paced, is && s.Snapshot().PacePerSecond > 0, quiet)
+		})
+	}
+}
+
+// Where half of the calls are refused, that is enough to pause all, once as many are known
+// as the share is taken of. Of a few calls it may be chance.
+func TestGatePausesByTheShareOfManyCalls(t *testing.T) {
+	for calls, all := range map[int]bool{5: false, 200: true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(time.Millisecond).play(calls, "AR")
+			time.Sleep(time.Second)
+			s.wait = time.Minute
+			_, paused := s.play(1, "AR").PausedUntil()
+			assert.Equal(t, all, paused, "half of %d", 2*calls)
+		})
+	}
+}
+
+// A refusal without a wait, such as that of a last attempt without a hint, pauses no call,
+// and is reported to no listener.
+func TestGatePauseOfNoLength(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScriptedGate(0)
+		s.OnPause(func(time.Time) { t.Error("no pause has begun") })
+		s.play(3, "R")
+		s.Refused(0)
+		s.Refused(-time.Hour)
+		s.Pause(0)
+		assert.NoError(t, s.Wait(t.Context()))
+		assert.NoError(t, s.Wait(t.Context()))
+		assert.Zero(t, s.Snapshot().PausedUntil)
+	})
+}
+
+// A pause that is lengthened by what it may take to pass it on to another gate and back is
+// not passed on: a tenth of it, 5ms at least and 100ms at most.
+func TestGateListenersOfLongerPauses(t *testing.T) {
+	for _, c := range []struct {
+		first, second time.Duration
+		reported      bool
+	}{
+		{time.Minute, time.Minute + 100*time.Millisecond, false},
+		{time.Minute, time.Minute + 101*time.Millisecond, true},
+		{200 * time.Millisecond, 220 * time.Millisecond, false},
+		{200 * time.Millisecond, 230 * time.Millisecond, true},
+		{10 * time.Millisecond, 15 * time.Millisecond, false},
+		{10 * time.Millisecond, 16 * time.Millisecond, true},
+	} {
+		g := NewGate(clockwork.NewFakeClock())
+		reported := 0
+		g.OnPause(func(time.Time) { reported++ })
+		g.Pause(c.first)
+		g.Pause(c.second)
+		assert.Equal(t, c.reported, reported == 2, "%v, then %v", c.first, c.second)
+	}
+}
+
+// As soon as the server is seen to accept calls, those that came meanwhile pass twice as
+// fast as they came; 5ms apart if that is slower.
+func TestGateCrowdAfterEvidence(t *testing.T) {
+	for _, c := range []struct {
+		refused, atLeast, atMost time.Duration
+		callers                   int
+	}{
+		{4 * time.Second, 1300 * time.Millisecond, 1700 * time.Millisecond, 2000}, // 1,000 a second and faster
+		{4 * time.Second, 40 * time.Millisecond, 45 * time.Millisecond, 10},
+		{0, 40 * time.Millisecond, 45 * time.Millisecond, 10},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(0)
+			s.wait = time.Minute
+			s.play(1, "R")
+			var out sync.WaitGroup
+			for range c.callers {
+				out.Go(func() { assert.NoError(t, s.Wait(t.Context())) })
+			}
+			synctest.Wait()
+			time.Sleep(c.refused)
+			start := time.Now()
+			s.play(1, "A")
+			out.Wait()
+			took := time.Since(start)
+			assert.True(t, c.atLeast <= took && took <= c.atMost, "%d within %v", c.callers, took)
+		})
+	}
+}
+
+// A pause that begins between a waiter's check and its turn holds it back.
+func TestGatePauseBeforeTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(nil)
+		g.Pause(time.Second)
+		start, begun := time.Now(), false
+		err := g.wait(t.Context(), nil, func(_ context.Context, wait time.Duration) error {
+			if wait == 0 && !begun {
+				begun = true
+				g.Pause(time.Minute)
+			}
+			return nil
+		})
+		assert.NoError(t, err)
+		assert.Equal(t, time.Second+time.Minute, time.Since(start))
+	})
+}
+
+// Waiters leave as soon as it is known that their turn is too late for them, and no later
+// one has to wait for the turns of those who left.
+func TestGateWaitersLeave(t *testing.T) {
+	until := func(t *testing.T, d time.Duration) context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	t.Run("the first", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(0)
+			s.Pause(time.Minute)
+			ctx, cancel := context.WithCancel(t.Context())
+			_, ended := s.joins(ctx)
+			second, _ := s.joins(t.Context())
+			time.Sleep(time.Second)
+			cancel()
+			assert.ErrorIs(t, <-ended, context.Canceled)
+			assert.Equal(t, time.Minute, <-second)
+		})
+	})
+	t.Run("the third, of a pause that became longer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(0)
+			s.Pause(10 * time.Second)
+			s.joins(t.Context())
+			s.joins(t.Context())
+			third, ended := s.joins(until(t, 20*time.Second+7*time.Millisecond))
+			time.Sleep(time.Second)
+			s.Pause(19 * time.Second)
+			assert.Equal(t, time.Second, <-third)
+			assert.ErrorIs(t, <-ended, ErrDeadline)
+			time.Sleep(time.Minute)
+		})
+	})
+	t.Run("the second, of a pause that became a little longer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(0)
+			s.Pause(100 * time.Second)
+			s.joins(t.Context())
+			second, ended := s.joins(until(t, 100*time.Second+498*time.Millisecond))
+			s.Pause(100*time.Second + 500*time.Millisecond) // it is not woken for that
+			assert.Equal(t, 100*time.Second+5*time.Millisecond, <-second, "its turn comes 505ms later")
+			assert.ErrorIs(t, <-ended, ErrDeadline)
+			time.Sleep(time.Minute)
+		})
+	})
+}
+
+// The deadline of a context is no limit for a call that need not wait, on whatever clock it
+// is.
+func TestGateWaitOfNothing(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	clock := clockwork.NewFakeClockAt(time.Now().Add(24 * time.Hour))
+	g := NewGate(clock)
+	g.Pause(time.Second)
+	assert.ErrorIs(t, g.Wait(ctx), ErrDeadline)
+	clock.Advance(time.Second)
+	assert.NoError(t, g.Wait(ctx))
+}
+
+// Calls that [Gate.Wait] lets through count among those that were sent.
+func TestGateWaitCountsAsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScriptedGate(10*time.Millisecond).play(7, "R").play(5, "A")
+		for range 10 {
+			assert.NoError(t, s.Wait(t.Context()))
+		}
+		s.play(10, "R")
+		assert.Regexp(t, `^\d+ of 2\d refused`, s.Snapshot().Cause, "5 are accepted, and 10 more were sent")
+	})
+}
+
+// A gate stands open a second after its pause: until then calls pass one by one.
+func TestGateStandsOpenAfterASecond(t *testing.T) {
+	for after, apart := range map[time.Duration]time.Duration{time.Second - 1: 5 * time.Millisecond, time.Second: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(0)
+			s.Pause(time.Minute)
+			time.Sleep(time.Minute + after)
+			start := time.Now()
+			assert.NoError(t, s.Wait(t.Context()))
+			assert.NoError(t, s.Wait(t.Context()))
+			assert.Equal(t, apart, time.Since(start))
+		})
+	}
+}
+
+// A timer that is up to 2ms late moves no other turn of a crowd; more is a stall, which
+// the crowd does not make up for. At a pace each turn is counted from the call before.
+func TestGateTurnsAfterALateOne(t *testing.T) {
+	for _, c := range []struct {
+		late, next time.Duration
+	}{{0, 5 * time.Millisecond}, {time.Millisecond, 4 * time.Millisecond}, {2 * time.Millisecond, 3 * time.Millisecond}, {2*time.Millisecond + 1, 5 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(0)
+			s.Pause(time.Minute)
+			time.Sleep(time.Minute + c.late)
+			assert.NoError(t, s.Wait(t.Context()))
+			start := time.Now()
+			assert.NoError(t, s.Wait(t.Context()))
+			assert.Equal(t, c.next, time.Since(start), "%v late", c.late)
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newPacedGate(t, 100*time.Millisecond)
+		time.Sleep(10 * time.Second)
+		assert.NoError(t, s.Wait(t.Context()))
+		_, turn := s.queue.next, s.queue.turns(1)
+		time.Sleep(turn + time.Millisecond)
+		assert.NoError(t, s.Wait(t.Context()))
+		start := time.Now()
+		assert.NoError(t, s.Wait(t.Context()))
+		assert.Equal(t, turn, time.Since(start))
+	})
+}
+
+// A pace is over when no call had to wait for it for a minute, however many passed, and
+// not while one does. The log has that with the next outcome.
+func TestWhenAPaceIsOver(t *testing.T) {
+	paced := func(s *scriptedGate) bool { _, paced := s.Pace(); return paced }
+	t.Run("no call has to wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newPacedGate(t, 100*time.Millisecond)
+			for range 59 {
+				time.Sleep(time.Second)
+				assert.NoError(t, s.Wait(t.Context()))
+			}
+			time.Sleep(time.Second - 1)
+			assert.True(t, paced(s))
+			time.Sleep(1)
+			assert.False(t, paced(s))
+			s.play(1, "A")
+			assert.Equal(t, "no pace: no call had to wait for it for 1m0s", s.lines[len(s.lines)-1])
+		})
+	})
+	t.Run("some have to", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newPacedGate(t, 100*time.Millisecond)
+			for range 6 {
+				time.Sleep(30 * time.Second)
+				assert.NoError(t, s.Wait(t.Context()))
+				start := time.Now()
+				assert.NoError(t, s.Wait(t.Context()))
+				assert.Positive(t, time.Since(start))
+			}
+			assert.True(t, paced(s))
+		})
+	})
+	t.Run("one waits for more than a minute", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(25*time.Second).play(1, "R").play(3, "RRA").play(1, "R")
+			rate, _ := s.Pace()
+			assert.Less(t, rate, 1.0/70)
+			assert.NoError(t, s.Wait(t.Context()))
+			passed, _ := s.joins(t.Context())
+			time.Sleep(65 * time.Second)
+			assert.True(t, paced(s))
+			assert.InDelta(t, 1/rate, (<-passed).Seconds(), 1)
+		})
+	})
+}
+
+// A gate that has seen no refusal for a minute, and has no pace, costs nothing: it does not
+// read the clock.
+func TestGateForgets(t *testing.T) {
+	for name, begin := range map[string]func(*scriptedGate){
+		"a refusal":               func(s *scriptedGate) { s.play(1, "R") },
+		"a pause":                 func(s *scriptedGate) { s.Pause(10 * time.Second); time.Sleep(10 * time.Second) },
+		"a refusal, then a pause": func(s *scriptedGate) { s.play(1, "R"); s.Pause(10 * time.Second); time.Sleep(10 * time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScriptedGate(0)
+				reads := func() int64 {
+					before := s.clock.looks.Load()
+					assert.NoError(t, s.Wait(t.Context()))
+					return before - s.clock.looks.Load()
+				}
+				assert.Zero(t, reads(), "before the first refusal")
+				begin(s)
+				time.Sleep(time.Minute - 1)
+				assert.Positive(t, reads())
+				assert.Positive(t, reads())
+				time.Sleep(1)
+				assert.Positive(t, reads())
+				assert.Zero(t, reads())
+			})
+		})
+	}
+}
+
+// What the gate has learned does not change when a clock without monotonic time is set
+// back: not the pace, which is taken from times, nor the turn of a waiter, even one that
+// has not checked its own since it was counted.
+func TestGateLearnsOnAClockThatIsSetBack(t *testing.T) {
+	pace := func(back time.Duration) (rate float64) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScriptedGate(100*time.Millisecond).play(9, "R").play(5, "A")
+			s.clock.offset.Add(-int64(back))
+			rate, _ = s.play(6, "A").play(1, "R").Pace()
+		})
+		return rate
+	}
+	assert.InEpsilon(t, pace(0), pace(time.Hour), 0.1, "but for the 100ms that the clock stood still")
+	synctest.Test(t, func(t *testing.T) {
+		s := newScriptedGate(0)
+		s.Pause(time.Minute)
+		s.line().join()
+		second := s.line().join()
+		s.clock.offset.Add(-int64(time.Hour))
+		left, _ := s.line().look(second)
+		assert.Equal(t, time.Minute+5*time.Millisecond, left)
+	})
+}
+
+// The log has a pace when it is set, and then when it is twice or half of what was last
+// logged, or over.
+func TestWhatIsLoggedOfAPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPacedGate(t, 100*time.Millisecond)
+		assert.Len(t, s.lines, 1)
+		set, _ := s.Pace()
+		s.interval = time.Second
+		for range 40 { // calls wait for it, and none is refused: it is probed again and again
+			assert.NoError(t, s.Wait(t.Context()))
+			assert.NoError(t, s.Wait(t.Context()))
+			s.play(10, "A")
+		}
+		raised, _ := s.Pace()
+		assert.Greater(t, raised, 100*set)
+		before := set
+		for _, line := range s.lines[1:] {
+			var rate, last float64
+			_, err := fmt.Sscanf(line, "pacing at %g/s: the server accepts more than %g/s", &rate, &last)
+			assert.NoError(t, err, line)
+			assert.InEpsilon(t, before, last, 0.01)
+			assert.True(t, 1.98*last < rate && rate < 3.9*last, line)
+			before = rate
+		}
+		assert.Less(t, before, 2.02*raised)
+		assert.Greater(t, before, raised/2)
 	})
 }
 
