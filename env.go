@@ -173,7 +173,7 @@ func (e *environment) findMisspelled(prefix string, variables []variable) {
 		if !ok || strings.TrimSpace(value) == "" {
 			continue
 		}
-		if slices.Contains(known, rest) && (name == prefix+rest || e.getenv(prefix+rest) != "") { // some systems ignore the case
+		if slices.Contains(known, rest) && e.getenv(prefix+rest) != "" { // some systems ignore the case
 			continue
 		}
 		if want := nearest(rest, known); slices.Contains(own, want) {
@@ -325,66 +325,61 @@ func parseStatusCodes(s string) ([]int, error) {
 // underscores, with its words in another order or number, or with a slip in a word.
 // It returns "" if it was none.
 func nearest(name string, known []string) (found string) {
-	least := -1
 	for _, k := range known {
 		if before, ok := strings.CutSuffix(name, "_"+k); ok && strings.Trim(before, "_") != "" {
 			return "" // under a longer prefix, for something else
 		}
-		if slips, near := compareNames(name, k); near && (least < 0 || slips < least) {
-			found, least = k, slips
+		if found == "" && isNear(name, k) {
+			found = k
 		}
 	}
 	return found
 }
 
-// compareNames counts the slips by which a name differs from a known one, and reports
-// whether they are few enough for it to be meant.
-func compareNames(name, known string) (slips int, near bool) {
+// isNear reports whether a name differs so little from a known one that this is meant.
+func isNear(name, known string) bool {
 	words, want := wordsOf(name), wordsOf(known)
 	joined, wanted := strings.Join(words, ""), strings.Join(want, "")
 	if joined == wanted {
-		return 0, true
+		return true
 	}
-	if len(words) == 0 || len(wanted) < 5 { // NAME is near to much else
-		return 0, false
+	if len(words) == 0 || len(wanted) <= 4 { // NAME is near to much else
+		return false
 	}
 	if len(words) != len(want) {
-		return compareWords(joined, wanted, 1)
+		return isNearWord(joined, wanted, 1)
 	}
-	if slips, near = compareInOrder(words, want); !near {
-		slices.Sort(words)
-		slices.Sort(want)
-		slips, near = compareInOrder(words, want)
+	if areNearInOrder(words, want) {
+		return true
 	}
-	return slips, near && slips <= max(1, len(wanted)/4)
+	slices.Sort(words)
+	slices.Sort(want)
+	return areNearInOrder(words, want)
 }
 
-func compareInOrder(words, want []string) (slips int, near bool) {
+func areNearInOrder(words, want []string) bool {
 	for i := range want {
-		n, ok := compareWords(words[i], want[i], max(1, len(want[i])/4))
-		if !ok {
-			return 0, false
+		if !isNearWord(words[i], want[i], max(1, len(want[i])/4)) {
+			return false
 		}
-		slips += n
 	}
-	return slips, true
+	return true
 }
 
 func wordsOf(name string) []string {
 	return strings.FieldsFunc(name, func(r rune) bool { return r == '_' || r == '-' || r == '.' })
 }
 
-// compareWords compares as compareNames does. A slip in the first letter makes
-// another word (RATE, DATE), unless it is only in another place.
-func compareWords(word, want string, limit int) (slips int, near bool) {
+// isNearWord reports whether a word has no more than so many slips. One in the first
+// letter makes another word (RATE, DATE), unless it is only in another place.
+func isNearWord(word, want string, limit int) bool {
 	if singular(word) == singular(want) {
-		return 0, true
+		return true
 	}
 	if word[0] != want[0] && !slices.Equal(slices.Sorted(strings.SplitSeq(word, "")), slices.Sorted(strings.SplitSeq(want, ""))) {
-		return 0, false
+		return false
 	}
-	slips = distance(word, want)
-	return slips, slips <= limit
+	return distance(word, want) <= limit
 }
 
 func singular(word string) string {

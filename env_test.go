@@ -336,7 +336,7 @@ func TestEnvironmentNumbers(t *testing.T) {
 		assert.Equal(t, c.good, err == nil, "%s=%s: %v", c.name, c.value, err)
 		if !c.good {
 			assert.ErrorContains(t, err, "X_"+c.name)
-			assert.ErrorContains(t, err, "want")
+			assert.ErrorContains(t, err, "is \""+c.value+"\", want")
 		}
 		t.Setenv("X_"+c.name, "")
 	}

@@ -456,7 +456,7 @@ var outcomes = []struct {
 // is is [errors.Is] for a target that may not be comparable. Its type alone does not
 // say whether it is: a field may hold anything.
 func is(err, target error) bool {
-	return target != nil && reflect.ValueOf(target).Comparable() && errors.Is(err, target)
+	return reflect.ValueOf(target).Comparable() && errors.Is(err, target)
 }
 
 // isNil reports whether an interface holds a nil pointer or function: it is not nil to

@@ -20,10 +20,12 @@ import (
 func TestErrorText(t *testing.T) {
 	secret := &url.Error{Op: "Get", URL: "https://user:pass@host/a?key=SECRET&TOKEN#frag", Err: errDown}
 	for want, err := range map[string]error{
-		"retry: no retries left after 3 attempts: down":      &retry.Error{Attempts: 3, Reason: retry.ErrMaxRetries, Err: errDown},
-		"retry: context canceled after 0 attempts":           &retry.Error{Reason: context.Canceled},
-		"retry: no retries left after 1 attempt in 12.3s: d": &retry.Error{Attempts: 1, Elapsed: 12345 * time.Millisecond, Reason: retry.ErrMaxRetries, Err: errors.New("d")},
-		"retry: no retries left after 1 attempt in 12ms: d":  &retry.Error{Attempts: 1, Elapsed: 12345 * time.Microsecond, Reason: retry.ErrMaxRetries, Err: errors.New("d")},
+		"retry: no retries left after 3 attempts: down":                                       &retry.Error{Attempts: 3, Reason: retry.ErrMaxRetries, Err: errDown},
+		"retry: context canceled after 0 attempts":                                            &retry.Error{Reason: context.Canceled},
+		"retry: MaxElapsed would pass first after 0 attempts":                                 &retry.Error{Reason: retry.ErrMaxElapsed},
+		"retry: next attempt would come too late: context deadline exceeded after 0 attempts": &retry.Error{Reason: retry.ErrDeadline},
+		"retry: no retries left after 1 attempt in 12.3s: d":                                  &retry.Error{Attempts: 1, Elapsed: 12345 * time.Millisecond, Reason: retry.ErrMaxRetries, Err: errors.New("d")},
+		"retry: no retries left after 1 attempt in 12ms: d":                                   &retry.Error{Attempts: 1, Elapsed: 12345 * time.Microsecond, Reason: retry.ErrMaxRetries, Err: errors.New("d")},
 		`retry: no retries left after 1 attempt: Get "https://xxxxx@host/a?key=xxxxx&xxxxx": down`: &retry.Error{
 			Attempts: 1, Reason: retry.ErrMaxRetries, Err: secret},
 		`retry: no retries left after 1 attempt: Get "http:xxxxx": down`: &retry.Error{

@@ -338,6 +338,19 @@ func TestLoggerTellsOfARetryAfter(t *testing.T) {
 	assert.Contains(t, out.String(), "delay=4s why=retry-after")
 }
 
+// An event without a wait has none in the log.
+func TestEventInTheLog(t *testing.T) {
+	for _, c := range []struct {
+		event retry.Event
+		want  string
+	}{
+		{retry.Event{Attempt: 2}, "[attempt=2 elapsed=0s]"},
+		{retry.Event{Attempt: 2, Delay: time.Second, Why: retry.WaitPause, Name: "a", Host: "b", Err: errDown}, "[attempt=2 name=a host=b delay=1s elapsed=0s why=pause error=down]"},
+	} {
+		assert.Equal(t, c.want, c.event.LogValue().String())
+	}
+}
+
 // The failure that set a pause is shown to all who meet the pause, and was kept
 // with the response that one of them had got.
 func TestFailureThatSetAPauseIsKeptWithoutItsResponse(t *testing.T) {

@@ -220,7 +220,7 @@ func TestGateListenersOfLongerPauses(t *testing.T) {
 func TestGateCrowdAfterEvidence(t *testing.T) {
 	for _, c := range []struct {
 		refused, atLeast, atMost time.Duration
-		callers                   int
+		callers                  int
 	}{
 		{4 * time.Second, 1300 * time.Millisecond, 1700 * time.Millisecond, 2000}, // 1,000 a second and faster
 		{4 * time.Second, 40 * time.Millisecond, 45 * time.Millisecond, 10},

@@ -171,7 +171,8 @@ func closeBody(req *http.Request) {
 // net/http may still be reading for an attempt that is over when the next one
 // begins; what it reads then is recorded for the next.
 type replayer struct {
-	source io.ReadCloser
+	source io.Reader
+	close  func() error     // of the source, once
 	file   func() io.Reader // to read from, if it can be read at any place
 	length int64            // of the file's rest; negative if unknown
 
@@ -185,7 +186,6 @@ type replayer struct {
 	err     error // what source ended with
 	last    *replay
 	final   bool // no other attempt will come
-	closed  bool
 }
 
 // bodyOf returns the replayer of a request's body, which records up to limit, or nil if
@@ -194,7 +194,7 @@ func bodyOf(req *http.Request, limit int64) *replayer {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return nil
 	}
-	r := &replayer{source: req.Body, length: -1, limit: limit}
+	r := &replayer{source: req.Body, close: sync.OnceValue(req.Body.Close), length: -1, limit: limit}
 	r.changed.L = &r.mu
 	if req.ContentLength > r.limit {
 		r.limit = 0 // it would be useless
@@ -218,7 +218,7 @@ func (r *replayer) attach(req *http.Request) {
 // chunks, which some servers refuse. Only in chunks can a trailer be sent. It reports
 // whether there is nothing to send.
 func (r *replayer) declare(req *http.Request) (empty bool) {
-	if r.length > 0 && req.ContentLength <= 0 && len(req.TransferEncoding)+len(req.Trailer) == 0 {
+	if r.length > 0 && req.ContentLength <= 0 && len(req.TransferEncoding) == 0 && len(req.Trailer) == 0 {
 		req.ContentLength = r.length
 	}
 	if empty = r.length == 0 && req.ContentLength <= 0 && len(req.Trailer) == 0; empty {
@@ -268,19 +268,18 @@ func (r *replayer) once() {
 func (r *replayer) finish() {
 	r.mu.Lock()
 	r.final = true
-	closing := !r.closed && (r.last == nil || r.last.closed || r.last.blank)
-	r.closed = r.closed || closing
-	if r.last == nil || r.last.closed || r.last.blank || r.last.pos == r.total {
+	over := r.last == nil || r.last.closed || r.last.blank
+	if over || r.last.pos == r.total {
 		r.forget()
 	}
 	r.mu.Unlock()
-	if closing {
-		r.source.Close()
+	if over {
+		r.close()
 	}
 }
 
 // forget releases what was recorded. r.mu must be held.
-func (r *replayer) forget() { r.limit, r.chunks, r.lost = 0, nil, r.lost || r.total > 0 }
+func (r *replayer) forget() { r.limit, r.chunks, r.lost = 0, nil, true }
 
 // record keeps p for the next attempt. r.mu must be held.
 func (r *replayer) record(p []byte) {
@@ -380,14 +379,13 @@ func (v *replay) Close() error {
 	r.mu.Lock()
 	v.closed = true
 	r.changed.Broadcast()
-	closing := r.final && !r.closed && v == r.last
-	r.closed = r.closed || closing
-	if r.final && v == r.last {
+	over := r.final && v == r.last
+	if over {
 		r.forget()
 	}
 	r.mu.Unlock()
-	if closing {
-		return r.source.Close()
+	if over {
+		return r.close()
 	}
 	return nil
 }
@@ -430,7 +428,7 @@ func section(file seekerAt) (open func() io.Reader, length int64) {
 	}
 	length = end - offset
 	if err != nil || length < 0 || !endsAt(file, offset, end) {
-		return func() io.Reader { return io.NewSectionReader(file, offset, math.MaxInt64-offset) }, -1
+		return func() io.Reader { return io.NewSectionReader(file, offset, math.MaxInt64) }, -1
 	}
 	return func() io.Reader { return io.NewSectionReader(file, offset, length) }, length
 }

@@ -535,7 +535,7 @@ func TestTrailerOfAFile(t *testing.T) {
 			req := newRequest(t, "PUT", server.URL, nil)
 			req.Body = io.NopCloser(strings.NewReader(text))
 			req.Trailer = http.Header{"X-Sum": {"42"}}
-			if text != "" {
+			if text != "" && name == "client" {
 				req.TransferEncoding = []string{"chunked"}
 			}
 			resp, err := do(req)
@@ -608,6 +608,78 @@ func (g growing) Seek(offset int64, whence int) (int64, error) {
 		offset -= 3
 	}
 	return g.Reader.Seek(offset, whence)
+}
+
+// A file that says it is empty, and is not, is sent all the same. One that cannot be read
+// is an error, which no retry follows, and not an empty body.
+func TestFileThatSaysItIsEmpty(t *testing.T) {
+	closed := tempFile(t, "genes")
+	require.NoError(t, closed.Close())
+	for name, c := range map[string]struct {
+		file io.Reader
+		want error
+	}{
+		"with a byte":    {misleading{strings.NewReader(""), 1, io.EOF}, nil},
+		"with a failure": {misleading{strings.NewReader(""), 0, errDown}, errDown},
+		"closed":         {closed, os.ErrClosed},
+	} {
+		server := newStand(t, status(200))
+		resp, err := outcomeClient(t, nil, soon).Do(newRequest(t, "PUT", server.URL, c.file))
+		if c.want != nil {
+			assert.ErrorIs(t, err, c.want, name)
+			assert.Equal(t, "permanent", retry.Outcome(err), name)
+			continue
+		}
+		read(t, resp, err)
+		assert.Equal(t, "x", server.requests()[0].body, name)
+	}
+}
+
+// misleading is a file of no bytes, which has some at its beginning.
+type misleading struct {
+	*strings.Reader
+	n   int
+	err error
+}
+
+func (m misleading) ReadAt(p []byte, at int64) (int, error) {
+	if at > 0 {
+		return 0, io.EOF
+	}
+	return copy(p, "x"[:m.n]), m.err
+}
+
+// net/http sends an attempt again by itself, with a body from GetBody. Where that one cannot
+// be read, it is the body's own fault, as of the first; where it was read to its end, it is
+// not what the attempt failed with.
+func TestBodyThatNetHTTPReadsAgain(t *testing.T) {
+	for _, bad := range []error{nil, errCause} {
+		attempts := 0
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			attempts++
+			again, err := req.GetBody()
+			require.NoError(t, err)
+			_, _ = io.ReadAll(again)
+			return nil, errDown
+		})
+		body := func() (io.ReadCloser, error) {
+			if bad != nil {
+				return io.NopCloser(failingReader{bad}), nil
+			}
+			return io.NopCloser(struct{ io.Reader }{strings.NewReader("genes")}), nil
+		}
+		req := newRequest(t, "PUT", "http://host.example/", nil)
+		req.Body, _ = body()
+		req.GetBody = body
+		_, err := outcomeClient(t, &http.Client{Transport: base}, soon).Do(req)
+		assert.ErrorIs(t, err, errDown)
+		if bad == nil {
+			gaveUp(t, err, retry.ErrMaxRetries)
+		} else {
+			assert.ErrorIs(t, err, bad)
+			assert.Equal(t, 1, attempts)
+		}
+	}
 }
 
 // The last attempt reads what was recorded to its end, also when its response is there

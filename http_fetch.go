@@ -272,7 +272,7 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 				return err
 			}
 			defer host.inUse.Add(-1)
-			r.host, r.hostKey = host, c.core.key(r.first)
+			r.hostKey = c.core.key(r.first)
 			whole = host.cfg
 			r.call.method, r.call.host = methodOf(r.first), hostName(r.first)
 		}
@@ -300,8 +300,7 @@ type resumption struct {
 	ctx     context.Context // of the first request
 	first   *http.Request   // until it is sent
 	err     error           // of next, in its place
-	host    *host           // of the first request; nil if there is none
-	hostKey string
+	hostKey string          // of the first request
 	cfg     *Config
 	call    call
 
@@ -381,7 +380,7 @@ func (r *resumption) send(ctx context.Context, h *hop) error {
 	h.history = r.history
 	h.call.start, h.call.before = r.call.start, 1-r.call.failed()
 	var err error
-	if !r.asked && r.host != nil && hostName(h.req) == r.call.host && r.c.core.key(h.req) == r.hostKey {
+	if !r.asked && hostName(h.req) == r.call.host && r.c.core.key(h.req) == r.hostKey {
 		r.asked = true
 		h.call.attempts = 1
 		err = h.call.withTimeout(ctx, h.cfg, h.attempt)
@@ -405,9 +404,7 @@ func (r *resumption) send(ctx context.Context, h *hop) error {
 func (r *resumption) oneAttempt(cfg *Config) *Config {
 	c := withoutRetries(cfg)
 	c.OnStart, c.OnAttempt, c.OnAttemptDone, c.OnRetry, c.OnDone, c.Budget = nil, nil, nil, nil, nil, nil
-	if c.MaxElapsed = r.cfg.MaxElapsed; c.MaxElapsed > 0 {
-		c.MaxElapsed = max(1, c.MaxElapsed-r.call.elapsed(r.cfg))
-	}
+	c.MaxElapsed = r.cfg.MaxElapsed // counted from the start of the whole
 	return c
 }
 

@@ -524,6 +524,59 @@ func TestResume_Redirects(t *testing.T) {
 	assert.Positive(t, hosts[target.URL].Snapshot().Requests)
 }
 
+// Every request of an attempt passes what guards its host: one that a redirect leads to the
+// same host takes another grant of the limiter, and one that a limiter of its own host
+// refuses ends the call. MaxElapsed bounds its waits, from the start of the call: what had
+// passed before was counted twice, and in the second half of it no redirect was followed.
+func TestResume_GuardsOfEachRequest(t *testing.T) {
+	resume := func(t *testing.T, cfg retry.Config, location string, own retry.Limiter, takes time.Duration) error {
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			time.Sleep(takes)
+			return answerOf(302, "", "Location", location)(req)
+		}, answerOf(200, "x.")}}
+		client := outcomeClient(t, &http.Client{Transport: base}, cfg, retry.PerHost(func(host string, cfg *retry.Config) error {
+			if host == "http://target.example" {
+				cfg.Limiter = own
+			}
+			return nil
+		}))
+		p := &pieces{url: "http://gene.example/"}
+		return retry.Resume(t.Context(), client, p.next, p.read)
+	}
+	bubble(t, "the same host", func(t *testing.T) {
+		limiter := new(countingLimiter)
+		assert.NoError(t, resume(t, retry.Config{Limiter: limiter}, "/here", nil, 0))
+		assert.Equal(t, 2, limiter.calls)
+	})
+	bubble(t, "another host, refused", func(t *testing.T) {
+		err := resume(t, retry.Config{MaxRetries: retry.NoRetries}, "http://target.example/", &countingLimiter{err: errCause}, 0)
+		assert.ErrorIs(t, err, errCause)
+	})
+	bubble(t, "another host, in time", func(t *testing.T) {
+		assert.NoError(t, resume(t, retry.Config{MaxElapsed: 10 * time.Second}, "http://target.example/", &countingLimiter{wait: 3 * time.Second}, 6*time.Second))
+		breaker := retry.Config{MaxElapsed: 10 * time.Second, Breaker: new(retry.CircuitBreaker)}
+		assert.NoError(t, resume(t, breaker, "/here", nil, 6*time.Second))
+	})
+	bubble(t, "another host, for too long", func(t *testing.T) {
+		start := time.Now()
+		err := resume(t, retry.Config{MaxElapsed: 10 * time.Second}, "http://target.example/", hungLimiter{}, 6*time.Second)
+		assert.ErrorIs(t, err, retry.ErrMaxElapsed)
+		assert.Equal(t, 10*time.Second, time.Since(start))
+	})
+}
+
+// The body of an error that no attempt follows is in it, also where it is too long to be
+// read before a retry.
+func TestResume_BodyOfTheLastError(t *testing.T) {
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(503, strings.Repeat("x", 100<<10))}}
+	p := &pieces{url: "http://gene.example/"}
+	err := retry.Resume(t.Context(), outcomeClient(t, &http.Client{Transport: base}, soon), p.next, p.read)
+	gaveUp(t, err, retry.ErrMaxRetries)
+	var given *retry.StatusError
+	require.ErrorAs(t, err, &given)
+	assert.NotEmpty(t, given.Body)
+}
+
 // A Permanent of CheckResponse ends the call, and a RetryAfter is waited for, also where
 // the response came from behind a redirect, and without the mark in the error returned.
 func TestResume_Marks(t *testing.T) {

@@ -84,6 +84,7 @@ func TestHostsAllWorthKeeping(t *testing.T) {
 	for n := range retry.MaxHosts {
 		get(t, std, fmt.Sprintf("http://host%d.test/", n))
 	}
+	assert.Equal(t, retry.MaxHosts, client.Spellings(), "each is found by what stands in its URL")
 	for _, cfg := range client.Hosts() {
 		cfg.Breaker.ForceOpen()
 	}
@@ -91,6 +92,72 @@ func TestHostsAllWorthKeeping(t *testing.T) {
 	hosts := maps.Collect(client.Hosts())
 	assert.Len(t, hosts, retry.MaxHosts)
 	assert.NotContains(t, hosts, "http://one-more.test")
+}
+
+// The host that was not used for longest is forgotten, and configured again when it is next
+// used; one that all requests go to but a few is not, though it is found without a lock.
+func TestWhichHostIsForgotten(t *testing.T) {
+	made := map[string]int{}
+	client, std := newEverywhere(t, retry.OnHost(func(host string, _ retry.Config) { made[host]++ }))
+	get(t, std, "http://first.test/")
+	get(t, std, "http://often.test/")
+	get(t, std, "http://often.test/")
+	for n := range retry.MaxHosts {
+		get(t, std, fmt.Sprintf("http://host%d.test/", n))
+		get(t, std, "http://often.test/")
+	}
+	get(t, std, "http://first.test/")
+	assert.Equal(t, 1, made["http://often.test"])
+	assert.Equal(t, 2, made["http://first.test"])
+	assert.Contains(t, maps.Collect(client.Hosts()), "http://first.test")
+}
+
+// The host that was used last is forgotten, too, where it is the only one that no request
+// is under way to.
+func TestLastHostIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		made := map[string]int{}
+		end := make(chan struct{})
+		client := outcomeClient(t, &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			if strings.HasPrefix(req.URL.Host, "busy") {
+				<-end
+			}
+			return answerOf(200, "")(req)
+		})}, retry.Config{}, retry.OnHost(func(host string, _ retry.Config) { made[host]++ }))
+		get := func(url string) {
+			resp, err := client.Get(t.Context(), url)
+			read(t, resp, err)
+		}
+		get("http://last.test/")
+		get("http://last.test/")
+		for n := range retry.MaxHosts - 1 {
+			go get(fmt.Sprintf("http://busy%d.test/", n))
+			synctest.Wait()
+		}
+		get("http://another.test/")
+		get("http://last.test/")
+		assert.Equal(t, 2, made["http://last.test"])
+		close(end)
+		synctest.Wait()
+	})
+}
+
+// A gate and a breaker that all hosts share keep none of them from being forgotten, whatever
+// their state is.
+func TestHostsAreForgottenWithWhatAllShare(t *testing.T) {
+	for name, cfg := range map[string]retry.Config{
+		"breaker": {Breaker: openBreaker(t, (*retry.CircuitBreaker).ForceOpen)},
+		"gate":    {Gate: pausedFor(time.Hour), MaxElapsed: time.Second},
+	} {
+		client := outcomeClient(t, &http.Client{Transport: everywhere{}}, cfg)
+		for n := range retry.MaxHosts + 1 {
+			_, err := client.Get(t.Context(), fmt.Sprintf("http://host%d.test/", n))
+			require.Error(t, err)
+		}
+		hosts := maps.Collect(client.Hosts())
+		assert.NotContains(t, hosts, "http://host0.test", name)
+		assert.Contains(t, hosts, fmt.Sprintf("http://host%d.test", retry.MaxHosts), name)
+	}
 }
 
 // Spellings of one address are one host; HostKey may draw the line elsewhere.

@@ -935,3 +935,105 @@ func TestDrainResumesNoStream(t *testing.T) {
 		assert.Equal(t, 1, e.Attempts)
 	})
 }
+
+// What is left of the time is counted from the start of the call, also for the waits of
+// later attempts: at the limiter, and for a breaker that is open for an unknown time.
+func TestLaterWaitsEndWithMaxElapsed(t *testing.T) {
+	for name, c := range map[string]struct {
+		limiter  retry.Limiter
+		force    bool
+		deadline time.Duration
+		reason   error
+	}{
+		"limiter":           {limiter: hungLimiter{}, reason: retry.ErrMaxElapsed},
+		"limiter, deadline": {limiter: hungLimiter{}, deadline: 10 * time.Second, reason: context.DeadlineExceeded},
+		"breaker":           {force: true, reason: retry.ErrMaxElapsed},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			ctx := t.Context()
+			if c.deadline > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, c.deadline)
+				defer cancel()
+			}
+			cfg := retry.Config{Backoff: retry.ConstantBackoff(0), MaxElapsed: 10 * time.Second, Breaker: new(retry.CircuitBreaker), WaitWhenOpen: true}
+			waits := 0
+			cfg.Limiter = limiterFunc(func(ctx context.Context) error {
+				if waits++; waits == 1 || c.limiter == nil {
+					return nil
+				}
+				return c.limiter.Wait(ctx)
+			})
+			start := time.Now()
+			err := retry.Run(ctx, cfg, func(context.Context) error {
+				time.Sleep(4 * time.Second)
+				if c.force {
+					cfg.Breaker.ForceOpen()
+				}
+				return errDown
+			})
+			gaveUp(t, err, c.reason)
+			assert.Equal(t, 10*time.Second, time.Since(start))
+			if c.reason == retry.ErrMaxElapsed && !c.force {
+				assert.ErrorContains(t, err, "6s is left")
+			}
+		})
+	}
+}
+
+// A process that was stopped until its time was over, and the pause as well, does not
+// blame the pause.
+func TestPauseThatIsOverIsNotBlamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := clockwork.NewFakeClock()
+		cfg := retry.Config{Clock: clock, Gate: retry.NewGate(clock), MaxElapsed: 10 * time.Second}
+		cfg.Gate.Pause(time.Second)
+		ended := make(chan error)
+		go func() { ended <- retry.Run(t.Context(), cfg, none) }()
+		synctest.Wait()
+		clock.Advance(20 * time.Second)
+		err := <-ended
+		gaveUp(t, err, retry.ErrMaxElapsed)
+		var pause *retry.PauseError
+		assert.NotErrorAs(t, err, &pause)
+	})
+}
+
+// A call that waited for the breaker has passed the gate already: it takes no other turn
+// of its pace.
+func TestWaitForABreakerTakesOneTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := retry.Config{Breaker: new(retry.CircuitBreaker), WaitWhenOpen: true, Gate: retry.NewGate(nil)}
+		cfg.Gate.Pause(time.Second)
+		time.AfterFunc(1100*time.Millisecond, func() { cfg.Breaker.Trip(500 * time.Millisecond) })
+		time.Sleep(time.Second)
+		require.NoError(t, cfg.Gate.Wait(t.Context()))
+		time.Sleep(100 * time.Millisecond)
+		cfg.Breaker.Trip(500 * time.Millisecond)
+		require.NoError(t, retry.Run(t.Context(), cfg, none))
+		start := time.Now()
+		require.NoError(t, cfg.Gate.Wait(t.Context()))
+		assert.Zero(t, time.Since(start), "the crowd's next turn has long come")
+	})
+}
+
+// The log has a wait for a pause or a breaker at INFO, and one for a position in the queue,
+// or for the limiter, at DEBUG.
+func TestLevelsOfWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := func(cfg retry.Config) string {
+			log, logger := newLog()
+			cfg.Logger = logger
+			require.NoError(t, retry.Run(t.Context(), cfg, none))
+			return log.String()
+		}
+		gate := retry.NewGate(nil)
+		gate.Pause(time.Second)
+		assert.Regexp(t, `level=INFO msg=waiting .*delay=1s why=pause`, line(retry.Config{Gate: gate}))
+		assert.Regexp(t, `level=DEBUG msg=waiting .*delay=5ms why=pause`, line(retry.Config{Gate: gate}))
+		breaker := new(retry.CircuitBreaker)
+		breaker.Trip(time.Second)
+		assert.Regexp(t, `level=INFO msg=waiting .*delay=1s why=breaker`, line(retry.Config{Breaker: breaker, WaitWhenOpen: true}))
+		assert.Regexp(t, `level=DEBUG msg=waiting .*delay=1s why=limiter`, line(retry.Config{Limiter: slowLimiter{}}))
+	})
+}
