@@ -324,6 +324,9 @@ func TestGetBodyFails(t *testing.T) {
 				var found *retry.StatusError
 				require.ErrorAs(t, err, &found)
 				assert.Equal(t, 503, found.StatusCode)
+				var gave *retry.Error
+				require.ErrorAs(t, err, &gave)
+				assert.Equal(t, 1, gave.Attempts)
 				assert.Equal(t, before+1, server.hits())
 				assert.Equal(t, retry.StateClosed, breaker.State(), "no fault of the host")
 				if counted, ok := first.(*countedClose); ok {

@@ -227,12 +227,8 @@ func (h *hop) cannotSucceed(err error) bool {
 // which is not, differ in the bytes alone. It quotes those, a line, a version or a status
 // code, and they are all that is read of its text.
 func cutOff(err error) bool {
-	text := err.Error()
-	start := strings.IndexByte(text, '"')
-	if start < 0 {
-		return false
-	}
-	line, err := strconv.Unquote(text[start:])
+	_, quoted, _ := strings.Cut(err.Error(), `"`)
+	line, err := strconv.Unquote(`"` + quoted)
 	return err == nil && (strings.HasPrefix("HTTP/1.1", line) || strings.HasPrefix(line, "HTTP/1.") ||
 		len(line) < 3 && strings.Trim(line, "0123456789") == "")
 }

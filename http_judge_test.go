@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -215,6 +216,51 @@ func TestCutInTheStatusLine(t *testing.T) {
 		read(t, resp, err)
 	}
 	assert.EqualValues(t, 3, requests.Load())
+}
+
+// So is one of a host that has not, where what came is the beginning of one.
+func TestWhatTheFirstStatusLineMeans(t *testing.T) {
+	for answer, again := range map[string]bool{
+		"HTTP/1.1 2": true, "HTTP/1.1 20": true, "HTTP/1.1 20\r\n": true, "HT": true, "HTTP/1.1": true, "22\r\n": true,
+		"220\r\n": false, "220 ready\r\n": false, "HTTP/1.1 2000 OK\r\n": false, "HTTP/1.1 xx OK\r\n": false, "+O\r\n": false,
+	} {
+		address, requests := newAnswers(t, answer, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		resp, err := outcomeClient(t, nil, soon).Get(t.Context(), address)
+		if assert.Equal(t, again, err == nil, "%q: %v", answer, err); again {
+			read(t, resp, err)
+		}
+		assert.Equal(t, again, requests.Load() == 2, "%q", answer)
+	}
+}
+
+// How a connection of plain HTTP/2 ends has no type either, and there is no status line: it
+// is a broken one.
+func TestFirstConnectionOfPlainHTTP2Breaks(t *testing.T) {
+	server, base := newPlainFrames(t, func(uint32) []byte { return nil }, ok200)
+	resp, err := outcomeClient(t, base, soon).Get(t.Context(), server.url)
+	read(t, resp, err)
+	assert.EqualValues(t, 2, server.streams.Load())
+}
+
+// A wrapper's own failure, before net/http was asked for a connection, says nothing of a
+// proxy.
+func TestWrapperThatFails(t *testing.T) {
+	server, base := newH2(t, status(200))
+	base.Proxy = func(req *http.Request) (*url.URL, error) { return nil, nil }
+	proxied := base.Clone()
+	proxied.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1"})
+	failures := 0
+	client := outcomeClient(t, &http.Client{Transport: proxied}, soon, retry.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			if failures++; failures <= 2 {
+				return nil, errors.New("no token yet")
+			}
+			return base.RoundTrip(req)
+		})
+	}))
+	resp, err := client.Get(t.Context(), server.URL)
+	read(t, resp, err)
+	assert.Equal(t, 3, failures)
 }
 
 func TestPeerThatDoesNotSpeakHTTP(t *testing.T) {
@@ -631,5 +677,65 @@ func TestMalformedRequests(t *testing.T) {
 		if err == nil {
 			resp.Body.Close()
 		}
+	}
+}
+
+// The body of an error that a retry follows is read as far as it costs nothing: 64 KiB. Of
+// one that may be the last it is read anyway, and that one is the last is not assumed while
+// the budget has a whole token, or where the wait is exactly the longest.
+func TestBodyOfAnErrorBeforeARetry(t *testing.T) {
+	for name, c := range map[string]struct {
+		length int64
+		change func(*retry.Config)
+		asks   string
+		read   bool
+	}{
+		"64 KiB":           {64 << 10, func(*retry.Config) {}, "", true},
+		"longer":           {64<<10 + 1, func(*retry.Config) {}, "", false},
+		"a whole token":    {64<<10 + 1, func(cfg *retry.Config) { cfg.Budget = budget(t, 0, 1) }, "", false},
+		"the longest wait": {64<<10 + 1, func(cfg *retry.Config) { cfg.MaxRetryAfter = time.Minute }, "60", false},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(503, strings.Repeat("x", int(c.length)), "Retry-After", c.asks), answerOf(200, "")}}
+			cfg, tr := track(soon)
+			c.change(&cfg)
+			resp, err := outcomeClient(t, &http.Client{Transport: base}, cfg).Get(t.Context(), "http://gene.example/")
+			read(t, resp, err)
+			var given *retry.StatusError
+			require.ErrorAs(t, tr.errs[0], &given)
+			assert.Equal(t, c.read, len(given.Body) > 0)
+		})
+	}
+}
+
+// What was silent for too long over HTTP/2 may be the connection: the next attempt gets
+// another one. Over HTTP/1 a connection ends with its response, and of an error of the
+// decoder it is no fault.
+func TestConnectionAfterASilentBody(t *testing.T) {
+	for _, c := range []struct {
+		proto  int
+		silent bool
+		closed int
+	}{{2, true, 1}, {1, true, 0}, {2, false, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			base := &closing{}
+			base.RoundTripper = roundTrip(func(req *http.Request) (*http.Response, error) {
+				body := &slowBody{ctx: req.Context(), pauses: []time.Duration{time.Second}}
+				if c.silent && retry.RetryCount(req.Context()) == 0 {
+					body.pauses[0] = time.Hour
+				}
+				return &http.Response{StatusCode: 200, ProtoMajor: c.proto, ContentLength: -1, Header: http.Header{}, Body: body, Request: req}, nil
+			})
+			client := outcomeClient(t, &http.Client{Transport: base}, soon, retry.IdleTimeout(time.Minute))
+			_, err := retry.Fetch(client, newRequest(t, "GET", "http://gene.example/", nil), func(resp *http.Response) (string, error) {
+				text, err := io.ReadAll(resp.Body)
+				if err == nil && !c.silent && retry.RetryCount(resp.Request.Context()) == 0 {
+					err = errDown
+				}
+				return string(text), err
+			})
+			assert.NoError(t, err)
+			assert.Equal(t, c.closed, base.closed, "HTTP/%d, silent: %v", c.proto, c.silent)
+		})
 	}
 }

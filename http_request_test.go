@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -515,4 +516,79 @@ func must2[T any](value T, err error) T {
 		panic(err)
 	}
 	return value
+}
+
+// A base that is not net/http's own, and a wrapper, see what is sent and no more: no key and
+// no trace that are meant for net/http, and what the caller asked for is still there.
+func TestBaseSeesWhatIsSent(t *testing.T) {
+	for _, method := range []string{"GET", "PUT", "POST"} {
+		for _, wrapped := range []bool{false, true} {
+			seen := 0
+			look := func(next http.RoundTripper) http.RoundTripper {
+				return roundTrip(func(req *http.Request) (*http.Response, error) {
+					seen++
+					assert.Equal(t, http.Header{"A": {"b"}}, req.Header, "%s, wrapped: %v", method, wrapped)
+					assert.True(t, req.Close)
+					if wrapped {
+						assert.Nil(t, httptrace.ContextClientTrace(req.Context()), method)
+					}
+					return next.RoundTrip(req)
+				})
+			}
+			base := look(answering(200))
+			var opts []retry.Option
+			if wrapped {
+				opts = []retry.Option{retry.WrapTransport(func(next http.RoundTripper) http.RoundTripper { return look(next) })}
+				base = roundTrip(func(req *http.Request) (*http.Response, error) {
+					assert.Equal(t, http.Header{"A": {"b"}}, req.Header, method)
+					assert.True(t, req.Close)
+					return answering(200).RoundTrip(req)
+				})
+			}
+			transport, err := retry.NewTransport(base, soon, opts...)
+			require.NoError(t, err)
+			req := newRequest(t, method, "http://gene.example/", strings.NewReader("x"))
+			req.Header, req.Close = http.Header{"A": {"b"}}, true
+			resp, err := transport.RoundTrip(req)
+			read(t, resp, err)
+			assert.Equal(t, 1, seen)
+		}
+	}
+}
+
+// The context of either hook reaches net/http, also where the host is known and the request
+// could be sent as it is.
+func TestContextOfAHookReachesNetHTTP(t *testing.T) {
+	server := newStand(t, status(200))
+	for name, set := range map[string]func(*retry.Config, func(context.Context, retry.Event) context.Context){
+		"OnStart":   func(cfg *retry.Config, hook func(context.Context, retry.Event) context.Context) { cfg.OnStart = hook },
+		"OnAttempt": func(cfg *retry.Config, hook func(context.Context, retry.Event) context.Context) { cfg.OnAttempt = hook },
+	} {
+		traced := 0
+		cfg := soon
+		set(&cfg, func(ctx context.Context, _ retry.Event) context.Context {
+			return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { traced++ }})
+		})
+		client := outcomeTransport(t, cfg)
+		for range 3 {
+			resp, err := client.Get(server.URL)
+			read(t, resp, err)
+		}
+		assert.Equal(t, 3, traced, name)
+	}
+}
+
+// A body that is read once is recorded for the next attempt, also where the host is known
+// and the method one that net/http repeats by itself.
+func TestBodyOfAGetToAKnownHost(t *testing.T) {
+	server := newStand(t, status(200), status(503), status(200))
+	client := outcomeTransport(t, soon)
+	resp, err := client.Get(server.URL)
+	read(t, resp, err)
+	resp, err = client.Do(newRequest(t, "GET", server.URL, struct{ io.Reader }{strings.NewReader("genes")}))
+	read(t, resp, err)
+	for _, r := range server.requests()[1:] {
+		assert.Equal(t, "genes", r.body)
+	}
+	assert.Equal(t, 3, server.hits())
 }

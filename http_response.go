@@ -28,7 +28,7 @@ const errorBodyTime = time.Second
 // closeResponse closes a response that is not wanted, after reading what little
 // may be left of it: only then can an HTTP/1 connection be used again.
 func (h *hop) closeResponse(resp *http.Response) {
-	if h.t.resumed == nil && resp.Body != http.NoBody && resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
+	if h.t.resumed == nil && resp.ProtoMajor < 2 && !resp.Close && resp.ContentLength != 0 && resp.ContentLength <= drainBytes {
 		h.readSome(resp, drainTime, nil)
 		return
 	}

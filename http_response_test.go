@@ -1008,3 +1008,153 @@ func TestWhatIsReadOfADroppedResponse(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// The rest of a response that Resume has no use for is not read: it may go on for ever.
+func TestResume_LeavesTheRest(t *testing.T) {
+	var reads atomic.Int32
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+		body := io.NopCloser(readerFunc(func([]byte) (int, error) { reads.Add(1); return 0, io.EOF }))
+		return &http.Response{StatusCode: 200, ProtoMajor: 1, ContentLength: -1, Header: http.Header{}, Body: body, Request: req}, nil
+	}}}
+	tries := 0
+	p := &pieces{url: "http://gene.example/"}
+	err := retry.Resume(t.Context(), outcomeClient(t, &http.Client{Transport: base}, soon), p.next, func(*http.Response) (bool, error) {
+		if tries++; tries < 3 {
+			return false, errCutOff
+		}
+		return false, nil
+	})
+	assert.NoError(t, err)
+	assert.Equal(t, 3, tries)
+	assert.Zero(t, reads.Load())
+}
+
+// Over HTTP/2 the end of a body is marked: an empty one is complete. Over HTTP/1, where the
+// end of the connection is that of the body, it may have been cut off.
+func TestEmptyBodyWithoutALength(t *testing.T) {
+	for proto, complete := range map[int]bool{1: false, 2: true, 3: true} {
+		req := newRequest(t, "GET", "http://gene.example/", nil)
+		_, err := retry.DecodeJSON[int](&http.Response{StatusCode: 200, ProtoMajor: proto, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("")), Request: req})
+		if complete {
+			assert.NoError(t, err, proto)
+		} else {
+			assert.ErrorIs(t, err, io.ErrUnexpectedEOF, proto)
+		}
+	}
+}
+
+// An attempt's context lasts as long as the body of its response, and ends with a response
+// that has none: net/http knows that of one over HTTP/2 by its length, of another base it
+// cannot be known.
+func TestContextOfAResponseWithoutABody(t *testing.T) {
+	var ctx context.Context
+	server, std := newH2(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			io.WriteString(w, "x")
+		}
+	})
+	noting := retry.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			ctx = req.Context()
+			return next.RoundTrip(req)
+		})
+	})
+	other := &stages{answers: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, ProtoMajor: 2, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("x")), Request: req}, nil
+	}}}
+	cfg := soon
+	cfg.AttemptTimeout = time.Hour
+	for name, c := range map[string]struct {
+		base http.RoundTripper
+		path string
+		ends bool
+	}{
+		"net/http": {std, "/", true}, "net/http, with a body": {std, "/body", false}, "another base": {other, "/", false},
+	} {
+		transport, err := retry.NewTransport(c.base, cfg, noting, retry.IdleTimeout(time.Hour))
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(newRequest(t, "GET", server.URL+c.path, nil))
+		require.NoError(t, err)
+		assert.Equal(t, c.ends, ctx.Err() != nil, name)
+		read(t, resp, err)
+		assert.Error(t, ctx.Err(), name)
+	}
+}
+
+// A request with a Cancel channel has its body until it is read, and a connection that it
+// upgrades for as long as the caller wants it.
+func TestCancelChannelOfARequest(t *testing.T) {
+	var ctx context.Context
+	body := func() io.ReadCloser { return io.NopCloser(strings.NewReader("genes")) }
+	for _, code := range []int{200, 101} {
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			ctx = req.Context()
+			return &http.Response{StatusCode: code, ProtoMajor: 1, ContentLength: 5, Header: http.Header{}, Body: body(), Request: req}, nil
+		})
+		transport, err := retry.NewTransport(base, soon)
+		require.NoError(t, err)
+		req := newRequest(t, "GET", "http://gene.example/", nil)
+		//lint:ignore SA1019 callers may still use it
+		req.Cancel = make(chan struct{})
+		resp, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		assert.NoError(t, ctx.Err(), code)
+		_, text := read(t, resp, err)
+		assert.Equal(t, "genes", text)
+		assert.Equal(t, code == 200, ctx.Err() != nil, code)
+	}
+}
+
+// Whatever a body answers to its Close, after the time without a byte was over: Read has
+// failed by that, unless the byte has come after all.
+func TestIdleTimeout_WhatReadReturns(t *testing.T) {
+	for _, c := range []struct {
+		n     int
+		err   error
+		fails bool
+	}{{0, errDown, true}, {0, nil, true}, {1, errDown, true}, {1, nil, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			closed := make(chan struct{})
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				body := &rereading{func([]byte) (int, error) { <-closed; return c.n, c.err }, func() error { close(closed); return nil }}
+				return &http.Response{StatusCode: 200, ProtoMajor: 1, ContentLength: -1, Header: http.Header{}, Body: body, Request: req}, nil
+			})
+			resp, err := outcomeClient(t, &http.Client{Transport: base}, soon, retry.IdleTimeout(time.Minute)).Get(t.Context(), "http://gene.example/")
+			require.NoError(t, err)
+			n, err := resp.Body.Read(make([]byte, 1))
+			assert.Equal(t, c.n, n)
+			assert.Equal(t, c.fails, errors.Is(err, context.DeadlineExceeded), "%d, %v: %v", c.n, c.err, err)
+			resp.Body.Close()
+		})
+	}
+}
+
+type rereading struct {
+	read  func([]byte) (int, error)
+	close func() error
+}
+
+func (r *rereading) Read(p []byte) (int, error) { return r.read(p) }
+func (r *rereading) Close() error               { return r.close() }
+
+// One timer serves all Reads of a body, and none is left when it is closed, read or not.
+func TestIdleTimeout_Timers(t *testing.T) {
+	for _, reads := range []int{0, 1, 3} {
+		clock := clockwork.NewFakeClock()
+		cfg := soon
+		cfg.Clock = clock
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, ProtoMajor: 1, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("genes")), Request: req}, nil
+		})
+		transport, err := retry.NewTransport(base, cfg, retry.IdleTimeout(time.Hour))
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(newRequest(t, "GET", "http://gene.example/", nil))
+		require.NoError(t, err)
+		for range reads {
+			_, err := resp.Body.Read(make([]byte, 1))
+			require.NoError(t, err)
+		}
+		require.NoError(t, resp.Body.Close())
+		assert.False(t, hasWaiters(clock), "a timer is left after %d reads", reads)
+	}
+}

@@ -3,6 +3,7 @@ package retry_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,6 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/attempt"
 )
 
 // A function of the user's that panics once, recovered further out as a server
@@ -614,6 +616,124 @@ func TestRedirectsThatWait(t *testing.T) {
 	assert.Same(t, req, resp.Request)
 	assert.NoError(t, resp.Request.Context().Err())
 	assert.Less(t, time.Since(began), 30*time.Second)
+}
+
+// The wait is the one of Retry-After alone, and what the client takes before it follows
+// counts: then it is not reported.
+func TestRedirectWithoutAWait(t *testing.T) {
+	for name, header := range map[string][]string{
+		"none":           {"Location", "/b"},
+		"another header": {"Location", "/b", "X-RateLimit-Reset", "60", "X-RateLimit-Remaining", "0", "Retry-After-Ms", "60000"},
+		"over":           {"Location", "/b", "Retry-After", "5"},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(302, "", header...), answerOf(200, "")}}
+			cfg := soon
+			cfg.OnWait = func(_ context.Context, e retry.Event) { t.Errorf("waits for %v", e.Delay) }
+			client := outcomeClient(t, &http.Client{Transport: base, CheckRedirect: func(*http.Request, []*http.Request) error {
+				time.Sleep(5 * time.Second)
+				return nil
+			}}, cfg)
+			start := time.Now()
+			resp, err := client.Get(t.Context(), "http://gene.example/")
+			read(t, resp, err)
+			assert.Equal(t, 5*time.Second, time.Since(start))
+		})
+	}
+}
+
+// What OnStart puts into the context of a request is found by the request that it is
+// redirected to, behind what the caller's own context has.
+func TestTraceGoesOnBehindARedirect(t *testing.T) {
+	type own struct{}
+	type hook struct{}
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(302, "", "Location", "/b"), answerOf(200, "")}}
+	var seen []any
+	cfg := soon
+	cfg.OnStart = func(ctx context.Context, _ retry.Event) context.Context {
+		seen = append(seen, ctx.Value(hook{}), ctx.Value(own{}))
+		return context.WithValue(ctx, hook{}, len(seen))
+	}
+	req := newRequest(t, "GET", "http://gene.example/", nil)
+	resp, err := outcomeClient(t, &http.Client{Transport: base}, cfg).Do(req.WithContext(context.WithValue(t.Context(), own{}, "BRCA1")))
+	read(t, resp, err)
+	assert.Equal(t, []any{nil, "BRCA1", 2, "BRCA1"}, seen)
+}
+
+// A Location that cannot be read is an error where a client must follow it, and nowhere
+// else.
+func TestMalformedLocationThatIsNotFollowed(t *testing.T) {
+	for _, code := range []int{200, 201, 302} {
+		base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(code, "", "Location", "http://[::1")}}
+		transport, err := retry.NewTransport(base, soon)
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(newRequest(t, "GET", "http://gene.example/", nil))
+		got, _ := read(t, resp, err)
+		assert.Equal(t, code, got)
+		if code != 302 {
+			resp, err = outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), "http://gene.example/")
+			got, _ = read(t, resp, err)
+			assert.Equal(t, code, got)
+		}
+	}
+}
+
+// An error that is the end of the context, or its cause, comes in the place of the response
+// that a check gave it for; any other comes with the response.
+func TestCheckThatReturnsTheEndOfTheContext(t *testing.T) {
+	for name, c := range map[string]struct {
+		err      func(context.Context) error
+		response bool
+	}{
+		"error": {context.Context.Err, false}, "cause": {context.Cause, false}, "other": {func(context.Context) error { return errDown }, true},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		transport, err := retry.NewTransport(answering(200), retry.Config{RetryIf: func(error) bool { return false }},
+			retry.CheckResponse(func(*http.Response) error {
+				cancel(errCause)
+				return retry.Permanent(c.err(ctx))
+			}))
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(newRequest(t, "GET", "http://gene.example/", nil).WithContext(ctx))
+		if c.response {
+			assert.NoError(t, err, name)
+			resp.Body.Close()
+			continue
+		}
+		assert.ErrorIs(t, err, c.err(ctx), name)
+		assert.Nil(t, resp, name)
+	}
+}
+
+// The retries of a Transport inside of another one are that one's: the error tells of no
+// others.
+func TestErrorOfATransportWithinATransport(t *testing.T) {
+	inner, err := retry.NewTransport(roundTrip(func(*http.Request) (*http.Response, error) { return nil, errDown }), soon)
+	require.NoError(t, err)
+	base := roundTrip(func(req *http.Request) (*http.Response, error) { return inner.RoundTrip(req) })
+	_, err = outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), "http://gene.example/")
+	e := gaveUp(t, err, retry.ErrMaxRetries)
+	assert.Equal(t, 4, e.Attempts)
+	var another *retry.Error
+	assert.False(t, errors.As(e.Err, &another), "%v", err)
+	assert.ErrorIs(t, err, errDown)
+}
+
+// A body that is recorded while it streams has one reader at a time, which those that send
+// a request twice must know.
+func TestRecordedBodyIsNamedAsSuch(t *testing.T) {
+	for recorded, body := range map[bool]io.Reader{true: struct{ io.Reader }{strings.NewReader("x")}, false: strings.NewReader("x")} {
+		for _, retries := range []int{0, retry.NoRetries} {
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				assert.Equal(t, recorded, attempt.Of(req.Context()).Recorded)
+				return answering(200).RoundTrip(req)
+			})
+			transport, err := retry.NewTransport(base, retry.Config{MaxRetries: retries})
+			require.NoError(t, err)
+			resp, err := transport.RoundTrip(newRequest(t, "PUT", "http://gene.example/", body))
+			read(t, resp, err)
+		}
+	}
 }
 
 // A 307 needs the body once more: one that was remembered, or a file, is sent to
