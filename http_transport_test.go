@@ -643,7 +643,7 @@ func TestRedirectWithoutAWait(t *testing.T) {
 }
 
 // What OnStart puts into the context of a request is found by the request that it is
-// redirected to, behind what the caller's own context has.
+// redirected to, behind what the caller's own context has; a Transport sees each for itself.
 func TestTraceGoesOnBehindARedirect(t *testing.T) {
 	type own struct{}
 	type hook struct{}
@@ -658,6 +658,13 @@ func TestTraceGoesOnBehindARedirect(t *testing.T) {
 	resp, err := outcomeClient(t, &http.Client{Transport: base}, cfg).Do(req.WithContext(context.WithValue(t.Context(), own{}, "BRCA1")))
 	read(t, resp, err)
 	assert.Equal(t, []any{nil, "BRCA1", 2, "BRCA1"}, seen)
+
+	base.requests, seen = nil, nil
+	transport, err := retry.NewTransport(base, cfg)
+	require.NoError(t, err)
+	resp, err = (&http.Client{Transport: transport}).Do(req)
+	read(t, resp, err)
+	assert.Equal(t, []any{nil, nil, nil, nil}, seen)
 }
 
 // A Location that cannot be read is an error where a client must follow it, and nowhere
