@@ -1,6 +1,7 @@
 package retry_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -240,6 +241,30 @@ func TestFirstConnectionOfPlainHTTP2Breaks(t *testing.T) {
 	resp, err := outcomeClient(t, base, soon).Get(t.Context(), server.url)
 	read(t, resp, err)
 	assert.EqualValues(t, 2, server.streams.Load())
+}
+
+// A peer that has shown a certificate, and then sends what is no HTTP, is taken for one whose
+// connection broke.
+func TestFirstAnswerOverTLSIsNoHTTP(t *testing.T) {
+	server, base := newH2(t, status(200))
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: server.TLS.Certificates})
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				io.WriteString(conn, "SSH-2.0-OpenSSH_9.6\r\n")
+			}
+			conn.Close()
+		}
+	}()
+	_, err = outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), "https://"+listener.Addr().String())
+	e := gaveUp(t, err, retry.ErrMaxRetries)
+	assert.Equal(t, 4, e.Attempts)
 }
 
 // A wrapper's own failure, before net/http was asked for a connection, says nothing of a

@@ -364,7 +364,7 @@ func (h *hop) failure(err error) error {
 		err = fault.err
 	}
 	if single := h.cfg != &h.host.cfg; single {
-		if e, ok := err.(*Error); ok && e.Reason == ErrMaxRetries && e.Err != nil {
+		if e, ok := err.(*Error); ok && e.Reason == ErrMaxRetries {
 			err = e.Err // for the Transport around this one to judge
 		}
 	}

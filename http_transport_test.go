@@ -715,15 +715,17 @@ func TestCheckThatReturnsTheEndOfTheContext(t *testing.T) {
 // The retries of a Transport inside of another one are that one's: the error tells of no
 // others.
 func TestErrorOfATransportWithinATransport(t *testing.T) {
-	inner, err := retry.NewTransport(roundTrip(func(*http.Request) (*http.Response, error) { return nil, errDown }), soon)
-	require.NoError(t, err)
-	base := roundTrip(func(req *http.Request) (*http.Response, error) { return inner.RoundTrip(req) })
-	_, err = outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), "http://gene.example/")
-	e := gaveUp(t, err, retry.ErrMaxRetries)
-	assert.Equal(t, 4, e.Attempts)
-	var another *retry.Error
-	assert.False(t, errors.As(e.Err, &another), "%v", err)
-	assert.ErrorIs(t, err, errDown)
+	for _, failure := range []error{errDown, retry.RetryAfter(errDown, time.Millisecond)} {
+		inner, err := retry.NewTransport(roundTrip(func(*http.Request) (*http.Response, error) { return nil, failure }), soon)
+		require.NoError(t, err)
+		base := roundTrip(func(req *http.Request) (*http.Response, error) { return inner.RoundTrip(req) })
+		_, err = outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), "http://gene.example/")
+		e := gaveUp(t, err, retry.ErrMaxRetries)
+		assert.Equal(t, 4, e.Attempts)
+		var another *retry.Error
+		assert.False(t, errors.As(e.Err, &another), "%v", err)
+		assert.ErrorIs(t, err, errDown)
+	}
 }
 
 // A body that is recorded while it streams has one reader at a time, which those that send

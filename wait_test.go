@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -944,9 +945,11 @@ func TestLaterWaitsEndWithMaxElapsed(t *testing.T) {
 		force    bool
 		deadline time.Duration
 		reason   error
+		took     time.Duration // 0: all of it
 	}{
 		"limiter":           {limiter: hungLimiter{}, reason: retry.ErrMaxElapsed},
 		"limiter, deadline": {limiter: hungLimiter{}, deadline: 10 * time.Second, reason: context.DeadlineExceeded},
+		"both, at once":     {limiter: &countingLimiter{wait: time.Hour}, deadline: 10 * time.Second, reason: retry.ErrDeadline, took: 4 * time.Second},
 		"breaker":           {force: true, reason: retry.ErrMaxElapsed},
 	} {
 		bubble(t, name, func(t *testing.T) {
@@ -973,7 +976,7 @@ func TestLaterWaitsEndWithMaxElapsed(t *testing.T) {
 				return errDown
 			})
 			gaveUp(t, err, c.reason)
-			assert.Equal(t, 10*time.Second, time.Since(start))
+			assert.Equal(t, cmp.Or(c.took, 10*time.Second), time.Since(start))
 			if c.reason == retry.ErrMaxElapsed && !c.force {
 				assert.ErrorContains(t, err, "6s is left")
 			}
