@@ -1197,3 +1197,25 @@ type nilErrors struct{ errs []error }
 
 func (e *nilErrors) Error() string   { return "nil" }
 func (e *nilErrors) Unwrap() []error { return e.errs }
+
+// A request that net/http does not send over a connection that others had used may be fit
+// for the next one: that may just have been closed. Only one with a header longer than a peer
+// need accept, 2 KiB, is taken for what HTTP/2 refuses.
+func TestRequestRefusedOnAConnectionInUse(t *testing.T) {
+	server, base := newH2(t, func(http.ResponseWriter, *http.Request) {})
+	for size, attempts := range map[int]int{0: 4, 2 << 10: 4, 2<<10 + 1: 1} {
+		cfg, tr := track(soon)
+		transport, err := retry.NewTransport(base, cfg)
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(newRequest(t, "GET", server.URL, nil))
+		read(t, resp, err)
+		req := newRequest(t, "GET", server.URL, nil)
+		req.Host = "a b"
+		if size > 0 {
+			req.Header.Set("A", strings.Repeat("x", size-len("A")))
+		}
+		_, err = transport.RoundTrip(req)
+		require.Error(t, err)
+		assert.Equal(t, attempts, tr.last().Attempt, "%d: %v", size, err)
+	}
+}

@@ -764,3 +764,18 @@ func TestConnectionAfterASilentBody(t *testing.T) {
 		})
 	}
 }
+
+// Of two limits that end at the same time, the Config's own is named.
+func TestTwoTimeoutsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})
+		cfg := retry.Config{AttemptTimeout: time.Second, MaxRetries: retry.NoRetries}
+		for limit, name := range map[time.Duration]string{time.Second: "AttemptTimeout", time.Second - 1: "Timeout of the http.Client", time.Second + 1: "AttemptTimeout"} {
+			_, err := outcomeClient(t, &http.Client{Transport: base, Timeout: limit}, cfg).Get(t.Context(), "http://gene.example/")
+			assert.ErrorContains(t, err, "("+name+")")
+		}
+	})
+}

@@ -859,6 +859,77 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
+// What stands beside the part cannot be written or removed when a later answer says how long
+// the file is, or that it has changed: that, too, ends the download at once.
+func TestDiskFailsAtALaterAnswer(t *testing.T) {
+	for header, first := range map[string]string{
+		"ETag: \"1\"\nContent-Range: bytes 5-9/10": "ETag: \"1\"",
+		"ETag: \"2\"\nContent-Range: bytes 5-9/*":  "ETag: \"1\"\nContent-Length: 10",
+	} {
+		path := filepath.Join(t.TempDir(), "file")
+		requests := 0
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			if requests++; requests == 1 {
+				return reply{200, first, "01234", true}.response(req), nil
+			}
+			_ = os.Remove(path + ".part.json")
+			assert.NoError(t, os.MkdirAll(filepath.Join(path+".part.json", "x"), 0o700))
+			return reply{206, header, "56789", false}.response(req), nil
+		})
+		_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/file", path)
+		var disk *fs.PathError
+		assert.ErrorAs(t, err, &disk)
+		assert.Equal(t, 2, requests)
+		assert.NoFileExists(t, path)
+	}
+}
+
+// What breaks behind the last byte, or with it, is no matter: the file is whole.
+func TestBrokenBehindTheLastByte(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	requests := 0
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		requests++
+		resp := reply{200, "ETag: \"1\"\nContent-Length: 10", "", false}.response(req)
+		resp.Body = io.NopCloser(withLast{strings.NewReader("0123456789"), io.ErrUnexpectedEOF})
+		return resp, nil
+	})
+	_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/file", path)
+	require.NoError(t, err)
+	only(t, path, []byte("0123456789"))
+	assert.Equal(t, 1, requests)
+}
+
+// withLast fails with the last byte.
+type withLast struct {
+	*strings.Reader
+	err error
+}
+
+func (r withLast) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.Len() == 0 {
+		err = r.err
+	}
+	return n, err
+}
+
+// A range that does not name the length of the file takes nothing from what is known of it.
+func TestRangeWithoutTheLength(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	base := &replies{all: []reply{
+		{200, "ETag: \"1\"\nContent-Length: 10", "01234", true},
+		{206, "ETag: \"1\"\nContent-Range: bytes 5-6/*", "56", false},
+		{206, "ETag: \"1\"\nContent-Range: bytes 7-9/*", "789", false},
+	}}
+	var totals []int64
+	_, err := download.File(t.Context(), clientOf(t, &http.Client{Transport: base}, soon), "http://files.example/file", path,
+		download.Progress(func(_, total int64) { totals = append(totals, total) }))
+	require.NoError(t, err)
+	only(t, path, []byte("0123456789"))
+	assert.EqualValues(t, 10, totals[len(totals)-1])
+}
+
 // What says of which file a part is is gone before bytes of another one are in it: after a
 // crash of the process nothing may be gone on with that is not what it seems.
 func TestSideIsGoneBeforeOtherBytes(t *testing.T) {
