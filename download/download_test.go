@@ -1078,6 +1078,22 @@ func TestCancel(t *testing.T) {
 	assert.NotContains(t, err.Error(), "breaks off", "it is the caller who did")
 	assert.NoFileExists(t, path)
 	assert.Equal(t, 1, s.asked())
+
+	// The same when the body is being read for certain.
+	ctx, cancel = context.WithCancelCause(t.Context())
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		resp := reply{200, "ETag: \"1\"\nContent-Length: 10", "", false}.response(req)
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("01234"), reader(func() (int, error) {
+			cancel(stop)
+			<-req.Context().Done()
+			return 0, req.Context().Err()
+		})))
+		return resp, nil
+	})
+	_, err = download.File(ctx, clientOf(t, &http.Client{Transport: base}, soon), s.URL, path)
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.ErrorIs(t, err, stop)
+	assert.NotContains(t, err.Error(), "breaks off")
 }
 
 // Wrong use is an error, and nothing is sent. No secret of a malformed URL is shown.
