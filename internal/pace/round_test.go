@@ -331,3 +331,23 @@ func TestCauseIsReadable(t *testing.T) {
 		assert.True(t, strings.HasSuffix(p.play(paced).cause, want), "%s, want %s", p.cause, want)
 	}
 }
+
+// A lower pace that halves the share of refusals is of use, however few calls are accepted:
+// it is given up where the share was more than half of that before, twice in succession.
+func TestHalfTheShareIsOfUse(t *testing.T) {
+	for _, c := range []struct {
+		scripts []string // at half the rate of calls each
+		kept    bool
+	}{
+		{[]string{"3R 12A R", "3R 28A R", "3R 60A R"}, true}, // 4 of 16, of 32 and of 64
+		{[]string{"3R 12A R", "3R 27A R", "3R 57A R"}, false},
+	} {
+		p := newPlayed().play("R 7R 8A R")
+		for _, script := range c.scripts {
+			p.interval *= 2
+			p.play(script)
+		}
+		assert.Equal(t, 4, p.causes)
+		assert.Equal(t, c.kept, p.Rate() > 0, c.scripts)
+	}
+}
