@@ -189,6 +189,7 @@ func TestGatePauseOfNoLength(t *testing.T) {
 		assert.NoError(t, s.Wait(t.Context()))
 		assert.NoError(t, s.Wait(t.Context()))
 		assert.Zero(t, s.Snapshot().PausedUntil)
+		assert.Error(t, s.Snapshot().LastRefusal)
 	})
 }
 
