@@ -25,9 +25,9 @@ import (
 // 5ms apart or, after five seconds of it, ever faster.
 //
 // Where a rate explains the refusals, the gate paces calls: a little slower than the
-// server was seen to accept them, with probes of a higher rate. It gives the pace up
-// when lowering it does not reduce the share of calls that are refused, when no call
-// had to wait for it for a minute.
+// server was seen to accept them, with probes of a higher rate. Where lowering the pace
+// does not reduce the share of calls that are refused, it is doubled again and again. It
+// ends when no call has to wait for it.
 //
 // Before the first refusal a Gate holds no call back, and a success never does. A
 // known rate is better kept by [Config.Limiter]. A pause is kept in full, up to an
@@ -103,8 +103,9 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 	if err != nil {
 		g.by = shown
 	}
-	all := q.refused(t, before != 0 && before < q.proof)
-	cause := q.pace.Refused(t, g.next(), d, q.rate())
+	again := before != 0 && before < q.proof
+	all := q.refused(t, again)
+	cause := q.pace.Refused(t, g.next(), d, q.rate(), again)
 	if cause != "" {
 		q.reason = cause
 	}

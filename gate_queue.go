@@ -71,22 +71,17 @@ func (q *queue) weigh(refused float64) {
 // unless one that was sent after it was accepted, where most of the recent calls were
 // refused, or so many in succession that it is no chance. A call that was refused
 // before while others were accepted is no new evidence: it may be the only one that
-// the server does not accept. Few calls say little of a share, all the more since a
-// pause keeps away those that would be accepted.
+// the server does not accept.
 func (q *queue) refused(t pace.Call, again bool) (all bool) {
-	most, chance := 0.5, max(q.share, 1.0/gateRecent)
-	if q.calls < gateRecent {
-		most, chance = 0.65, 1.0/gateRecent
-	}
 	if q.calls == 0 {
 		q.odds = 0
 	}
 	if !again {
-		q.odds *= chance
+		q.odds *= max(q.share, 1.0/gateRecent)
 		q.weigh(1)
 	}
 	q.suspect, q.refusedAt = max(q.suspect, t.Number), q.seen
-	return t.Number >= q.proof && (q.share > most || q.odds <= 1.0/gateRecent/gateRecent)
+	return t.Number >= q.proof && (q.share > 0.5 || q.odds <= 1.0/gateRecent/gateRecent)
 }
 
 // accepted notes a call that was accepted, which ends the pause if it was sent after
@@ -269,10 +264,8 @@ func (q *queue) paceChange(cause string) string {
 		return ""
 	}
 	switch q.logged = rate; {
-	case rate == 0 && cause == "":
-		return fmt.Sprintf("no pace: no call had to wait for it for %v", gateIdle)
 	case rate == 0:
-		return "no pace, it does not help: " + cause
+		return "no pace: no call has to wait for it any more"
 	case cause == "":
 		return fmt.Sprintf("pacing at %.3g/s: the server accepts more than %.3g/s", rate, before)
 	}

@@ -398,7 +398,7 @@ func TestWhenAPaceIsOver(t *testing.T) {
 			time.Sleep(time.Nanosecond)
 			assert.False(t, paced(s))
 			s.play(1, "A")
-			assert.Equal(t, "no pace: no call had to wait for it for 1m0s", s.lines[len(s.lines)-1])
+			assert.Equal(t, "no pace: no call has to wait for it any more", s.lines[len(s.lines)-1])
 		})
 	})
 	t.Run("some have to", func(t *testing.T) {

@@ -822,7 +822,7 @@ func TestEndOfPaceIsLogged(t *testing.T) {
 		}
 		_, paced := cfg.Gate.Pace()
 		assert.False(t, paced)
-		assert.Equal(t, 1, strings.Count(log.String(), `msg="no pace: no call had to wait for it for 1m0s"`), log.String())
+		assert.Equal(t, 1, strings.Count(log.String(), `msg="no pace: no call has to wait for it any more"`), log.String())
 	})
 }
 
@@ -854,7 +854,8 @@ func TestGateAfterASuccess(t *testing.T) {
 // the calls that the gate knew of had been refused. It paused the host for all, second
 // after second, which kept away the calls to other endpoints that would have been
 // accepted; then it took what was left for a limit of the host, and held it: 18s in the
-// median, and up to 85s, for work of 12s.
+// median, and up to 85s, for work of 12s. A call that is refused again is no evidence for a
+// pace since: of 1,000 seeds none takes more than 17s.
 func TestGateOfAHostWithOneLimitedEndpoint(t *testing.T) {
 	var all []time.Duration
 	for seed := range uint64(20) {
@@ -902,6 +903,6 @@ func TestGateOfAHostWithOneLimitedEndpoint(t *testing.T) {
 		})
 	}
 	slices.Sort(all) // it takes 11.5s without a gate
-	assert.Less(t, all[len(all)-3], 23*time.Second, "%v", all)
-	assert.Less(t, all[len(all)-1], time.Minute, "three in a thousand take 40s to 47s")
+	assert.Less(t, all[len(all)-2], 18*time.Second, "%v", all)
+	assert.Less(t, all[len(all)-1], time.Minute, "%v", all)
 }

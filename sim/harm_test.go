@@ -9,16 +9,16 @@ import (
 // reachedHarm is where the goal of a situation is not reached, or by few seeds only:
 // how long it may take in the median, and in the worst seed. RESULTS.md has 20 seeds.
 var reachedHarm = map[string][2]float64{
-	"another endpoint limited":       {1.2, 1.6},
 	"four calls of 30s at once":      {1.2, 1.3},
-	"shared with another client":     {3, 5},
+	"by chance, 30 %, 1s":            {1.2, 2},
+	"by chance, 50 %, 100ms":         {1.15, 2},
+	"by chance, 50 %, 1s":            {1.15, 2},
+	"by chance, 70 %, 1s":            {1.2, 4},
+	"shared with another client":     {2, 4.5},
 	"stray refusal":                  {1.01, 1.02},
 	"nginx, 100/s, burst 20; 1 x 50": {1.15, 1.2},
 	"nginx, no burst; 1 x 50":        {1.85, 2.1},
-	"NCBI, 16 x 8":                   {1.7, 2.6},
-	"Ensembl, 4 x 32":                {1.3, 1.8},
-	"gnomAD, 4 x 8":                  {1.3, 2},
-	"tokens a minute":                {1.2, 1.3},
+	"gnomAD, 4 x 8":                  {1.15, 1.4},
 }
 
 // A gate makes no client worse than it would be without: three seeds of the table of

@@ -29,15 +29,17 @@ type Pace struct {
 
 	first, last       Call // before the round, and the last in it whose outcome is known
 	accepted, refused float64
+	ignored           float64       // refused calls that are no evidence
 	waited            bool          // calls had to wait for the pace
 	stopped, resumed  time.Time     // the last pause of all calls
 	idle              time.Duration // of those before it
 	wait              time.Duration // that the last refused call was asked for
 
-	before    trial   // the rate before it was lowered
-	useless   int     // how often in succession lowering it was that
-	lowered   int     // how often it was lowered since it was held without refusals
-	tolerated float64 // the share of refusals that the rate has nothing to do with
+	before    trial // the rate before it was lowered
+	useless   int   // how often in succession lowering it was that
+	lowered   int   // how often it was lowered since it was held without refusals
+	gained    float64 // accepted calls per second, in the round before a probe
+	tolerated float64 // the share of refusals that lowering it did not reduce
 }
 
 // trial is what came of a rate: accepted calls per second, and the share of calls that
@@ -51,7 +53,7 @@ const (
 	enough = 3.0  // refusals that are more than chance
 	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is measured by
 	held   = 150  // calls until a pace is probed: a failed probe costs two or three refusals
-	out    = 2    // useless reductions until the pace is given up
+	out    = 2    // useless reductions until it is raised again
 )
 
 // Rate returns the pace in calls per second; 0 if there is none.
@@ -76,14 +78,15 @@ func (p *Pace) Accepted(c, next Call) {
 	}
 	p.accepted++
 	p.count(c)
-	if p.rate > 0 && p.waited {
+	if p.rate > 0 {
 		p.probe(next)
 	}
 }
 
 // Refused counts a refused call that was asked to wait, while calls were let through
-// at a rate. It returns why it set, lowered or gave up the pace, if it did.
-func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64) (cause string) {
+// at a rate; again is one that was refused before, while others were accepted. It
+// returns why it set, lowered or raised the pace, if it did.
+func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64, again bool) (cause string) {
 	p.wait = wait
 	if p.first.Sent.IsZero() {
 		p.begin(c)
@@ -91,10 +94,15 @@ func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64) (cause
 	if c.Number <= p.first.Number {
 		return ""
 	}
-	p.refused++
+	if again && p.rate == 0 { // it may be the only one that the server does not accept
+		p.ignored++
+	} else {
+		p.refused++
+	}
 	p.count(c)
 	calls := p.calls()
-	share := p.refused / calls
+	chance := p.tolerated*calls + 2*math.Sqrt(p.tolerated*calls)
+	borne := max(slight*calls, chance)
 	switch {
 	case p.rate == 0:
 		expected := max(few, 2*p.tolerated) * calls
@@ -104,20 +112,29 @@ func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64) (cause
 		if calls >= some && p.refused <= expected {
 			p.begin(c)
 		}
-	case p.rate > p.base && share > slight: // the probe has failed
-		p.rate, p.base, p.hold, p.step = p.safe, p.safe, held, slight/2
+	case p.rate > p.base && p.refused > borne: // the probe has failed
+		p.keep(p.safe)
 		p.begin(c)
 	case p.accepted < enough:
-	case calls >= some && p.refused > enough, calls >= enough*some && p.refused >= 2 && share > slight:
+	case calls >= some && p.refused > enough+chance, calls >= enough*some && p.refused >= 2 && p.refused > borne:
 		return p.lower(next, passing)
 	}
 	return ""
 }
 
+// keep sets a rate, which is held before it is probed in small steps; in large ones, and
+// soon, where lowering it was of no use.
+func (p *Pace) keep(rate float64) {
+	p.rate, p.base, p.safe = rate, rate, rate
+	if p.hold, p.step = held, slight/2; p.tolerated > 0 {
+		p.hold, p.step = enough*some, 1
+	}
+}
+
 // begin begins a round after a call.
 func (p *Pace) begin(first Call) {
 	p.first, p.last = first, first
-	p.accepted, p.refused, p.waited = 0, 0, false
+	p.accepted, p.refused, p.ignored, p.waited = 0, 0, 0, false
 	p.stopped, p.resumed, p.idle = time.Time{}, time.Time{}, 0
 }
 
@@ -129,14 +146,21 @@ func (p *Pace) count(c Call) {
 
 // calls is how many were sent in the round, up to the last whose outcome is known.
 // Those before it whose outcome is not were most likely accepted: a refusal is quick.
-func (p *Pace) calls() float64 { return float64(p.last.Number - p.first.Number) }
+func (p *Pace) calls() float64 { return float64(p.last.Number-p.first.Number) - p.ignored }
 
 // probe raises the pace after a round in which calls had to wait for it and no more
-// than a few were refused. Its steps double.
+// were refused than it bears. Its steps double. Where it was of no use to lower the pace,
+// a step at which no more are accepted is taken back, and there is no pace as soon as no
+// call has to wait for it.
 func (p *Pace) probe(next Call) {
 	calls := p.accepted + p.refused
 	took := next.Sent.Sub(p.first.Sent).Seconds()
 	switch {
+	case !p.waited:
+		if calls >= some && p.tolerated > 0 {
+			*p = Pace{tolerated: p.tolerated}
+		}
+		return
 	case calls < some, took < some/p.rate, took < min(p.wait.Seconds()/2, 1), p.rate == p.base && calls < p.hold:
 		return
 	case p.rate == p.base:
@@ -144,16 +168,21 @@ func (p *Pace) probe(next Call) {
 		if p.refused <= 1 {
 			p.lowered, p.tolerated = 0, 0
 		}
+	case p.tolerated > 0 && p.accepted/took < (1+slight)*p.gained: // no more are accepted at it
+		p.keep(p.safe)
+		p.begin(next)
+		return
 	default:
 		p.safe, p.base = p.base, p.rate
 	}
+	p.gained = p.accepted / took
 	p.step = min(2*p.step, 1)
 	p.rate = min(p.base*(1+p.step), 1e6)
 	p.begin(next)
 }
 
-// lower sets the pace below the rate that was accepted in the round; or gives it up,
-// where lowering it has not helped.
+// lower sets the pace below the rate that was accepted in the round; or, where lowering
+// it has not helped, raises it.
 func (p *Pace) lower(next Call, passing float64) (cause string) {
 	calls, took, idle := p.calls(), p.last.Sent.Sub(p.first.Sent), p.idle
 	if p.resumed.Before(p.last.Sent) {
@@ -162,12 +191,11 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 	cause = fmt.Sprintf("%.0f of %.0f refused in %v", p.refused, calls, readable(took))
 	now := trial{p.rate, max(1, calls-p.refused) / max(took.Seconds(), 1e-6), p.refused / calls}
 	rate := now.accepted
-	p.hold, p.step = held, slight/2
 	switch {
 	case idle > took/4: // the server may have accepted more meanwhile: between that and what it refused
 		most := max(rate, min(passing, calls/max((took-idle).Seconds(), 1e-6)))
 		rate *= math.Pow(most/rate, 0.4)
-		p.hold, p.step, p.useless, now.rate = 0, few, 0, 0
+		p.useless, now.rate = 0, 0
 	case p.rate > 0:
 		p.lowered++
 		if now.uselessAfter(p.before) {
@@ -176,13 +204,19 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 			p.useless = 0
 		}
 		if p.useless >= out || p.lowered >= enough*out {
-			*p = Pace{tolerated: min(now.share, max(0.15, 2*p.tolerated))} // each time without use, twice as much
-			return cause
+			p.tolerated, p.useless, p.lowered, p.before = now.share, 0, 0, trial{}
+			p.keep(p.rate)
+			p.gained = now.accepted
+			p.rate = min(2*p.rate, 1e6)
+			p.begin(next)
+			return "it did not help to lower it, " + cause
 		}
 		rate = min(max(rate, p.rate/2), p.rate)
 	}
-	p.before, p.rate = now, min(max((1-slight)*rate, 1.0/3600), 1e6)
-	p.base, p.safe = p.rate, p.rate
+	p.before = now
+	if p.keep(min(max((1-slight)*rate, 1.0/3600), 1e6)); idle > took/4 {
+		p.hold, p.step = 0, few
+	}
 	p.begin(next)
 	return cause
 }

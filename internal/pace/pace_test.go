@@ -41,7 +41,7 @@ func (c *client) run(d time.Duration, accepts func(time.Time) bool) (accepted, r
 			continue
 		}
 		refused++
-		if cause := c.pace.Refused(call, call, time.Second, c.demand); cause != "" {
+		if cause := c.pace.Refused(call, call, time.Second, c.demand, false); cause != "" {
 			c.causes = append(c.causes, cause)
 		}
 	}
@@ -119,7 +119,7 @@ func FuzzPace(f *testing.F) {
 			case 0, 1, 2:
 				c.pace.Accepted(call, next)
 			case 3, 4, 5:
-				c.pace.Refused(call, next, time.Duration(b)*time.Second, float64(1+i%300))
+				c.pace.Refused(call, next, time.Duration(b)*time.Second, float64(1+i%300), false)
 			case 6:
 				c.pace.Waited()
 			default:

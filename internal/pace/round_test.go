@@ -11,8 +11,9 @@ import (
 	"github.com/retryutils/retry/internal/pace"
 )
 
-// played is a pace that learns outcomes: A of an accepted call, R of a refused one, W that
-// calls wait, each of a call sent an interval after the one before.
+// played is a pace that learns outcomes: A of an accepted call, R of a refused one, r of
+// one that is refused again, W that calls wait, each of a call sent an interval after the
+// one before.
 type played struct {
 	pace.Pace
 	interval time.Duration
@@ -53,7 +54,7 @@ func (p *played) one(outcome rune) {
 		p.Accepted(p.call, p.call)
 		return
 	}
-	if cause := p.Refused(p.call, p.call, p.wait, p.passing); cause != "" {
+	if cause := p.Refused(p.call, p.call, p.wait, p.passing, outcome == 'r'); cause != "" {
 		p.cause = cause
 		p.causes++
 	}
@@ -92,7 +93,7 @@ func TestCallsBeforeARound(t *testing.T) {
 	p.play("R 16R")
 	for n := range uint64(5) {
 		p.Accepted(pace.Call{Number: early.Number + n, Sent: early.Sent}, p.call)
-		p.Refused(pace.Call{Number: early.Number + n, Sent: early.Sent}, p.call, time.Second, 100)
+		p.Refused(pace.Call{Number: early.Number + n, Sent: early.Sent}, p.call, time.Second, 100, false)
 	}
 	assert.Zero(t, p.play("R").Rate(), "none of the round was accepted")
 
@@ -102,7 +103,7 @@ func TestCallsBeforeARound(t *testing.T) {
 	p.one('R')
 	rate := p.Rate()
 	p.Accepted(p.call, p.call)
-	p.Refused(p.call, p.call, time.Second, 100)
+	p.Refused(p.call, p.call, time.Second, 100, false)
 	assert.Equal(t, rate, p.play("W 149A").Rate())
 	assert.InDelta(t, 1.04*rate, p.play("A").Rate(), 1e-9)
 }
@@ -238,12 +239,71 @@ func TestPauseWithinARound(t *testing.T) {
 	}
 }
 
-// A pace that was lowered six times without a clean hold in between is given up; two
-// refusals are none.
-func TestGivenUpAfterSixReductions(t *testing.T) {
+// A call that is refused again is no evidence for a pace, and none against it: a host with
+// one endpoint that is limited was paced for it. Where there is a pace, it counts.
+func TestRefusedAgain(t *testing.T) {
+	assert.Zero(t, newPlayed().play("R 12r 11A 12r").Rate())
+	assert.Zero(t, newPlayed().play("R 7R 12r 12A R").Rate(), "8 of 20 are too few")
+	p := newPlayed().play("R 8R 12r 11A R")
+	assert.Positive(t, p.Rate(), "9 of 20 are not")
+	assert.Equal(t, "9 of 20 refused in 3.2s", p.cause)
+	p = newPlayed().play("R 9R 11A r")
+	assert.Equal(t, "9 of 20 refused in 2.1s", p.cause, "it may be the first that shows what was accepted")
+	rate := p.Rate()
+	assert.Less(t, p.play("3R 4A r").Rate(), rate)
+}
+
+// uselessPace is one that was lowered twice for nothing, while a share was refused.
+func uselessPace(round string) *played {
+	p := newPlayed().play(paced)
+	for ; p.causes < 4; p.play(round) {
+		p.interval *= 2
+	}
+	p.interval = time.Second
+	return p
+}
+
+// Where lowering a pace twice in succession lowers what is accepted, and not the share that
+// is refused, it is doubled, again and again, while no more are refused than then.
+func TestUseless(t *testing.T) {
+	p := uselessPace("3R 4A R") // half of eight: 4 + 2√4 are borne
+	assert.Equal(t, "it did not help to lower it, 4 of 8 refused in 6.4s", p.cause)
+	rate := p.Rate()
+	assert.InDelta(t, 2*0.96*0.96*5.28/4, rate, 1e-9)
+	for range 3 {
+		rate *= 2
+		p.interval /= 2
+		assert.InDelta(t, rate, p.play("W 5R 3A").Rate(), 1e-9)
+	}
+	assert.Equal(t, 4, p.causes)
+
+	// A probe that fails is made again soon.
+	assert.InDelta(t, rate/4, p.play("9R").Rate(), 1e-9)
+	assert.InDelta(t, rate/4, p.play("W 10R 13A").Rate(), 1e-9)
+	assert.InDelta(t, rate/2, p.play("A").Rate(), 1e-9)
+
+	// So does one at which no more are accepted: a bucket that others share.
+	assert.InDelta(t, rate/4, p.play("W 4R 4A").Rate(), 1e-9)
+
+	// A smaller share is borne where fewer were refused.
+	p = uselessPace("R 22A R")
+	rate = p.Rate()
+	assert.Equal(t, rate, p.play("W 7A 2R").Rate())
+	assert.Less(t, p.play("R").Rate(), rate)
+
+	// Held without more than one refusal, it bears no more than any.
+	p = uselessPace("3R 4A R").play("9R W 24A")
+	rate = p.Rate()
+	assert.Less(t, p.play("R").Rate(), rate)
+}
+
+// A pace that was lowered six times without a clean hold in between is raised whatever came
+// of it: that bounds what it costs where luck makes it seem of use. Two refusals are no
+// clean hold.
+func TestRaisedAfterSixReductions(t *testing.T) {
 	const lower = "3R 4A R " // whose rate stays
 	again := func(p *played) (n int) {
-		for ; p.Rate() > 0 && n < 20; n++ {
+		for causes := p.causes; p.causes == causes || !strings.HasPrefix(p.cause, "it did not help"); n++ {
 			p.play(lower)
 		}
 		return n
@@ -264,49 +324,19 @@ func TestGivenUpAfterSixReductions(t *testing.T) {
 	assert.Equal(t, 4, again(p), "held with two")
 }
 
-// Where lowering a pace twice in succession lowers what is accepted, and not the share that
-// is refused, it is given up: half of the calls may be refused then without one, and more
-// each time.
-func TestGivenUpAsUseless(t *testing.T) {
-	p := newPlayed().play(paced)
-	n := 0
-	for ; p.Rate() > 0 && n < 20; n++ {
-		p.interval *= 2
-		p.play("3R 4A R")
-	}
-	assert.Equal(t, 3, n)
+// A pace of no use is given up when none has to wait for it any more. Twice the share that
+// was refused leads to a pace again.
+func TestUselessAndNotWaitedFor(t *testing.T) {
+	assert.Positive(t, uselessPace("R 22A R").play("7A").Rate())
+	p := uselessPace("R 22A R").play("8A")
+	assert.Zero(t, p.Rate())
 	p.interval = 100 * time.Millisecond
-	p.play("R 11R 11A")
-	assert.Zero(t, p.play("R").Rate(), "13 of 24 are what was tolerated: 3 + 7.2 + √7.2 are 12.9")
-}
-
-// What was tolerated once is a smaller share where fewer were refused, and a larger one the
-// next time.
-func TestWhatIsToleratedAfterwards(t *testing.T) {
-	useless := func(p *played, round string) {
-		p.interval = 100 * time.Millisecond
-		for n := 0; p.Rate() > 0 && n < 20; n++ {
-			p.interval *= 2
-			p.play(round)
-		}
-		p.interval = 100 * time.Millisecond
-	}
-	p := newPlayed().play(paced)
-	useless(p, "2R 21A R") // an eighth: a quarter is tolerated, and 12 of 24 are more than chance
+	assert.Positive(t, p.play(paced).Rate(), "a twelfth was refused")
+	p = uselessPace("2R 5A R 2A R").play("8A") // 4 of 11
+	p.interval = 100 * time.Millisecond
 	assert.Zero(t, p.Rate())
-	assert.Positive(t, p.play("R 11R 12A R").Rate())
-
-	p = newPlayed().play(paced)
-	useless(p, "4R 3A R")
-	assert.Positive(t, p.play("R 12R 11A R").Rate(), "three tenths are tolerated")
-	useless(p, "4R 3A R")
-	assert.Zero(t, p.Rate())
-	assert.Zero(t, p.play("R 30R 9A R").Rate(), "six tenths are")
-	p = newPlayed().play(paced)
-	useless(p, "4R 3A R")
-	p.play("R 12R 11A R")
-	useless(p, "4R 3A R")
-	assert.Positive(t, p.play("R 31R 8A R").Rate())
+	assert.Zero(t, p.play(paced).Rate(), "seven tenths are borne")
+	assert.Positive(t, newPlayed().play(paced).play("300A").Rate(), "one that may be of use is kept")
 }
 
 func TestForgetAndShift(t *testing.T) {
@@ -333,7 +363,7 @@ func TestCauseIsReadable(t *testing.T) {
 }
 
 // A lower pace that halves the share of refusals is of use, however few calls are accepted:
-// it is given up where the share was more than half of that before, twice in succession.
+// it is raised again where the share was more than half of that before, twice in succession.
 func TestHalfTheShareIsOfUse(t *testing.T) {
 	for _, c := range []struct {
 		scripts []string // at half the rate of calls each
@@ -348,6 +378,6 @@ func TestHalfTheShareIsOfUse(t *testing.T) {
 			p.play(script)
 		}
 		assert.Equal(t, 4, p.causes)
-		assert.Equal(t, c.kept, p.Rate() > 0, c.scripts)
+		assert.Equal(t, c.kept, !strings.HasPrefix(p.cause, "it did not help"), c.scripts)
 	}
 }
