@@ -190,9 +190,9 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 	}
 	cause = fmt.Sprintf("%.0f of %.0f refused in %v", p.refused, calls, readable(took))
 	now := trial{p.rate, max(1, calls-p.refused) / max(took.Seconds(), 1e-6), p.refused / calls}
-	rate := now.accepted
+	rate, paused := now.accepted, idle > took/4
 	switch {
-	case idle > took/4: // the server may have accepted more meanwhile: between that and what it refused
+	case paused: // the server may have accepted more meanwhile: between that and what it refused
 		most := max(rate, min(passing, calls/max((took-idle).Seconds(), 1e-6)))
 		rate *= math.Pow(most/rate, 0.4)
 		p.useless, now.rate = 0, 0
@@ -214,7 +214,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 		rate = min(max(rate, p.rate/2), p.rate)
 	}
 	p.before = now
-	if p.keep(min(max((1-slight)*rate, 1.0/3600), 1e6)); idle > took/4 {
+	if p.keep(min(max((1-slight)*rate, 1.0/3600), 1e6)); paused {
 		p.hold, p.step = 0, few
 	}
 	p.begin(next)
