@@ -11,10 +11,10 @@ import (
 // attempts returns the calls in the loop whose failure t tests.
 func (l *loop) attempts(t *test) []*ast.CallExpr {
 	var calls []*ast.CallExpr
-	seen := map[types.Object]bool{}
-	var from func(obj types.Object)
-	var add func(e ast.Expr)
-	add = func(e ast.Expr) {
+	seen := map[ast.Expr]bool{}
+	var from func(obj types.Object, at place)
+	var add func(e ast.Expr, at place)
+	add = func(e ast.Expr, at place) {
 		switch e := ast.Unparen(e).(type) {
 		case *ast.CallExpr:
 			if l.canFail(e) {
@@ -22,47 +22,84 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 				return
 			}
 			if sel, ok := e.Fun.(*ast.SelectorExpr); ok && len(e.Args) == 0 && sel.Sel.Name == "Err" {
-				from(objectOf(l.f.info, sel.X)) // the error is part of what the attempt returned
+				from(objectOf(l.f.info, sel.X), at) // the error is part of what the attempt returned
 			}
 			for _, a := range e.Args { // a call that wraps the error of an attempt
 				if isError(l.f.info, a) {
-					add(a)
+					add(a, at)
 				}
 			}
 		case *ast.TypeAssertExpr:
-			from(variable(l.f.info, e.X))
+			from(variable(l.f.info, e.X), at)
 		case *ast.SelectorExpr:
-			from(variable(l.f.info, e.X))
+			from(variable(l.f.info, e.X), at)
 		case *ast.Ident:
-			from(variable(l.f.info, e))
+			from(variable(l.f.info, e), at)
 		}
 	}
-	from = func(obj types.Object) {
-		if obj == nil || seen[obj] {
-			return
-		}
-		seen[obj] = true
-		for _, d := range l.f.defs[obj] {
-			if d.rhs != nil && l.contains(d.at) {
-				add(d.rhs)
+	from = func(obj types.Object, at place) {
+		l.reaching(obj, at, func(d def, from place) {
+			if d.rhs != nil && !seen[d.rhs] {
+				seen[d.rhs] = true
+				add(d.rhs, from)
 			}
-		}
+		})
 	}
+	here := place{t.at, token.NoPos}
 	if t.kind == nilTest {
-		add(t.err)
+		add(t.err, here)
 		return calls
 	}
 	for _, e := range t.at.about() {
 		shallow(e, func(n ast.Node) bool {
 			if id, ok := n.(*ast.Ident); ok {
 				if v, ok := l.f.info.ObjectOf(id).(*types.Var); ok && !v.IsField() {
-					from(v)
+					from(v, here)
 				}
 			}
 			return true
 		})
 	}
 	return calls
+}
+
+// A place is what stands in a node before a position; all of it, if that is not valid.
+type place struct {
+	node   *node
+	before token.Pos
+}
+
+// reaching calls f with each assignment to obj in the loop whose value obj may have at
+// a place, and with the place of the assignment itself.
+func (l *loop) reaching(obj types.Object, at place, f func(def, place)) {
+	defs := l.f.defs[obj]
+	if obj == nil || len(defs) == 0 {
+		return
+	}
+	seen := set{}
+	for todo := []place{at}; len(todo) > 0; {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		replaced := false
+		for i := len(p.node.list) - 1; i >= 0 && !replaced; i-- {
+			x := p.node.list[i]
+			if p.before.IsValid() && x.Pos() >= p.before {
+				continue
+			}
+			for _, d := range defs {
+				if x.Pos() <= d.at.Pos() && d.at.End() <= x.End() {
+					f(d, place{p.node, x.Pos()})
+					replaced = replaced || d.at == x // and not only by a function literal
+				}
+			}
+		}
+		for _, before := range p.node.preds {
+			if !replaced && l.cycle.nodes[before] && !seen[before] {
+				seen[before] = true
+				todo = append(todo, place{before, token.NoPos})
+			}
+		}
+	}
 }
 
 // Packages whose functions fail the same way each time, or fail nothing.
@@ -160,7 +197,7 @@ func (t *trace) depends(n ast.Node) bool {
 // variable reports whether obj, or its field if that is not nil, is another in each round.
 func (t *trace) variable(obj, field *types.Var) bool {
 	if t.path[obj] {
-		return true // its value comes from that of the round before
+		return t.outlives(obj) && !isRequest(obj.Type()) // its value comes from that of the round before
 	}
 	if t.seen[[2]*types.Var{obj, nil}] || t.seen[[2]*types.Var{obj, field}] || t.same(obj) {
 		return false
@@ -181,7 +218,7 @@ func (t *trace) variable(obj, field *types.Var) bool {
 			continue
 		}
 		_, several := t.f.info.TypeOf(d.rhs).(*types.Tuple) // of which it is not all
-		if d.field == nil && t.depends(d.rhs) || d.field != nil && !several && uses(t.f.info, d.rhs, d.field) {
+		if d.field == nil && t.depends(d.rhs) || d.field != nil && !several && t.outlives(obj) && uses(t.f.info, d.rhs, d.field) {
 			return true
 		}
 		delete(t.path, obj) // another field of it is no progress
@@ -191,6 +228,18 @@ func (t *trace) variable(obj, field *types.Var) bool {
 		t.path[obj] = true
 	}
 	return false
+}
+
+// outlives reports whether obj keeps its value from one round to the next.
+func (l *loop) outlives(obj types.Object) bool {
+	begin, end := l.pos, l.end
+	switch s := l.stmt.(type) {
+	case *ast.ForStmt:
+		begin, end = s.Body.Pos(), s.Body.End()
+	case *ast.RangeStmt:
+		begin, end = s.Body.Pos(), s.Body.End()
+	}
+	return obj.Pos() < begin || obj.Pos() > end
 }
 
 // mentionsSet reports whether n speaks of a variable or field that the loop sets.
@@ -216,7 +265,7 @@ func (l *loop) givenNumber(call *ast.CallExpr) bool {
 // what is tried another: a request that is built again, the number of the attempt.
 func (l *loop) same(obj *types.Var) bool {
 	t := obj.Type()
-	if isContext(t) || isRequest(t) || isResponse(t) || isDuration(t) || isErrorVar(obj) || isNamed(t, "time", "Time") {
+	if isContext(t) || isResponse(t) || isDuration(t) || isErrorVar(obj) || isNamed(t, "time", "Time") {
 		return true
 	}
 	b, ok := t.Underlying().(*types.Basic)
@@ -226,7 +275,7 @@ func (l *loop) same(obj *types.Var) bool {
 // Names of numbers by which the same is tried more gently.
 var loadName = regexp.MustCompile(`(?i)concurren|parallel|timeout`)
 
-var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|next|prompt|scan|readline|passw|passphrase|stdin|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
+var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|prompt|scan|readline|passw|passphrase|stdin|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
 
 // Names of functions that say which is the next of several, though a wait of the same
 // type may be named so.
@@ -239,7 +288,7 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 	if l.paced {
 		return popName.MatchString(name) || nextName.MatchString(name) && len(call.Args) == 0 && !isDuration(l.f.info.TypeOf(call))
 	}
-	return drawName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio"
+	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio"
 }
 
 var popName = regexp.MustCompile(`^[pP]op([A-Z]|$)`)
