@@ -6,6 +6,7 @@ import (
 	"go/types"
 	"path"
 	"regexp"
+	"slices"
 )
 
 // attempts returns the calls in the loop whose failure t tests.
@@ -61,6 +62,80 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 		})
 	}
 	return calls
+}
+
+// answering returns the calls in the loop that could have failed with an error, and whose
+// answer the condition of t asks about: what came beside the error, or what they filled.
+func (l *loop) answering(t *test) []*ast.CallExpr {
+	var calls []*ast.CallExpr
+	seen := map[types.Object]bool{}
+	add := func(call *ast.CallExpr) {
+		if returnsError(l.f.info, call) && l.canFail(call) && !slices.Contains(calls, call) {
+			calls = append(calls, call)
+		}
+	}
+	var from func(x ast.Node, at place)
+	from = func(x ast.Node, at place) {
+		shallow(x, func(n ast.Node) bool {
+			id, ok := n.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			v, ok := l.f.info.ObjectOf(id).(*types.Var)
+			if !ok || v.IsField() || seen[v] || isErrorVar(v) || isContext(v.Type()) {
+				return true
+			}
+			seen[v] = true
+			inside := false
+			l.reaching(v, at, func(d def, at place) {
+				if inside = true; d.rhs == nil {
+					return
+				}
+				if call, ok := ast.Unparen(d.rhs).(*ast.CallExpr); ok && returnsError(l.f.info, call) {
+					add(call)
+				} else {
+					from(d.rhs, at)
+				}
+			})
+			if !inside {
+				l.filling(v, add)
+			}
+			return true
+		})
+	}
+	for _, e := range t.at.about() {
+		from(e, place{t.at, token.NoPos})
+	}
+	return calls
+}
+
+// filling calls add with the calls in the loop that are given obj, and may so change what
+// it points to.
+func (l *loop) filling(obj *types.Var, add func(*ast.CallExpr)) {
+	switch obj.Type().Underlying().(type) {
+	case *types.Pointer, *types.Interface, *types.Map, *types.Slice:
+	default:
+		return
+	}
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			shallow(x, func(y ast.Node) bool {
+				if call, ok := y.(*ast.CallExpr); ok && slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return objectOf(l.f.info, a) == obj }) {
+					add(call)
+				}
+				return true
+			})
+		}
+	}
+}
+
+// returnsError reports whether the last result of call is an error.
+func returnsError(info *types.Info, call *ast.CallExpr) bool {
+	t := info.TypeOf(call)
+	if results, ok := t.(*types.Tuple); ok && results.Len() > 0 {
+		t = results.At(results.Len() - 1).Type()
+	}
+	return t != nil && types.Implements(t, errorType)
 }
 
 // A place is what stands in a node before a position; all of it, if that is not valid.

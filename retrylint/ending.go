@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/cfg"
 )
@@ -17,7 +18,7 @@ func (l *loop) sleepsLast(w *wait) bool {
 	}
 	counts := func(n *node) bool {
 		t := l.tests[n]
-		return t != nil && t.kind == boundTest && l.mentionsCounter(n.cond) && !l.timed(n.cond) || l.rangeHead(n)
+		return t != nil && t.kind == boundTest && l.mentionsCounter(n.cond) && !l.timed(n.cond) && l.f.waitOf(n.cond) == nil || l.rangeHead(n)
 	}
 	guards := func(n *node) bool {
 		t := l.tests[n]
@@ -32,9 +33,11 @@ func (l *loop) sleepsLast(w *wait) bool {
 		return false
 	}
 	// From the wait to a count that ends it all, without another attempt.
-	tries := l.attempt.at
+	tries := func(n *node) bool {
+		return n == l.attempt.at || n != w.at && slices.ContainsFunc(l.calls, func(c *ast.CallExpr) bool { return holds(n, c) })
+	}
 	for n := range reach(w.at, func(e edge) bool {
-		return l.cycle.nodes[e.to()] && e.from != tries && (e.from == w.at || !counts(e.from))
+		return l.cycle.nodes[e.to()] && !tries(e.from) && (e.from == w.at || !counts(e.from))
 	}) {
 		if !counts(n) {
 			continue

@@ -135,6 +135,22 @@ func (l *loop) countsAttempts() bool {
 	return false
 }
 
+// labelled reports whether the loop has a label that says that it retries.
+func (l *loop) labelled() bool {
+	return mentions(l.f.body, func(n ast.Node) bool {
+		s, ok := n.(*ast.LabeledStmt)
+		return ok && (s.Stmt == l.stmt || ast.Stmt(s) == l.stmt) && retryWord.MatchString(s.Label.Name)
+	})
+}
+
+// Names of functions that say that what they do may not be possible yet.
+var tryName = regexp.MustCompile(`^([tT]ry|[aA]ttempt|[aA]cquire|[rR]econnect)([A-Z]|$)`)
+
+// triesByName reports whether each call of the loop says that it only tries.
+func (l *loop) triesByName() bool {
+	return !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return !tryName.MatchString(calleeName(call)) })
+}
+
 // labelledRetry reports whether the loop goes back to a label that says why.
 func (l *loop) labelledRetry() bool {
 	s, ok := l.stmt.(*ast.LabeledStmt)

@@ -298,7 +298,7 @@ func (l *loop) retriesAll() bool {
 		return false
 	}
 	for _, t := range l.tests {
-		if t.kind == kindTest || t.kind == statusTest {
+		if t.kind == kindTest || t.kind == statusTest || t.kind == answerTest && t.obj == l.attempt.obj && l.endsFailed(t.at) {
 			return false
 		}
 	}
@@ -321,6 +321,13 @@ func (l *loop) retriesAll() bool {
 		}
 	}
 	return true
+}
+
+// endsFailed reports whether the condition of n, on what came beside an error, may end the
+// loop whatever that error is: another test decides only whether n is passed at all.
+func (l *loop) endsFailed(n *node) bool {
+	passed := reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e != l.attempt.passed() })
+	return passed[n] && (!l.cycle.nodes[n.succs[0]] || !l.cycle.nodes[n.succs[1]])
 }
 
 // sortsErrors reports whether the function that call calls, if it is at hand, returns

@@ -135,6 +135,13 @@ func collectFields(info *types.Info, body ast.Node) map[types.Object][]def {
 				if countName.MatchString(x.Sel.Name) || isDuration(info.TypeOf(x)) {
 					continue // its own bookkeeping, and no other thing to try
 				}
+				for { // of r.URL.Host the field URL of r
+					outer, ok := ast.Unparen(x.X).(*ast.SelectorExpr)
+					if !ok {
+						break
+					}
+					x = outer
+				}
 				of, field = x.X, info.ObjectOf(x.Sel)
 			case *ast.IndexExpr:
 				of = x.X

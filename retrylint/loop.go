@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
+	"slices"
 	"sort"
 
 	"golang.org/x/tools/go/cfg"
@@ -72,6 +73,11 @@ func (f *function) retryLoop(c *cycle, taken map[*node]bool) *loop {
 		}
 	}
 	candidates = append(candidates, later...)
+	for _, t := range l.sortedTests() {
+		if (t.kind == answerTest || t.kind == otherTest) && !taken[t.at] {
+			candidates = append(candidates, t)
+		}
+	}
 	for _, t := range candidates {
 		if !l.names(t.at.cond, unauthorized) && l.retries(t) {
 			return l
@@ -325,15 +331,19 @@ func (l *loop) retries(t *test) bool {
 		l.round = t.failed()
 	default:
 		again, ok := l.again(t)
-		if !ok || t.kind == kindTest && (!l.directed(t, again) || l.goesOn(t)) {
+		if !ok || t.kind == kindTest && (!l.directed(t, again) || l.goesOn(t) || l.succeedsBack(t, again)) {
 			return false
 		}
 		l.round = again
 	}
 	l.attempt = t
-	l.calls = l.attempts(t)
+	if l.calls = l.attempts(t); t.kind == answerTest || t.kind == otherTest {
+		if l.calls = l.answering(t); len(l.calls) == 0 || !l.countsAttempts() && !l.labelled() && !l.triesByName() {
+			return false
+		}
+	}
 	l.waits = l.waitsBetween()
-	if t.kind == nilTest && !l.reallyBack(t) {
+	if t.kind == nilTest && (!l.reallyBack(t) || l.prepares(t)) {
 		return false
 	}
 	return l.isRetry()
@@ -387,6 +397,27 @@ func (l *loop) goesOn(t *test) bool {
 	return false
 }
 
+// succeedsBack reports whether an attempt without an error leads to another one, though t
+// asks which error there is.
+func (l *loop) succeedsBack(t *test, again edge) bool {
+	if t.obj == nil || !isErrorVar(t.obj) || l.leavesWhenReady(t) || l.countsAttempts() {
+		return false
+	}
+	failed := func(e edge) bool {
+		return l.failing(e) || e == again && again.succ == t.failure() // isTemporary(err), and not isPermanent(err)
+	}
+	for _, call := range l.attempts(t) {
+		for n := range l.cycle.nodes {
+			for i := range n.succs {
+				if e := (edge{n, i}); holds(n, call) && !failed(e) && reach(e.to(), func(e edge) bool { return l.cycle.nodes[e.to()] && !failed(e) })[n] {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // comesFrom reports whether obj is the error err, or what a type assertion or
 // errors.As makes of it.
 func (l *loop) comesFrom(obj, err types.Object) bool {
@@ -405,6 +436,24 @@ func (l *loop) comesFrom(obj, err types.Object) bool {
 		}
 		p, ok := call.Args[1].(*ast.UnaryExpr)
 		return ok && variable(l.f.info, call.Args[0]) == err && variable(l.f.info, p.X) == obj
+	})
+}
+
+// prepares reports whether t asks whether a value is there yet that is got once: "if conn
+// == nil { conn, _ = dial() }".
+func (l *loop) prepares(t *test) bool {
+	inRound := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }
+	if isError(l.f.info, t.err) || t.at == l.cycle.head || !inRound(t.failed()) {
+		return false
+	}
+	failed := reach(t.failed().to(), inRound)
+	return !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool {
+		for n := range l.cycle.nodes {
+			if holds(n, call) && (!failed[n] || reach(n, inRound)[t.at]) {
+				return true
+			}
+		}
+		return false
 	})
 }
 

@@ -299,3 +299,46 @@ func untilDeadline(ctx context.Context, deadline time.Time) error {
 	}
 	return nil
 }
+
+func pauseOrStop(d time.Duration, attempt int, stop <-chan struct{}) bool {
+	select {
+	case <-time.After(d << min(attempt, 5)):
+		return true
+	case <-stop:
+		return false
+	}
+}
+
+// The time ends the loop, and no count: a wait that is told the number is none.
+func forAWhile(ctx context.Context, d time.Duration) (err error) {
+	end := time.Now().Add(d)
+	for attempt := 0; time.Now().Before(end); attempt++ { // want `\(loop\)`
+		if _, err = trial(ctx, 0); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		if !pauseOrStop(time.Second, attempt, ctx.Done()) {
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+type future struct{}
+
+func (future) Done(ctx context.Context) (bool, error) { return false, nil }
+
+// An attempt follows each wait, behind the body; and the future may be done with an
+// error, which is then not retried.
+func completion(ctx context.Context, f future, tries int) error {
+	done, err := f.Done(ctx)
+	for attempts := 0; !done; done, err = f.Done(ctx) { // want `\(loop\)`
+		if attempts >= tries {
+			return err
+		}
+		if err != nil {
+			attempts++
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+	return err
+}
