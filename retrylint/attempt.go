@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // attempts returns the calls in the loop whose failure t tests.
@@ -39,12 +40,23 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 		}
 	}
 	from = func(obj types.Object, at place) {
-		l.reaching(obj, at, func(d def, from place) {
+		received := false
+		follow := func(d def, from place) {
 			if d.rhs != nil && !seen[d.rhs] {
 				seen[d.rhs] = true
+				u, ok := ast.Unparen(d.rhs).(*ast.UnaryExpr)
+				received = received || ok && u.Op == token.ARROW
 				add(d.rhs, from)
 			}
-		})
+		}
+		if l.reaching(obj, at, follow); !received {
+			return
+		}
+		for _, d := range l.f.defs[obj] { // of what is tried elsewhere, that beside it
+			if l.contains(d.at) {
+				follow(d, at)
+			}
+		}
 	}
 	here := place{t.at, token.NoPos}
 	if t.kind == nilTest {
@@ -70,7 +82,7 @@ func (l *loop) answering(t *test) []*ast.CallExpr {
 	var calls []*ast.CallExpr
 	seen := map[types.Object]bool{}
 	add := func(call *ast.CallExpr) {
-		if returnsError(l.f.info, call) && l.canFail(call) && !slices.Contains(calls, call) {
+		if l.maySayNo(call) && l.canFail(call) && !readName.MatchString(calleeName(call)) && !slices.Contains(calls, call) {
 			calls = append(calls, call)
 		}
 	}
@@ -91,8 +103,10 @@ func (l *loop) answering(t *test) []*ast.CallExpr {
 				if inside = true; d.rhs == nil {
 					return
 				}
-				if call, ok := ast.Unparen(d.rhs).(*ast.CallExpr); ok && returnsError(l.f.info, call) {
-					add(call)
+				if call, ok := ast.Unparen(d.rhs).(*ast.CallExpr); ok && l.maySayNo(call) {
+					if !types.Identical(v.Type(), types.Typ[types.Int]) { // which is how far it got
+						add(call)
+					}
 				} else {
 					from(d.rhs, at)
 				}
@@ -107,6 +121,14 @@ func (l *loop) answering(t *test) []*ast.CallExpr {
 		from(e, place{t.at, token.NoPos})
 	}
 	return calls
+}
+
+// Names of functions that bring something else each time.
+var readName = regexp.MustCompile(`^([rR]ead|[rR]ecv|[rR]eceive|[aA]ccept|[nN]ext|[pP]arse|[dD]ecode)([A-Z]|$)`)
+
+// maySayNo reports whether call returns an error, or says by its name that it only tries.
+func (l *loop) maySayNo(call *ast.CallExpr) bool {
+	return returnsError(l.f.info, call) || tryName.MatchString(calleeName(call)) && resultCount(l.f.info, call) > 0
 }
 
 // filling calls add with the calls in the loop that are given obj, and may so change what
@@ -272,7 +294,7 @@ func (t *trace) depends(n ast.Node) bool {
 // variable reports whether obj, or its field if that is not nil, is another in each round.
 func (t *trace) variable(obj, field *types.Var) bool {
 	if t.path[obj] {
-		return t.outlives(obj) && !isRequest(obj.Type()) // its value comes from that of the round before
+		return t.outlives(obj) // its value comes from that of the round before
 	}
 	if t.seen[[2]*types.Var{obj, nil}] || t.seen[[2]*types.Var{obj, field}] || t.same(obj) {
 		return false
@@ -280,6 +302,11 @@ func (t *trace) variable(obj, field *types.Var) bool {
 	t.seen[[2]*types.Var{obj, field}] = true
 	t.path[obj] = true
 	defer delete(t.path, obj)
+	if isRequest(obj.Type()) { // which is made again, but for where it goes
+		return slices.ContainsFunc(t.f.fields[obj], func(d def) bool {
+			return d.field != nil && (d.field.Name() == "URL" || d.field.Name() == "Host") && t.contains(d.at) && t.depends(d.rhs)
+		})
+	}
 	if t.counters[obj] {
 		return true
 	}
@@ -325,9 +352,30 @@ func (l *loop) mentionsSet(n ast.Node) bool {
 			return false
 		}
 		v, ok := l.f.info.ObjectOf(id).(*types.Var)
-		return ok && (l.counters[v] || l.setInside(v))
+		return ok && (l.counters[v] || l.setInside(v) || l.stores(v))
 	})
 }
+
+// stores reports whether the loop calls a method of v that sets it, as atomic ones have.
+func (l *loop) stores(v *types.Var) bool {
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			if mentions(x, func(x ast.Node) bool {
+				call, ok := x.(*ast.CallExpr)
+				if !ok || !storeName.MatchString(calleeName(call)) {
+					return false
+				}
+				sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
+				return ok && variable(l.f.info, sel.X) == v
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var storeName = regexp.MustCompile(`^(Store|Add|Swap|CompareAndSwap|Inc)$`)
 
 // givenNumber reports whether call hands a function that came as a value nothing of the
 // loop but the number of the round.
@@ -350,7 +398,7 @@ func (l *loop) same(obj *types.Var) bool {
 // Names of numbers by which the same is tried more gently.
 var loadName = regexp.MustCompile(`(?i)concurren|parallel|timeout`)
 
-var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|prompt|scan|readline|passw|passphrase|stdin|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
+var drawName = regexp.MustCompile(`(?i)rand|uuid|unique|prompt|readline|passw|passphrase|stdin|userinput|^(?-i:[aA]sk)(?-i:[A-Z]|$)`)
 
 // Names of functions that say which is the next of several, though a wait of the same
 // type may be named so.
@@ -363,10 +411,13 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 	if l.paced {
 		return popName.MatchString(name) || nextName.MatchString(name) && len(call.Args) == 0 && !isDuration(l.f.info.TypeOf(call))
 	}
-	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio"
+	if hasWord(name, "scan") && (pkg == "fmt" || len(call.Args) == 0) {
+		return true // and not what reads the row of a database
+	}
+	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio" && !strings.HasPrefix(name, "New")
 }
 
-var popName = regexp.MustCompile(`^[pP]op([A-Z]|$)`)
+var popName = regexp.MustCompile(`^([pP]op|[dD]equeue)([A-Z]|$)`)
 
 // Names of functions by which one of several is taken out.
 var takeName = regexp.MustCompile(`^(Remove|Pop|Take|Dequeue)(Front|Back|Left|Right|First|Last)?$`)

@@ -131,7 +131,7 @@ func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
 		d.grows = call
 	case name == "min" || name == "Min":
 		d.limited = true
-	case name == "max" || name == "Max" || pkg == "math" || pkg == "time" && resultCount(info, call) == 1 && name != "Until":
+	case name == "max" || name == "Max" || pkg == "math" || pkg == "time" && resultCount(info, call) == 1 && name != "Until" && name != "Since":
 	default:
 		decl := l.f.pkg.bodyOf(info, call)
 		if decl == nil || depth == 0 {

@@ -41,6 +41,9 @@ func (l *loop) isRetry() bool {
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
+	if l.serves() {
+		return false
+	}
 	others := 0 // of the calls, of which a round begins with the first
 	for i, call := range slices.SortedFunc(slices.Values(l.calls), func(a, b *ast.CallExpr) int { return int(a.Pos() - b.Pos()) }) {
 		if l.another(call) {
@@ -51,7 +54,7 @@ func (l *loop) isRetry() bool {
 		}
 	}
 	for _, t := range l.tests {
-		if t.kind == statusTest && len(l.waits) == 0 && l.names(t.at.cond, elsewhere) {
+		if t.kind == statusTest && len(l.waits) == 0 && (l.names(t.at.cond, elsewhere) || l.leadsElsewhere(t)) {
 			return false
 		}
 		if t.kind == kindTest && (l.names(t.at.cond, interrupted) && len(l.waits) == 0 || l.names(t.at.cond, eintr)) {
@@ -64,6 +67,41 @@ func (l *loop) isRetry() bool {
 		}
 	}
 	return len(l.waits) > 0 || l.hasRetryWord() || l.counted()
+}
+
+// serves reports whether each round begins by reading the next message from a connection.
+func (l *loop) serves() bool {
+	var first *ast.CallExpr
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			shallow(x, func(x ast.Node) bool {
+				if call, ok := x.(*ast.CallExpr); ok && messageName.MatchString(calleeName(call)) && returnsError(l.f.info, call) && (first == nil || call.Pos() < first.Pos()) {
+					first = call
+				}
+				return true
+			})
+		}
+	}
+	return first != nil && !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return call.Pos() <= first.Pos() })
+}
+
+var messageName = regexp.MustCompile(`^([rR]ead|[rR]ecv|[rR]eceive|[aA]ccept)(Packet|Msg|Message|Frame|Request|Event|Command)?$`)
+
+// leadsElsewhere reports whether t compares with a status that is a redirect, or asks for a
+// login.
+func (l *loop) leadsElsewhere(t *test) bool {
+	return mentions(t.at.cond, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		if !ok {
+			return false
+		}
+		v := l.f.info.Types[e].Value
+		if v == nil || v.Kind() != constant.Int {
+			return false
+		}
+		code, _ := constant.Int64Val(v)
+		return code > 300 && code < 309 || code == 401
+	})
 }
 
 // once reports whether a flag that is set on the way round keeps the loop from going
@@ -86,7 +124,7 @@ func (l *loop) once() bool {
 			}
 			set = true
 		}
-		if set && !l.back(l.round, func(e edge) bool { return e.from == n && e.succ == 1 }) {
+		if set && !reach(l.round.to(), func(e edge) bool { return l.cycle.nodes[e.to()] && !(e.from == n && e.succ == 1) })[l.round.from] {
 			return true
 		}
 	}
@@ -129,6 +167,19 @@ func (l *loop) countsAttempts() bool {
 		}
 		head := s.Post != nil && uses(l.f.info, s.Post, obj) || s.Cond != nil && uses(l.f.info, s.Cond, obj)
 		if head && (retryWord.MatchString(obj.Name()) || s.Cond != nil && l.names(s.Cond, retryWord)) {
+			return true
+		}
+	}
+	return false
+}
+
+// says reports whether the code says by its names that the loop retries.
+func (l *loop) says() bool {
+	if l.countsAttempts() || l.labelled() || l.triesByName() {
+		return true
+	}
+	for n, t := range l.tests { // a count that the body keeps
+		if t.kind == boundTest && l.mentionsCounter(n.cond) && l.names(n.cond, retryWord) && (!l.cycle.nodes[n.succs[0]] || !l.cycle.nodes[n.succs[1]]) {
 			return true
 		}
 	}

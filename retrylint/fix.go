@@ -102,21 +102,31 @@ var cleanupName = regexp.MustCompile(`(?i)clean|close|stop|shutdown|teardown|rol
 // ends a call of the library before its first attempt: in a function that cleans up
 // or is deferred, or behind a receive from Done.
 func (f *function) cleansUp(pos token.Pos) bool {
+	within := func(n ast.Node) bool { return n.Pos() <= pos && pos < n.End() }
 	for _, d := range f.file.Decls {
 		fn, ok := d.(*ast.FuncDecl)
-		if !ok || pos < fn.Pos() || pos >= fn.End() {
+		if !ok || !within(fn) {
 			continue
 		}
-		return cleanupName.MatchString(fn.Name.Name) || mentions(fn, func(n ast.Node) bool {
+		found := cleanupName.MatchString(fn.Name.Name)
+		ast.Inspect(fn.Body, func(n ast.Node) bool {
 			switch n := n.(type) {
+			case *ast.FuncLit:
+				return within(n) // what another goroutine receives, this code does not follow
+			case *ast.CommClause:
+				if len(n.Body) > 0 && !within(n) {
+					_, returns := n.Body[len(n.Body)-1].(*ast.ReturnStmt)
+					return !returns
+				}
 			case *ast.DeferStmt:
-				return n.Pos() <= pos && pos < n.End()
+				found = found || within(n)
 			case *ast.UnaryExpr:
 				call, ok := n.X.(*ast.CallExpr)
-				return n.Op == token.ARROW && ok && calleeName(call) == "Done" && n.Pos() < pos
+				found = found || n.Op == token.ARROW && ok && calleeName(call) == "Done" && n.Pos() < pos
 			}
-			return false
+			return !found
 		})
+		return found
 	}
 	return false
 }

@@ -53,6 +53,9 @@ func (r *rewrite) closure() bool {
 	if r.strict && slices.ContainsFunc(b.pauses, func(w *pause) bool { return w.leave != nil }) {
 		return false
 	}
+	if slices.ContainsFunc(b.pauses, breaks) {
+		b.exits = append(b.exits, exit{leave, nil, &way{none: map[types.Object]bool{}}})
+	}
 	c := &closure{rewrite: r, kind: r.outcome(), hoisted: map[types.Object]bool{}}
 	for _, e := range b.exits {
 		c.exits[e.kind] = append(c.exits[e.kind], e)
@@ -63,6 +66,13 @@ func (r *rewrite) closure() bool {
 	return c.write()
 }
 
+// breaks reports whether the end of a context that w obeys leaves the loop, and not the
+// function.
+func breaks(w *pause) bool {
+	_, ok := w.leave.(*ast.BranchStmt)
+	return ok
+}
+
 type closure struct {
 	*rewrite
 	kind    outcome
@@ -70,6 +80,7 @@ type closure struct {
 	valued  bool         // the function that is retried returns the value too
 	outer   types.Object // the error of the attempt, if it is declared outside of the loop
 	mixed   bool         // the error says whether the loop is left, or the function
+	invents bool         // the last error may be one that no attempt returned
 	hoisted map[types.Object]bool
 	nothing string // the zero value that goes before an error, with a comma
 }
@@ -212,12 +223,19 @@ func (c *closure) hoist(obj types.Object, pos token.Pos) bool {
 	return true
 }
 
-// notYet writes an error for a round that may end without one, where the loop keeps no
-// error that a caller would see, and does not run for ever: "" where it does.
+// notYet writes an error for a round that may end without one, where a caller would not
+// see it, and the loop does not run for ever: "" where that is not so. What the loop keeps
+// in a variable outside of it, the code behind it may see, as it is.
 func (c *closure) notYet(e exit) string {
 	obj := c.l.attempt.obj
-	if obj == nil || c.outer != nil || c.keeps() != nil || isField(obj) || c.kind == nothing && !c.bound.counts {
+	if obj == nil || c.keeps() != nil || isField(obj) || c.kind == nothing && !c.bound.counts {
 		return ""
+	}
+	if c.outer != nil {
+		if !c.mixed && !c.returns() {
+			return ""
+		}
+		c.invents = true
 	}
 	text := c.imports.use("errors", "errors", "stderrors") + `.New("not yet")`
 	pos := c.bound.body.Rbrace
@@ -289,7 +307,7 @@ func (c *closure) leaving(e exit) string {
 // returns reports whether the function is left from within the loop.
 func (c *closure) returns() bool {
 	return len(c.exits[back]) > 0 || slices.ContainsFunc(c.waits, func(w *pause) bool {
-		return w.leave != nil || c.justReturns(w)
+		return w.leave != nil && !breaks(w) || c.justReturns(w)
 	})
 }
 
@@ -300,7 +318,7 @@ func (c *closure) result() (string, bool) {
 		ret = c.exits[back][0].stmt.(*ast.ReturnStmt)
 	}
 	for _, w := range c.waits {
-		if ret == nil && w.leave != nil {
+		if ret == nil && w.leave != nil && !breaks(w) {
 			ret = w.leave.(*ast.ReturnStmt)
 		}
 		if ret == nil && c.justReturns(w) {
@@ -501,6 +519,9 @@ func (c *closure) raw() bool {
 // after writes what becomes of the result: what goes before the call, and what behind.
 func (c *closure) after() (prefix, suffix string, ok bool) {
 	next, last := c.next()
+	if slices.ContainsFunc(c.waits, breaks) && (c.mixed || c.returns() && !c.returnsFailure(next)) {
+		return "", "", false // what follows the loop is done when the context has ended, too
+	}
 	over := fmt.Sprintf("!errors.Is(err, %s.ErrMaxRetries)", c.pkg)
 	is := func() { over = strings.Replace(over, "errors", c.imports.use("errors", "errors", "stderrors"), 1) }
 	switch {
@@ -554,7 +575,7 @@ func (c *closure) after() (prefix, suffix string, ok bool) {
 		c.cut(ret.Pos(), ret.End())
 		return "return ", " == nil", true
 	}
-	if ret, isReturn := next.(*ast.ReturnStmt); isReturn && c.bound.counts && !c.mixed && !c.strict && c.sameFailure(ret) {
+	if ret, isReturn := next.(*ast.ReturnStmt); isReturn && c.bound.counts && !c.mixed && !c.strict && !c.invents && c.sameFailure(ret) {
 		c.cut(ret.Pos(), ret.End())
 		return "return ", "", true
 	}
@@ -567,6 +588,20 @@ func (c *closure) after() (prefix, suffix string, ok bool) {
 		return "if " + value + ", err := ", "; " + over + " {\nreturn " + value + ", err\n}", true
 	}
 	return "if err := ", "; " + over + " {\nreturn err\n}", true
+}
+
+// returnsFailure reports whether next, behind the loop, is "if err != nil { return err }" of
+// the error of the attempt: the same as is done where the function is left from within.
+func (c *closure) returnsFailure(next ast.Stmt) bool {
+	s, ok := next.(*ast.IfStmt)
+	if !ok || s.Init != nil || c.outer == nil || len(s.Body.List) != 1 {
+		return false
+	}
+	x, op := c.l.f.compared(&node{cond: ast.Unparen(s.Cond)}, c.l.f.isNil)
+	ret, isReturn := s.Body.List[0].(*ast.ReturnStmt)
+	result, ok := c.result()
+	return ok && isReturn && op == token.NEQ && objectOf(c.info, x) == c.outer &&
+		strings.TrimSuffix(c.source(ret), c.outer.Name()) == strings.TrimSuffix(result, "err")
 }
 
 // sameFailure reports whether ret, behind the loop, returns the last error of the loop,

@@ -166,6 +166,9 @@ func (r *rewrite) selects(w *pause, s *ast.SelectStmt, timer types.Object) bool 
 				w.delay, w.after, waits = ch.Args[0], clause.Body, true
 			case ok && sel.Sel.Name == "Done" && isContext(r.info.TypeOf(sel.X)) && r.steady(sel.X, false) && w.ctx == "":
 				list := ending(clause.Body)
+				if len(list) == 2 && r.keepsEnd(list[0]) && r.breaksLoop(list[1]) {
+					list = list[1:]
+				}
 				if len(list) != 1 {
 					return false
 				}
@@ -230,12 +233,27 @@ func (r *rewrite) ticks(w *pause, ch *ast.SelectorExpr) bool {
 	return true
 }
 
-// leaves reports whether what is done when the context ends the wait is a return of
-// the context's error, or of that of an attempt, which the library's carries both.
+// keepsEnd reports whether s makes the error of a context that of the attempt.
+func (r *rewrite) keepsEnd(s ast.Stmt) bool {
+	as, ok := s.(*ast.AssignStmt)
+	return ok && as.Tok == token.ASSIGN && len(as.Lhs) == 1 && len(as.Rhs) == 1 && r.l.attempt.obj != nil &&
+		objectOf(r.info, as.Lhs[0]) == r.l.attempt.obj && r.l.f.isContextError(as.Rhs[0], 0)
+}
+
+// breaksLoop reports whether s leaves the loop by its label.
+func (r *rewrite) breaksLoop(s ast.Stmt) bool {
+	b, ok := s.(*ast.BranchStmt)
+	label, labelled := r.path[1].(*ast.LabeledStmt)
+	return ok && labelled && b.Tok == token.BREAK && b.Label != nil && b.Label.Name == label.Label.Name
+}
+
+// leaves reports whether what is done when the context ends the wait is to leave the
+// loop, or a return of the context's error, or of that of an attempt, which the
+// library's carries both.
 func (r *rewrite) leaves(w *pause) bool {
 	ret, ok := w.leave.(*ast.ReturnStmt)
 	if !ok {
-		return false
+		return r.breaksLoop(w.leave)
 	}
 	results := r.results()
 	if len(results) == 0 || !isErrorType(results[len(results)-1].Type()) {

@@ -2,6 +2,7 @@ package retrylint
 
 import (
 	"go/ast"
+	"go/token"
 	"go/types"
 	"strings"
 )
@@ -159,6 +160,15 @@ func (l *loop) sleepsConstant() bool {
 	return len(l.waits) > 0
 }
 
+// absent reports whether e is taken because resp, or its body, is nil.
+func (l *loop) absent(resp types.Object, e edge) bool {
+	if e.from.cond == nil {
+		return false
+	}
+	x, op := l.f.compared(e.from, l.f.isNil)
+	return x != nil && !isError(l.f.info, x) && uses(l.f.info, x, resp) && (op == token.EQL) == (e.succ == 0)
+}
+
 // leftOpen reports whether there is a way from the attempt through t, which tests
 // the status of resp, to the next round, on which resp is neither closed nor given
 // to a function that may close it.
@@ -171,7 +181,9 @@ func (l *loop) leftOpen(resp types.Object, t *test) bool {
 		}
 		return false
 	}
-	open := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !closes(e.to()) }
+	open := func(e edge) bool {
+		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !closes(e.to()) && !l.absent(resp, e)
+	}
 	before := false
 	for _, call := range l.calls {
 		for n := range l.cycle.nodes {
@@ -193,8 +205,8 @@ func (l *loop) leftOpen(resp types.Object, t *test) bool {
 			continue
 		}
 		for n := range reach(round.to(), open) {
-			for _, s := range n.succs {
-				if s == l.cycle.head {
+			for i, s := range n.succs {
+				if s == l.cycle.head && !l.absent(resp, edge{n, i}) {
 					return true
 				}
 			}

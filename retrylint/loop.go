@@ -38,18 +38,23 @@ func (f *function) loops() []*loop {
 	cycles := g.cycles()
 	sort.SliceStable(cycles, func(i, j int) bool { return len(cycles[i].nodes) < len(cycles[j].nodes) })
 	taken := map[*node]bool{}
+	tried := map[*ast.CallExpr]bool{}
 	var found []*loop
 	for _, c := range cycles {
-		if l := f.retryLoop(c, taken); l != nil {
+		if l := f.retryLoop(c, taken, tried); l != nil {
 			taken[l.attempt.at] = true
+			for _, call := range l.calls {
+				tried[call] = true
+			}
 			found = append(found, l)
 		}
 	}
 	return found
 }
 
-// retryLoop returns the retry loop that c is, or nil.
-func (f *function) retryLoop(c *cycle, taken map[*node]bool) *loop {
+// retryLoop returns the retry loop that c is, or nil. What is taken or tried is that of
+// loops inside of it.
+func (f *function) retryLoop(c *cycle, taken map[*node]bool, tried map[*ast.CallExpr]bool) *loop {
 	l := &loop{f: f, cycle: c, tests: map[*node]*test{}, counters: map[types.Object]bool{}}
 	if !l.locate() {
 		return nil
@@ -79,7 +84,10 @@ func (f *function) retryLoop(c *cycle, taken map[*node]bool) *loop {
 		}
 	}
 	for _, t := range candidates {
-		if !l.names(t.at.cond, unauthorized) && l.retries(t) {
+		if l.names(t.at.cond, unauthorized) || !l.retries(t) {
+			continue
+		}
+		if t.kind != answerTest && t.kind != otherTest || !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return tried[call] }) {
 			return l
 		}
 	}
@@ -221,6 +229,21 @@ func (l *loop) otherwise(t *test, e edge) bool {
 	return other != nil && (other.kind == statusTest || other.kind == answerTest && other.obj != t.obj) && l.failing(e)
 }
 
+// failsOther reports whether e is taken because there is another error than that of t, and
+// no part or copy of it.
+func (l *loop) failsOther(t *test, e edge) bool {
+	other := l.tests[e.from]
+	if other == nil || other.kind != nilTest || e != other.failed() || other.obj == nil || t.obj == nil || other.obj == t.obj {
+		return false
+	}
+	for _, d := range l.f.defs[other.obj] {
+		if d.rhs != nil && uses(l.f.info, d.rhs, t.obj) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(l.f.defs[t.obj], func(d def) bool { return d.rhs != nil && uses(l.f.info, d.rhs, other.obj) })
+}
+
 // failingOf is failing, but for answers of other calls than that of t.
 func (l *loop) failingOf(t *test) func(edge) bool {
 	return func(e edge) bool {
@@ -322,7 +345,7 @@ func (l *loop) leaves(e edge) bool {
 func (l *loop) retries(t *test) bool {
 	switch t.kind {
 	case nilTest:
-		if !l.back(t.failed(), nil) || !l.leaves(t.passed()) && !l.leavesWhenReady(t) {
+		if !l.back(t.failed(), func(e edge) bool { return l.failsOther(t, e) }) || !l.leaves(t.passed()) && !l.leavesWhenReady(t) {
 			return false
 		}
 		if l.back(t.passed(), l.failingOf(t)) && !l.leavesWhenReady(t) && !l.countsAttempts() {
@@ -338,7 +361,7 @@ func (l *loop) retries(t *test) bool {
 	}
 	l.attempt = t
 	if l.calls = l.attempts(t); t.kind == answerTest || t.kind == otherTest {
-		if l.calls = l.answering(t); len(l.calls) == 0 || !l.countsAttempts() && !l.labelled() && !l.triesByName() {
+		if l.calls = l.answering(t); len(l.calls) == 0 || !l.says() {
 			return false
 		}
 	}
@@ -402,6 +425,12 @@ func (l *loop) goesOn(t *test) bool {
 func (l *loop) succeedsBack(t *test, again edge) bool {
 	if t.obj == nil || !isErrorVar(t.obj) || l.leavesWhenReady(t) || l.countsAttempts() {
 		return false
+	}
+	first := reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at })
+	for n, other := range l.tests {
+		if first[n] && other.kind == nilTest && other.obj != nil && l.comesFrom(t.obj, other.obj) {
+			return false // goesOn has judged that
+		}
 	}
 	failed := func(e edge) bool {
 		return l.failing(e) || e == again && again.succ == t.failure() // isTemporary(err), and not isPermanent(err)

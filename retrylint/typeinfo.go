@@ -96,6 +96,14 @@ func isNamed(t types.Type, pkg, name string) bool {
 	return ok && n.Obj().Pkg() != nil && n.Obj().Pkg().Path() == pkg && n.Obj().Name() == name
 }
 
+func isInteger(t types.Type) bool {
+	if t == nil {
+		return false
+	}
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsInteger != 0
+}
+
 func isDuration(t types.Type) bool { return isNamed(t, "time", "Duration") }
 func isContext(t types.Type) bool  { return isNamed(t, "context", "Context") }
 func isResponse(t types.Type) bool { return isNamed(t, "net/http", "Response") }

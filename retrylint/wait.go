@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
+	"slices"
 )
 
 // A wait is where a loop waits before it goes round again.
@@ -74,6 +75,12 @@ func (f *function) waitCall(call *ast.CallExpr) *wait {
 	if isFunc(f.info, call, "time", "Sleep") {
 		return &wait{node: call, delay: arg(call, 0), deaf: true}
 	}
+	if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok && f.onlyWaits(lit) {
+		if w := f.waitOf(lit.Body); w != nil {
+			w.deaf = isSleep(f.info, w.node)
+			return w
+		}
+	}
 	name := calleeName(call)
 	var delay ast.Expr
 	hasContext := false
@@ -96,9 +103,10 @@ func (f *function) waitCall(call *ast.CallExpr) *wait {
 	if !waitName.MatchString(name) && !hasWord(name, "waitfor", "waitorskip") {
 		return nil
 	}
-	if v := objectOf(f.info, call.Fun); v != nil && delay == nil && hasContext && len(call.Args) == 1 && resultCount(f.info, call) <= 1 {
-		if _, isVar := v.(*types.Var); isVar && !isDuration(f.info.TypeOf(call)) {
-			return &wait{node: call} // a function that came as a value: backoff(ctx)
+	if v := objectOf(f.info, call.Fun); v != nil && delay == nil && len(call.Args) > 0 && resultCount(f.info, call) <= 1 {
+		other := slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return !isContext(f.info.TypeOf(a)) && !isInteger(f.info.TypeOf(a)) })
+		if _, isVar := v.(*types.Var); isVar && !other && !isDuration(f.info.TypeOf(call)) {
+			return &wait{node: call} // a function that came as a value: backoff(ctx), wait(attempt)
 		}
 	}
 	if delay != nil && !hasWord(name, "withtimeout", "new", "set", "with", "next") && resultCount(f.info, call) <= 1 && !isDuration(f.info.TypeOf(call)) {
@@ -110,6 +118,28 @@ func (f *function) waitCall(call *ast.CallExpr) *wait {
 		}
 	}
 	return nil
+}
+
+// onlyWaits reports whether lit does nothing but make timers, and wait.
+func (f *function) onlyWaits(lit *ast.FuncLit) bool {
+	return !mentions(lit.Body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncLit, *ast.GoStmt, *ast.SendStmt:
+			return true
+		case *ast.CallExpr:
+			t := f.info.TypeOf(n)
+			return !f.info.Types[n.Fun].IsType() && !f.isContextError(n, 0) && pkgOf(f.info, n) != "time" && pkgOf(f.info, n) != "context" &&
+				!isDuration(t) && !isTimeChan(t) && !timerName.MatchString(calleeName(n))
+		}
+		return false
+	})
+}
+
+var timerName = regexp.MustCompile(`^(NewTimer|Stop|Done)$`)
+
+func isSleep(info *types.Info, n ast.Node) bool {
+	call, ok := n.(*ast.CallExpr)
+	return ok && isFunc(info, call, "time", "Sleep")
 }
 
 // waiting reports whether the function, or one it calls, waits by itself.

@@ -430,3 +430,91 @@ func StoppedLoudly(_ context.Context, s *script.Script) string {
 	}
 	return "done"
 }
+
+// LabelledEnd leaves the loop, and not the function, when its context ends, and keeps why.
+func LabelledEnd(ctx context.Context, s *script.Script) (string, error) {
+	var v string
+	var err error
+tries:
+	for i := 0; i < Times; i++ { // want `hand-written`
+		v, err = s.Get()
+		if err == nil || i == Times-1 {
+			break
+		}
+		select {
+		case <-time.After(Delay):
+		case <-ctx.Done():
+			err = ctx.Err()
+			break tries
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return v + " at last", nil
+}
+
+// judged is an attempt that says beside its error whether to try again.
+func judged(s *script.Script) (again bool, err error) {
+	v, err := s.State()
+	return err != nil && !errors.Is(err, script.ErrFinal) || err == nil && v == "pending", err
+}
+
+// Countdown keeps the error of the last attempt, which may be none, for what follows.
+func Countdown(_ context.Context, s *script.Script) (string, error) {
+	var err error
+	attemptsRemaining := 3
+	for attemptsRemaining >= 0 { // want `hand-written`
+		var more bool
+		more, err = judged(s)
+		if !more {
+			return "answered", err
+		}
+		backoff := time.Second * time.Duration(4-attemptsRemaining)
+		s.Logf("retrying after %v", backoff)
+		time.Sleep(backoff)
+		attemptsRemaining--
+	}
+	return "exhausted", err
+}
+
+// Skipped returns what it cannot change, an error or none, and else keeps the last.
+func Skipped(_ context.Context, s *script.Script) error {
+	var err error
+	for attempt := 1; attempt <= 4; attempt++ { // want `hand-written`
+		var again bool
+		again, err = judged(s)
+		if !again {
+			return err
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
+// Signalled waits for a context that ends only in another goroutine, and behind a select
+// that returns.
+func Signalled(ctx context.Context, s *script.Script) error {
+	go func() {
+		for range s.Stop {
+			<-ctx.Done()
+		}
+	}()
+	defer close(s.Stop)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	default:
+	}
+	for { // want `hand-written`
+		err := s.Try()
+		if err == nil || errors.Is(err, script.ErrFinal) {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

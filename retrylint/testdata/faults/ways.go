@@ -342,3 +342,61 @@ func completion(ctx context.Context, f future, tries int) error {
 	}
 	return err
 }
+
+// The response is closed wherever there is one.
+func closedIfThere(addr string) error {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		resp, err := http.Get(addr)
+		if err == nil && resp.StatusCode == http.StatusOK { // want `\(retry-after\)`
+			resp.Body.Close()
+			return nil
+		}
+		if resp != nil && resp.Body != nil {
+			resp.Body.Close()
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return nil
+}
+
+// It waits in a function literal that does nothing else.
+func waitsInside(ctx context.Context) error {
+	for attempt := 0; ; attempt++ { // want `\(loop\)`
+		if attempt > 0 {
+			if err := func() error {
+				t := time.NewTimer(time.Second)
+				defer t.Stop()
+				select {
+				case <-t.C: // want `\(jitter\)`
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}(); err != nil {
+				return err
+			}
+		}
+		_, err := trial(ctx, 0)
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+	}
+}
+
+// Something else was tried and failed since the wait.
+func eitherFails(ctx context.Context, tries int, find func() (string, error)) error {
+	for attempts := 0; ; attempts++ { // want `\(loop\)`
+		if attempts > tries {
+			return errBusy // want `\(last-error\)`
+		}
+		if attempts > 0 {
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+		}
+		if _, err := find(); err != nil { // want `\(retry-all\)`
+			continue
+		}
+		if _, err := trial(ctx, 0); err == nil {
+			return nil
+		}
+	}
+}

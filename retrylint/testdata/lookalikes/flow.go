@@ -93,3 +93,141 @@ func failover(ctx context.Context, t http.RoundTripper, req *http.Request, body 
 	}
 	return nil, errStopped
 }
+
+func put(name string) error    { return nil }
+func create(name string) error { return nil }
+
+// It is put right once, and a flag that is looked at before what went wrong says so.
+func putOnce(name string) error {
+	var created bool
+	for {
+		err := put(name)
+		if err == nil {
+			return nil
+		}
+		if created {
+			return err
+		}
+		switch err.Error() {
+		case "no bucket, retry":
+			if err = create(name); err != nil {
+				return err
+			}
+			created = true
+			continue
+		}
+		return err
+	}
+}
+
+type counter struct{ n int32 }
+
+func (c *counter) Load() int32   { return c.n }
+func (c *counter) Store(n int32) { c.n = n }
+
+type placement struct {
+	servers []string
+	index   counter
+}
+
+func connectTo(ctx context.Context, addr string) error { return nil }
+
+// The next server, by an index that a method sets.
+func (p *placement) connect(ctx context.Context) {
+	for ctx.Err() == nil {
+		addr := p.servers[p.index.Load()]
+		if err := connectTo(ctx, addr); err != nil {
+			p.index.Store((p.index.Load() + 1) % int32(len(p.servers)))
+			time.Sleep(time.Second)
+			continue
+		}
+		return
+	}
+}
+
+func fetchFrom(u *url.URL) (*http.Response, error) { return nil, nil }
+
+// A redirect is followed once.
+func redirected(u *url.URL) (*http.Response, error) {
+	redirects := 0
+again:
+	resp, err := fetchFrom(u)
+	if err != nil {
+		return nil, err
+	}
+	if (resp.StatusCode == 301 || resp.StatusCode == 307) && redirects == 0 {
+		println("retry at another place")
+		if u, err = resp.Location(); err != nil {
+			return nil, err
+		}
+		redirects++
+		goto again
+	}
+	return resp, nil
+}
+
+type wire struct{}
+
+func (wire) readPacket() (string, error)       { return "", nil }
+func (wire) authenticate(string) error         { return nil }
+func (wire) reply(msg string, fine bool) error { return nil }
+
+// A server reads the next request in each round.
+func serveAuth(w wire, maxAttempts int) error {
+	for attempts := 0; ; attempts++ {
+		if attempts >= maxAttempts {
+			return errStopped
+		}
+		request, err := w.readPacket()
+		if err != nil {
+			return err
+		}
+		if err := w.authenticate(request); err == nil {
+			return nil
+		}
+		if err := w.reply("failed", false); err != nil {
+			return err
+		}
+	}
+}
+
+func pull() (changed int, err error) { return 0, nil }
+
+// Each round goes further, until there is nothing left.
+func pullAll() error {
+	for tries := 0; tries < 3; tries++ {
+		changed, err := pull()
+		if err != nil {
+			return err
+		}
+		if changed == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+type watch struct{ index int }
+
+func (watch) List(index int) ([]string, int, error) { return nil, 0, nil }
+
+// What the inner loop tries again, the outer one asks for for ever.
+func watchHeld(w watch, session string) {
+	index := 0
+again:
+	retries := 3
+retry: // want `\(loop\)`
+	held, next, err := w.List(index)
+	if err != nil { // want `\(retry-all\)`
+		if retries > 0 {
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+			retries--
+			goto retry
+		}
+		return
+	}
+	if len(held) > 0 && held[0] == session {
+		index = next
+		goto again
+	}
+}

@@ -127,3 +127,85 @@ func save(ctx context.Context, s store, token string) error {
 	}
 }
 
+type permit struct{}
+
+func tryReserve() *permit { return nil }
+
+// What is only tried needs no error to say no.
+func reserve(ctx context.Context) (*permit, error) {
+	for { // want `hand-written retry loop around tryReserve`
+		if p := tryReserve(); p != nil {
+			return p, nil
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+type routes struct{ readers []string }
+
+func fetch() (*routes, error) { return nil, nil }
+
+// The body keeps the count.
+func readers(r *routes) (*routes, error) {
+	var err error
+	retries := 10
+	for len(r.readers) == 0 { // want `hand-written retry loop around fetch`
+		retries--
+		if retries == 0 {
+			break
+		}
+		time.Sleep(time.Second)
+		if r, err = fetch(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+type row struct{}
+
+func (row) Scan(...any) error { return nil }
+
+func query() row { return row{} }
+
+// The row of a database is read by Scan, and the wait is a function that came as a value.
+func insert(wait func(int), busy func(error) bool) (id int, err error) {
+	for i := range 20 { // want `hand-written retry loop around row.Scan`
+		row := query()
+		if err = row.Scan(&id); err == nil {
+			break
+		}
+		if !busy(err) {
+			return 0, err
+		}
+		wait(i)
+	}
+	return id, err
+}
+
+// A value that is received says whether what was started failed.
+func handshake(start func(chan error), temporary func(error) bool) error {
+	for { // want `hand-written retry loop around start2`
+		done := make(chan error, 1)
+		var err error
+		err = start2(start, done)
+		if err != nil {
+			return err
+		}
+		err = <-done
+		if err != nil {
+			if temporary(err) {
+				time.Sleep(time.Second)
+				continue
+			}
+			return err
+		}
+		return nil
+	}
+}
+
+func start2(start func(chan error), done chan error) error { return nil }
