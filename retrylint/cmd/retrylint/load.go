@@ -66,7 +66,7 @@ func analyze(opts *options, a *analysis.Analyzer, root string, stderr io.Writer)
 						seen[e.Error()] = true
 						m.broken++
 						broken = true
-						fmt.Fprintln(stderr, e)
+						fmt.Fprintln(stderr, strings.TrimPrefix(e.Error(), "-: ")) // of no place in a file
 					}
 				}
 				if act.Err != nil {

@@ -208,3 +208,52 @@ func TestFix(t *testing.T) {
 		t.Errorf("%v %d\n%s\n%s", err, code, out, text)
 	}
 }
+
+// What is odd about a directory costs no finding, and is said in a line that names it.
+func TestOddInputs(t *testing.T) {
+	exe := build(t)
+	const mod = "module example.org/a\n\ngo 1.25\n"
+	other := strings.NewReplacer("package a", "package a\n\nfunc broken( {", "f()", "g()", "load()", "loadG()").Replace(loop)
+	for _, test := range []struct {
+		name  string
+		files map[string]string
+		args  []string
+		code  int
+		want  []string // in the output
+	}{
+		{"parse error", map[string]string{"go.mod": mod, "a.go": loop, "b.go": other}, []string{"./..."}, 3, []string{"a.go:8:2", "b.go:3:14: expected ')'"}},
+		{"type error", map[string]string{"go.mod": mod, "a.go": loop + "\nfunc bad() { missing() }\n"}, []string{"./..."}, 3, []string{"a.go:8:2", "undefined: missing"}},
+		{"no module", map[string]string{"a.go": loop}, []string{"./..."}, 1, []string{"\npattern ./...: directory prefix"}},
+		{"no module, one file", map[string]string{"a.go": loop}, []string{"a.go"}, 3, []string{"a.go:8:2"}},
+		{"no such directory", map[string]string{"go.mod": mod, "a.go": loop}, []string{"./b"}, 1, []string{"directory not found"}},
+		{"vendor", map[string]string{
+			"go.mod":                    mod + "\nrequire example.org/b v1.0.0\n",
+			"vendor/modules.txt":        "# example.org/b v1.0.0\n## explicit; go 1.25\nexample.org/b\n",
+			"vendor/example.org/b/b.go": strings.Replace(loop, "package a", "package b", 1),
+			"a.go":                      strings.Replace(loop, `import "time"`, "import (\n\t_ \"example.org/b\"\n\t\"time\"\n)", 1),
+		}, []string{"./..."}, 3, []string{"\na.go:11:2"}},
+		{"build tag", map[string]string{"go.mod": mod, "a.go": "//go:build special\n\n" + loop, "b.go": "package a\n"}, []string{"-tags", "special", "./..."}, 3, []string{"a.go:10:2"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range test.files {
+				put(t, dir, name, text)
+			}
+			out, code := execute(t, dir, exe, test.args...)
+			if code != test.code {
+				t.Errorf("exit code %d", code)
+			}
+			for _, want := range test.want {
+				if !strings.Contains("\n"+out, want) {
+					t.Errorf("lacks %q", want)
+				}
+			}
+			if strings.Contains(out, "vendor/") {
+				t.Error("speaks of what is vendored")
+			}
+			if t.Failed() {
+				t.Log(out)
+			}
+		})
+	}
+}

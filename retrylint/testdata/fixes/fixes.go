@@ -173,7 +173,8 @@ func before(n int) (err error) {
 	return err
 }
 
-// Another round without a failure would be a success: no rewrite.
+// A round without a failure may be followed by another: what follows the loop gets what the
+// last one left.
 func notYet(n int) (v *thing, err error) {
 	for i := 0; i < 3; i++ { // want `hand-written`
 		v, err = load(context.Background(), n)
