@@ -212,7 +212,7 @@ var purePackages = map[string]bool{
 // meant to be spun on.
 var notTried = regexp.MustCompile(`^(Err|Wait)$`)
 
-var swapName = regexp.MustCompile(`(?i:compareandswap)|(Cas|CAS)$`)
+var swapName = regexp.MustCompile(`(?i:compareandswap)|(Cas|CAS|Atomic)$`)
 
 var constructorName = regexp.MustCompile(`^New(Request|RequestWithContext)$|^(Wrap|Wrapf|Errorf|WithMessage)$|^Parse`)
 
@@ -259,6 +259,7 @@ type trace struct {
 	*loop
 	seen map[[2]*types.Var]bool // variables and their fields
 	path map[types.Object]bool  // those whose value is being traced
+	deep bool                   // in what is computed before it is tried
 }
 
 // depends reports whether n is another in each round.
@@ -278,7 +279,7 @@ func (t *trace) depends(n ast.Node) bool {
 		case *ast.SelectorExpr:
 			field, ok := t.f.info.ObjectOf(x.Sel).(*types.Var)
 			if obj, isVar := objectOf(t.f.info, x.X).(*types.Var); ok && isVar && field.IsField() {
-				found = t.variable(obj, field)
+				found = t.variable(obj, field) || t.counters[field] && isInteger(field.Type()) && !countName.MatchString(field.Name())
 				return false
 			}
 		case *ast.Ident:
@@ -296,16 +297,16 @@ func (t *trace) variable(obj, field *types.Var) bool {
 	if t.path[obj] {
 		return t.outlives(obj) // its value comes from that of the round before
 	}
-	if t.seen[[2]*types.Var{obj, nil}] || t.seen[[2]*types.Var{obj, field}] || t.same(obj) {
+	if t.seen[[2]*types.Var{obj, nil}] || t.seen[[2]*types.Var{obj, field}] || t.same(obj) || !t.deep && t.isTry(obj) {
 		return false
 	}
+	defer func(was bool) { t.deep = was }(t.deep)
+	t.deep = true
 	t.seen[[2]*types.Var{obj, field}] = true
 	t.path[obj] = true
 	defer delete(t.path, obj)
 	if isRequest(obj.Type()) { // which is made again, but for where it goes
-		return slices.ContainsFunc(t.f.fields[obj], func(d def) bool {
-			return d.field != nil && (d.field.Name() == "URL" || d.field.Name() == "Host") && t.contains(d.at) && t.depends(d.rhs)
-		})
+		return t.sentElsewhere(obj)
 	}
 	if t.counters[obj] {
 		return true
@@ -342,6 +343,31 @@ func (l *loop) outlives(obj types.Object) bool {
 		begin, end = s.Body.Pos(), s.Body.End()
 	}
 	return obj.Pos() < begin || obj.Pos() > end
+}
+
+// sentElsewhere reports whether the loop gives the request obj another URL in each round.
+func (t *trace) sentElsewhere(obj types.Object) bool {
+	if slices.ContainsFunc(t.f.fields[obj], func(d def) bool {
+		return d.field != nil && (d.field.Name() == "URL" || d.field.Name() == "Host") && t.contains(d.at) && t.depends(d.rhs)
+	}) {
+		return true
+	}
+	found := false
+	for n := range t.cycle.nodes {
+		for _, x := range n.list {
+			shallow(x, func(x ast.Node) bool {
+				call, ok := x.(*ast.CallExpr)
+				if !ok || !slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return objectOf(t.f.info, a) == obj }) {
+					return !found
+				}
+				for _, a := range call.Args {
+					found = found || isNamed(t.f.info.TypeOf(a), "net/url", "URL") && t.depends(a)
+				}
+				return !found
+			})
+		}
+	}
+	return found
 }
 
 // mentionsSet reports whether n speaks of a variable or field that the loop sets.
@@ -385,14 +411,18 @@ func (l *loop) givenNumber(call *ast.CallExpr) bool {
 }
 
 // same reports whether obj, though it changes from round to round, does not make
-// what is tried another: a request that is built again, the number of the attempt.
+// what is tried another.
 func (l *loop) same(obj *types.Var) bool {
 	t := obj.Type()
 	if isContext(t) || isResponse(t) || isDuration(t) || isErrorVar(obj) || isNamed(t, "time", "Time") {
 		return true
 	}
-	b, ok := t.Underlying().(*types.Basic)
-	return ok && b.Info()&types.IsInteger != 0 && l.counters[obj] && (retryWord.MatchString(obj.Name()) || loadName.MatchString(obj.Name()))
+	return isInteger(t) && l.counters[obj] && loadName.MatchString(obj.Name())
+}
+
+// isTry reports whether obj is by its name the number of the attempt.
+func (l *loop) isTry(obj *types.Var) bool {
+	return isInteger(obj.Type()) && l.counters[obj] && retryWord.MatchString(obj.Name())
 }
 
 // Names of numbers by which the same is tried more gently.
@@ -408,6 +438,9 @@ var nextName = regexp.MustCompile(`^(get|pick|choose|select)?[nN]ext([A-Z]|$)`)
 // is random is no other thing to try.
 func (l *loop) draws(call *ast.CallExpr) bool {
 	name, pkg := calleeName(call), pkgOf(l.f.info, call)
+	if pickName.MatchString(name) {
+		return true
+	}
 	if l.paced {
 		return popName.MatchString(name) || nextName.MatchString(name) && len(call.Args) == 0 && !isDuration(l.f.info.TypeOf(call))
 	}
@@ -416,6 +449,8 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 	}
 	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio" && !strings.HasPrefix(name, "New")
 }
+
+var pickName = regexp.MustCompile(`(?i)random(ly)?(pick|choose|select)|(pick|choose|select)random`)
 
 var popName = regexp.MustCompile(`^([pP]op|[dD]equeue)([A-Z]|$)`)
 

@@ -301,6 +301,9 @@ func (l *loop) retriesAll() bool {
 		if t.kind == kindTest || t.kind == statusTest || t.kind == answerTest && t.obj == l.attempt.obj && l.endsFailed(t.at) {
 			return false
 		}
+		if call, ok := t.at.cond.(*ast.CallExpr); ok && len(call.Args) > 0 && againName.MatchString(calleeName(call)) {
+			return false // whatever it is that it asks
+		}
 	}
 	if l.attempt.obj != nil && !types.Implements(l.attempt.obj.Type(), errorType) {
 		return false // a type of its own for what is retried

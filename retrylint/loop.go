@@ -306,7 +306,7 @@ func (l *loop) works(x ast.Node) bool {
 				return true
 			}
 			if pkg := pkgOf(l.f.info, n); pkg == "time" || pkg == "math/rand" || pkg == "math/rand/v2" || idleName.MatchString(calleeName(n)) {
-				return true
+				return pkg == "time" // log.With(...).Info(...) is one
 			}
 			found = true
 		}
@@ -354,19 +354,19 @@ func (l *loop) retries(t *test) bool {
 		l.round = t.failed()
 	default:
 		again, ok := l.again(t)
-		if !ok || t.kind == kindTest && (!l.directed(t, again) || l.goesOn(t) || l.succeedsBack(t, again)) {
+		if !ok || t.kind == statusTest && l.ofNoError(t) || t.kind == kindTest && (!l.directed(t, again) || l.goesOn(t) || l.succeedsBack(t, again)) {
 			return false
 		}
 		l.round = again
 	}
 	l.attempt = t
 	if l.calls = l.attempts(t); t.kind == answerTest || t.kind == otherTest {
-		if l.calls = l.answering(t); len(l.calls) == 0 || !l.says() {
+		if l.calls = l.answering(t); len(l.calls) == 0 || !l.says() || l.triesOthers(t) {
 			return false
 		}
 	}
 	l.waits = l.waitsBetween()
-	if t.kind == nilTest && (!l.reallyBack(t) || l.prepares(t)) {
+	if t.kind == nilTest && (!l.reallyBack(t) || l.prepares(t) || l.passesBy(t)) {
 		return false
 	}
 	return l.isRetry()
@@ -447,6 +447,22 @@ func (l *loop) succeedsBack(t *test, again edge) bool {
 	return false
 }
 
+// ofNoError reports whether t asks for the status of an error, and without an error the
+// loop goes round as well.
+func (l *loop) ofNoError(t *test) bool {
+	found := false
+	shallow(t.at.cond, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		if obj := variable(l.f.info, e); ok && obj != nil && isErrorVar(obj) {
+			for _, other := range l.tests {
+				found = found || other.kind == nilTest && other.obj == obj && l.back(other.passed(), func(e edge) bool { return e.from == t.at })
+			}
+		}
+		return !found
+	})
+	return found
+}
+
 // comesFrom reports whether obj is the error err, or what a type assertion or
 // errors.As makes of it.
 func (l *loop) comesFrom(obj, err types.Object) bool {
@@ -484,6 +500,40 @@ func (l *loop) prepares(t *test) bool {
 		}
 		return false
 	})
+}
+
+// passesBy reports whether another operation's success leads to the next round without
+// that of t, which is only tried where that fails.
+func (l *loop) passesBy(t *test) bool {
+	if l.countsAttempts() || l.leavesWhenReady(t) {
+		return false
+	}
+	by := func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at && !l.failing(e) }
+	first := reach(l.cycle.head, by)
+	for n, other := range l.tests {
+		if other.kind != nilTest || n == t.at || !first[n] || other.obj == t.obj {
+			continue
+		}
+		if e := other.passed(); by(e) && e.to() != l.cycle.head && reach(e.to(), by)[l.cycle.head] &&
+			reach(other.failed().to(), func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head })[t.at] {
+			return true
+		}
+	}
+	return false
+}
+
+// triesOthers reports whether what t asks about is only looked at when another thing was
+// tried, that is not the same in each round, and failed.
+func (l *loop) triesOthers(t *test) bool {
+	for n, other := range l.tests {
+		if n == t.at || other.kind != nilTest && other.kind != kindTest || !l.back(edge{n, 0}, nil) && !l.back(edge{n, 1}, nil) {
+			continue
+		}
+		if slices.ContainsFunc(l.attempts(other), func(call *ast.CallExpr) bool { return !slices.Contains(l.calls, call) && l.another(call) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // waitsBetween returns the waits between a failed attempt and the next one.

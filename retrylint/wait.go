@@ -20,6 +20,8 @@ type wait struct {
 // Names of functions that wait, where their code is not at hand.
 var waitName = regexp.MustCompile(`(?i)^(sleep|wait|pause|delay|back_?off)|(sleep|back_?off|delay)$`)
 
+var sleepVerb = regexp.MustCompile(`^[sS]leep`)
+
 // Types that are known for waiting.
 var waitType = regexp.MustCompile(`(?i)back_?off|retr(y|ier)`)
 
@@ -109,7 +111,7 @@ func (f *function) waitCall(call *ast.CallExpr) *wait {
 			return &wait{node: call} // a function that came as a value: backoff(ctx), wait(attempt)
 		}
 	}
-	if delay != nil && !hasWord(name, "withtimeout", "new", "set", "with", "next") && resultCount(f.info, call) <= 1 && !isDuration(f.info.TypeOf(call)) {
+	if delay != nil && (sleepVerb.MatchString(name) || !hasWord(name, "withtimeout", "new", "set", "with", "next")) && resultCount(f.info, call) <= 1 && !isDuration(f.info.TypeOf(call)) {
 		return &wait{node: call, delay: delay}
 	}
 	if sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr); ok && !isDuration(f.info.TypeOf(call)) {
