@@ -273,7 +273,7 @@ func (t *trace) depends(n ast.Node) bool {
 		case *ast.UnaryExpr:
 			found = x.Op == token.ARROW && !isTimeChan(t.f.info.TypeOf(x.X))
 		case *ast.CallExpr:
-			found = t.draws(x) || n != ast.Node(x) && t.drawsInside(x)
+			found = t.draws(x) || n != ast.Node(x) && (t.drawsInside(x) || t.computes(x))
 		case *ast.IndexExpr:
 			found = t.mentionsSet(x.Index)
 		case *ast.SelectorExpr:
@@ -290,6 +290,18 @@ func (t *trace) depends(n ast.Node) bool {
 		return !found
 	})
 	return found
+}
+
+// computes reports whether call makes of the number of the attempt what is then tried.
+func (t *trace) computes(call *ast.CallExpr) bool {
+	typ := t.f.info.TypeOf(call)
+	if t.f.info.Types[call.Fun].IsType() || isContext(typ) || isDuration(typ) || isRequest(typ) || purePackages[pkgOf(t.f.info, call)] {
+		return false
+	}
+	return slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
+		v, ok := objectOf(t.f.info, a).(*types.Var)
+		return ok && t.isTry(v)
+	})
 }
 
 // variable reports whether obj, or its field if that is not nil, is another in each round.
@@ -316,6 +328,9 @@ func (t *trace) variable(obj, field *types.Var) bool {
 			return true
 		}
 	}
+	if x := t.rangedOver(obj); x != nil && t.depends(x) {
+		return true
+	}
 	for _, d := range t.f.fields[obj] {
 		if !t.contains(d.at) || field != nil && d.field != nil && d.field != field {
 			continue
@@ -331,6 +346,16 @@ func (t *trace) variable(obj, field *types.Var) bool {
 		t.path[obj] = true
 	}
 	return false
+}
+
+// rangedOver returns what a loop within the loop ranges over whose variable obj is.
+func (l *loop) rangedOver(obj types.Object) ast.Expr {
+	for n := range l.cycle.nodes {
+		if r, ok := n.stmt.(*ast.RangeStmt); ok && ast.Stmt(r) != l.stmt && (r.Key != nil && objectOf(l.f.info, r.Key) == obj || r.Value != nil && objectOf(l.f.info, r.Value) == obj) {
+			return r.X
+		}
+	}
+	return nil
 }
 
 // outlives reports whether obj keeps its value from one round to the next.
@@ -450,7 +475,7 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio" && !strings.HasPrefix(name, "New")
 }
 
-var pickName = regexp.MustCompile(`(?i)random(ly)?(pick|choose|select)|(pick|choose|select)random`)
+var pickName = regexp.MustCompile(`(?i)random(ly)?(pick|choose|select)|(pick|choose|select)random|^(Create|Mkdir)Temp$`)
 
 var popName = regexp.MustCompile(`^([pP]op|[dD]equeue)([A-Z]|$)`)
 

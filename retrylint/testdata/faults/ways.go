@@ -400,3 +400,40 @@ func eitherFails(ctx context.Context, tries int, find func() (string, error)) er
 		}
 	}
 }
+
+type sleeper interface {
+	SleepWithContext(ctx context.Context, d time.Duration) error
+}
+
+// A name that begins with Sleep waits, whatever it says of a context.
+func token(ctx context.Context, s sleeper) error {
+	for { // want `\(loop\)`
+		_, err := trial(ctx, 0)
+		if err == nil || !errors.Is(err, errBusy) {
+			return err
+		}
+		if err := s.SleepWithContext(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// A flag that the function sets beside its error decides.
+func flaggedInside(ctx context.Context, load func() (bool, error), within func(func() error) error) error {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		var again bool
+		err := within(func() error {
+			var err error
+			again, err = load()
+			return err
+		})
+		if err == nil {
+			return nil
+		}
+		if !again {
+			return err
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return nil
+}

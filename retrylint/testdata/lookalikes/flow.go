@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 )
 
@@ -230,4 +231,126 @@ retry: // want `\(loop\)`
 		index = next
 		goto again
 	}
+}
+
+type job struct{ parts []string }
+
+func write(part string) error { return nil }
+
+// The parts of another job in each round.
+func writeJobs(jobs map[string]*job) (failed []string) {
+next:
+	for attempt, j := range jobs {
+		for _, part := range j.parts {
+			if err := write(part); err != nil {
+				failed = append(failed, attempt)
+				continue next
+			}
+		}
+		break
+	}
+	return failed
+}
+
+func lock(path string) error { return nil }
+
+// Another file in each round.
+func lockAnother(dir string) (string, error) {
+	for try := 0; ; try++ {
+		f, err := os.CreateTemp(dir, "lock")
+		if err != nil {
+			return "", err
+		}
+		f.Close()
+		path := f.Name()
+		if err := lock(path); err != nil {
+			if try < 3 {
+				continue
+			}
+			return "", err
+		}
+		return path, nil
+	}
+}
+
+func subnet(name string, attempt int) string { return name }
+
+func createNetwork(subnet string) error       { return nil }
+func networkExists(name string) (bool, error) { return false, nil }
+
+// From the number of the attempt another subnet is made; that the network exists is only
+// asked when that failed.
+func network(name string) error {
+	for attempt := 1; attempt < 5; attempt++ {
+		err := createNetwork(subnet(name, attempt))
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errStopped) {
+			exists, err := networkExists(name)
+			if err != nil {
+				return err
+			}
+			if exists {
+				return nil
+			}
+			continue
+		}
+		return err
+	}
+	return errStopped
+}
+
+func state(name string) (done bool, err error) { return false, nil }
+func info(name string) error                   { return nil }
+
+func show(name string) {}
+
+// What succeeds goes round: it is watched, and what is tried when it fails is another thing.
+func progress(ctx context.Context, name string, unknown func(error) bool) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		done, err := state(name)
+		if err != nil {
+			if !unknown(err) {
+				return
+			}
+			if err := info(name); err == nil {
+				return
+			}
+			continue
+		}
+		if done {
+			return
+		}
+		show(name)
+	}
+}
+
+type buffer struct {
+	data   []byte
+	offset int
+}
+
+// Partial reads: each goes on where the last one ended.
+func (b *buffer) fill(r io.Reader, size int) (err error) {
+	for i := 0; i < 3; i++ {
+		var n int
+		n, err = io.ReadFull(r, b.data[b.offset:size])
+		b.offset += n
+		if err != nil {
+			if err != io.ErrUnexpectedEOF {
+				return err
+			}
+			continue
+		}
+		break
+	}
+	return err
 }
