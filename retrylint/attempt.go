@@ -447,7 +447,7 @@ func (l *loop) same(obj *types.Var) bool {
 
 // isTry reports whether obj is by its name the number of the attempt.
 func (l *loop) isTry(obj *types.Var) bool {
-	return isInteger(obj.Type()) && l.counters[obj] && retryWord.MatchString(obj.Name())
+	return isInteger(obj.Type()) && l.isNumber(obj) && retryWord.MatchString(obj.Name())
 }
 
 // Names of numbers by which the same is tried more gently.

@@ -178,9 +178,8 @@ func (l *loop) says() bool {
 	if l.countsAttempts() || l.labelled() || l.triesByName() {
 		return true
 	}
-	idle := l.attempt.kind == answerTest && l.notYet(l.round) && len(l.f.waitsIn(l.cycle)) > 0
 	for n, t := range l.tests { // a count that the body keeps
-		if t.kind == boundTest && l.mentionsCounter(n.cond) && (idle || l.names(n.cond, retryWord)) && (!l.back(edge{n, 0}, nil) || !l.back(edge{n, 1}, nil)) {
+		if t.kind == boundTest && l.mentionsCounter(n.cond) && l.names(n.cond, retryWord) && (!l.back(edge{n, 0}, nil) || !l.back(edge{n, 1}, nil)) {
 			return true
 		}
 	}

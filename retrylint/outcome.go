@@ -76,7 +76,7 @@ func (f *function) statusFailure(t *test) int {
 var statusName = regexp.MustCompile(`(?i)^(http)?_?status_?code$|^http_?status$`)
 
 // Names of results that say whether to try again.
-var againName = regexp.MustCompile(`(?i)retr(y|iable)|again|continue|temp|transient|recover`)
+var againName = regexp.MustCompile(`(?i)retr(y|iable)|again|continue|tempor|transient|recover`)
 
 // classify says what the condition of n asks about.
 func (f *function) classify(n *node) *test {

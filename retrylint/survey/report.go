@@ -43,11 +43,43 @@ func report(w io.Writer, dir string, results []result) (precision, recall float6
 		}
 	}
 	fmt.Fprint(w, "# What retrylint finds in other people's code\n\nWritten by `go run ./survey > RESULTS.md`.\n")
+	if err := writeOnce(w, dir, judged); err != nil {
+		return 0, 0, err
+	}
 	precision = writePrecision(w, judged, present, surveyed)
 	recall = writeRecall(w, loops, present, surveyed)
 	writeFixes(w, judged, results)
 	writeSpeed(w, results)
 	return precision, recall, nil
+}
+
+// writeOnce says how the modules of each batch were judged when they were new to the
+// analyzer, by the lines of once.tsv: a batch, how many modules, loops known, and found.
+func writeOnce(w io.Writer, dir string, judged []judgement) error {
+	rows, err := readTable(dir+"/once.tsv", 4)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(w, "\n## Judged once\n\nModules that were new to the analyzer, read once, when it was finished, and used to improve it\nafterwards. The sections below say what it finds in them now.\n\n| batch | modules | findings | true | precision | loops known | found | recall |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, r := range rows {
+		var yes, all, known, found int
+		for _, j := range judged {
+			if j.batch == r[0] {
+				all++
+				if j.verdict == "true" {
+					yes++
+				}
+			}
+		}
+		if _, err := fmt.Sscan(r[2], &known); err != nil {
+			return err
+		}
+		if _, err := fmt.Sscan(r[3], &found); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "| %s | %s | %d | %d | %s | %d | %d | %s |\n", r[0], r[1], all, yes, percent(yes, all), known, found, percent(found, known))
+	}
+	return nil
 }
 
 // writePrecision counts the judgements of findings that are still made.
