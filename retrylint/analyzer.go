@@ -172,8 +172,12 @@ func isTest(pass *analysis.Pass, file *ast.File) bool {
 	return strings.HasSuffix(sourceName(pass.Fset, file), "_test.go")
 }
 
-// loops finds the retry loops of file.
+// loops finds the retry loops of file. That of the library itself is what the others are
+// replaced by.
 func (r *reporter) loops(pkg *packageInfo, file *ast.File) {
+	if r.pass.Pkg.Path() == retryPath {
+		return
+	}
 	variables := map[*ast.FuncLit]*ast.Ident{} // that literals are assigned to
 	ast.Inspect(file, func(n ast.Node) bool {
 		f := &function{pass: r.pass, info: r.pass.TypesInfo, pkg: pkg, file: file, node: n}
