@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -270,20 +271,22 @@ func (r *rewrite) leaves(w *pause) bool {
 
 // results returns the results of the function around the loop.
 func (r *rewrite) results() []*types.Var {
-	var vars []*types.Var
+	return slices.Collect(r.l.f.signature().Results().Variables())
+}
+
+// signature returns the type of f: nil where it does not compile, as that of a function
+// which is declared twice.
+func (f *function) signature() *types.Signature {
 	var sig *types.Signature
-	switch n := r.l.f.node.(type) {
+	switch n := f.node.(type) {
 	case *ast.FuncDecl:
-		if obj, ok := r.info.Defs[n.Name].(*types.Func); ok {
+		if obj, ok := f.info.Defs[n.Name].(*types.Func); ok {
 			sig = obj.Signature()
 		}
 	case *ast.FuncLit:
-		sig, _ = r.info.TypeOf(n).(*types.Signature)
+		sig, _ = f.info.TypeOf(n).(*types.Signature)
 	}
-	for v := range sig.Results().Variables() {
-		vars = append(vars, v)
-	}
-	return vars
+	return sig
 }
 
 // ceiling is the default of MaxDelay.

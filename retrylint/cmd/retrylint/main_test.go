@@ -223,6 +223,7 @@ func TestOddInputs(t *testing.T) {
 	}{
 		{"parse error", map[string]string{"go.mod": mod, "a.go": loop, "b.go": other}, []string{"./..."}, 3, []string{"a.go:8:2", "b.go:3:14: expected ')'"}},
 		{"type error", map[string]string{"go.mod": mod, "a.go": loop + "\nfunc bad() { missing() }\n"}, []string{"./..."}, 3, []string{"a.go:8:2", "undefined: missing"}},
+		{"declared twice", map[string]string{"go.mod": mod, "a.go": loop, "b.go": strings.Replace(loop, "func f() error { return nil }", "", 1)}, []string{"./..."}, 3, []string{"a.go:8:2", "b.go:8:2", "redeclared"}},
 		{"no module", map[string]string{"a.go": loop}, []string{"./..."}, 1, []string{"\npattern ./...: directory prefix"}},
 		{"no module, one file", map[string]string{"a.go": loop}, []string{"a.go"}, 3, []string{"a.go:8:2"}},
 		{"no such directory", map[string]string{"go.mod": mod, "a.go": loop}, []string{"./b"}, 1, []string{"directory not found"}},
