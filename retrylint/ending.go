@@ -170,7 +170,7 @@ func isDone(info *types.Info, comm ast.Stmt) bool {
 		if !ok || u.Op != token.ARROW {
 			return false
 		}
-		c, ok := info.TypeOf(u.X).Underlying().(*types.Chan)
+		c, ok := underlying(info, u.X).(*types.Chan)
 		if !ok {
 			return false
 		}

@@ -62,7 +62,7 @@ func (l *loop) isRetry() bool {
 		}
 	}
 	if r, ok := l.stmt.(*ast.RangeStmt); ok {
-		if _, isChan := l.f.info.TypeOf(r.X).Underlying().(*types.Chan); isChan && len(l.waits) == 0 {
+		if _, isChan := underlying(l.f.info, r.X).(*types.Chan); isChan && len(l.waits) == 0 {
 			return false
 		}
 	}
@@ -153,7 +153,7 @@ func (l *loop) swaps() bool {
 // the limit, attempts: then a success that is not all that is wanted may go round, too.
 func (l *loop) countsAttempts() bool {
 	if r, ok := l.stmt.(*ast.RangeStmt); ok {
-		b, ok := l.f.info.TypeOf(r.X).Underlying().(*types.Basic)
+		b, ok := underlying(l.f.info, r.X).(*types.Basic)
 		return ok && b.Info()&types.IsInteger != 0 && (l.names(r.X, retryWord) || r.Key != nil && l.names(r.Key, retryWord))
 	}
 	s, ok := l.stmt.(*ast.ForStmt)
@@ -264,7 +264,7 @@ func (l *loop) saysRetry(n *node) bool {
 func (l *loop) counted() bool {
 	switch s := l.stmt.(type) {
 	case *ast.RangeStmt:
-		b, ok := l.f.info.TypeOf(s.X).Underlying().(*types.Basic)
+		b, ok := underlying(l.f.info, s.X).(*types.Basic)
 		return ok && b.Info()&types.IsInteger != 0 && !l.countUsed(s.Body)
 	case *ast.ForStmt:
 		b, ok := s.Cond.(*ast.BinaryExpr)

@@ -121,7 +121,7 @@ func (l *loop) iterates() bool {
 	if !ok {
 		return false
 	}
-	switch l.f.info.TypeOf(r.X).Underlying().(type) {
+	switch underlying(l.f.info, r.X).(type) {
 	case *types.Signature, *types.Chan:
 		return true
 	}

@@ -30,7 +30,7 @@ func (r *rewrite) header() bool {
 	b.retries = r.pkg + ".Unlimited"
 	switch s := r.l.stmt.(type) {
 	case *ast.RangeStmt:
-		basic, ok := r.info.TypeOf(s.X).Underlying().(*types.Basic)
+		basic, ok := underlying(r.info, s.X).(*types.Basic)
 		if !ok || basic.Info()&types.IsInteger == 0 || s.Value != nil || s.Key != nil && s.Tok != token.DEFINE {
 			return false
 		}

@@ -142,7 +142,7 @@ func (r *rewrite) negated(e ast.Expr) string {
 			return r.source(e.X)
 		}
 	case *ast.BinaryExpr:
-		b, isBasic := r.info.TypeOf(e.X).Underlying().(*types.Basic)
+		b, isBasic := underlying(r.info, e.X).(*types.Basic)
 		if op, ok := opposite[e.Op]; ok && isBasic && b.Info()&types.IsFloat == 0 { // NaN is neither less nor more
 			return r.source(e.X) + " " + op.String() + " " + r.source(e.Y)
 		}

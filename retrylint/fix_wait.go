@@ -203,7 +203,7 @@ func (r *rewrite) selects(w *pause, s *ast.SelectStmt, timer types.Object) bool 
 // and what is done when it is closed a return, maybe behind other statements, of what
 // the loop does not set either.
 func (r *rewrite) stops(w *pause, ch ast.Expr, then []ast.Stmt) bool {
-	c, ok := r.info.TypeOf(ch).Underlying().(*types.Chan)
+	c, ok := underlying(r.info, ch).(*types.Chan)
 	if !ok || c.Dir() == types.SendOnly || !types.Identical(c.Elem(), types.NewStruct(nil, nil)) || w.drain != "" || !r.steady(ch, false) {
 		return false
 	}

@@ -96,6 +96,14 @@ func isNamed(t types.Type, pkg, name string) bool {
 	return ok && n.Obj().Pkg() != nil && n.Obj().Pkg().Path() == pkg && n.Obj().Name() == name
 }
 
+// underlying returns the underlying type of e, nil where the code does not compile.
+func underlying(info *types.Info, e ast.Expr) types.Type {
+	if t := info.TypeOf(e); t != nil {
+		return t.Underlying()
+	}
+	return nil
+}
+
 func isInteger(t types.Type) bool {
 	if t == nil {
 		return false

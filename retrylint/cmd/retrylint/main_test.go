@@ -224,6 +224,8 @@ func TestOddInputs(t *testing.T) {
 		{"parse error", map[string]string{"go.mod": mod, "a.go": loop, "b.go": other}, []string{"./..."}, 3, []string{"a.go:8:2", "b.go:3:14: expected ')'"}},
 		{"type error", map[string]string{"go.mod": mod, "a.go": loop + "\nfunc bad() { missing() }\n"}, []string{"./..."}, 3, []string{"a.go:8:2", "undefined: missing"}},
 		{"declared twice", map[string]string{"go.mod": mod, "a.go": loop, "b.go": strings.Replace(loop, "func f() error { return nil }", "", 1)}, []string{"./..."}, 3, []string{"a.go:8:2", "b.go:8:2", "redeclared"}},
+		{"unknown range", map[string]string{"go.mod": mod, "a.go": strings.Replace(loop, "for i := 0; i < 3; i++", "for range missing", 1)}, []string{"./..."}, 3, []string{"a.go:8:2", "undefined: missing"}},
+		{"no result", map[string]string{"go.mod": mod, "a.go": loop, "b.go": "package a\n\nfunc none() {}\n\nfunc bad(err error) {\n\tfor err != nil {\n\t\terr = none()\n\t}\n}\n"}, []string{"./..."}, 3, []string{"a.go:8:2", "none() (no value) used as value"}},
 		{"no module", map[string]string{"a.go": loop}, []string{"./..."}, 1, []string{"\npattern ./...: directory prefix"}},
 		{"no module, one file", map[string]string{"a.go": loop}, []string{"a.go"}, 3, []string{"a.go:8:2"}},
 		{"no such directory", map[string]string{"go.mod": mod, "a.go": loop}, []string{"./b"}, 1, []string{"directory not found"}},
