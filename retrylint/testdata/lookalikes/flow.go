@@ -17,7 +17,7 @@ var errStopped = errors.New("stopped")
 
 // An end without an error goes round as well as one with: it runs until it is stopped.
 func runConnection(run func() error, stopping *bool) {
-	wait := time.Second
+	backoff := time.Second
 	for {
 		err := run()
 		if errors.Is(err, errStopped) {
@@ -28,8 +28,12 @@ func runConnection(run func() error, stopping *bool) {
 		if *stopping {
 			return
 		}
-		wait = min(2*wait, time.Minute)
-		time.Sleep(wait)
+		if backoff *= 2; backoff > time.Minute {
+			backoff = time.Minute
+		}
+		select {
+		case <-time.After(backoff):
+		}
 	}
 }
 
