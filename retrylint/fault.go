@@ -6,7 +6,6 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
-	"slices"
 )
 
 // finding is that there is such a loop at all.
@@ -305,9 +304,6 @@ func (l *loop) retriesAll() bool {
 		if call, ok := t.at.cond.(*ast.CallExpr); ok && len(call.Args) > 0 && againName.MatchString(calleeName(call)) {
 			return false // whatever it is that it asks
 		}
-		if t.kind == otherTest && l.setByAttempt(objectOf(l.f.info, t.at.cond)) {
-			return false
-		}
 	}
 	if l.attempt.obj != nil && !types.Implements(l.attempt.obj.Type(), errorType) {
 		return false // a type of its own for what is retried
@@ -328,13 +324,6 @@ func (l *loop) retriesAll() bool {
 		}
 	}
 	return true
-}
-
-// setByAttempt reports whether a function literal that is tried sets obj.
-func (l *loop) setByAttempt(obj types.Object) bool {
-	return obj != nil && slices.ContainsFunc(l.f.defs[obj], func(d def) bool {
-		return slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return call.Pos() <= d.at.Pos() && d.at.End() <= call.End() })
-	})
 }
 
 // endsFailed reports whether the condition of n, on what came beside an error, may end the

@@ -384,7 +384,7 @@ func waitsInside(ctx context.Context) error {
 }
 
 // Something else was tried and failed since the wait.
-func eitherFails(ctx context.Context, tries int, find func() (string, error)) error {
+func eitherFails(ctx context.Context, tries int, nextNode func() (string, error)) error {
 	for attempts := 0; ; attempts++ { // want `\(loop\)`
 		if attempts > tries {
 			return errBusy // want `\(last-error\)`
@@ -392,10 +392,10 @@ func eitherFails(ctx context.Context, tries int, find func() (string, error)) er
 		if attempts > 0 {
 			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
 		}
-		if _, err := find(); err != nil { // want `\(retry-all\)`
+		if _, err := nextNode(); err != nil {
 			continue
 		}
-		if _, err := trial(ctx, 0); err == nil {
+		if _, err := trial(ctx, 0); err == nil { // want `\(retry-all\)`
 			return nil
 		}
 	}
@@ -416,24 +416,4 @@ func token(ctx context.Context, s sleeper) error {
 			return err
 		}
 	}
-}
-
-// A flag that the function sets beside its error decides.
-func flaggedInside(ctx context.Context, load func() (bool, error), within func(func() error) error) error {
-	for i := 0; i < 3; i++ { // want `\(loop\)`
-		var again bool
-		err := within(func() error {
-			var err error
-			again, err = load()
-			return err
-		})
-		if err == nil {
-			return nil
-		}
-		if !again {
-			return err
-		}
-		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
-	}
-	return nil
 }
