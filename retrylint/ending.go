@@ -36,12 +36,8 @@ func (l *loop) sleepsLast(w *wait) bool {
 	tries := func(n *node) bool {
 		return n == l.attempt.at || n != w.at && slices.ContainsFunc(l.calls, func(c *ast.CallExpr) bool { return holds(n, c) })
 	}
-	failed := func(e edge) bool { // something else that was tried in between
-		t := l.tests[e.from]
-		return t != nil && t.kind == nilTest && e == t.failed() && e.from != w.at
-	}
 	for n := range reach(w.at, func(e edge) bool {
-		return l.cycle.nodes[e.to()] && !tries(e.from) && !failed(e) && (e.from == w.at || !counts(e.from))
+		return l.cycle.nodes[e.to()] && !tries(e.from) && (e.from == w.at || !counts(e.from))
 	}) {
 		if !counts(n) {
 			continue

@@ -383,24 +383,6 @@ func waitsInside(ctx context.Context) error {
 	}
 }
 
-// Something else was tried and failed since the wait.
-func eitherFails(ctx context.Context, tries int, nextNode func() (string, error)) error {
-	for attempts := 0; ; attempts++ { // want `\(loop\)`
-		if attempts > tries {
-			return errBusy // want `\(last-error\)`
-		}
-		if attempts > 0 {
-			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
-		}
-		if _, err := nextNode(); err != nil {
-			continue
-		}
-		if _, err := trial(ctx, 0); err == nil { // want `\(retry-all\)`
-			return nil
-		}
-	}
-}
-
 type sleeper interface {
 	SleepWithContext(ctx context.Context, d time.Duration) error
 }
