@@ -309,7 +309,7 @@ func pauseOrStop(d time.Duration, attempt int, stop <-chan struct{}) bool {
 	}
 }
 
-// The time ends the loop, and no count: a wait that is told the number is none.
+// The time ends the loop, and no count: a wait that gets the number is none.
 func forAWhile(ctx context.Context, d time.Duration) (err error) {
 	end := time.Now().Add(d)
 	for attempt := 0; time.Now().Before(end); attempt++ { // want `\(loop\)`
