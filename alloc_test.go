@@ -54,7 +54,7 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 // What the clients add to a request that succeeds at once: its copy, with the
 // context and the URL in it, and a header; a body in memory adds nothing, the
 // Idempotency-Key itself and its place in the header. A RetryableClient saves four
-// allocations that http.Client makes in case there is a redirect. A POST without a key
+// allocations that http.Client makes in case there is a redirect, three with Go 1.25. A POST without a key
 // is watched besides: whether it was sent decides whether it may be repeated.
 func TestRequestAllocatesLittle(t *testing.T) {
 	base := roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -89,8 +89,8 @@ func TestRequestAllocatesLittle(t *testing.T) {
 	}
 	get, post := allocs(plain.Do, "GET", nil), allocs(plain.Do, "POST", payload)
 	over := (&http.Client{Transport: transport}).Do
-	assert.LessOrEqual(t, allocs(client.Do, "GET", nil)-get, -2.0, "GET, client")
+	assert.LessOrEqual(t, allocs(client.Do, "GET", nil)-get, -1.0, "GET, client")
 	assert.LessOrEqual(t, allocs(over, "GET", nil)-get, 2.0, "GET, transport")
-	assert.LessOrEqual(t, allocs(client.Do, "POST", payload)-post, 1.0, "POST, client")
+	assert.LessOrEqual(t, allocs(client.Do, "POST", payload)-post, 2.0, "POST, client")
 	assert.LessOrEqual(t, allocs(over, "POST", payload)-post, 10.0, "POST, transport")
 }
