@@ -35,9 +35,9 @@ type Pace struct {
 	idle              time.Duration // of those before it
 	wait              time.Duration // that the last refused call was asked for
 
-	before    trial // the rate before it was lowered
-	useless   int   // how often in succession lowering it was that
-	lowered   int   // how often it was lowered since it was held without refusals
+	before    trial   // the rate before it was lowered
+	useless   int     // how often in succession lowering it was that
+	lowered   int     // how often it was lowered since it was held without refusals
 	gained    float64 // accepted calls per second, in the round before a probe
 	tolerated float64 // the share of refusals that lowering it did not reduce
 }
