@@ -416,7 +416,7 @@ func TestWhenAPaceIsOver(t *testing.T) {
 	})
 	t.Run("one waits for more than a minute", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := newScriptedGate(25*time.Second).play(1, "R").play(3, "RRA").play(1, "R")
+			s := newScriptedGate(900*time.Millisecond).play(1, "R").play(3, strings.Repeat("R", 99)+"A").play(1, "R")
 			rate, _ := s.Pace()
 			assert.Less(t, rate, 1.0/70)
 			assert.NoError(t, s.Wait(t.Context()))

@@ -19,7 +19,7 @@ type Call struct {
 //
 // It learns in rounds. A round begins with a change of the pace, or with a refused
 // call, when the server has nothing to spare. It counts the calls that are sent in it,
-// and which of them are refused.
+// and which of them are refused. Without a pace it ends when nobody calls for a while.
 type Pace struct {
 	rate float64 // calls per second; 0: none
 	base float64 // the rate without the present probe
@@ -73,6 +73,9 @@ func (p *Pace) Paused(now, until time.Time) {
 
 // Accepted counts an accepted call. next is the last one that was sent, as of now.
 func (p *Pace) Accepted(c, next Call) {
+	if p.silent(c) {
+		p.begin(Call{})
+	}
 	if p.first.Sent.IsZero() || c.Number <= p.first.Number {
 		return
 	}
@@ -88,7 +91,7 @@ func (p *Pace) Accepted(c, next Call) {
 // returns why it set, lowered or raised the pace, if it did.
 func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64, again bool) (cause string) {
 	p.wait = wait
-	if p.first.Sent.IsZero() {
+	if p.silent(c) || p.first.Sent.IsZero() {
 		p.begin(c)
 	}
 	if c.Number <= p.first.Number {
@@ -136,6 +139,17 @@ func (p *Pace) begin(first Call) {
 	p.first, p.last = first, first
 	p.accepted, p.refused, p.ignored, p.waited = 0, 0, 0, false
 	p.stopped, p.resumed, p.idle = time.Time{}, time.Time{}, 0
+}
+
+// silent reports whether nobody called for a second, or for longer than refused calls
+// wait, before c: what the server accepted meanwhile says nothing of a rate. Where there
+// is a pace it is what calls wait for.
+func (p *Pace) silent(c Call) bool {
+	since := p.last.Sent
+	if p.resumed.After(since) {
+		since = p.resumed
+	}
+	return p.rate == 0 && !p.first.Sent.IsZero() && c.Sent.Sub(since) > max(2*p.wait, time.Second)
 }
 
 func (p *Pace) count(c Call) {

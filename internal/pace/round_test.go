@@ -297,6 +297,39 @@ func TestUseless(t *testing.T) {
 	assert.Less(t, p.play("R").Rate(), rate)
 }
 
+// Half of a burst is refused, nobody calls for half a minute, and then there is a burst
+// again: the silence was taken for what the server accepts, and the pace was a call in
+// eight seconds. Each burst is a round.
+func TestSilenceEndsARound(t *testing.T) {
+	after := func(silence, wait time.Duration, script string) *played {
+		p := newPlayed()
+		p.interval, p.wait = 10*time.Millisecond, wait
+		p.play("R 4R 4A")
+		p.call.Sent = p.call.Sent.Add(silence - p.interval)
+		return p.play(script)
+	}
+	assert.Zero(t, after(30*time.Second, time.Second, "4R").Rate())
+	assert.Zero(t, after(30*time.Second, time.Second, "A 4R").Rate())
+	assert.Zero(t, after(time.Second+1, 0, "4R").Rate())
+	assert.Positive(t, after(time.Second, 0, "4R").Rate(), "as refused calls may wait")
+	assert.Positive(t, after(30*time.Second, 15*time.Second, "4R").Rate())
+	assert.Zero(t, after(30*time.Second+1, 15*time.Second, "4R").Rate())
+	p := after(30*time.Second, time.Second, "R 8R 11A R") // a burst that is refused by itself
+	assert.InDelta(t, 0.96*11/0.2, p.Rate(), 1e-9)
+
+	p = newPlayed()
+	p.interval = 10 * time.Millisecond
+	p.play("R 4R 4A")
+	p.Paused(p.call.Sent, p.call.Sent.Add(30*time.Second))
+	p.call.Sent = p.call.Sent.Add(30 * time.Second)
+	assert.Positive(t, p.play("4R").Rate(), "a pause of all is no silence")
+
+	p = newPlayed().play(paced + "W 75A")
+	rate := p.Rate()
+	p.call.Sent = p.call.Sent.Add(time.Hour)
+	assert.Greater(t, p.play("75A").Rate(), rate, "where there is a pace, the round goes on")
+}
+
 // A pace that was lowered six times without a clean hold in between is raised whatever came
 // of it: that bounds what it costs where luck makes it seem of use. Two refusals are no
 // clean hold.
@@ -357,7 +390,7 @@ func TestCauseIsReadable(t *testing.T) {
 		617 * time.Nanosecond: "in 12.34µs", 6 * time.Nanosecond: "in 120ns", 500 * time.Millisecond: "in 10s",
 	} {
 		p := newPlayed()
-		p.interval = interval
+		p.interval, p.wait = interval, interval
 		assert.True(t, strings.HasSuffix(p.play(paced).cause, want), "%s, want %s", p.cause, want)
 	}
 }
