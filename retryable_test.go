@@ -197,7 +197,7 @@ func TestWhatErrorsSay(t *testing.T) {
 	assert.False(t, retry.IsFailure(retry.Permanent(retry.RetryAfter(errDown, time.Second))))
 	assert.True(t, retry.IsFailure(retry.Permanent(errDown)))
 	assert.True(t, retry.Retryable(retry.RetryAfter(gaveUp(1, errDown), 0)), "the caller insists")
-	assert.True(t, retry.IsFailure(gaveUp(0, errDown)), "a failure was seen, whoever counted no attempt")
+	assert.True(t, retry.IsFailure(gaveUp(0, errDown)), "a failure was seen, though no attempt was counted")
 	assert.True(t, retry.IsFailure(gaveUp(1, nil)), "an attempt was made, whatever came of it")
 }
 

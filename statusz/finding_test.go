@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A failure to connect is told from one that the caller or a limit cut short.
+// A failure to connect is distinguished from one that the caller or a limit cut short.
 func TestKindsOfFailures(t *testing.T) {
 	dial := func(err error) error {
 		return &url.Error{Op: "Get", URL: "https://a.test/", Err: &net.OpError{Op: "dial", Err: err}}

@@ -19,7 +19,7 @@ type Call struct {
 //
 // It learns in rounds. A round begins with a change of the pace, or with a refused
 // call, when the server has nothing to spare. It counts the calls that are sent in it,
-// and which of them are refused. Without a pace it ends when nobody calls for a while.
+// and which of them are refused. Without a pace it ends when no call comes for a while.
 type Pace struct {
 	rate float64 // calls per second; 0: none
 	base float64 // the rate without the present probe
@@ -141,7 +141,7 @@ func (p *Pace) begin(first Call) {
 	p.stopped, p.resumed, p.idle = time.Time{}, time.Time{}, 0
 }
 
-// silent reports whether nobody called for a second, or for longer than refused calls
+// silent reports whether no call came for a second, or for longer than refused calls
 // wait, before c: what the server accepted meanwhile says nothing of a rate. Where there
 // is a pace it is what calls wait for.
 func (p *Pace) silent(c Call) bool {

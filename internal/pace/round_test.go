@@ -297,7 +297,7 @@ func TestUseless(t *testing.T) {
 	assert.Less(t, p.play("R").Rate(), rate)
 }
 
-// Half of a burst is refused, nobody calls for half a minute, and then there is a burst
+// Half of a burst is refused, no call comes for half a minute, and then there is a burst
 // again: the silence was taken for what the server accepts, and the pace was a call in
 // eight seconds. Each burst is a round.
 func TestSilenceEndsARound(t *testing.T) {
