@@ -77,7 +77,8 @@ type Config struct {
 	MaxElapsed time.Duration
 
 	// AttemptTimeout bounds one attempt, through the context that the function
-	// is given. An attempt that runs into it is retried. 0 means none.
+	// is given. An attempt that runs into it is retried. 0 means none. In a
+	// [RetryableClient] the Timeout of its base counts as well, 30s without a base.
 	AttemptTimeout time.Duration
 
 	// MaxRetryAfter is the longest wait that a server may ask for. One that
@@ -126,7 +127,9 @@ type Config struct {
 	// that waited are let through one by one when the breaker has closed.
 	WaitWhenOpen bool
 
-	// Budget is asked for every retry; first attempts are free.
+	// Budget is asked for every retry; first attempts are free. A retry that a server asked
+	// for by a Retry-After counts as well: where calls are often throttled, give it a ratio
+	// near 1, or none, as the Gate keeps calls back there.
 	Budget *Budget
 
 	// Gate is waited at by every attempt, and learns from those that the server

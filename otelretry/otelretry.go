@@ -131,7 +131,7 @@ func settingsOf(opts []Option) settings {
 // Config that is instrumented already gets no second set of hooks.
 //
 // Instrument last: a hook that is set later, in the place of Instrument's, leaves calls
-// under way for ever, or uncounted. To instrument such a Config again is an error, and in
+// under way for ever, or uncounted. Watch of package statusz comes before it. To instrument such a Config again is an error, and in
 // a client with [Options] it is reported to the error handler of OpenTelemetry. The other
 // error is that of the meter, if it cannot make an instrument.
 func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
@@ -208,7 +208,8 @@ func Options(opts ...Option) []retry.Option {
 }
 
 // NewClient is [retry.NewRetryableClient] with a Config that is instrumented and with
-// [Options], both for the global providers of OpenTelemetry.
+// [Options], both for the global providers of OpenTelemetry. The base and its Timeout, 30s
+// for each attempt without one, are as there.
 func NewClient(base *http.Client, cfg retry.Config, opts ...retry.Option) (*retry.RetryableClient, error) {
 	cfg, err := Instrument(cfg)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net"
@@ -67,7 +68,11 @@ func run(ctx context.Context, listener net.Listener, catalog, stock, payments st
 	client, err := otelretry.NewClient(nil, page.Watch(cfg),
 		retry.HostBreaker(retry.BreakerConfig{RecoveryTimeout: 5 * time.Second, RecoveryJitter: 0.2}),
 		retry.PerHost(func(host string, cfg *retry.Config) (err error) {
-			cfg.Name, cfg.AttemptTimeout = hosts[host].name, hosts[host].timeout
+			own, ok := hosts[host]
+			if !ok { // Check reports it
+				return fmt.Errorf("no settings for %s: a key of them is scheme://host, without a path and the scheme's own port", host)
+			}
+			cfg.Name, cfg.AttemptTimeout = own.name, own.timeout
 			cfg.Budget, err = retry.NewBudget(0.1, 10) // a retry for ten calls
 			return err
 		}))
