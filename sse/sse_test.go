@@ -303,6 +303,31 @@ func TestFeed_ContentType(t *testing.T) {
 	}
 }
 
+// A request that says nothing asks for events, uncompressed and from no cache; one that
+// says something is left as it is.
+func TestRequestHeaders(t *testing.T) {
+	for own, want := range map[string]string{"": "text/event-stream", "text/event-stream, application/json": "text/event-stream, application/json"} {
+		var sent http.Header
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			sent = req.Header.Clone()
+			return &http.Response{StatusCode: http.StatusNoContent, ProtoMajor: 2, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+		})
+		req := requestOf(t, t.Context(), http.MethodGet, "http://feed.example/events", "")
+		if own != "" {
+			req.Header.Set("Accept", own)
+		}
+		_, err := collect(sse.Stream(clientOf(t, base, soon), req), 0)
+		assert.NoError(t, err)
+		assert.Equal(t, want, sent.Get("Accept"))
+		assert.Equal(t, "identity", sent.Get("Accept-Encoding"))
+		assert.Equal(t, "no-cache", sent.Get("Cache-Control"))
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 // A POST is asked again until the first event came; then it is not, whatever
 // WithIdempotent says, and the error says so. Its clean end is the end.
 func TestPost(t *testing.T) {
