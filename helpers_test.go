@@ -554,10 +554,25 @@ func outcomeTransport(t *testing.T, cfg retry.Config, opts ...retry.Option) *htt
 
 type endless struct{}
 
+// within is the test's context with a time limit; 0: none.
+func within(t *testing.T, limit time.Duration) context.Context {
+	if limit <= 0 {
+		return t.Context()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // rawServer reads a request, writes answer, and closes, for each connection.
 func rawServer(t *testing.T, answer string) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	serveRaw(t, listener, answer)
+	return "http://" + listener.Addr().String()
+}
+
+func serveRaw(t *testing.T, listener net.Listener, answer string) {
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -572,7 +587,6 @@ func rawServer(t *testing.T, answer string) string {
 			}()
 		}
 	}()
-	return "http://" + listener.Addr().String()
 }
 
 type failingReader struct{ err error }

@@ -1,7 +1,6 @@
 package retry_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -249,19 +248,7 @@ func TestFirstAnswerOverTLSIsNoHTTP(t *testing.T) {
 	server, base := newH2(t, status(200))
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: server.TLS.Certificates})
 	require.NoError(t, err)
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-				io.WriteString(conn, "SSH-2.0-OpenSSH_9.6\r\n")
-			}
-			conn.Close()
-		}
-	}()
+	serveRaw(t, listener, "SSH-2.0-OpenSSH_9.6\r\n")
 	_, err = outcomeClient(t, &http.Client{Transport: base}, soon).Get(t.Context(), "https://"+listener.Addr().String())
 	e := gaveUp(t, err, retry.ErrMaxRetries)
 	assert.Equal(t, 4, e.Attempts)

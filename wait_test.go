@@ -47,12 +47,7 @@ func TestErrorOfAPauseNamesIt(t *testing.T) {
 			limit  time.Duration
 			reason error
 		}{{0, retry.ErrMaxElapsed}, {500 * time.Millisecond, retry.ErrDeadline}} {
-			ctx := t.Context()
-			if c.limit > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, c.limit)
-				defer cancel()
-			}
+			ctx := within(t, c.limit)
 			start := time.Now()
 			err := retry.Run(ctx, cfg, fn)
 			gaveUp(t, err, c.reason)
@@ -546,12 +541,7 @@ func TestLimiterIsBoundedByTheCallsLimits(t *testing.T) {
 		"no limits":          {retry.Config{}, 0, &countingLimiter{err: errDown}, errDown, 0, "limiter"},
 	} {
 		bubble(t, name, func(t *testing.T) {
-			ctx := t.Context()
-			if c.deadline > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, c.deadline)
-				defer cancel()
-			}
+			ctx := within(t, c.deadline)
 			cfg := c.cfg
 			cfg.Limiter = c.limiter
 			fn, calls := script(nil)
@@ -953,12 +943,7 @@ func TestLaterWaitsEndWithMaxElapsed(t *testing.T) {
 		"breaker":           {force: true, reason: retry.ErrMaxElapsed},
 	} {
 		bubble(t, name, func(t *testing.T) {
-			ctx := t.Context()
-			if c.deadline > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, c.deadline)
-				defer cancel()
-			}
+			ctx := within(t, c.deadline)
 			cfg := retry.Config{Backoff: retry.ConstantBackoff(0), MaxElapsed: 10 * time.Second, Breaker: new(retry.CircuitBreaker), WaitWhenOpen: true}
 			waits := 0
 			cfg.Limiter = limiterFunc(func(ctx context.Context) error {

@@ -198,9 +198,6 @@ func TestCloseWhileTurnsArePending(t *testing.T) {
 	for _, finished := range all {
 		passed(t, finished)
 	}
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
+	goroutinesEnd(t, before)
 	s.signal(syscall.SIGCONT)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,6 +140,13 @@ func joined(t *testing.T, addr string, cfg Config) *Fleet {
 func eventually(t *testing.T, what func() bool, text string) {
 	t.Helper()
 	require.Eventually(t, what, 15*time.Second, 2*time.Millisecond, text)
+}
+
+// goroutinesEnd fails the test unless there are no more goroutines than before within 20s.
+func goroutinesEnd(t *testing.T, before int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return runtime.NumGoroutine()-1 <= before }, // one runs this function
+		20*time.Second, 5*time.Millisecond, "goroutines left")
 }
 
 // proxy is a network between members and Redis that can be cut, or hold up all

@@ -444,10 +444,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 	}
-	for end := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-	}
-	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
+	goroutinesEnd(t, before)
 }
 
 // A host is one, however it is spelt: versions of package retry name it with and

@@ -105,7 +105,7 @@ func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64, again 
 	p.count(c)
 	calls := p.calls()
 	chance := p.tolerated*calls + 2*math.Sqrt(p.tolerated*calls)
-	borne := max(slight*calls, chance)
+	most := max(slight*calls, chance)
 	switch {
 	case p.rate == 0:
 		expected := max(few, 2*p.tolerated) * calls
@@ -115,11 +115,11 @@ func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64, again 
 		if calls >= some && p.refused <= expected {
 			p.begin(c)
 		}
-	case p.rate > p.base && p.refused > borne: // the probe has failed
+	case p.rate > p.base && p.refused > most: // the probe has failed
 		p.keep(p.safe)
 		p.begin(c)
 	case p.accepted < enough:
-	case calls >= some && p.refused > enough+chance, calls >= enough*some && p.refused >= 2 && p.refused > borne:
+	case calls >= some && p.refused > enough+chance, calls >= enough*some && p.refused >= 2 && p.refused > most:
 		return p.lower(next, passing)
 	}
 	return ""

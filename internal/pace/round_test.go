@@ -266,7 +266,7 @@ func uselessPace(round string) *played {
 // Where lowering a pace twice in succession lowers what is accepted, and not the share that
 // is refused, it is doubled, again and again, while no more are refused than then.
 func TestUseless(t *testing.T) {
-	p := uselessPace("3R 4A R") // half of eight: 4 + 2√4 are borne
+	p := uselessPace("3R 4A R") // half of eight: 4 + 2√4 are tolerated
 	assert.Equal(t, "it did not help to lower it, 4 of 8 refused in 6.4s", p.cause)
 	rate := p.Rate()
 	assert.InDelta(t, 2*0.96*0.96*5.28/4, rate, 1e-9)
@@ -285,7 +285,7 @@ func TestUseless(t *testing.T) {
 	// So does one at which no more are accepted: a bucket that others share.
 	assert.InDelta(t, rate/4, p.play("W 4R 4A").Rate(), 1e-9)
 
-	// A smaller share is borne where fewer were refused.
+	// A smaller share is tolerated where fewer were refused.
 	p = uselessPace("R 22A R")
 	rate = p.Rate()
 	assert.Equal(t, rate, p.play("W 7A 2R").Rate())
@@ -368,7 +368,7 @@ func TestUselessAndNotWaitedFor(t *testing.T) {
 	p = uselessPace("2R 5A R 2A R").play("8A") // 4 of 11
 	p.interval = 100 * time.Millisecond
 	assert.Zero(t, p.Rate())
-	assert.Zero(t, p.play(paced).Rate(), "seven tenths are borne")
+	assert.Zero(t, p.play(paced).Rate(), "seven tenths are tolerated")
 	assert.Positive(t, newPlayed().play(paced).play("300A").Rate(), "one that may be of use is kept")
 }
 
