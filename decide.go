@@ -79,7 +79,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 
 // accepted notes at the gate that the server accepted the last attempt.
 func (c *call) accepted(ctx context.Context, cfg *Config) {
-	if change := cfg.Gate.accepted(c.ticket); change != "" && cfg.Logger != nil {
+	if change := cfg.Gate.accepted(c.ticket, c.refused); change != "" && cfg.Logger != nil {
 		c.log(ctx, cfg, slog.LevelInfo, change, nil)
 	}
 }

@@ -103,7 +103,7 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 	if err != nil {
 		g.by = shown
 	}
-	again := before != 0 && before < q.proof
+	again := q.again(before)
 	all := q.refused(t, again)
 	cause := q.pace.Refused(t, g.next(), d, q.rate(), again)
 	if cause != "" {
@@ -140,9 +140,9 @@ func (g *Gate) pauseUntil(until time.Time) (longer bool) {
 	return longer
 }
 
-// accepted learns from a call that the server did not refuse. It returns what the log
-// says of the pace, if that changed.
-func (g *Gate) accepted(t pace.Call) (paceChange string) {
+// accepted learns from a call that the server did not refuse; before is as in refused. It
+// returns what the log says of the pace, if that changed.
+func (g *Gate) accepted(t pace.Call, before uint64) (paceChange string) {
 	if !g.busy.Load() {
 		if g.accepts.Load() < gateRecent {
 			g.accepts.Add(1)
@@ -155,7 +155,7 @@ func (g *Gate) accepted(t pace.Call) (paceChange string) {
 	if t.Sent.IsZero() {
 		t.Sent = q.seen
 	}
-	q.pace.Accepted(t, g.next())
+	q.pace.Accepted(t, g.next(), q.again(before))
 	q.accepted(t)
 	return q.paceChange("")
 }

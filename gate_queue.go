@@ -67,21 +67,29 @@ func (q *queue) weigh(refused float64) {
 	q.share += (refused - q.share) / float64(q.calls)
 }
 
+// again reports whether others were accepted after a call was refused, of the given number.
+func (q *queue) again(before uint64) bool { return before != 0 && before < q.proof }
+
 // refused notes the refusal of a call, and reports whether all calls must pause:
 // unless one that was sent after it was accepted, where most of the recent calls were
 // refused, or so many in succession that it is no chance. A call that was refused
 // before while others were accepted is no new evidence: it may be the only one that
-// the server does not accept.
+// the server does not accept. Few calls say little of a share, all the more since a
+// pause keeps away those that would be accepted.
 func (q *queue) refused(t pace.Call, again bool) (all bool) {
+	most, chance := 0.5, max(q.share, 1.0/gateRecent)
+	if q.calls < gateRecent {
+		most, chance = 0.65, 1.0/gateRecent
+	}
 	if q.calls == 0 {
 		q.odds = 0
 	}
 	if !again {
-		q.odds *= max(q.share, 1.0/gateRecent)
+		q.odds *= chance
 		q.weigh(1)
 	}
 	q.suspect, q.refusedAt = max(q.suspect, t.Number), q.seen
-	return t.Number >= q.proof && (q.share > 0.5 || q.odds <= 1.0/gateRecent/gateRecent)
+	return t.Number >= q.proof && (q.share > most || q.odds <= 1.0/gateRecent/gateRecent)
 }
 
 // accepted notes a call that was accepted, which ends the pause if it was sent after

@@ -93,8 +93,8 @@ func TestGateTellsTheLineOfLongerPausesOnly(t *testing.T) {
 }
 
 // scriptedGate is one in a synctest bubble, which learns outcomes by a script: A of an
-// accepted call, R of a refused one, each of a call sent an interval after the one before,
-// that did not wait at the gate.
+// accepted call, R of a refused one, a and r of one that was refused at first, each of a call
+// sent an interval after the one before, that did not wait at the gate.
 type scriptedGate struct {
 	*Gate
 	clock    settableClock // no monotonic time
@@ -114,9 +114,14 @@ func (s *scriptedGate) play(times int, script string) *scriptedGate {
 	for _, outcome := range strings.Repeat(script, times) {
 		time.Sleep(s.interval)
 		line := ""
-		if outcome == 'A' {
-			line = s.accepted(s.sent())
-		} else {
+		switch outcome {
+		case 'A':
+			line = s.accepted(s.sent(), 0)
+		case 'a':
+			line = s.accepted(s.sent(), 1)
+		case 'r':
+			line = s.refused(s.sent(), 1, s.wait, errGateFuzz).pace
+		default:
 			line = s.refused(s.sent(), 0, s.wait, errGateFuzz).pace
 		}
 		if line != "" {
@@ -146,6 +151,19 @@ func newPacedGate(t *testing.T, interval time.Duration) *scriptedGate {
 	_, paced := s.Pace()
 	assert.True(t, paced)
 	return s
+}
+
+// Of the calls that are refused again, and of those that are accepted at last, the pace
+// learns that they were refused before.
+func TestPaceKnowsWhoWasRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for script, paced := range map[string]bool{"aaaaaR": false, "aaaaaaR": true} {
+			s := newScriptedGate(100*time.Millisecond).play(8, "R").play(11, "A").play(12, "r")
+			assert.Empty(t, s.lines)
+			s.play(1, script)
+			assert.Equal(t, paced, len(s.lines) > 0, script)
+		}
+	})
 }
 
 // After a burst of refusals the host was left alone for an hour. The next refusal was

@@ -486,50 +486,58 @@ func TestGateGoesFasterAfterFiveSeconds(t *testing.T) {
 }
 
 // The rate that a server was seen to accept is kept, for as long as there is more
-// demand: before, a pause was followed by 200 calls a second, and the next pause.
+// demand: before, a pause was followed by 200 calls a second, and the next pause. How many
+// are refused until there is a pace depends on the order of those in flight: of 3,000 runs
+// half took 41 or fewer, and the worst 77.
 func TestGateKeepsBelowTheLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		excess, last, refused, done := 0.0, time.Now(), 0, 0
-		server := func(context.Context) error { // 50 a second, and 10 at once
-			mu.Lock()
-			defer mu.Unlock()
-			now := time.Now()
-			excess = max(0, excess-50*now.Sub(last).Seconds())
-			last = now
-			if excess > 10 {
-				refused++
-				return retry.RetryAfter(errDown, time.Second)
-			}
-			excess++
-			done++
-			return nil
-		}
-		cfg := retry.Config{Gate: retry.NewGate(nil), MaxRetries: retry.Unlimited}
-		end := time.Now().Add(30 * time.Second)
-		var wg sync.WaitGroup
-		for range 20 {
-			wg.Go(func() {
-				for time.Now().Before(end) {
-					assert.NoError(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error {
-						time.Sleep(time.Millisecond)
-						return server(ctx)
-					}))
+	var all []int
+	for range 9 {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			excess, last, refused, done := 0.0, time.Now(), 0, 0
+			server := func(context.Context) error { // 50 a second, and 10 at once
+				mu.Lock()
+				defer mu.Unlock()
+				now := time.Now()
+				excess = max(0, excess-50*now.Sub(last).Seconds())
+				last = now
+				if excess > 10 {
+					refused++
+					return retry.RetryAfter(errDown, time.Second)
 				}
-			})
-		}
-		time.Sleep(15 * time.Second)
-		pace, paced := cfg.Gate.Pace()
-		assert.True(t, paced)
-		assert.InDelta(t, 50, pace, 32, "or a probe of more")
-		wg.Wait()
-		assert.LessOrEqual(t, refused, 60, "those in flight at first, and a few")
-		assert.GreaterOrEqual(t, done, 700, "of 1500: what is lost depends on the order of those in flight")
-		time.Sleep(time.Minute) // no call has to wait any more
-		require.NoError(t, cfg.Gate.Wait(t.Context()))
-		_, paced = cfg.Gate.Pace()
-		assert.False(t, paced)
-	})
+				excess++
+				done++
+				return nil
+			}
+			cfg := retry.Config{Gate: retry.NewGate(nil), MaxRetries: retry.Unlimited}
+			end := time.Now().Add(30 * time.Second)
+			var wg sync.WaitGroup
+			for range 20 {
+				wg.Go(func() {
+					for time.Now().Before(end) {
+						assert.NoError(t, retry.Run(t.Context(), cfg, func(ctx context.Context) error {
+							time.Sleep(time.Millisecond)
+							return server(ctx)
+						}))
+					}
+				})
+			}
+			time.Sleep(15 * time.Second)
+			pace, paced := cfg.Gate.Pace()
+			assert.True(t, paced)
+			assert.InDelta(t, 50, pace, 32, "or a probe of more")
+			wg.Wait()
+			all = append(all, refused)
+			assert.GreaterOrEqual(t, done, 700, "of 1500: what is lost depends on the order of those in flight")
+			time.Sleep(time.Minute) // no call has to wait any more
+			require.NoError(t, cfg.Gate.Wait(t.Context()))
+			_, paced = cfg.Gate.Pace()
+			assert.False(t, paced)
+		})
+	}
+	slices.Sort(all)
+	assert.LessOrEqual(t, all[4], 55, "those in flight at first, and a few: %v", all)
+	assert.LessOrEqual(t, all[8], 100, "%v", all)
 }
 
 // Waiters that come, leave and are paused from everywhere.
@@ -855,7 +863,7 @@ func TestGateAfterASuccess(t *testing.T) {
 // after second, which kept away the calls to other endpoints that would have been
 // accepted; then it took what was left for a limit of the host, and held it: 18s in the
 // median, and up to 85s, for work of 12s. A call that is refused again is no evidence for a
-// pace since: of 1,000 seeds none takes more than 17s.
+// pace since: of 3,000 seeds none took more than 21s.
 func TestGateOfAHostWithOneLimitedEndpoint(t *testing.T) {
 	var all []time.Duration
 	for seed := range uint64(20) {
@@ -903,6 +911,6 @@ func TestGateOfAHostWithOneLimitedEndpoint(t *testing.T) {
 		})
 	}
 	slices.Sort(all) // it takes 11.5s without a gate
-	assert.Less(t, all[len(all)-2], 18*time.Second, "%v", all)
-	assert.Less(t, all[len(all)-1], time.Minute, "%v", all)
+	assert.Less(t, all[len(all)/2], 15*time.Second, "%v", all)
+	assert.Less(t, all[len(all)-1], 23*time.Second, "%v", all)
 }

@@ -9,7 +9,8 @@ const (
 	crowd      = 5 * Turn // after a pause: until then calls arrive at any turn, later when it is calm
 	refusals   = 2        // so many are refused on one way: a pace begins with three
 	manyEnough = 3        // accepted calls, of which more make no difference
-	recent     = 32       // the least share of refusals that is assumed is one of so many
+	recent     = 32       // one of so many is the chance of a refusal, while fewer calls are known
+	most       = 0.65     // a larger share of refusals pauses all calls, while fewer are known
 )
 
 // Gate is the state of a gate and of the calls through it.
@@ -140,19 +141,17 @@ func (g Gate) accept(n int) Gate {
 // refuse pauses all calls where nothing shows that the server accepts others: most of
 // the outcomes are refusals, or so many in succession that it is no chance.
 func (g Gate) refuse(n int) Gate {
-	c, outcomes := g.Sent[n], float64(g.Accepted+g.Refused)
-	if outcomes == 0 {
+	c := g.Sent[n]
+	if g.Odds /= recent; g.Accepted+g.Refused == 0 {
 		g.Odds = 0
-	} else {
-		g.Odds *= max(float64(g.Refused)/outcomes, 1.0/recent)
 	}
 	g.Used = true
 	g.Refused++
 	for older := range n {
 		g.Sent[older].Clears = false
 	}
-	most := float64(g.Refused)/(outcomes+1) > 0.5
-	if c.Counts && (most || g.Odds <= 1.0/recent/recent) {
+	share := float64(g.Refused) / float64(g.Accepted+g.Refused)
+	if c.Counts && (share > most || g.Odds <= 1.0/recent/recent) {
 		g = g.pause(PauseFor)
 	}
 	return g.remove(n)

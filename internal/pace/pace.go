@@ -29,7 +29,7 @@ type Pace struct {
 
 	first, last       Call // before the round, and the last in it whose outcome is known
 	accepted, refused float64
-	ignored           float64       // refused calls that are no evidence
+	again, retried    float64       // without a pace: refused, and accepted, after they had been refused while others were accepted
 	waited            bool          // calls had to wait for the pace
 	stopped, resumed  time.Time     // the last pause of all calls
 	idle              time.Duration // of those before it
@@ -71,8 +71,9 @@ func (p *Pace) Paused(now, until time.Time) {
 	p.resumed = until
 }
 
-// Accepted counts an accepted call. next is the last one that was sent, as of now.
-func (p *Pace) Accepted(c, next Call) {
+// Accepted counts an accepted call; again is one that was refused before, while others
+// were accepted. next is the last one that was sent, as of now.
+func (p *Pace) Accepted(c, next Call, again bool) {
 	if p.silent(c) {
 		p.begin(Call{})
 	}
@@ -80,6 +81,9 @@ func (p *Pace) Accepted(c, next Call) {
 		return
 	}
 	p.accepted++
+	if again && p.rate == 0 {
+		p.retried++
+	}
 	p.count(c)
 	if p.rate > 0 {
 		p.probe(next)
@@ -97,22 +101,22 @@ func (p *Pace) Refused(c, next Call, wait time.Duration, passing float64, again 
 	if c.Number <= p.first.Number {
 		return ""
 	}
-	if again && p.rate == 0 { // it may be the only one that the server does not accept
-		p.ignored++
+	if again && p.rate == 0 {
+		p.again++
 	} else {
 		p.refused++
 	}
 	p.count(c)
-	calls := p.calls()
+	refused, calls := p.evidence()
 	chance := p.tolerated*calls + 2*math.Sqrt(p.tolerated*calls)
 	most := max(slight*calls, chance)
 	switch {
 	case p.rate == 0:
 		expected := max(few, 2*p.tolerated) * calls
-		if p.refused >= enough+expected+math.Sqrt(expected) && p.accepted >= enough {
+		if refused >= enough+expected+math.Sqrt(expected) && p.accepted >= enough {
 			return p.lower(next, passing)
 		}
-		if calls >= some && p.refused <= expected {
+		if calls >= some && refused <= expected {
 			p.begin(c)
 		}
 	case p.rate > p.base && p.refused > most: // the probe has failed
@@ -137,7 +141,7 @@ func (p *Pace) keep(rate float64) {
 // begin begins a round after a call.
 func (p *Pace) begin(first Call) {
 	p.first, p.last = first, first
-	p.accepted, p.refused, p.ignored, p.waited = 0, 0, 0, false
+	p.accepted, p.refused, p.again, p.retried, p.waited = 0, 0, 0, 0, false
 	p.stopped, p.resumed, p.idle = time.Time{}, time.Time{}, 0
 }
 
@@ -160,7 +164,17 @@ func (p *Pace) count(c Call) {
 
 // calls is how many were sent in the round, up to the last whose outcome is known.
 // Those before it whose outcome is not were most likely accepted: a refusal is quick.
-func (p *Pace) calls() float64 { return float64(p.last.Number-p.first.Number) - p.ignored }
+func (p *Pace) calls() float64 { return float64(p.last.Number - p.first.Number) }
+
+// evidence returns how many of how many calls were refused. Those that had been refused
+// before count as far as they are accepted as others are: one that is refused again and
+// again may be the only one that the server does not accept.
+func (p *Pace) evidence() (refused, calls float64) {
+	retried := max(0, p.retried-enough) // fewer may be chance
+	others := p.calls() - p.again - p.retried
+	again := min(p.again, retried*p.refused/max(1, others-p.refused))
+	return p.refused + again, others + retried + again
+}
 
 // probe raises the pace after a round in which calls had to wait for it and no more
 // were refused than it bears. Its steps double. Where it was of no use to lower the pace,
@@ -202,8 +216,9 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 	if p.resumed.Before(p.last.Sent) {
 		idle += p.resumed.Sub(p.stopped)
 	}
-	cause = fmt.Sprintf("%.0f of %.0f refused in %v", p.refused, calls, readable(took))
-	now := trial{p.rate, max(1, calls-p.refused) / max(took.Seconds(), 1e-6), p.refused / calls}
+	refused := p.refused + p.again
+	cause = fmt.Sprintf("%.0f of %.0f refused in %v", refused, calls, readable(took))
+	now := trial{p.rate, max(1, calls-refused) / max(took.Seconds(), 1e-6), refused / calls}
 	rate, paused := now.accepted, idle > took/4
 	switch {
 	case paused: // the server may have accepted more meanwhile: between that and what it refused

@@ -37,7 +37,7 @@ func (c *client) run(d time.Duration, accepts func(time.Time) bool) (accepted, r
 		call := pace.Call{Number: c.number, Sent: c.now}
 		if accepts(c.now) {
 			accepted++
-			c.pace.Accepted(call, call)
+			c.pace.Accepted(call, call, false)
 			continue
 		}
 		refused++
@@ -117,7 +117,7 @@ func FuzzPace(f *testing.F) {
 			call := pace.Call{Number: max(c.number, uint64(b%8)) - uint64(b%8), Sent: c.now.Add(-time.Duration(b%8) * time.Millisecond)}
 			switch b >> 5 {
 			case 0, 1, 2:
-				c.pace.Accepted(call, next)
+				c.pace.Accepted(call, next, false)
 			case 3, 4, 5:
 				c.pace.Refused(call, next, time.Duration(b)*time.Second, float64(1+i%300), false)
 			case 6:
