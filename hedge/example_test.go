@@ -39,6 +39,6 @@ func ExampleHedge_Transport() {
 		panic(err)
 	}
 	resp.Body.Close()
-	fmt.Println(resp.StatusCode, h.Snapshot().Won)
+	fmt.Println(resp.StatusCode, h.Snapshot().Hedges)
 	// Output: 200 1
 }

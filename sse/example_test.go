@@ -65,7 +65,7 @@ func ExampleStream() {
 			fmt.Println("retry:", strings.ReplaceAll(e.Err.Error(), server.URL, "http://model.example"))
 		},
 	}
-	client, err := retry.NewRetryableClient(nil, cfg, retry.IdleTimeout(100*time.Millisecond), retry.CheckResponse(overloaded))
+	client, err := retry.NewRetryableClient(nil, cfg, retry.IdleTimeout(400*time.Millisecond), retry.CheckResponse(overloaded))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -93,7 +93,7 @@ func ExampleStream() {
 	fmt.Println()
 	// Output:
 	// retry: model overloaded
-	// retry: Post "http://model.example/v1/messages": event stream at byte 0: no byte of the body within 100ms (IdleTimeout)
+	// retry: Post "http://model.example/v1/messages": event stream at byte 0: no byte of the body within 400ms (IdleTimeout)
 	// BRCA1 repairs DNA.
 }
 
