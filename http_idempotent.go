@@ -3,13 +3,13 @@ package retry
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
 	"sync"
+
+	"github.com/retryutils/retry/internal/attempt"
 )
 
 // idempotent reports whether the request may be repeated though it may have
@@ -100,10 +100,11 @@ func newKey() string {
 }
 
 // ownKey returns the Idempotency-Key that makes a POST or PATCH safe to repeat:
-// one for the whole request, redirects included. What the caller decided stands.
+// one for the whole request, redirects included. What the caller decided stands. Without
+// retries there is none: for it net/http would repeat the request by itself.
 func (h *hop) ownKey() string {
 	req := h.req
-	if h.t.core.idempotentOnly || req.Method != http.MethodPost && req.Method != http.MethodPatch ||
+	if h.t.core.idempotentOnly || h.cfg.maxRetries() == 0 || req.Method != http.MethodPost && req.Method != http.MethodPatch ||
 		h.traits.Decided || hasKey(req.Header) {
 		return ""
 	}
@@ -162,13 +163,6 @@ func (h *hop) serverRefused() bool {
 		return len(wait) > 0 && wait[0] != ""
 	}
 	return false
-}
-
-// isDial reports whether err is of a type that only a connection to be made has.
-func isDial(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) || errors.As(err, &dns)
 }
 
 // evidence is what net/http reports of the connections for an attempt: the only
@@ -240,6 +234,7 @@ func (h *hop) evidence() (all evidence) {
 	}
 	h.out.seen.mu.Lock()
 	defer h.out.seen.mu.Unlock()
+	all.sent = int(h.out.played.Sent.Load())
 	for w := h.out.seen.last; w != nil; w = w.before {
 		all.asked = all.asked || w.asked
 		all.connected = all.connected || w.connected
@@ -262,14 +257,15 @@ func (h *hop) unsent(err error) bool {
 	if e := h.evidence(); e.asked || e.connected {
 		return !e.connected
 	}
-	return isDial(err) // of a base that does not trace
+	return attempt.IsDial(err) // of a base that does not trace
 }
 
 // notCarriedOut reports whether the attempt, which ended with err, is known not to have
 // been carried out. What net/http sent more than once may have been, whatever the last
 // answer: it repeats a request with a key by itself, when a connection breaks.
 func (h *hop) notCarriedOut(err error) bool {
-	if traced := h.out != nil && (h.out.traced || h.out.seen.last != nil); !traced && !safeMethod(h.req.Method) {
+	known := h.out != nil && (h.out.traced || h.out.seen.last != nil || h.out.played.Calls.Load() > 0)
+	if !known && !safeMethod(h.req.Method) {
 		return false // by a base that may be net/http inside
 	}
 	_, refused := streamCode(err)
@@ -293,8 +289,11 @@ func (h *hop) notCarriedOut(err error) bool {
 //   - after a redirect, and in a retry of a [Do] around the request;
 //   - for a function that [Do] called, and for an error of another package. Of several
 //     errors that are joined those count that are known;
-//   - for a request with an Idempotency-Key, once it was sent by a base transport other than
-//     net/http's own, which may repeat it by itself. [WrapTransport] leaves it known.
+//   - for a request with an Idempotency-Key, or a PUT or DELETE, once a base transport other
+//     than net/http's own was given it: that may repeat it by itself. Put a transport that
+//     signs or counts around the base by [WrapTransport], which leaves it known. A
+//     retrytest.Script in place of the base says what it did, so that a test sees what
+//     production would.
 //
 // [ErrNotIdempotent] says the same of a request that is not repeated for this reason.
 func MayHaveActed(err error) bool {

@@ -1104,7 +1104,9 @@ func TestMayHaveActed_SentAgainByNetHTTP(t *testing.T) {
 					}
 					return new(net.Dialer).DialContext(ctx, network, address)
 				}}}
-				client := outcomeClient(t, base, retry.Config{MaxRetries: retry.NoRetries})
+				once := soon // which has retries, or there would be no key
+				once.RetryIf = func(error) bool { return false }
+				client := outcomeClient(t, base, once)
 				_, err := retry.PostJSON[int](t.Context(), client, first, 1)
 				require.NoError(t, err)
 				req, err := retry.NewJSONRequest(t.Context(), "POST", first, 1)
@@ -1113,6 +1115,34 @@ func TestMayHaveActed_SentAgainByNetHTTP(t *testing.T) {
 				_, err = client.Do(req)
 				require.Error(t, err)
 				assert.EqualValues(t, 2, requests.Load())
+				assert.True(t, retry.MayHaveActed(err), "%v", err)
+			})
+		}
+	}
+}
+
+// A host with NoRetries gets each payment once. The key that a client adds for its retries
+// once made net/http send it again by itself, when a used connection broke.
+func TestNoRetriesSendsAPostOnce(t *testing.T) {
+	for name, opt := range map[string]retry.Option{
+		"of the client": nil,
+		"of the host":   retry.PerHost(func(_ string, cfg *retry.Config) error { cfg.MaxRetries = retry.NoRetries; return nil }),
+	} {
+		for _, method := range []string{"POST", "PATCH"} {
+			t.Run(name+"/"+method, func(t *testing.T) {
+				url, requests := countedConversation(t, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1", "")
+				cfg := soon
+				if opt == nil {
+					cfg.MaxRetries = retry.NoRetries
+				}
+				client := outcomeClient(t, nil, cfg, opt)
+				_, err := retry.PostJSON[int](t.Context(), client, url, 1)
+				require.NoError(t, err)
+				req, err := retry.NewJSONRequest(t.Context(), method, url, 1)
+				require.NoError(t, err)
+				_, err = client.Do(req)
+				require.Error(t, err)
+				assert.EqualValues(t, 2, requests.Load(), "one of them is the payment before")
 				assert.True(t, retry.MayHaveActed(err), "%v", err)
 			})
 		}

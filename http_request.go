@@ -28,7 +28,8 @@ type outgoing struct {
 	mustNotRepeat bool // net/http must not repeat it
 	ownConn       bool // over a connection of its own
 
-	seen traces // what net/http reports of the attempt, where that is asked for
+	seen   traces // what net/http reports of the attempt, where that is asked for
+	played attempt.Played
 }
 
 type outgoingKey struct{}
@@ -41,6 +42,8 @@ func (o *outgoing) Value(key any) any {
 		return o
 	case attempt.Key{}:
 		return &o.traits
+	case attempt.PlayedKey{}:
+		return &o.played
 	case attempt.IdempotentKey{}:
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -470,3 +471,63 @@ func TestScriptByPattern(t *testing.T) {
 		assert.Equal(t, step.want, resp.StatusCode, step.path)
 	}
 }
+
+// What MayHaveActed says of a payment is the same over a Script as over the network, with
+// and without a key, and also where the Script is wrapped. Over a Script alone it once was
+// always true of a request with a key.
+func TestMayHaveActedOverAScript(t *testing.T) {
+	cfg := retry.Config{MaxRetries: 1, InitialDelay: time.Nanosecond}
+	busy := retrytest.TooManyRequests(time.Nanosecond)
+	twice := func(base http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			first := req.Clone(req.Context())
+			first.Body, _ = req.GetBody()
+			if resp, err := base.RoundTrip(first); err == nil {
+				resp.Body.Close()
+			}
+			return base.RoundTrip(req)
+		})
+	}
+	for name, c := range map[string]struct {
+		answers []retrytest.Answer
+		want    bool
+		served  bool // a server can answer so, too
+		opts    []retry.Option
+	}{
+		"refused":            {answers: []retrytest.Answer{retrytest.Refused(), retrytest.Refused()}},
+		"no such host":       {answers: []retrytest.Answer{retrytest.Fail(&net.DNSError{IsTimeout: true}), retrytest.Refused()}},
+		"429":                {answers: []retrytest.Answer{busy, busy}, served: true},
+		"503 with a wait":    {answers: []retrytest.Answer{retrytest.Status(503, "").With("Retry-After", "0"), busy}, served: true},
+		"425":                {answers: []retrytest.Answer{retrytest.Status(425, ""), busy}, served: true},
+		"reset, not sent on": {answers: []retrytest.Answer{busy, retrytest.Reset()}, want: true, served: true},
+		"500":                {answers: []retrytest.Answer{busy, retrytest.Status(500, "")}, want: true, served: true},
+		"402":                {answers: []retrytest.Answer{retrytest.Status(402, "")}, want: true, served: true},
+		"cut":                {answers: []retrytest.Answer{busy, retrytest.Cut(`"paid"`, 3)}, want: true, served: true},
+		"another failure":    {answers: []retrytest.Answer{busy, retrytest.Fail(io.ErrUnexpectedEOF)}, want: true},
+		"twice in an attempt, both refused": {answers: []retrytest.Answer{retrytest.Refused(), busy, retrytest.Refused(), busy},
+			opts: []retry.Option{retry.WrapTransport(twice)}},
+		"twice in an attempt, the first lost": {answers: []retrytest.Answer{retrytest.Reset(), busy, retrytest.Reset(), busy}, want: true,
+			opts: []retry.Option{retry.WrapTransport(twice)}},
+	} {
+		for way, opt := range map[string]retry.Option{"keyed": nil, "not idempotent": retry.IdempotentOnly()} {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				pay := func(base *http.Client, url string) {
+					client, err := retry.NewRetryableClient(base, cfg, append(c.opts, opt)...)
+					require.NoError(t, err)
+					_, err = retry.PostJSON[string](t.Context(), client, url, 7)
+					require.Error(t, err)
+					assert.Equal(t, c.want, retry.MayHaveActed(err), "%v", err)
+				}
+				pay(retrytest.NewScript(t, c.answers...).Client(), "https://payments.example/")
+				pay(&http.Client{Transport: roundTrip(retrytest.NewScript(t, c.answers...).RoundTrip)}, "https://payments.example/")
+				if c.served {
+					pay(nil, retrytest.NewScript(t, c.answers...).Serve())
+				}
+			})
+		}
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

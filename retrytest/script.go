@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/attempt"
 )
 
 // Request is one request as a [Script] got it.
@@ -33,6 +34,10 @@ type Request struct {
 // http.RoundTripper, which needs no network, and can [Script.Serve] as a real
 // server on loopback. [Script.On] gives a host, path or method answers of its own.
 // It is safe for concurrent use.
+//
+// [retry.MayHaveActed] knows what a Script did with a request: it is false if every
+// attempt was [Refused], or answered as by [TooManyRequests], and true after a [Reset],
+// [Cut], [Hang] or any other answer.
 //
 // At the end of the test it fails the test if an answer was not asked for, or
 // the body of a response not closed.
@@ -234,6 +239,7 @@ func (s *Script) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	a, n, err := s.next(r)
+	attempt.Play(req.Context(), errors.Join(err, a.err))
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,13 @@
 // requests that are made during the attempt, so that no other package may have its key.
 package attempt
 
-import "context"
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+)
 
 // IdempotentKey is that of what retry.WithIdempotent says, a bool.
 type IdempotentKey struct{}
@@ -26,4 +32,31 @@ func Of(ctx context.Context) Traits {
 	}
 	idempotent, decided := ctx.Value(IdempotentKey{}).(bool)
 	return Traits{Decided: decided, Idempotent: idempotent}
+}
+
+// PlayedKey is that of the *Played of an attempt.
+type PlayedKey struct{}
+
+// Played is what RoundTrippers that play a server have done with the attempt's request.
+// net/http reports the same to a httptrace.ClientTrace.
+type Played struct{ Calls, Sent atomic.Int32 }
+
+// Play notes for the attempt that ctx was given to, if there is one, that a RoundTripper
+// that plays a server got its request, and answers with err, nil for a response.
+func Play(ctx context.Context, err error) {
+	p, ok := ctx.Value(PlayedKey{}).(*Played)
+	if !ok {
+		return
+	}
+	p.Calls.Add(1)
+	if !IsDial(err) {
+		p.Sent.Add(1)
+	}
+}
+
+// IsDial reports whether err is of a type that only a connection to be made has.
+func IsDial(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) || errors.As(err, &dns)
 }
