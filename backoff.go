@@ -82,7 +82,8 @@ func saturate(ns float64) time.Duration {
 
 // Jitter spreads waits: each is multiplied by a uniform draw from [Min, Max].
 // At the ceiling, [Config.MaxDelay], the draw is from that part of the range
-// that stays below it, so that waits are spread there as well.
+// that stays below it, so that waits are spread there as well. Of a wait that a server
+// asked for, see [Config.Jitter].
 type Jitter struct{ Min, Max float64 }
 
 // The jitters of the literature: with [FullJitter] a wait is anything up to the

@@ -20,6 +20,10 @@ import (
 // times the calls, and one a minute for each process. First attempts are never
 // refused.
 //
+// A retry after a Retry-After is withdrawn like any other, because it is load as well: a
+// server that fails may send the header with every answer. What it asks of the other
+// calls is kept by the [Gate], which takes nothing from the budget.
+//
 // The idea is Finagle's RetryBudget, and of Google's "Site Reliability
 // Engineering", chapter 21.
 //
@@ -52,8 +56,9 @@ const unit = 1_000_000_000
 // one call deposits. The fraction on its way to the next retry comes on top, so
 // that the ratio is reached on average.
 //
-// Keep burst small, at 1 where many processes each have a budget: the dependency
-// sees the sum of what they have saved up.
+// A burst of 10 lets a few calls that fail together, or soon after the start, be
+// retried. The dependency sees the sum of what all processes have saved up: from about
+// a hundred processes on, take 1.
 func NewBudget(ratio float64, burst int) (*Budget, error) {
 	if err := (budgetValues{ratio, burst}).problems().join(of("NewBudget")); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 
 // Values of [Config.MaxRetries] that no count expresses.
 const (
-	NoRetries = -1          // one attempt, whatever comes of it
+	NoRetries = -1          // one attempt, whatever comes of it; of a POST see PerHost
 	Unlimited = math.MaxInt // as many as the other limits allow
 )
 
@@ -64,7 +64,9 @@ type Config struct {
 	Multiplier float64
 
 	// Jitter spreads the backoff, so that clients that failed together do not
-	// come back together. The zero value means {0.8, 1.2}.
+	// come back together. The zero value means {0.8, 1.2}. A wait that a server asked
+	// for is only lengthened: by up to a tenth of it, or by up to Max - Min where that
+	// is less. With [NoJitter] it is exact.
 	Jitter Jitter
 
 	// Backoff replaces the exponential curve that InitialDelay and Multiplier
@@ -128,8 +130,9 @@ type Config struct {
 	WaitWhenOpen bool
 
 	// Budget is asked for every retry; first attempts are free. A retry that a server asked
-	// for by a Retry-After counts as well: where calls are often throttled, give it a ratio
-	// near 1, or none, as the Gate keeps calls back there.
+	// for by a Retry-After counts as well, since it is load on a server in trouble: where
+	// calls are often throttled, give it a ratio near 1, or none, as the Gate keeps calls
+	// back there. NewBudget says how to choose.
 	Budget *Budget
 
 	// Gate is waited at by every attempt, and learns from those that the server

@@ -318,7 +318,8 @@ var errAbandoned = errors.New("call did not return")
 func Permanent(err error) error { return marked(err, permanent, 0) }
 
 // RetryAfter marks err as worth a retry, and not before d has passed; to [Config.Gate]
-// it is a refusal with that wait. A d of 0 or less asks for the usual
+// it is a refusal with that wait. [Config.Jitter] makes d longer by up to a tenth, never
+// shorter. A d of 0 or less asks for the usual
 // backoff. RetryAfter(nil, d) is nil.
 func RetryAfter(err error, d time.Duration) error {
 	return marked(err, delayed|wholly|answered|refusing.when(d > 0), d)

@@ -438,3 +438,85 @@ func ExampleMayHaveActed() {
 	// /lost not_idempotent true
 	// /refused max_retries false
 }
+
+// Spellings of one address are one host. Check makes the hosts of URLs, and Hosts
+// shows them as [retry.PerHost] gets them.
+func ExampleRetryableClient_Hosts() {
+	client, err := retry.NewRetryableClient(nil, retry.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	err = client.Check("https://rest.ensembl.org/lookup/id", "HTTPS://user@REST.ensembl.org:443", "https://rest.ensembl.org:8443/",
+		"http://rest.ensembl.org", "http://127.0.0.1:8080", "http://[::1]:80/gene?symbol=BRCA1")
+	fmt.Println(err)
+	for host := range client.Hosts() {
+		fmt.Println(host)
+	}
+	// Output:
+	// <nil>
+	// http://127.0.0.1:8080
+	// http://[::1]
+	// http://rest.ensembl.org
+	// https://rest.ensembl.org
+	// https://rest.ensembl.org:8443
+}
+
+// All hosts have a breaker that opens after five failures, but for one of which two are
+// enough. Its name, in events and on a page, is the host's.
+func ExamplePerHost_breaker() {
+	script := retrytest.NewScriptFunc(exampleT{}, func(retrytest.Request) retrytest.Answer { return retrytest.Status(500, "") })
+	cfg := retry.Config{MaxRetries: retry.NoRetries}
+	client, err := retry.NewRetryableClient(script.Client(), cfg, retry.HostBreaker(retry.BreakerConfig{}),
+		retry.PerHost(func(host string, cfg *retry.Config) (err error) {
+			if host == "https://gnomad.example" {
+				cfg.Breaker, err = retry.NewCircuitBreaker(retry.BreakerConfig{Name: host, FailureThreshold: 2, Clock: cfg.Clock})
+			}
+			return err
+		}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for range 2 {
+		client.Get(context.Background(), "https://gnomad.example/api")
+		client.Get(context.Background(), "https://ensembl.example/lookup")
+	}
+	for host, cfg := range client.Hosts() {
+		fmt.Println(host, cfg.Breaker.State())
+	}
+	// Output:
+	// https://ensembl.example closed
+	// https://gnomad.example open
+}
+
+// The payments of one host are made once, and what other hosts get is repeated.
+func ExamplePerHost_noRetries() {
+	script := retrytest.NewScriptFunc(exampleT{}, func(retrytest.Request) retrytest.Answer { return retrytest.Status(429, "") })
+	cfg := quick
+	cfg.MaxRetries = 2
+	client, err := retry.NewRetryableClient(script.Client(), cfg, retry.PerHost(func(host string, cfg *retry.Config) error {
+		if host == "https://payments.example" {
+			cfg.MaxRetries = retry.NoRetries
+		}
+		return nil
+	}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, url := range []string{"https://payments.example/payments", "https://mail.example/receipts"} {
+		_, err := retry.PostJSON[string](context.Background(), client, url, "100 francs")
+		fmt.Println(retry.Outcome(err), retry.MayHaveActed(err))
+	}
+	for _, r := range script.Requests() {
+		fmt.Println(r.Attempt, r.URL, r.Header.Get("Idempotency-Key") != "")
+	}
+	// Output:
+	// max_retries false
+	// max_retries false
+	// 1 https://payments.example/payments false
+	// 1 https://mail.example/receipts true
+	// 2 https://mail.example/receipts true
+	// 3 https://mail.example/receipts true
+}

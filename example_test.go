@@ -36,7 +36,7 @@ func Example() {
 		fmt.Fprint(w, `{"symbol": "BRCA1", "location": "17q21.31"}`)
 	}))
 	defer server.Close()
-	budget, err := retry.NewBudget(0.1, 1) // a retry for ten calls, and one a minute
+	budget, err := retry.NewBudget(0.1, 10) // a retry for ten calls, and ten at the start
 	if err != nil {
 		log.Fatal(err)
 	}

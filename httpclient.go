@@ -98,8 +98,17 @@ type options struct {
 // PerHost calls configure once for each host, with a copy of the client's
 // Config to change: to give each host its own Breaker, Limiter, Budget or
 // limits. The Gate of the copy, and with [HostBreaker] the Breaker, are the
-// host's own already: this is the place to add listeners to them. The host is
-// named as [HostKey] does.
+// host's own already: this is the place to add listeners to them, or to give a host
+// another breaker than the others:
+//
+//	cfg.Breaker, err = retry.NewCircuitBreaker(retry.BreakerConfig{Name: host, FailureThreshold: 2, Clock: cfg.Clock})
+//
+// host is the key of [HostKey], such as "https://rest.ensembl.org": the index of a map of
+// settings.
+//
+// With MaxRetries [NoRetries] a client repeats nothing to the host, and adds no
+// Idempotency-Key, for which net/http would send a POST again by itself. To repeat a POST
+// only where the server cannot have acted, see [IdempotentOnly].
 //
 // An error, or a Config that is not valid, fails the request that asked, with an
 // error that matches [ErrInvalidConfig]; the next request tries again. Requests
@@ -161,14 +170,20 @@ func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
 
 // HostBreaker gives each host a [CircuitBreaker] of its own, with the settings of
 // cfg; its Name is the host's, as "scheme://host". Without a Clock it goes
-// by that of the Config. Settings that are wrong fail the constructor.
+// by that of the Config. Settings that are wrong fail the constructor. A host that
+// needs others gets its breaker by [PerHost].
 func HostBreaker(cfg BreakerConfig) Option {
 	return func(o *options) { o.breaker = &cfg }
 }
 
 // HostKey sets what counts as one host, for [PerHost], [HostBreaker] and the
-// shared pause. The default is "scheme://host", with
-// the port if it is not the scheme's own. Requests with the key ""
+// shared pause. The default is "scheme://host", in lower case, with
+// the port if it is not the scheme's own: "https://rest.ensembl.org",
+// "http://127.0.0.1:8080", "http://[::1]:8080". It has no path, no user and no slash at
+// the end, and goes by the request's URL, not by its Host. [RetryableClient.Check] of a
+// URL makes its host, and [RetryableClient.Hosts] then shows its name.
+//
+// Requests with the key ""
 // share nothing, and PerHost is not called for them. A key may be a secret: it
 // is shown nowhere.
 func HostKey(key func(*http.Request) string) Option {
@@ -193,6 +208,10 @@ func ReplayBuffer(bytes int64) Option { return func(o *options) { o.replayBuffer
 // IdempotentOnly makes a [RetryableClient] retry POST and PATCH only where a
 // [Transport] does, and add no Idempotency-Key: with a key of the request's own, or
 // where the server cannot have acted. Else the call ends with [ErrNotIdempotent].
+//
+// It holds for a client, [WithIdempotent] for a request. For one host of several, use
+// WithIdempotent in the function that calls it, or a client of its own. [PerHost] with
+// [NoRetries] forbids more: neither a GET is repeated, nor what the server refused.
 func IdempotentOnly() Option { return func(o *options) { o.idempotentOnly = true } }
 
 // NoSharedPause lets each request wait for itself when a server asks for a wait.
@@ -346,9 +365,9 @@ func (c *RetryableClient) StandardClient() *http.Client {
 }
 
 // Hosts returns the hosts that the client remembers, in the order of their names, each
-// with its settings in effect: its breaker, gate, budget and limits. A host is named
-// scheme://host, with its port where that is not the scheme's own; of several that share
-// a key ([HostKey]), it is the first, and one with several keys comes as often. What a
+// with its settings in effect: its breaker, gate, budget and limits. A host is named as
+// the default [HostKey] does; of several that share
+// a key, it is the first, and one with several keys comes as often. What a
 // [RetryableClient] and its StandardClient send to shows here once it was sent to, or
 // was named to Check.
 func (c *RetryableClient) Hosts() iter.Seq2[string, Config] {

@@ -93,7 +93,7 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 // newClient makes the one client for an API: the whole program shares it. A program that
 // uses several APIs has one client for all: see examples/shop.
 func newClient(name string, drain <-chan struct{}, page *statusz.Page) (*retry.RetryableClient, error) {
-	budget, err := retry.NewBudget(0.1, 10) // a retry for ten calls; at most ten saved, and so many at the start
+	budget, err := retry.NewBudget(0.1, 10) // a retry for ten calls, and ten at the start
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func run(ctx context.Context, listener net.Listener, catalog, stock, payments st
 				return fmt.Errorf("no settings for %s: a key of them is scheme://host, without a path and the scheme's own port", host)
 			}
 			cfg.Name, cfg.AttemptTimeout = own.name, own.timeout
-			cfg.Budget, err = retry.NewBudget(0.1, 10) // a retry for ten calls
+			cfg.Budget, err = retry.NewBudget(0.1, 10) // a retry for ten calls, and ten at the start
 			return err
 		}))
 	if err != nil {
