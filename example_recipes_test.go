@@ -430,12 +430,97 @@ func TestRecipe_WhatOnlyABodySays(t *testing.T) {
 	}
 }
 
+func pay(ctx context.Context, client *retry.RetryableClient, amount int) (string, error) {
+	receipt, err := retry.PostJSON[string](retry.WithIdempotent(ctx, false), client, "https://payments.example/payments", amount)
+	var status *retry.StatusError
+	switch {
+	case err == nil:
+		return receipt, nil
+	case errors.As(err, &status) && status.StatusCode == http.StatusPaymentRequired: // an answer of this API's own
+		return "", errors.New("declined")
+	case retry.MayHaveActed(err): // true unless it is certain
+		return "", fmt.Errorf("perhaps paid, ask before it is tried again: %w", err)
+	}
+	return "", fmt.Errorf("not paid, try again later: %w", err)
+}
+
+// The rows of the page's table: what a payment ends with, and what its customer learns.
+func TestRecipe_Payment(t *testing.T) {
+	const paid, declined, perhaps, not = "", "declined", "perhaps paid", "not paid"
+	busy, busyServer := retrytest.TooManyRequests(time.Second), retrytest.Status(503, "").With("Retry-After", "1")
+	open, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
+	require.NoError(t, err)
+	open.ForceOpen()
+	paused := retry.NewGate(nil)
+	paused.Pause(time.Hour)
+	none, err := retry.NewBudget(0, 0)
+	require.NoError(t, err)
+	closed := make(chan struct{})
+	close(closed)
+	for name, c := range map[string]struct {
+		answers []retrytest.Answer
+		cfg     retry.Config
+		want    string
+		reason  error
+	}{
+		"paid":                     {[]retrytest.Answer{busy, retrytest.JSON("receipt")}, retry.Config{}, paid, nil},
+		"402":                      {[]retrytest.Answer{retrytest.Status(402, "")}, retry.Config{}, declined, nil},
+		"402 after 429":            {[]retrytest.Answer{busy, retrytest.Status(402, "")}, retry.Config{}, declined, nil},
+		"open":                     {nil, retry.Config{Breaker: open}, not, retry.ErrCircuitOpen},
+		"paused":                   {nil, retry.Config{Gate: paused}, not, retry.ErrRetryAfterTooLong},
+		"draining":                 {[]retrytest.Answer{busy}, retry.Config{Drain: closed}, not, retry.ErrDraining},
+		"429 to the end":           {[]retrytest.Answer{busy, busy}, retry.Config{}, not, retry.ErrMaxRetries},
+		"503 with a wait":          {[]retrytest.Answer{busyServer, busyServer}, retry.Config{}, not, retry.ErrMaxRetries},
+		"no connection":            {[]retrytest.Answer{retrytest.Refused(), retrytest.Refused()}, retry.Config{}, not, retry.ErrMaxRetries},
+		"429, and no budget":       {[]retrytest.Answer{busy}, retry.Config{Budget: none}, not, retry.ErrBudgetExhausted},
+		"429, and no time":         {[]retrytest.Answer{retrytest.TooManyRequests(time.Minute)}, retry.Config{}, not, retry.ErrDeadline},
+		"429 for too long":         {[]retrytest.Answer{retrytest.TooManyRequests(time.Hour)}, retry.Config{}, not, retry.ErrRetryAfterTooLong},
+		"503":                      {[]retrytest.Answer{retrytest.Status(503, "")}, retry.Config{}, perhaps, retry.ErrNotIdempotent},
+		"500":                      {[]retrytest.Answer{retrytest.Status(500, "")}, retry.Config{}, perhaps, retry.ErrNotIdempotent},
+		"reset after 429":          {[]retrytest.Answer{busy, retrytest.Reset()}, retry.Config{MaxRetries: 2}, perhaps, retry.ErrNotIdempotent},
+		"no answer in time":        {[]retrytest.Answer{retrytest.Hang()}, retry.Config{}, perhaps, context.DeadlineExceeded},
+		"an answer that is broken": {[]retrytest.Answer{retrytest.Cut(`"receipt"`, 3)}, retry.Config{}, perhaps, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			script := retrytest.NewScript(t, c.answers...)
+			if c.cfg.MaxRetries == 0 {
+				c.cfg.MaxRetries = 1
+			}
+			if c.cfg.Breaker != nil || c.cfg.Gate != nil { // which are not of the bubble
+				checkPayment(t, script, c.cfg, c.want, c.reason)
+				return
+			}
+			synctest.Test(t, func(t *testing.T) { checkPayment(t, script, c.cfg, c.want, c.reason) })
+		})
+	}
+}
+
+func checkPayment(t *testing.T, script *retrytest.Script, cfg retry.Config, want string, reason error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	client, err := retry.NewRetryableClient(script.Client(), cfg)
+	require.NoError(t, err)
+	_, err = pay(ctx, client, 7)
+	if want == "" {
+		assert.NoError(t, err)
+		return
+	}
+	assert.ErrorContains(t, err, want)
+	if reason != nil {
+		assert.ErrorIs(t, err, reason)
+	}
+}
+
 // The recipes on the page are the code that is tested here.
 func TestRecipesAreThoseOfThePage(t *testing.T) {
 	page, err := os.ReadFile("docs/recipes.md")
 	require.NoError(t, err)
 	_, part, ok := strings.Cut(string(page), "\n## A token that expires\n")
 	require.True(t, ok)
+	_, payment, ok := strings.Cut(string(page), "\n## A payment\n")
+	require.True(t, ok)
+	payment, _, _ = strings.Cut(payment, "\n## ")
+	part += payment
 	var sources strings.Builder
 	for _, file := range []string{"example_recipes_test.go", "example_test.go"} {
 		source, err := os.ReadFile(file)
@@ -445,7 +530,7 @@ func TestRecipesAreThoseOfThePage(t *testing.T) {
 	margin := regexp.MustCompile(`(?m)^\t+`)
 	tested := margin.ReplaceAllString(sources.String(), "")
 	recipes := regexp.MustCompile("(?s)```go\n(.*?)\n```").FindAllStringSubmatch(part, -1)
-	assert.Len(t, recipes, 8)
+	assert.Len(t, recipes, 9)
 	for _, recipe := range recipes {
 		for declaration := range strings.SplitSeq(recipe[1], "\n\n") {
 			assert.Contains(t, tested, margin.ReplaceAllString(declaration, ""))

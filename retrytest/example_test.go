@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +94,41 @@ func ExampleRecord() {
 		fmt.Println(waits(), "in", time.Since(start))
 	})
 	// Output: 1s backoff, 1s backoff, 1s backoff in 1s
+}
+
+// What users see while a breaker is open: nothing has to fail for that, and no request
+// may be made.
+func Example_openBreaker() {
+	script := retrytest.NewScript(t)
+	client, err := retry.NewRetryableClient(script.Client(), retry.Config{}, retry.HostBreaker(retry.BreakerConfig{}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client.Check("https://genes.example")
+	for _, cfg := range client.Hosts() {
+		cfg.Breaker.Trip(time.Minute)
+	}
+	page := httptest.NewRecorder()
+	genePage(client).ServeHTTP(page, httptest.NewRequest("GET", "/BRCA1", nil))
+	fmt.Print(page.Code, " after ", page.Header().Get("Retry-After"), "s: ", page.Body)
+	// Output: 503 after 60s: genes are back soon
+}
+
+func genePage(client *retry.RetryableClient) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		gene, err := retry.GetJSON[Gene](r.Context(), client, "https://genes.example"+r.URL.Path)
+		var open *retry.OpenError
+		switch {
+		case errors.As(err, &open):
+			w.Header().Set("Retry-After", fmt.Sprintf("%.0f", math.Ceil(open.RetryAfter.Seconds())))
+			http.Error(w, "genes are back soon", http.StatusServiceUnavailable)
+		case err != nil:
+			http.Error(w, "genes cannot be had", http.StatusBadGateway)
+		default:
+			fmt.Fprintln(w, gene.Symbol)
+		}
+	})
 }
 
 // A request that must not be sent: the breaker is open.

@@ -18,7 +18,9 @@
 //   - [Clock], where neither will do: a fake clock that moves on by itself whenever
 //     a call waits for it.
 //
-// To run all tests of a service with every first attempt failing, see [FailFirst].
+// To run all tests of a service with every first attempt failing, see [FailFirst]. To
+// test what it shows while a breaker is open, open it by [retry.CircuitBreaker.Trip]:
+// the example "OpenBreaker".
 //
 // Wrong use fails the test: a request that the script has no answer for, and an
 // answer that was not asked for.

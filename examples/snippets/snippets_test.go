@@ -24,7 +24,7 @@ import (
 // packages are what a snippet may use without importing it, by name.
 var packages = map[string]string{
 	"bufio": "bufio", "cmp": "cmp", "xml": "encoding/xml",
-	"context": "context", "errors": "errors", "expvar": "expvar", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog",
+	"context": "context", "errors": "errors", "expvar": "expvar", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog", "math": "math",
 	"http": "net/http", "url": "net/url", "os": "os", "rand": "math/rand/v2", "strconv": "strconv", "strings": "strings", "sync": "sync",
 	"testing": "testing", "synctest": "testing/synctest", "time": "time", "httptest": "net/http/httptest",
 	"clockwork": "github.com/jonboulle/clockwork", "rate": "golang.org/x/time/rate",
@@ -49,6 +49,7 @@ var (
 func fetch(ctx context.Context, symbol string) (Gene, error) { return Gene{}, nil }
 func ping(ctx context.Context) error { return nil }
 func dial() error { return nil }
+func genePage(*retry.RetryableClient) http.Handler { return nil }
 func status(ctx context.Context, job string) (string, error) { return "", nil }
 func googleDelay(*http.Response) error { return nil }
 func chatDelay(*http.Response) error { return nil }
