@@ -48,15 +48,12 @@ func main() {
 // orderTime is how long an order may take: all of its calls, with their retries and waits.
 const orderTime = 15 * time.Second
 
-// settings are what differs by API.
-type settings struct {
-	name    string
-	timeout time.Duration // of an attempt
-}
-
 // run serves until ctx is done, and then finishes the orders in flight.
 func run(ctx context.Context, listener net.Listener, catalog, stock, payments string) error {
-	hosts := map[string]settings{catalog: {"catalog", 2 * time.Second}, stock: {"stock", time.Second}, payments: {"payments", 5 * time.Second}}
+	hosts := map[string]struct {
+		name    string
+		timeout time.Duration // of an attempt
+	}{catalog: {"catalog", 2 * time.Second}, stock: {"stock", time.Second}, payments: {"payments", 5 * time.Second}}
 	registry := prometheus.NewRegistry()
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry))
 	if err != nil {
