@@ -56,7 +56,8 @@ func GetJSON[T any](ctx context.Context, c *RetryableClient, url string) (T, err
 }
 
 // PostJSON sends a POST request with the value in as JSON, nil as null, and decodes
-// the response as [GetJSON] does.
+// the response as [GetJSON] does. It is repeated as a [RetryableClient] repeats any POST,
+// with an Idempotency-Key; [WithIdempotent] of ctx forbids that.
 func PostJSON[T any](ctx context.Context, c *RetryableClient, url string, in any) (T, error) {
 	if in == nil {
 		in = json.RawMessage("null")

@@ -36,7 +36,8 @@ import (
 // QUERY, PUT, DELETE) is retried, and POST and PATCH too: those are sent with an
 // Idempotency-Key, one for all attempts and redirects of a request, unless they
 // have one. A server that does not know that header may carry out a POST twice
-// if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it. Whether
+// if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it, and with
+// [NoRetries] there is no key. Whether
 // a call that failed may have been carried out is the question of [MayHaveActed].
 //
 // The body of a request with GetBody, which http.NewRequest sets for the usual
@@ -49,8 +50,8 @@ import (
 // The wait before a retry is the longest of the backoff and what the server asks
 // for ([ParseRetryAfter]). A 429, a 503, or a 403 that asks for a wait, pauses all
 // requests of the client to that host where nothing shows that the host accepts
-// others, see [Gate]. With [PerHost] each host has its own breaker, limiter and the
-// like.
+// others, see [Gate]. A Breaker, Budget or Limiter of the Config is one for all hosts;
+// by [HostBreaker] and [PerHost] each has its own.
 //
 // # Redirects and proxies
 //

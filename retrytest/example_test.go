@@ -35,7 +35,7 @@ func (g Genes) Find(ctx context.Context, symbol string) (Gene, error) {
 	return retry.GetJSON[Gene](ctx, g.Client, "https://genes.example/"+symbol)
 }
 
-// A service is tested with the faults of a bad day, and with all its waits, in no
+// A service is tested with a server in trouble, and with all its waits, in no
 // time.
 func Example() {
 	script := retrytest.NewScript(t,

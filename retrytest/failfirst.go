@@ -197,6 +197,7 @@ func (t *failing) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.carryOut(a, req)
 	}
 	closeBody(req)
+	attempt.Play(req.Context(), a.err)
 	if a.err != nil {
 		return nil, a.err
 	}

@@ -446,3 +446,26 @@ func FuzzAbandoned(f *testing.F) {
 		assert.NotContains(t, fmt.Sprint(faults.Abandoned()), secret)
 	})
 }
+
+// Of a payment whose attempts all failed before they were sent on, a client knows as much
+// as of one that a Script answers.
+func TestMayHaveActedOverFaults(t *testing.T) {
+	busy := retrytest.TooManyRequests(time.Nanosecond)
+	for _, c := range []struct {
+		answers []retrytest.Answer
+		want    bool
+	}{
+		{[]retrytest.Answer{retrytest.Refused(), busy}, false},
+		{[]retrytest.Answer{busy, retrytest.Reset()}, true},
+		{[]retrytest.Answer{retrytest.Status(503, ""), retrytest.Refused()}, true},
+		{[]retrytest.Answer{retrytest.Lost(), retrytest.Refused()}, true},
+	} {
+		url := retrytest.NewScriptFunc(t, func(retrytest.Request) retrytest.Answer { return retrytest.JSON("paid") }).Serve()
+		base := &http.Client{Transport: retrytest.FailFirst(c.answers...).Transport(http.DefaultTransport)}
+		client, err := retry.NewRetryableClient(base, retry.Config{MaxRetries: 1, InitialDelay: time.Nanosecond})
+		require.NoError(t, err)
+		_, err = retry.PostJSON[string](t.Context(), client, url, 7)
+		require.Error(t, err)
+		assert.Equal(t, c.want, retry.MayHaveActed(err), "%v: %v", c.answers, err)
+	}
+}

@@ -1,8 +1,8 @@
 // Package retrytest helps to test code that uses package retry, without waiting
 // and without a network.
 //
-// A [Script] plays a server: it gives the answers of its script, also those
-// that a real one gives only on a bad day, and remembers what it was asked. [Never]
+// A [Script] plays a server: it gives the answers of its script, also those that a
+// real one gives only when it is in trouble, and remembers what it was asked. [Never]
 // is a function that must not be called, and [NoLeaks] sees to it that nothing is
 // left behind.
 //
@@ -20,7 +20,7 @@
 //
 // To run all tests of a service with every first attempt failing, see [FailFirst]. To
 // test what it shows while a breaker is open, open it by [retry.CircuitBreaker.Trip]:
-// the example "OpenBreaker".
+// the example "Package (OpenBreaker)".
 //
 // Wrong use fails the test: a request that the script has no answer for, and an
 // answer that was not asked for.
