@@ -55,11 +55,8 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 	}
 	otel.SetMeterProvider(sdk.NewMeterProvider(sdk.WithReader(exporter)))
 	page := statusz.New()
-	client, err := newClient("hgnc", ctx.Done(), page)
+	client, err := newClient("hgnc", api, ctx.Done(), page)
 	if err != nil {
-		return err
-	}
-	if err := client.Check(api); err != nil { // a wrong address shows now, not with the first request
 		return err
 	}
 	mux := http.NewServeMux()
@@ -92,7 +89,7 @@ func run(ctx context.Context, listener net.Listener, api string) error {
 
 // newClient makes the one client for an API: the whole program shares it. A program that
 // uses several APIs has one client for all: see examples/shop.
-func newClient(name string, drain <-chan struct{}, page *statusz.Page) (*retry.RetryableClient, error) {
+func newClient(name, api string, drain <-chan struct{}, page *statusz.Page) (*retry.RetryableClient, error) {
 	budget, err := retry.NewBudget(0.1, 10) // a retry for ten calls, and ten at the start
 	if err != nil {
 		return nil, err
@@ -107,5 +104,5 @@ func newClient(name string, drain <-chan struct{}, page *statusz.Page) (*retry.R
 		return nil, err
 	}
 	page.Client(name, client)
-	return client, nil
+	return client, client.Check(api) // a wrong address shows now, not with the first request
 }
