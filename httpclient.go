@@ -158,7 +158,8 @@ func OnHost(fn func(host string, cfg Config)) Option {
 // the context of the request, and at most once. wrap is called by the constructor;
 // if it returns nil, that fails. base is not the client's own, but has it as the
 // result of a method Unwrap() http.RoundTripper. Errors of net/http's own transport are judged as
-// they are without the wrapper. Of several, the first is the innermost.
+// they are without the wrapper. So is what was sent, for [MayHaveActed]: another transport
+// in the place of the base leaves less known. Of several, the first is the innermost.
 func WrapTransport(wrap func(base http.RoundTripper) http.RoundTripper) Option {
 	return func(o *options) {
 		if before := o.wrap; before != nil && wrap != nil {

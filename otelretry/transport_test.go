@@ -238,16 +238,31 @@ func perHost(p *probe) retry.Option {
 	})
 }
 
-// With otelhttp inside, its spans are the attempts', and know their number.
+// With otelhttp inside, its spans are the attempts', and know their number: as the base of
+// the client, and around it.
 func TestOtelHTTPInside(t *testing.T) {
+	for _, around := range []bool{false, true} {
+		t.Run(fmt.Sprint("around ", around), func(t *testing.T) { testOtelHTTPInside(t, around) })
+	}
+}
+
+func testOtelHTTPInside(t *testing.T, around bool) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe(t)
 		opts := append(p.opts, otelretry.WithoutAttemptSpans())
-		base := otelhttp.NewTransport(otelretry.ResendCount(&answers{statuses: []int{503, 200}}),
-			otelhttp.WithTracerProvider(p.tracer), otelhttp.WithMeterProvider(metric.NewMeterProvider()))
+		spans := func(base http.RoundTripper) http.RoundTripper {
+			return otelhttp.NewTransport(otelretry.ResendCount(base), otelhttp.WithTracerProvider(p.tracer), otelhttp.WithMeterProvider(metric.NewMeterProvider()))
+		}
+		var base http.RoundTripper = &answers{statuses: []int{503, 200}}
+		options := otelretry.Options(opts...)
+		if around {
+			options = append(options, retry.WrapTransport(spans))
+		} else {
+			base = spans(base)
+		}
 		cfg, err := otelretry.Instrument(retry.Config{Name: "x", InitialDelay: time.Second, Jitter: retry.NoJitter}, opts...)
 		require.NoError(t, err)
-		client, err := retry.NewRetryableClient(&http.Client{Transport: base}, cfg, otelretry.Options(opts...)...)
+		client, err := retry.NewRetryableClient(&http.Client{Transport: base}, cfg, options...)
 		require.NoError(t, err)
 		resp, err := client.Get(context.Background(), "http://a.test/")
 		require.NoError(t, err)
