@@ -146,9 +146,9 @@ func (b *CircuitBreaker) ForceOpen() {
 	})
 }
 
-// Trip opens the breaker now, for d: because a server said so, or another
-// process did. Results of calls in flight are ignored. It never shortens the
-// time that a breaker is open; a d of 0 or less does nothing.
+// Trip opens the breaker now, for d: because a server said so, another process
+// did, or a test needs an open one. Results of calls in flight are ignored. It never
+// shortens the time that a breaker is open; a d of 0 or less does nothing.
 func (b *CircuitBreaker) Trip(d time.Duration) {
 	if d <= 0 {
 		return

@@ -290,10 +290,8 @@ func (h *hop) notCarriedOut(err error) bool {
 //   - for a function that [Do] called, and for an error of another package. Of several
 //     errors that are joined those count that are known;
 //   - for a request with an Idempotency-Key, or a PUT or DELETE, once a base transport other
-//     than net/http's own was given it: that may repeat it by itself. Put a transport that
-//     signs or counts around the base by [WrapTransport], which leaves it known. A
-//     retrytest.Script in place of the base says what it did, so that a test sees what
-//     production would.
+//     than net/http's own was given it: that may repeat it by itself. [WrapTransport] leaves
+//     it known, and so does a retrytest.Script, which says what it did.
 //
 // [ErrNotIdempotent] says the same of a request that is not repeated for this reason.
 func MayHaveActed(err error) bool {

@@ -37,8 +37,8 @@ import (
 // Idempotency-Key, one for all attempts and redirects of a request, unless they
 // have one. A server that does not know that header may carry out a POST twice
 // if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it, and with
-// [NoRetries] there is no key. Whether
-// a call that failed may have been carried out is the question of [MayHaveActed].
+// [NoRetries] there is no key. Whether a call that failed may have been carried out is
+// the question of [MayHaveActed].
 //
 // The body of a request with GetBody, which http.NewRequest sets for the usual
 // readers, is read again for each attempt, and so is a file. Others are recorded
@@ -185,9 +185,8 @@ func HostBreaker(cfg BreakerConfig) Option {
 // the end, and goes by the request's URL, not by its Host. [RetryableClient.Check] of a
 // URL makes its host, and [RetryableClient.Hosts] then shows its name.
 //
-// Requests with the key ""
-// share nothing, and PerHost is not called for them. A key may be a secret: it
-// is shown nowhere.
+// Requests with the key "" share nothing, and PerHost is not called for them. A key may
+// be a secret: it is shown nowhere.
 func HostKey(key func(*http.Request) string) Option {
 	return func(o *options) { o.hostKey = key }
 }
@@ -368,8 +367,8 @@ func (c *RetryableClient) StandardClient() *http.Client {
 
 // Hosts returns the hosts that the client remembers, in the order of their names, each
 // with its settings in effect: its breaker, gate, budget and limits. A host is named as
-// the default [HostKey] does; of several that share
-// a key, it is the first, and one with several keys comes as often. What a
+// the default [HostKey] does; of several that share a key, it is the first, and one with
+// several keys comes as often. What a
 // [RetryableClient] and its StandardClient send to shows here once it was sent to, or
 // was named to Check.
 func (c *RetryableClient) Hosts() iter.Seq2[string, Config] {
