@@ -118,7 +118,7 @@ func (h *hop) decoded(resp *http.Response) error {
 		err = damage(resp, drainTime)
 	case err != nil && !idempotentMethod(resp.Request.Method) && body.n.Load() == 0:
 		if !body.ended.Load() { // not seen: the decoder may have read nothing
-			h.readSome(resp, drainTime, nil)
+			h.readSome(resp, errorBodyTime, nil) // to do it twice would cost more than to wait
 		}
 		if body.ended.Load() && body.n.Load() == 0 && !examine(err, nil).has(delayed) {
 			err = Permanent(err) // the answer is there, and says that it was done

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -215,6 +216,31 @@ func TestEmptyAnswerToAPostIsNotAskedForAgain(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// lateEnd is an empty body whose end comes late.
+type lateEnd struct{ after time.Duration }
+
+func (b lateEnd) Read([]byte) (int, error) { time.Sleep(b.after); return 0, io.EOF }
+func (b lateEnd) Close() error             { return nil }
+
+// The end of an empty answer may come a moment after its header. A decoder that read
+// nothing had a POST sent again when that took 50ms, the time that is spent on a body that
+// is only thrown away.
+func TestLateEndOfAnEmptyAnswerToAPost(t *testing.T) {
+	for after, want := range map[time.Duration]int{300 * time.Millisecond: 1, 2 * time.Second: 4} {
+		synctest.Test(t, func(t *testing.T) {
+			requests := 0
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				requests++
+				return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1, TransferEncoding: []string{"chunked"}, Body: lateEnd{after}, Request: req}, nil
+			})
+			_, err := fetches["own decoder that reads nothing"](outcomeClient(t, &http.Client{Transport: base}, soon), newRequest(t, "POST", "http://example.org", strings.NewReader("x")))
+			assert.Error(t, err)
+			assert.Equal(t, want, requests, after)
+			time.Sleep(time.Minute) // for the reads that are left behind
+		})
 	}
 }
 

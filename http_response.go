@@ -22,7 +22,8 @@ const (
 	drainTime  = 50 * time.Millisecond
 )
 
-// errorBodyTime is how long the body of an error may take that no retry follows.
+// errorBodyTime is how long the body of an error may take that no retry follows, and the
+// end of an answer to a POST that may be empty, which decides whether one does.
 const errorBodyTime = time.Second
 
 // closeResponse closes a response that is not wanted, after reading what little
