@@ -25,6 +25,7 @@ type findings struct {
 	paced     pacing
 	hedged    *hedging
 	harm      []*comparison
+	worlds    []drawn
 }
 
 var outages = []float64{10, 30, 45, 61, 90}
@@ -59,6 +60,7 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 		bubble(t, func() { f.hint = hinted(seed) })
 	})
 	f.harm = compare(t, peers(), 20)
+	f.worlds = drawWorlds(t, worldsDrawn)
 	return f
 }
 

@@ -38,6 +38,8 @@ func (f *findings) markdown(seed uint64) string {
 	f.limits(p)
 	p("\n## A gate that does no harm\n\nTime in the median of 20 seeds (and the worst): above the line of the stray refusal in multiples of the same client without a gate, below it of the least possible; refusals per 1,000 jobs; jobs lost at most. Three rows are set apart: nothing was tuned on them. AWS adaptive is CUBIC (beta 0.7, scale 0.4, smoothing 0.8); AIMD takes 15 %% off at a refusal and adds 3 %% a second.\n")
 	harmTable(p, f.harm)
+	p("\n### Servers drawn by chance\n\n%d of each kind, with 2 to 100 workers, answers within 3 ms to 0.8 s, and Retry-After from none to 30 s: time in multiples of the same client without a gate, and how many calls more of 1,000 were refused. Nothing was tuned on them. A client whose calls go mostly to an endpoint with a limit of its own takes that for the limit of the host, which all share: there a HostKey is needed that tells endpoints apart.\n", worldsDrawn)
+	worldsTable(p, f.worlds)
 	f.hedged.markdown(p)
 	p("\n## The breaker's open time\n\nCalls sent to the dead server / seconds until all was well again, by the length of the outage; 20 processes, no retry budget.\n")
 	f.recoveryTable(p)
