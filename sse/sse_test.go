@@ -493,8 +493,8 @@ func TestOverTheNetwork(t *testing.T) {
 			server.StartTLS()
 			defer server.Close()
 			base := server.Client()
-			base.Timeout = 200 * time.Millisecond
-			client, err := retry.NewRetryableClient(base, soon, retry.IdleTimeout(400*time.Millisecond))
+			base.Timeout = 500 * time.Millisecond
+			client, err := retry.NewRetryableClient(base, soon, retry.IdleTimeout(700*time.Millisecond))
 			require.NoError(t, err)
 			defer client.CloseIdleConnections()
 			var got []string
