@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -1080,6 +1082,36 @@ func TestMayHaveActed_EarlierAttempt(t *testing.T) {
 	_, err = outcomeClient(t, nil, soon).Do(req)
 	assert.ErrorIs(t, err, errDown)
 	assert.False(t, retry.MayHaveActed(err))
+}
+
+// What was not carried out is still asked whether time ran out: the answer is that of the
+// cause, false for one that cannot say.
+func TestMayHaveActed_Timeout(t *testing.T) {
+	server := httptest.NewUnstartedServer(status(200))
+	server.Config.ErrorLog = quiet
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	silent := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+	for name, c := range map[string]struct {
+		url  string
+		dial error // nil: the real one
+		want bool
+	}{
+		"certificate":  {server.URL, nil, false},
+		"dial refused": {"http://payments.example", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, false},
+		"dial without an end": {"http://payments.example", silent, true},
+	} {
+		base := new(http.Transport)
+		if c.dial != nil {
+			base.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, c.dial }
+		}
+		_, err := outcomeClient(t, &http.Client{Transport: base}, retry.Config{MaxRetries: retry.NoRetries}).Post(t.Context(), c.url, "", nil)
+		require.False(t, retry.MayHaveActed(err), "%s: %v", name, err)
+		var failed *url.Error
+		require.ErrorAs(t, err, &failed, name)
+		assert.Equal(t, c.want, failed.Timeout(), "%s: %v", name, err)
+		assert.Equal(t, c.want, failed.Temporary(), "%s: %v", name, err)
+	}
 }
 
 // A payment reached the server over a connection that others had used, and the server

@@ -92,6 +92,24 @@ func TestWrapTransportGetsACopy(t *testing.T) {
 	}
 }
 
+// A base is made to report on its connections only where the answer may decide something:
+// a GET by a base other than net/http's own may be repeated in any case.
+func TestTracesOnlyWhereTheyDecide(t *testing.T) {
+	for method, want := range map[string]bool{"GET": false, "PUT": false, "PATCH": true} {
+		for name, option := range map[string]retry.Option{
+			"wrapped": retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper { return roundTrip(base.RoundTrip) }), "bare": nil,
+		} {
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				assert.Equal(t, want, httptrace.ContextClientTrace(req.Context()) != nil, "%s, %s", method, name)
+				return &http.Response{StatusCode: 200, Body: http.NoBody, Request: req}, nil
+			})
+			client := outcomeClient(t, &http.Client{Transport: base}, soon, option, retry.IdempotentOnly())
+			_, err := client.Do(newRequest(t, method, "http://genes.example/", nil))
+			assert.NoError(t, err)
+		}
+	}
+}
+
 // A transport that signs saw "X-Idempotency-Key: []" on PUT and DELETE, a mark for
 // net/http that is not sent, signed it, and got SignatureDoesNotMatch. The mark is set
 // beneath it, and still works: net/http itself repeats a PUT whose connection, used

@@ -181,6 +181,19 @@ func TestCrowdedWhileAnswersWaitForEachOther(t *testing.T) {
 	assert.Less(t, run(6000, 5), 60, "slower for good, after a minute")
 }
 
+// Answers that came before anything was learned are not slow. With a high quantile there
+// are two hundred of them, and the first hedge would wait until they are forgotten.
+func TestCrowded_NotBeforeAQuantileIsKnown(t *testing.T) {
+	for _, q := range []float64{0.5, 0.9, 0.99} {
+		learned, now := newTimes(q), time.Unix(1, 0)
+		for learned.quantile() == 0 {
+			assert.False(t, learned.crowded(), "%v", q)
+			learned.add(now, time.Second)
+		}
+		assert.False(t, learned.crowded(), "%v", q)
+	}
+}
+
 // A period ends when it has had calls enough and time enough, with the call that makes
 // both so; what was learned in the one before it is forgotten then.
 func TestPeriods(t *testing.T) {
