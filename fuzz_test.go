@@ -2,6 +2,7 @@ package retry
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -209,3 +210,81 @@ func FuzzTexts(f *testing.F) {
 		}
 	})
 }
+
+// FuzzClient puts a secret wherever a request or an answer has a place for one, and sends it
+// by a client whose server answers in every way. What is shown of the call has none: its
+// error, its events, its log, and the names of the hosts.
+func FuzzClient(f *testing.F) {
+	f.Add("https", "h.example", "/gene", "key", "Basic", uint8(0))
+	f.Add("http", "[::1]:80", "/%zz?", "", "a\nb", uint8(1))
+	f.Add("HTTP", "user@h", "//x", "a&b", "", uint8(2))
+	f.Fuzz(func(t *testing.T, scheme, host, path, key, word string, way uint8) {
+		const secret = "S3CR3Tt0ken"
+		for _, u := range []url.URL{
+			{Scheme: scheme, Host: host, Path: path, User: url.UserPassword("user", secret)},
+			{Scheme: scheme, Host: host, Path: path, User: url.User(secret), RawQuery: key + "=" + secret},
+			{Scheme: scheme, Host: host, Path: path, RawQuery: secret, Fragment: secret},
+			{Scheme: scheme, Host: host, Opaque: "//" + host + path + "?" + key + "=" + secret},
+		} {
+			var shown bytes.Buffer
+			see := func(values ...any) {
+				for _, value := range values {
+					written, _ := json.Marshal(value)
+					fmt.Fprintf(&shown, "%v %s\n", value, written)
+				}
+			}
+			event := func(_ context.Context, e Event) { see(e) }
+			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				resp := &http.Response{StatusCode: 503, Body: http.NoBody, Request: req, Header: http.Header{
+					"Set-Cookie": {"session=" + secret}, "Www-Authenticate": {word + " " + secret}, "Authorization": {secret},
+				}}
+				switch way % 6 {
+				case 0:
+					return nil, &url.Error{Op: "Get", URL: req.URL.String(), Err: io.ErrUnexpectedEOF}
+				case 1:
+					return nil, fmt.Errorf("%s: %w", word, &url.Error{Op: "Get", URL: req.URL.String(), Err: errors.New(word)})
+				case 2:
+					resp.StatusCode = 302
+					resp.Header.Set("Location", u.String())
+				case 3:
+					resp.StatusCode = 307
+					resp.Header.Set("Location", scheme+"://"+host+":port/?"+key+"="+secret)
+				case 4:
+					resp.StatusCode = 404
+				}
+				return resp, nil
+			})
+			breaker, err := NewCircuitBreaker(BreakerConfig{FailureThreshold: 2, OnStateChange: func(change StateChange) { see(change) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			client, err := NewRetryableClient(&http.Client{Transport: base}, Config{
+				MaxRetries: 2, Backoff: ConstantBackoff(1), Breaker: breaker, OnRetry: event, OnDone: event, OnWait: event,
+				Logger: slog.New(slog.NewTextHandler(&shown, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := &http.Request{Method: "GET", URL: &u, Header: http.Header{"Authorization": {word + " " + secret}, "Cookie": {"session=" + secret}}}
+			for range 2 { // the breaker opens in between, and shows the last failure
+				resp, err := client.Do(req)
+				if err == nil {
+					resp.Body.Close()
+					continue
+				}
+				see(err, breaker.Snapshot())
+				fmt.Fprintf(&shown, "%+v %q", err, err)
+			}
+			for name, cfg := range client.Hosts() {
+				see(name, cfg)
+			}
+			if strings.Contains(shown.String(), secret) {
+				t.Fatalf("%#v shows the secret: %s", u, &shown)
+			}
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1097,8 +1097,8 @@ func TestMayHaveActed_Timeout(t *testing.T) {
 		dial error // nil: the real one
 		want bool
 	}{
-		"certificate":  {server.URL, nil, false},
-		"dial refused": {"http://payments.example", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, false},
+		"certificate":         {server.URL, nil, false},
+		"dial refused":        {"http://payments.example", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, false},
 		"dial without an end": {"http://payments.example", silent, true},
 	} {
 		base := new(http.Transport)

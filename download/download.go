@@ -392,9 +392,7 @@ func (d *download) report(now bool) {
 
 // named puts the URL into an error, without its secrets.
 func (d *download) named(resp *http.Response, err error) error {
-	u := *resp.Request.URL
-	u.User, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", ""
-	return &url.Error{Op: "Get", URL: u.String(), Err: err}
+	return &url.Error{Op: "Get", URL: withoutSecrets(resp.Request.URL), Err: err}
 }
 
 // anyEncoding reports whether the caller has asked for encodings.

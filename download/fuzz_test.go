@@ -2,6 +2,8 @@ package download
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
 )
 
 var contentRange = regexp.MustCompile(`^(?i:bytes) +(\d+)-(\d+)/(\d+|\*)$`)
@@ -77,12 +81,14 @@ func FuzzSide(f *testing.F) {
 	})
 }
 
-// FuzzWithoutSecrets puts secrets into the URL of a download: the file beside the part, which
-// others may read, has none.
-func FuzzWithoutSecrets(f *testing.F) {
-	f.Add("https", "files.example", "/a", "token")
-	f.Add("http", "[::1]:80", "/%2F", "")
-	f.Fuzz(func(t *testing.T, scheme, host, path, key string) {
+// FuzzTexts puts secrets into the URL and the header of a download: the file beside the part,
+// which others may read, has none, and neither has an error.
+func FuzzTexts(f *testing.F) {
+	f.Add("https", "files.example", "/a", "token", uint16(200), "bytes 0-9/10")
+	f.Add("http", "[::1]:80", "/%2F", "", uint16(206), "bytes 1-1/3")
+	f.Add("http", "h", "", "a&b", uint16(416), "bytes */3")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, scheme, host, path, key string, status uint16, text string) {
 		const secret = "S3CR3Tt0ken"
 		for _, u := range []url.URL{
 			{Scheme: scheme, Host: host, Path: path, User: url.UserPassword("user", secret)},
@@ -90,7 +96,39 @@ func FuzzWithoutSecrets(f *testing.F) {
 			{Scheme: scheme, Host: host, Path: path, RawQuery: secret, Fragment: secret},
 			{Scheme: scheme, Host: host, Opaque: "//" + host + path + "?" + key + "=" + secret},
 		} {
+			requests := 0
+			base := serving(func(req *http.Request) (*http.Response, error) {
+				resp := &http.Response{StatusCode: 200, ContentLength: 10, Body: io.NopCloser(io.LimitReader(zeros{}, 5)), Request: req, Header: http.Header{
+					"Set-Cookie": {secret}, "Etag": {`"1"`}, "Digest": {text},
+				}}
+				if requests++; requests > 1 {
+					resp.StatusCode, resp.Header["Content-Range"] = int(status%600), []string{text}
+				}
+				return resp, nil
+			})
+			client, err := retry.NewRetryableClient(&http.Client{Transport: base}, retry.Config{MaxRetries: 1, Backoff: retry.ConstantBackoff(1)})
+			require.NoError(t, err)
+			file := filepath.Join(dir, "file")
+			req := &http.Request{Method: http.MethodGet, URL: &u, Header: http.Header{"Authorization": {secret}}}
+			_, err = Request(client, req, file)
+			assert.NotContains(t, fmt.Sprintf("%v %+v %q", err, err, err), secret)
+			left, err := filepath.Glob(file + "*")
+			require.NoError(t, err)
+			for _, name := range left {
+				text, err := os.ReadFile(name)
+				require.NoError(t, err)
+				assert.NotContains(t, string(text), secret)
+				require.NoError(t, os.Remove(name))
+			}
 			assert.NotContains(t, withoutSecrets(&u), secret)
 		}
 	})
 }
+
+type serving func(*http.Request) (*http.Response, error)
+
+func (s serving) RoundTrip(req *http.Request) (*http.Response, error) { return s(req) }
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

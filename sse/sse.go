@@ -254,7 +254,7 @@ func (s *stream) at(resp *http.Response, err error) error {
 		method = http.MethodGet
 	}
 	u := *resp.Request.URL
-	u.User, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", ""
+	u.User, u.Opaque, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", "", ""
 	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: u.String(), Err: err}
 }
 

@@ -519,6 +519,32 @@ func TestOverTheNetwork(t *testing.T) {
 	}
 }
 
+// FuzzTexts puts secrets into the URL and the header of a stream that ends in every way: its
+// error has none.
+func FuzzTexts(f *testing.F) {
+	f.Add("https", "feed.example", "/a", "token", "text/event-stream")
+	f.Add("http", "[::1]:80", "/%2F", "", "text/html; charset")
+	f.Fuzz(func(t *testing.T, scheme, host, path, key, kind string) {
+		const secret = "S3CR3Tt0ken"
+		for _, u := range []url.URL{
+			{Scheme: scheme, Host: host, Path: path, User: url.UserPassword("user", secret)},
+			{Scheme: scheme, Host: host, Path: path, User: url.User(secret), RawQuery: key + "=" + secret},
+			{Scheme: scheme, Host: host, Path: path, RawQuery: secret, Fragment: secret},
+			{Scheme: scheme, Host: host, Opaque: "//" + host + path + "?" + key + "=" + secret},
+		} {
+			for _, a := range []answer{{text: "data: x\n\n", end: errCut}, {text: "data: a very long event\n\n"}, {status: 206}, {status: 400}, {err: io.EOF}} {
+				a.headers, a.kind = http.Header{"Set-Cookie": {secret}}, kind
+				client := clientOf(t, &played{answers: []answer{a}}, retry.Config{MaxRetries: retry.NoRetries})
+				for _, err := range sse.Stream(client, &http.Request{Method: "GET", URL: &u, Header: http.Header{"Authorization": {secret}}}, sse.MaxEvent(9)) {
+					if err != nil {
+						assert.NotContains(t, fmt.Sprintf("%v %+v %q", err, err, err), secret)
+					}
+				}
+			}
+		}
+	})
+}
+
 // While the process drains, a feed that was cut is not resumed: the stream ends, with an
 // error that says so, and what came before is the caller's.
 func TestDrain(t *testing.T) {

@@ -110,7 +110,7 @@ func (e *wrapped) As(target any) bool {
 // part of a URL, which need not be a valid one.
 func URL(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil { // nothing in it can be trusted to be where it seems to be
+	if err != nil || u.Scheme == "" && strings.Contains(u.Path, "://") { // nothing in it can be trusted to be where it seems to be
 		if scheme, _, ok := strings.Cut(raw, "://"); ok && scheme != "" && schemeStart(scheme, len(scheme)) == 0 {
 			return scheme + ":" + hidden
 		}
