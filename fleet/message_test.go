@@ -3,9 +3,11 @@ package fleet
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -107,6 +109,52 @@ func FuzzParse(f *testing.F) {
 			assert.LessOrEqual(t, m.left, time.Hour)
 			assert.LessOrEqual(t, len(m.name), maxName)
 		}
+	})
+}
+
+// FuzzAnswer has Redis answer with any texts in place of those of its scripts: what is taken
+// from them is within the bounds of each, whatever that does to a pause or a rate.
+func FuzzAnswer(f *testing.F) {
+	for _, text := range []string{"1\n0\n5\n48.5", "0\n-1\nx\nNaN", "\n9007199254740993\n1e3\n-Inf", "3600001\n+1\n 1\n0x1p-2", "1\n1\n1\n1e-300", "1\n2"} {
+		f.Add(text, uint16(50))
+	}
+	var reply atomic.Value
+	option := options(answersWith(f, func() string { return reply.Load().(string) }))
+	option.AlwaysRESP2, option.ClientSetInfo = true, rueidis.DisableClientSetInfo
+	reply.Store("+OK\r\n")
+	client, err := rueidis.NewClient(option)
+	require.NoError(f, err)
+	f.Cleanup(client.Close)
+	f.Fuzz(func(t *testing.T, text string, perSecond uint16) {
+		fields := strings.Split(text, "\n")
+		array := fmt.Sprintf("*%d\r\n", len(fields))
+		for _, field := range fields {
+			array += fmt.Sprintf("$%d\r\n%s\r\n", len(field), field)
+		}
+		reply.Store(array)
+		values, err := client.Do(t.Context(), client.B().Ping().Build()).ToArray()
+		require.NoError(t, err)
+		require.Len(t, values, len(fields))
+		got := answer{values: values}
+		for i := range values {
+			d, err := got.duration(i)
+			assert.True(t, err != nil || d >= 0 && d <= time.Hour, "%q: %v", fields[i], d)
+			n, err := got.int(i, -1, 5)
+			assert.True(t, err != nil || n >= -1 && n <= 5, "%q: %v", fields[i], n)
+		}
+		if len(values) != 4 {
+			return
+		}
+		r := &Rate{perSecond: 1 + float64(perSecond)}
+		given, first, more, agreed, err := r.decode(got, 10)
+		if err != nil {
+			return
+		}
+		assert.True(t, agreed > 0 && agreed <= r.perSecond, "%v of %v", agreed, r.perSecond)
+		assert.True(t, given >= 0 && given <= 10, "%v slots", given)
+		assert.True(t, more >= 0 && more <= 500, "%v ms", more)
+		furthest := ahead + 2*r.gap(agreed) + 2*time.Second
+		assert.True(t, first >= 0 && first <= furthest.Microseconds(), "%v µs at %v a second", first, agreed)
 	})
 }
 

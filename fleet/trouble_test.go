@@ -318,7 +318,11 @@ func TestGhostsAreNoQuorum(t *testing.T) {
 }
 
 // answers is a server that answers every command with the same.
-func answers(t *testing.T, text string) string {
+func answers(t testing.TB, text string) string {
+	return answersWith(t, func() string { return text })
+}
+
+func answersWith(t testing.TB, text func() string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -337,7 +341,7 @@ func answers(t *testing.T, text string) string {
 						return
 					}
 					for range bytes.Count(buffer[:n], []byte("*")) {
-						c.Write([]byte(text))
+						c.Write([]byte(text()))
 					}
 				}
 			}()

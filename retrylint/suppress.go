@@ -15,7 +15,7 @@ type suppressions struct {
 }
 
 var (
-	nolint = regexp.MustCompile(`^//\s?nolint(:\s*([\w\-, ]+))?`)
+	nolint = regexp.MustCompile(`^//\s?nolint(?:(:)([^/]*)|\s|$)`)
 	ignore = regexp.MustCompile(`^//retrylint:ignore\s+\S`)
 )
 
@@ -61,7 +61,7 @@ func silences(comment string) bool {
 	}
 	for name := range strings.SplitSeq(m[2], ",") {
 		name, _, _ = strings.Cut(strings.TrimSpace(name), " ")
-		if name == "retrylint" || name == "all" {
+		if strings.EqualFold(name, "retrylint") || strings.EqualFold(name, "all") {
 			return true
 		}
 	}

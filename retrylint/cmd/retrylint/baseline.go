@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -90,10 +91,10 @@ func readBaseline(name string) (map[place]int, error) {
 		if len(f) != 4 {
 			return nil, fmt.Errorf("%s: %q has %d fields instead of 4", name, line, len(f))
 		}
-		n, err := strconv.Atoi(f[3])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		n, err := strconv.ParseUint(f[3], 10, 16)
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("%s: count in %q, want 1 to %d", name, line, math.MaxUint16)
 		}
-		known[place{f[0], f[1], f[2]}] += n
+		known[place{f[0], f[1], f[2]}] += int(n)
 	}
 }
