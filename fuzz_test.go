@@ -9,8 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +169,66 @@ func FuzzState(f *testing.F) {
 		}
 		if again, _ := s.MarshalText(); string(again) != string(text) {
 			t.Fatalf("%q became %q", text, again)
+		}
+	})
+}
+
+// FuzzDecodeJSON reads a body in pieces of any length, with a byte order mark or without one:
+// the value is the one that package json finds in the whole, and what is no JSON is an error.
+func FuzzDecodeJSON(f *testing.F) {
+	for _, text := range []string{`{"a":[1,2.5,"x\u00e9\""]}`, ` "a\\" `, "true", "null\n", "12", `{"a":1}{`, "\xef\xbb\xbf[]", "\xef\xbb", "nul", `"a`, "<html>", "", " \n"} {
+		f.Add([]byte(text), uint64(1))
+	}
+	f.Fuzz(func(t *testing.T, text []byte, seed uint64) {
+		body := &pieces{bytes.NewReader(text), rand.New(rand.NewPCG(seed, 0))}
+		value, err := DecodeJSON[any](&http.Response{StatusCode: 200, ContentLength: int64(len(text)), Body: io.NopCloser(body)})
+		bare := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+		var whole, first any
+		if json.Unmarshal(bare, &whole) == nil {
+			if err != nil || !reflect.DeepEqual(value, whole) {
+				t.Fatalf("%q is %v, error %v, want %v", text, value, err, whole)
+			}
+			return
+		}
+		switch blank := len(bytes.TrimSpace(bare)) == 0; {
+		case err != nil:
+		case blank && value != nil:
+			t.Fatalf("%q is %v", text, value)
+		case !blank && (json.NewDecoder(bytes.NewReader(bare)).Decode(&first) != nil || !reflect.DeepEqual(value, first)):
+			t.Fatalf("%q is %v, want no value", text, value)
+		}
+	})
+}
+
+// pieces is a reader that gives a few bytes at a time.
+type pieces struct {
+	io.Reader
+	random *rand.Rand
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	return p.Reader.Read(b[:min(len(b), 1+p.random.IntN(5))])
+}
+
+// FuzzEnvironment has a secret in variables of any name that are not among those that are
+// read: an error may name them, and shows nothing of what they hold.
+func FuzzEnvironment(f *testing.F) {
+	f.Add("HGNC", "HGNC_MAX_RETRYS\nHGNC_API_KEY\nhgnc_jiter\nHGNC_\nHGNC")
+	f.Add("a_", "A__MAX_RETRIES\nA_MAXRETRIES\na_max_retries ")
+	f.Fuzz(func(t *testing.T, prefix, lines string) {
+		const secret = "S3CR3Tt0ken"
+		var all []string
+		for name := range strings.SplitSeq(lines, "\n") {
+			all = append(all, name+"="+secret)
+		}
+		unset := func(string) string { return "" }
+		_, err := configFrom(Config{}, prefix, unset, all)
+		breaker := environment{prefix: prefix, getenv: unset, all: all}
+		breaker.read(BreakerConfig{}, breakerVariables(new(BreakerConfig)))
+		for _, err := range append(breaker.errs, err) {
+			if err != nil && (strings.Contains(err.Error(), secret) || !errors.Is(err, ErrInvalidConfig)) {
+				t.Fatalf("%v", err)
+			}
 		}
 	})
 }

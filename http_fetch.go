@@ -173,8 +173,10 @@ func (b *jsonBody) Read(p []byte) (int, error) {
 			more, err = b.r.Read(p[n:])
 		}
 		b.n = int64(n)
-		if mark := min(n, len(byteOrderMark)); string(p[:mark]) == byteOrderMark[:mark] { // or the part of it before the body was cut off
-			n = copy(p, p[mark:n])
+		if mark := min(n, len(byteOrderMark)); string(p[:mark]) == byteOrderMark[:mark] {
+			if n = copy(p, p[mark:n]); mark > 0 && mark < len(byteOrderMark) && err == io.EOF {
+				err = io.ErrUnexpectedEOF // cut off inside of it
+			}
 		}
 	} else {
 		b.n += int64(n)

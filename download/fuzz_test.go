@@ -81,9 +81,9 @@ func FuzzSide(f *testing.F) {
 	})
 }
 
-// FuzzTexts puts secrets into the URL and the header of a download: the file beside the part,
+// FuzzRequest puts secrets into the URL and the header of a download: the file beside the part,
 // which others may read, has none, and neither has an error.
-func FuzzTexts(f *testing.F) {
+func FuzzRequest(f *testing.F) {
 	f.Add("https", "files.example", "/a", "token", uint16(200), "bytes 0-9/10")
 	f.Add("http", "[::1]:80", "/%2F", "", uint16(206), "bytes 1-1/3")
 	f.Add("http", "h", "", "a&b", uint16(416), "bytes */3")

@@ -519,9 +519,9 @@ func TestOverTheNetwork(t *testing.T) {
 	}
 }
 
-// FuzzTexts puts secrets into the URL and the header of a stream that ends in every way: its
+// FuzzStream puts secrets into the URL and the header of a stream that ends in every way: its
 // error has none.
-func FuzzTexts(f *testing.F) {
+func FuzzStream(f *testing.F) {
 	f.Add("https", "feed.example", "/a", "token", "text/event-stream")
 	f.Add("http", "[::1]:80", "/%2F", "", "text/html; charset")
 	f.Fuzz(func(t *testing.T, scheme, host, path, key, kind string) {
