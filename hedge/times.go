@@ -26,7 +26,7 @@ type times struct {
 	current  period
 	previous period
 	fresh    int       // times since learned was found
-	calm     float64   // the lowest quantile learned so far, in nanoseconds, doubled in each calmDoubles
+	calm     float64   // the lowest quantile learned so far, in nanoseconds, doubled in each calmDoubles; before one is, +Inf
 	calmAt   time.Time // when calm was found
 	late     float64   // the share of the last calls that took longer than learned
 	slow     float64   // and that of those that took longer than calm
@@ -56,7 +56,7 @@ const (
 )
 
 func (t *times) init(q float64) {
-	t.q = q
+	t.q, t.calm = q, math.Inf(1)
 	t.enough = int(math.Round(min(max(5/(1-q), 20), 200))) // of which five are beyond the quantile
 }
 
@@ -87,18 +87,15 @@ func (t *times) add(now time.Time, d time.Duration) {
 		t.late += 1.0 / recent
 	}
 	t.slow -= t.slow / recent
-	if t.calm > 0 && float64(d) > t.calm {
+	if float64(d) > t.calm {
 		t.slow += 1.0 / recent
 	}
 	if n := p.n + t.previous.n; n >= t.enough && t.fresh > n/256 {
 		t.fresh = 0
 		learned := t.find(n)
 		t.learned.Store(int64(learned))
-		calm := float64(learned)
-		if t.calm > 0 {
-			calm = min(calm, t.calm*math.Exp2(float64(now.Sub(t.calmAt))/float64(calmDoubles)))
-		}
-		t.calm, t.calmAt = calm, now
+		grown := math.Exp2(float64(now.Sub(t.calmAt)) / float64(calmDoubles))
+		t.calm, t.calmAt = min(float64(learned), t.calm*grown), now
 	}
 }
 
