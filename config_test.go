@@ -402,3 +402,9 @@ func answering(status int) roundTrip {
 		return &http.Response{StatusCode: status, ProtoMajor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 	}
 }
+
+// A ceiling below a second is the first wait, too, where none is set.
+func TestInitialDelayUnderALowCeiling(t *testing.T) {
+	assert.Equal(t, time.Second, retry.Config{Jitter: retry.NoJitter}.Delay(1))
+	assert.Equal(t, 100*time.Millisecond, retry.Config{Jitter: retry.NoJitter, MaxDelay: 100 * time.Millisecond}.Delay(1))
+}

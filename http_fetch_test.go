@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -877,4 +878,17 @@ func TestNeutralRetryAfterPausesNothing(t *testing.T) {
 			assert.Equal(t, time.Minute, time.Since(began))
 		}
 	})
+}
+
+// The end of a body may come with its last bytes, a whole byte order mark among them.
+func TestJSONBehindAMarkAtTheEnd(t *testing.T) {
+	for text, want := range map[string]string{"\xef\xbb\xbf\"x\"": "x", "\xef\xbb\xbf": ""} {
+		body := io.NopCloser(iotest.DataErrReader(strings.NewReader(text)))
+		got, err := retry.DecodeJSON[string](&http.Response{StatusCode: 200, ContentLength: int64(len(text)), Body: body})
+		assert.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	cut := io.NopCloser(strings.NewReader("\xef\xbb"))
+	_, err := retry.DecodeJSON[string](&http.Response{StatusCode: 200, ContentLength: 2, Body: cut})
+	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }

@@ -902,3 +902,19 @@ func TestRetryStatusCodesBesideRetryIf(t *testing.T) {
 	assert.Error(t, err)
 	assert.Equal(t, 1, server.hits())
 }
+
+// A connection that was handed over is no answer to send a request again for, whatever list
+// its status is in.
+func TestListedSwitchingProtocols(t *testing.T) {
+	hits := 0
+	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+		hits++
+		return &http.Response{StatusCode: http.StatusSwitchingProtocols, Body: http.NoBody, Request: req}, nil
+	})
+	cfg := soon
+	cfg.RetryStatusCodes = []int{http.StatusSwitchingProtocols}
+	resp, err := outcomeClient(t, &http.Client{Transport: base}, cfg).Get(t.Context(), "http://feed.example/")
+	require.NoError(t, err)
+	assert.NoError(t, resp.Body.Close())
+	assert.Equal(t, 1, hits)
+}

@@ -177,6 +177,10 @@ func TestURLThatIsNone(t *testing.T) {
 		"SE CRET://h":        "xxxxx",
 		"9http://%zz@SECRET": "xxxxx",
 		"http%zz":            "xxxxx",
+		"ht/tp://SECRET@h":   "xxxxx",
+		// These are some:
+		"/gene?key=SECRET":                   "/gene?key=xxxxx",
+		"https://a.example/https://b?SECRET": "https://a.example/https://b?xxxxx",
 	} {
 		assert.Equal(t, want, redact.URL(raw), raw)
 	}
