@@ -63,7 +63,7 @@ func (g *Gate) Pause(d time.Duration) {
 		return
 	}
 	g.mu.Lock()
-	q := g.line()
+	q := g.current()
 	until := addTime(q.seen, d)
 	q.firm = later(q.firm, until)
 	if until.After(q.until) {
@@ -79,7 +79,7 @@ func (g *Gate) Pause(d time.Duration) {
 // pause is over. A d of 0 or less does nothing.
 func (g *Gate) Refused(d time.Duration) {
 	g.mu.Lock()
-	g.pauseUntil(g.line().seen.Add(min(d, maxPause)))
+	g.pauseUntil(g.current().seen.Add(min(d, maxPause)))
 }
 
 // refusal is what a refusal leads to.
@@ -95,7 +95,7 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 	d = min(max(d, 0), maxPause)
 	shown, _ := sanitized(err) // to other callers
 	g.mu.Lock()
-	q := g.line()
+	q := g.current()
 	q.know(int(g.accepts.Swap(0)))
 	if t.Sent.IsZero() {
 		t.Sent = q.seen
@@ -151,7 +151,7 @@ func (g *Gate) accepted(t pace.Call, before uint64) (paceChange string) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	q := g.line()
+	q := g.current()
 	if t.Sent.IsZero() {
 		t.Sent = q.seen
 	}
@@ -179,9 +179,9 @@ func (g *Gate) cause() error {
 	return g.by
 }
 
-// line returns the queue, which is in use from now on. g.mu must be held, also
+// current returns the queue as of now, which is in use from now on. g.mu must be held, also
 // so that one reading of the clock is never later than the next.
-func (g *Gate) line() *queue {
+func (g *Gate) current() *queue {
 	if at := clock.Now(g.clock); g.queue == nil {
 		g.queue = newQueue(at)
 	} else {
@@ -195,7 +195,7 @@ func (g *Gate) line() *queue {
 func (g *Gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if q := g.line(); q.seen.After(q.until) {
+	if q := g.current(); q.seen.After(q.until) {
 		q.hold(q.seen)
 	}
 }
@@ -236,7 +236,7 @@ func (g *Gate) wait(ctx context.Context, drain <-chan struct{}, fits func(contex
 		return nil
 	}
 	g.mu.Lock()
-	w := g.line().join()
+	w := g.current().join()
 	if g.queue.forgotten() {
 		g.busy.Store(false)
 	}
@@ -253,7 +253,7 @@ func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits
 	defer g.leave(w)
 	for {
 		g.mu.Lock()
-		left, sleep := g.line().look(w)
+		left, sleep := g.current().look(w)
 		g.mu.Unlock()
 		if err := fits(ctx, left); err != nil {
 			return err
@@ -280,7 +280,7 @@ func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits
 func (g *Gate) pass(w *waiter) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	q := g.line()
+	q := g.current()
 	if q.head != w || q.next.After(q.seen) {
 		return false
 	}
@@ -290,7 +290,7 @@ func (g *Gate) pass(w *waiter) bool {
 	return true
 }
 
-// leave takes w out of the line, if it is still there.
+// leave takes w out of the queue, if it is still there.
 func (g *Gate) leave(w *waiter) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -317,7 +317,7 @@ func (g *Gate) Snapshot() (s GateSnapshot) {
 	if s.LastRefusal = g.by; g.queue == nil {
 		return s
 	}
-	q := g.line()
+	q := g.current()
 	if q.until.After(q.seen) {
 		s.PausedUntil = q.until
 	}
@@ -332,7 +332,7 @@ func (g *Gate) PausedUntil() (time.Time, bool) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if q := g.line(); q.until.After(q.seen) {
+	if q := g.current(); q.until.After(q.seen) {
 		return q.until, true
 	}
 	return time.Time{}, false
@@ -345,7 +345,7 @@ func (g *Gate) left() time.Duration {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	q := g.line()
+	q := g.current()
 	return max(0, q.until.Sub(q.seen))
 }
 
@@ -371,7 +371,7 @@ func (g *Gate) Pace() (perSecond float64, paced bool) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if q := g.line(); !q.open() {
+	if q := g.current(); !q.open() {
 		return q.rate(), true
 	}
 	return 0, false

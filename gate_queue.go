@@ -8,15 +8,15 @@ import (
 	"github.com/retryutils/retry/internal/pace"
 )
 
-// queue is the line at a gate: first come, first served. Each waiter sleeps until
-// about its turn by itself; the head is woken if that is too long. The gate's mu
+// queue has the waiters of a gate: first come, first served. Each sleeps until about
+// the time of its position by itself; the head is woken if that is too long. The gate's mu
 // guards it.
 type queue struct {
 	seen  time.Time // the clock, as last read
 	until time.Time // the end of the pause
 	firm  time.Time // the end of that part of it that evidence does not end
 	known time.Time // the end that all waiters have
-	next  time.Time // the turn of the head
+	next  time.Time // when the head may pass
 
 	pace   pace.Pace
 	from   time.Time // of a crowd, which goes ever faster: the end of the pause, and later after a stall
@@ -38,8 +38,8 @@ type queue struct {
 type waiter struct {
 	prev, next *waiter
 	at         time.Time     // what its timer is set to
-	exact      bool          // at was counted from its place in line just now
-	gone       bool          // out of the line
+	exact      bool          // at was counted from its position just now
+	gone       bool          // out of the queue
 	moved      chan struct{} // receives when at is too late
 }
 
@@ -48,7 +48,7 @@ const (
 	gateCalm    = time.Second // after a pause, until the gate stands open again
 	gateIdle    = time.Minute // without a refusal, or a call that had to wait, until it forgets
 	gateRecent  = 32          // calls that the share of refusals is taken from
-	// gateLate is how late a timer may be without moving the turns behind it.
+	// gateLate is how late a timer may be without moving the positions behind it.
 	// More is a stall of the process: a crowd must not make up for that.
 	gateLate = 2 * time.Millisecond
 )
@@ -102,13 +102,13 @@ func (q *queue) accepted(t pace.Call) {
 		q.known = time.Time{}
 		q.hold(end)
 		q.pace.Paused(q.seen, end)
-		if took := end.Sub(q.refusedAt).Seconds(); took > 0 { // those in line go as fast as they came, and faster
+		if took := end.Sub(q.refusedAt).Seconds(); took > 0 { // those in the queue go as fast as they came, and faster
 			q.from = end.Add(-gateCrowd(max(gateStagger, 2*float64(q.length)/took)))
 		}
 	}
 }
 
-// hold moves the first turn to the end of a pause, and all others after it. Of
+// hold moves the first position to the end of a pause, and all others after it. Of
 // thousands in flight, each refusal makes a pause a little longer. Then those in
 // the queue are not woken: they find out when they check, a little too early.
 func (q *queue) hold(until time.Time) {
@@ -120,14 +120,14 @@ func (q *queue) hold(until time.Time) {
 	q.known = until
 	n := 0.0
 	for w := q.head; w != nil; w = w.next {
-		w.at, w.exact = until.Add(q.turns(n)), true
+		w.at, w.exact = until.Add(q.spacing(n)), true
 		n++
 		w.wake()
 	}
 }
 
-// turns is how long n turns take.
-func (q *queue) turns(n float64) time.Duration {
+// spacing is the time between n positions.
+func (q *queue) spacing(n float64) time.Duration {
 	return time.Duration(min(n*float64(time.Second)/q.rate(), float64(maxLine)))
 }
 
@@ -175,7 +175,7 @@ func (q *queue) join() *waiter {
 	}
 	w := &waiter{prev: q.tail, moved: make(chan struct{}, 1), exact: true}
 	first := later(q.next, q.seen)
-	w.at = first.Add(q.turns(float64(q.length)))
+	w.at = first.Add(q.spacing(float64(q.length)))
 	if q.tail == nil {
 		q.head = w
 	} else {
@@ -208,8 +208,8 @@ func (q *queue) remove(w *waiter) {
 	q.length--
 }
 
-// look returns how long w has to wait at least, and when to check again; 0: it is
-// its turn. How many are ahead is known when it joins and when all are moved.
+// look returns how long w has to wait at least, and when to check again; 0: it
+// may pass. How many are ahead is known when it joins and when all are moved.
 // Afterwards some may have left, and the least that it can be is returned. A waiter that finds the
 // head overdue wakes it, as its timer does not follow a clock that was set forward,
 // and checks less and less often: it is woken when it has become the head.
@@ -229,16 +229,16 @@ func (q *queue) look(w *waiter) (left, sleep time.Duration) {
 		left = w.at.Sub(q.seen)
 		return left, left
 	}
-	ahead := q.turns(float64(q.length))
+	ahead := q.spacing(float64(q.length))
 	if overdue {
 		ahead = max(ahead, late)
 	}
 	w.exact = false
 	w.at = q.seen.Add(head + ahead)
-	return head + q.turns(1), head + ahead
+	return head + q.spacing(1), head + ahead
 }
 
-// advance uses up a turn: that of w, or, if it is nil, of a call that did not
+// advance uses up a position: that of w, or, if it is nil, of a call that did not
 // have to wait.
 func (q *queue) advance(w *waiter) {
 	if late := q.seen.Sub(q.next); late > gateLate { // a stall: a crowd does not make up for it
@@ -250,7 +250,7 @@ func (q *queue) advance(w *waiter) {
 		q.wanted = q.seen
 		q.pace.Waited()
 	}
-	q.next = q.next.Add(q.turns(1))
+	q.next = q.next.Add(q.spacing(1))
 }
 
 // open reports whether the pause, its crowd and the pace are over.

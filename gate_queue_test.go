@@ -391,12 +391,12 @@ func TestGateTurnsAfterALateOne(t *testing.T) {
 		s := newPacedGate(t, 100*time.Millisecond)
 		time.Sleep(10 * time.Second)
 		assert.NoError(t, s.Wait(t.Context()))
-		_, turn := s.queue.next, s.queue.turns(1)
-		time.Sleep(turn + time.Millisecond)
+		_, position := s.queue.next, s.queue.spacing(1)
+		time.Sleep(position + time.Millisecond)
 		assert.NoError(t, s.Wait(t.Context()))
 		start := time.Now()
 		assert.NoError(t, s.Wait(t.Context()))
-		assert.Equal(t, turn, time.Since(start))
+		assert.Equal(t, position, time.Since(start))
 	})
 }
 
@@ -491,10 +491,10 @@ func TestGateLearnsOnAClockThatIsSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScriptedGate(0)
 		s.Pause(time.Minute)
-		s.line().join()
-		second := s.line().join()
+		s.current().join()
+		second := s.current().join()
 		s.clock.offset.Add(-int64(time.Hour))
-		left, _ := s.line().look(second)
+		left, _ := s.current().look(second)
 		assert.Equal(t, time.Minute+5*time.Millisecond, left)
 	})
 }
@@ -715,12 +715,12 @@ func (s *gateFuzz) end() {
 	s.clock.allow(1e6)
 	synctest.Wait()
 	s.gate.mu.Lock()
-	q := s.gate.line()
+	q := s.gate.current()
 	first := max(0, q.next.Sub(q.seen))
 	for w := q.head; s.forward > 0 && w != nil; w = w.next { // timers do not follow a clock that was set forward
 		first = max(first, w.at.Sub(q.seen)+s.forward)
 	}
-	bound := first + time.Duration(q.length)*(q.turns(1)+gateLate)
+	bound := first + time.Duration(q.length)*(q.spacing(1)+gateLate)
 	w := q.tail
 	s.gate.mu.Unlock()
 	if bound > 1e4*time.Hour { // a century

@@ -48,8 +48,8 @@ type trial struct{ rate, accepted, share float64 }
 
 // The figures of sim/RESULTS.md show what half and twice of each does.
 const (
-	few    = 0.2  // a share of refusals that the refused calls bear alone: up to it there is no pace
-	slight = 0.04 // a share that a pace bears, its margin below what was accepted, and the first step of a probe
+	few    = 0.2  // a share of refusals that is no reason for a pace: the refused calls alone wait
+	slight = 0.04 // a share that is tolerated at a pace, its margin below what was accepted, and the first step of a probe
 	enough = 3.0  // refusals that are more than chance
 	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is measured by
 	held   = 150  // calls until a pace is probed: a failed probe costs two or three refusals
@@ -177,7 +177,7 @@ func (p *Pace) evidence() (refused, calls float64) {
 }
 
 // probe raises the pace after a round in which calls had to wait for it and no more
-// were refused than it bears. Its steps double. Where it was of no use to lower the pace,
+// were refused than it tolerates. Its steps double. Where it was of no use to lower the pace,
 // a step at which no more are accepted is taken back, and there is no pace as soon as no
 // call has to wait for it.
 func (p *Pace) probe(next Call) {

@@ -266,7 +266,7 @@ func TestRefusedAgainLikeOthers(t *testing.T) {
 	assert.Positive(t, newPlayed().play("R 4R 3r 5a R").Rate(), "none of the others was accepted: 8 of 10")
 }
 
-// uselessPace is one that was lowered twice for nothing, while a share was refused.
+// uselessPace is one that was lowered twice without use, while a share was refused.
 func uselessPace(round string) *played {
 	p := newPlayed().play(paced)
 	for ; p.causes < 4; p.play(round) {
@@ -304,7 +304,7 @@ func TestUseless(t *testing.T) {
 	assert.Equal(t, rate, p.play("W 7A 2R").Rate())
 	assert.Less(t, p.play("R").Rate(), rate)
 
-	// Held without more than one refusal, it bears no more than any.
+	// Held without more than one refusal, it tolerates no more than any.
 	p = uselessPace("3R 4A R").play("9R W 24A")
 	rate = p.Rate()
 	assert.Less(t, p.play("R").Rate(), rate)
