@@ -28,7 +28,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 		switch rand.IntN(10) {
 		case 0, 1:
 			select {
-			case <-time.After(30 * time.Millisecond):
+			case <-time.After(300 * time.Millisecond):
 			case <-r.Context().Done():
 				return
 			}
@@ -40,7 +40,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	t.Cleanup(server.Close)
 	base := server.Client().Transport.(*http.Transport)
 	t.Cleanup(base.CloseIdleConnections)
-	h := newHedge(t, hedge.Config{Delay: 3 * time.Millisecond, MaxHedges: 2, Budget: newBudget(t, 1, 1000)})
+	h := newHedge(t, hedge.Config{Delay: 30 * time.Millisecond, MaxHedges: 2, Budget: newBudget(t, 1, 1000)})
 	client, err := retry.NewRetryableClient(&http.Client{Transport: base},
 		retry.Config{InitialDelay: time.Millisecond, MaxRetries: 10}, retry.WrapTransport(h.Transport), retry.NoSharedPause())
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 			for n := next.Add(1); n <= 600; n = next.Add(1) {
 				ctx, cancel := context.WithCancel(context.Background())
 				if n%10 == 0 {
-					time.AfterFunc(time.Duration(rand.IntN(10))*time.Millisecond, cancel)
+					time.AfterFunc(time.Duration(rand.IntN(100))*time.Millisecond, cancel)
 				}
 				resp, err := client.Get(ctx, fmt.Sprintf("%s/?n=%d", server.URL, n))
 				var text []byte

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/jonboulle/clockwork"
 )
 
 // Answer is what a [Script] answers to one request. It is a plain value: With
@@ -123,8 +125,8 @@ func (a Answer) response(req *http.Request) *http.Response {
 }
 
 // wait lets the answer's time pass. It ends with ctx.
-func (a Answer) wait(ctx context.Context, clock *Clock) error {
-	if clock != nil {
+func (a Answer) wait(ctx context.Context, clock clockwork.Clock) error {
+	if clock, ok := clock.(*Clock); ok {
 		return a.passOn(ctx, clock)
 	}
 	if a.hang {
@@ -134,10 +136,10 @@ func (a Answer) wait(ctx context.Context, clock *Clock) error {
 	if a.delay <= 0 {
 		return ctx.Err()
 	}
-	timer := time.NewTimer(a.delay)
+	timer := clock.NewTimer(a.delay)
 	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-timer.Chan():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

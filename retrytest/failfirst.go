@@ -189,7 +189,7 @@ func (t *failing) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !fails {
 		return t.base.RoundTrip(req)
 	}
-	if err := a.wait(req.Context(), nil); err != nil {
+	if err := a.wait(req.Context(), clockOf(req.Context())); err != nil {
 		closeBody(req)
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func FailFunc[A, T any](f *Faults, fn func(context.Context, A) (T, error)) func(
 		if !fails {
 			return fn(ctx, argument)
 		}
-		if err := a.wait(ctx, nil); err != nil {
+		if err := a.wait(ctx, clockOf(ctx)); err != nil {
 			return none, err
 		}
 		if a.carriedOut {

@@ -90,8 +90,9 @@ func Record(cfg retry.Config) (retry.Config, func() Waits) {
 
 // Run makes a call on a fake clock and returns its waits and its error. call is
 // given cfg with a [Clock], unless it has a clock already, and with an OnWait
-// that takes notes. A Breaker or Gate of cfg must be on the same clock: make one
-// with [NewClock], and give it to all of them.
+// that takes notes: one that is assigned in its place must call it. A Breaker or Gate of
+// cfg must be on the same clock: make one with [NewClock], and give it to all of them. The
+// slow answers of a [Script] go by it without that.
 func Run(t testing.TB, cfg retry.Config, call func(retry.Config) error) (Waits, error) {
 	t.Helper()
 	if cfg.Clock == nil {
@@ -104,13 +105,21 @@ func Run(t testing.TB, cfg retry.Config, call func(retry.Config) error) (Waits, 
 
 // Bubble makes a call in a bubble of testing/synctest, where the clock stands still
 // while any goroutine of the bubble can run, and returns its waits and its error. What
-// the call uses must be made within it. Goroutines that outlive the call fail the test.
-// A test that fails logs both.
+// the call uses must be made within it, a Drain above all: the bubble's time stands still
+// while a call waits for a channel from outside. Goroutines that outlive the call fail the
+// test. A test that fails logs both.
 //
 // Unlike [Run] it is good for limiters, for calls that are made side by side, and
 // for contexts with a deadline.
 func Bubble(t *testing.T, cfg retry.Config, call func(*testing.T, retry.Config) error) (waits Waits, err error) {
 	t.Helper()
+	if drain := cfg.Drain; drain != nil {
+		select {
+		case <-drain:
+		default:
+			t.Fatal("retrytest: Bubble: Config.Drain is a channel from outside of the bubble, whose time would stand still: set it within the call")
+		}
+	}
 	cfg, noted := Record(cfg)
 	place := caller()
 	result := errNotReturned

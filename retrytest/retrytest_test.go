@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -390,6 +391,81 @@ func TestBubble_FailureShowsWaitsAndError(t *testing.T) {
 	assert.Regexp(t, log+"retry: no retries left .*down", within)
 	assert.Regexp(t, log+"unknown", ended)
 	assert.NotContains(t, passes, "waits:")
+}
+
+// A Drain from outside of the bubble stopped its time, and the test for the ten minutes
+// that a test may take: a call that waits for a channel from outside counts as busy.
+func TestBubble_DrainFromOutside(t *testing.T) {
+	drain := make(chan struct{})
+	if os.Getenv("RETRYTEST_FAIL") != "" {
+		retrytest.Bubble(t, retry.Config{Drain: drain}, func(*testing.T, retry.Config) error { return nil })
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "RETRYTEST_FAIL=1")
+	output, err := cmd.Output()
+	assert.Error(t, err)
+	assert.Contains(t, string(output), "set it within the call")
+
+	close(drain) // by which no call waits
+	down := errors.New("down")
+	fails := func(t *testing.T, cfg retry.Config) error {
+		return retry.Run(t.Context(), cfg, func(context.Context) error { return down })
+	}
+	_, err = retrytest.Bubble(t, retry.Config{Drain: drain}, fails)
+	assert.ErrorIs(t, err, retry.ErrDraining)
+	waits, err := retrytest.Bubble(t, retry.Config{Jitter: retry.NoJitter}, func(t *testing.T, cfg retry.Config) error {
+		within := make(chan struct{})
+		cfg.Drain = within
+		time.AfterFunc(2*time.Second, func() { close(within) })
+		return fails(t, cfg)
+	})
+	assert.ErrorIs(t, err, retry.ErrDraining)
+	assert.Equal(t, "1s backoff, 2s backoff", waits.String())
+}
+
+// A Script that was given no clock let its slow answers go by the real one, while the call
+// went by the fake clock of Run: an answer that hangs did so for ten minutes, one that took
+// 3s took them, and no timeout of an attempt ended either.
+func TestRun_SlowAnswers(t *testing.T) {
+	started := time.Now()
+	for name, slow := range map[string]retrytest.Answer{"hangs": retrytest.Hang(), "slow": retrytest.Status(200, "").After(30 * time.Second)} {
+		script := retrytest.NewScript(t, slow, retrytest.Status(200, "").After(3*time.Second), retrytest.Status(200, ""))
+		cfg := retry.Config{AttemptTimeout: 2 * time.Second, Jitter: retry.NoJitter}
+		waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error {
+			client, err := retry.NewRetryableClient(script.Client(), cfg)
+			require.NoError(t, err)
+			resp, err := client.Get(t.Context(), "http://genes.example")
+			if err == nil {
+				resp.Body.Close()
+			}
+			return err
+		})
+		assert.NoError(t, err, name)
+		assert.Equal(t, "1s backoff, 2s backoff", waits.String(), name)
+		at := func(n int) time.Duration { return script.Requests()[n].At.Sub(script.Requests()[0].At) }
+		assert.Equal(t, []time.Duration{3 * time.Second, 7 * time.Second}, []time.Duration{at(1), at(2)}, name)
+	}
+	assert.Less(t, time.Since(started), time.Minute, "30 real seconds each, at least")
+}
+
+// So do they on a fake clock that the test moves.
+func TestScript_SlowOnTheConfigsClock(t *testing.T) {
+	fake := clockwork.NewFakeClock()
+	script := retrytest.NewScript(t, retrytest.Status(200, "").After(time.Hour))
+	client, err := retry.NewRetryableClient(script.Client(), retry.Config{Clock: fake})
+	require.NoError(t, err)
+	answered := make(chan error)
+	go func() {
+		resp, err := client.Get(t.Context(), "http://genes.example")
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		answered <- err
+	}()
+	require.NoError(t, fake.BlockUntilContext(t.Context(), 1))
+	fake.Advance(time.Hour)
+	assert.NoError(t, <-answered)
 }
 
 // A context that is done, and a body that cannot be read, are no requests.

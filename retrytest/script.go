@@ -1,6 +1,7 @@
 package retrytest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/retryutils/retry"
 	"github.com/retryutils/retry/internal/attempt"
 )
@@ -42,8 +44,9 @@ type Request struct {
 // At the end of the test it fails the test if an answer was not asked for, or
 // the body of a response not closed.
 type Script struct {
-	// Clock is what slow answers and the times of requests go by; nil is the
-	// real one, or that of a bubble. To be set before the first request.
+	// Clock is what slow answers and the times of requests go by; nil is that of the
+	// Config of the request, or else the real one, or that of a bubble. To be set before
+	// the first request.
 	Clock *Clock
 
 	t      testing.TB
@@ -174,11 +177,8 @@ func (s *Script) Serve() string {
 var errNoAnswer = retry.Permanent(errors.New("retrytest: the script has no answer left"))
 
 // next notes a request and returns its answer and its number, from 1.
-func (s *Script) next(r Request) (Answer, int, error) {
-	r.At = time.Now()
-	if s.Clock != nil {
-		r.At = s.Clock.Now()
-	}
+func (s *Script) next(r Request, clock clockwork.Clock) (Answer, int, error) {
+	r.At = clock.Now()
 	s.mu.Lock()
 	if r.Attempt == 0 {
 		r.Attempt = 1
@@ -203,6 +203,22 @@ func (s *Script) next(r Request) (Answer, int, error) {
 		return Answer{}, n, errNoAnswer
 	}
 	return l.answers[given-1], n, nil
+}
+
+// clock is what an answer to a request with this context goes by.
+func (s *Script) clock(ctx context.Context) clockwork.Clock {
+	if s.Clock != nil {
+		return s.Clock
+	}
+	return clockOf(ctx)
+}
+
+// clockOf returns the clock of the request whose attempt ctx was given to.
+func clockOf(ctx context.Context) clockwork.Clock {
+	if cfg, ok := retry.ConfigOf(ctx); ok && cfg.Clock != nil {
+		return cfg.Clock
+	}
+	return clockwork.NewRealClock()
 }
 
 func withoutSecrets(address string) string {
@@ -238,12 +254,13 @@ func (s *Script) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil { // as net/http does
 		return nil, err
 	}
-	a, n, err := s.next(r)
+	clock := s.clock(req.Context())
+	a, n, err := s.next(r, clock)
 	attempt.Play(req.Context(), errors.Join(err, a.err))
 	if err != nil {
 		return nil, err
 	}
-	if err := a.wait(req.Context(), s.Clock); err != nil {
+	if err := a.wait(req.Context(), clock); err != nil {
 		return nil, err
 	}
 	if a.err != nil {

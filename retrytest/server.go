@@ -13,14 +13,15 @@ func (s *Script) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client went away; nothing was asked
 	}
+	clock := s.clock(r.Context())
 	a, _, err := s.next(Request{
 		Method: r.Method, URL: "http://" + r.Host + r.URL.String(), Header: r.Header.Clone(), Body: body,
-	})
+	}, clock)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusNotImplemented) // not retried
 		return
 	}
-	if a.wait(r.Context(), s.Clock) != nil {
+	if a.wait(r.Context(), clock) != nil {
 		return
 	}
 	if a.err != nil {
