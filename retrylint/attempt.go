@@ -34,7 +34,15 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 		case *ast.TypeAssertExpr:
 			from(variable(l.f.info, e.X), at)
 		case *ast.SelectorExpr:
-			from(variable(l.f.info, e.X), at)
+			if field := variable(l.f.info, e); field != nil && isErrorVar(field) && l.setInside(field) {
+				from(field, at)
+			} else {
+				from(variable(l.f.info, e.X), at)
+			}
+		case *ast.UnaryExpr:
+			for _, sent := range l.sent(e) {
+				add(sent, at)
+			}
 		case *ast.Ident:
 			from(variable(l.f.info, e), at)
 		}
@@ -74,6 +82,46 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 		})
 	}
 	return calls
+}
+
+// sent returns the calls whose results a goroutine that the loop starts sends to the channel
+// that e receives from.
+func (l *loop) sent(e *ast.UnaryExpr) []ast.Expr {
+	ch := objectOf(l.f.info, e.X)
+	if e.Op != token.ARROW || ch == nil {
+		return nil
+	}
+	var values []ast.Expr
+	var value func(x ast.Expr)
+	value = func(x ast.Expr) {
+		shallow(x, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				values = append(values, n)
+				return false
+			case *ast.Ident:
+				for _, d := range l.f.defs[objectOf(l.f.info, n)] {
+					if call, ok := d.rhs.(*ast.CallExpr); ok && isError(l.f.info, n) && l.contains(d.at) {
+						values = append(values, call)
+					}
+				}
+			}
+			return true
+		})
+	}
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			if start, ok := x.(*ast.GoStmt); ok {
+				ast.Inspect(start, func(n ast.Node) bool {
+					if s, ok := n.(*ast.SendStmt); ok && objectOf(l.f.info, s.Chan) == ch {
+						value(s.Value)
+					}
+					return true
+				})
+			}
+		}
+	}
+	return values
 }
 
 // answering returns the calls in the loop that could have failed with an error, and whose
@@ -273,7 +321,7 @@ func (t *trace) depends(n ast.Node) bool {
 		case *ast.UnaryExpr:
 			found = x.Op == token.ARROW && !isTimeChan(t.f.info.TypeOf(x.X))
 		case *ast.CallExpr:
-			found = t.draws(x) || n != ast.Node(x) && (t.drawsInside(x) || t.computes(x))
+			found = t.draws(x) || (t.deep || n != ast.Node(x)) && (t.drawsInside(x) || t.computes(x))
 		case *ast.IndexExpr:
 			found = t.mentionsSet(x.Index)
 		case *ast.SelectorExpr:

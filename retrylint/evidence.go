@@ -41,7 +41,7 @@ func (l *loop) isRetry() bool {
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
-	if l.serves() {
+	if l.serves() || len(l.waits) == 0 && (l.attempt.kind == nilTest && !l.asksWhich() && !l.says() && !l.counted() || l.triesChanged()) {
 		return false
 	}
 	others := 0 // of the calls, of which a round begins with the first
@@ -69,13 +69,53 @@ func (l *loop) isRetry() bool {
 	return len(l.waits) > 0 || l.hasRetryWord() || l.counted()
 }
 
+// asksWhich reports whether a condition of the loop asks which error or status there is.
+func (l *loop) asksWhich() bool {
+	for _, t := range l.tests {
+		if t.kind == kindTest || t.kind == statusTest {
+			return true
+		}
+	}
+	return false
+}
+
+// triesChanged reports whether what is given to the attempt is set on the way from a failure
+// to the next round: something else is tried then.
+func (l *loop) triesChanged() bool {
+	given := map[types.Object]bool{}
+	for _, call := range l.calls {
+		for _, a := range call.Args {
+			v, ok := objectOf(l.f.info, a).(*types.Var)
+			if ok && !l.same(v) && !l.isTry(v) && l.outlives(v) {
+				given[v] = true
+			}
+		}
+	}
+	tries := func(n *node) bool {
+		return slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return holds(n, call) })
+	}
+	way := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !tries(e.to()) }
+	if !way(l.round) {
+		return false
+	}
+	for n := range reach(l.round.to(), way) {
+		for _, x := range n.list {
+			as, ok := x.(*ast.AssignStmt)
+			if ok && as.Tok == token.ASSIGN && slices.ContainsFunc(as.Lhs, func(e ast.Expr) bool { return given[objectOf(l.f.info, e)] }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // serves reports whether each round begins by reading the next message from a connection.
 func (l *loop) serves() bool {
 	var first *ast.CallExpr
 	for n := range l.cycle.nodes {
 		for _, x := range n.list {
 			shallow(x, func(x ast.Node) bool {
-				if call, ok := x.(*ast.CallExpr); ok && messageName.MatchString(calleeName(call)) && returnsError(l.f.info, call) && (first == nil || call.Pos() < first.Pos()) {
+				if call, ok := x.(*ast.CallExpr); ok && messageName.MatchString(calleeName(call)) && returnsError(l.f.info, call) && !l.requests(call) && (first == nil || call.Pos() < first.Pos()) {
 					first = call
 				}
 				return true
@@ -84,6 +124,16 @@ func (l *loop) serves() bool {
 	}
 	return first != nil && !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return call.Pos() <= first.Pos() })
 }
+
+// requests reports whether call is given what it asks for: it gets the same again.
+func (l *loop) requests(call *ast.CallExpr) bool {
+	return slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
+		t := l.f.info.TypeOf(a)
+		return t != nil && requestName.MatchString(lastName(t))
+	})
+}
+
+var requestName = regexp.MustCompile(`(Request|Req|Input|Params|Query)$`)
 
 var messageName = regexp.MustCompile(`^([rR]ead|[rR]ecv|[rR]eceive|[aA]ccept)(Packet|Msg|Message|Frame|Request|Event|Command)?$`)
 
@@ -133,7 +183,7 @@ func (l *loop) once() bool {
 
 // swaps reports whether each round reads, and writes if nothing has changed in between.
 func (l *loop) swaps() bool {
-	if swapName.MatchString(l.f.name) {
+	if swapName.MatchString(l.f.name) || slices.ContainsFunc(l.calls, l.givenVersion) {
 		return true
 	}
 	for n := range l.cycle.nodes {
@@ -148,6 +198,32 @@ func (l *loop) swaps() bool {
 	}
 	return false
 }
+
+// givenVersion reports whether call is given the version of what the same round has read.
+func (l *loop) givenVersion(call *ast.CallExpr) bool {
+	return slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
+		return mentions(a, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok || !versionName.MatchString(sel.Sel.Name) {
+				return false
+			}
+			root := ast.Unparen(sel.X)
+			for {
+				inner, ok := root.(*ast.SelectorExpr)
+				if !ok {
+					break
+				}
+				root = ast.Unparen(inner.X)
+			}
+			return slices.ContainsFunc(l.f.defs[objectOf(l.f.info, root)], func(d def) bool {
+				_, call := d.rhs.(*ast.CallExpr)
+				return call && l.contains(d.at)
+			})
+		})
+	})
+}
+
+var versionName = regexp.MustCompile(`^(Resource)?(Version|Revision|ETag|Etag|Generation|CAS|Cas)(ID|Id)?$|^ModRevision$`)
 
 // countsAttempts reports whether the loop counts, by the names of what it counts or of
 // the limit, attempts: then a success that is not all that is wanted may go round, too.
@@ -175,7 +251,7 @@ func (l *loop) countsAttempts() bool {
 
 // says reports whether the code says by its names that the loop retries.
 func (l *loop) says() bool {
-	if l.countsAttempts() || l.labelled() || l.triesByName() {
+	if l.countsAttempts() || l.labelled() || l.triesByName() || l.waitsToRetry() || l.waitsUntilReady() || l.retriesByName() {
 		return true
 	}
 	for n, t := range l.tests { // a count that the body keeps
@@ -184,6 +260,42 @@ func (l *loop) says() bool {
 		}
 	}
 	return false
+}
+
+// Words by which people name the time between two attempts.
+var intervalWord = regexp.MustCompile(`(?i:retr(y|ies)|attempt|reconnect|re_?dial)|Tries`)
+
+// waitsToRetry reports whether the loop waits for a time that is named for retries.
+func (l *loop) waitsToRetry() bool {
+	named := func(n ast.Node) bool {
+		return mentions(n, func(x ast.Node) bool {
+			id, ok := x.(*ast.Ident)
+			return ok && intervalWord.MatchString(id.Name)
+		})
+	}
+	for _, w := range l.waits {
+		if named(w.node) || w.delay != nil && (named(w.delay) || slices.ContainsFunc(l.f.defs[variable(l.f.info, w.delay)], func(d def) bool {
+			return d.rhs != nil && named(d.rhs)
+		})) {
+			return true
+		}
+	}
+	return false
+}
+
+// waitsUntilReady reports whether the loop waits for an answer that says by its name that
+// something is ready.
+func (l *loop) waitsUntilReady() bool {
+	return len(l.waits) > 0 && l.names(l.attempt.at.cond, readyName)
+}
+
+// retriesByName reports whether the function, or its receiver's type, is named for retries.
+func (l *loop) retriesByName() bool {
+	if intervalWord.MatchString(l.f.name) {
+		return len(l.waits) > 0
+	}
+	decl, ok := l.f.node.(*ast.FuncDecl)
+	return ok && decl.Recv != nil && len(l.waits) > 0 && waitType.MatchString(lastName(l.f.info.TypeOf(decl.Recv.List[0].Type)))
 }
 
 // labelled reports whether the loop has a label that says that it retries.

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
+	"slices"
 )
 
 // finding is that there is such a loop at all.
@@ -101,7 +102,7 @@ func (l *loop) faults(r *reporter) {
 	if !l.bounded() {
 		at("unbounded", l.pos, l.head(), "retried without end: limit the attempts or the time, or let a context end it")
 	}
-	if len(l.waits) == 0 && l.shape != "recursion" && !l.iterates() && !l.attemptWaits() {
+	if len(l.waits) == 0 && l.shape != "recursion" && !l.iterates() && !l.attemptWaits() && l.comesBackAtOnce() {
 		at("no-wait", l.pos, l.head(), "retried at once: wait between the attempts")
 	}
 	if l.retriesAll() {
@@ -111,6 +112,47 @@ func (l *loop) faults(r *reporter) {
 	l.breakFault(at)
 	l.lastErrorFault(at)
 	l.httpFaults(at)
+}
+
+// comesBackAtOnce reports whether a way from a failure to the next attempt calls nothing
+// that may wait: a function that came as a value, or one that says so.
+func (l *loop) comesBackAtOnce() bool {
+	tries := func(n *node) bool {
+		return slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return holds(n, call) })
+	}
+	way := func(e edge) bool {
+		return l.cycle.nodes[e.to()] && !tries(e.from) && !slices.ContainsFunc(e.to().list, l.mayWait)
+	}
+	first := l.round.to()
+	if first == nil || tries(first) || first == l.cycle.head && len(l.calls) == 0 {
+		return true
+	}
+	if slices.ContainsFunc(first.list, l.mayWait) {
+		return false
+	}
+	for n := range reach(first, way) {
+		if tries(n) || len(l.calls) == 0 && n == l.cycle.head {
+			return true
+		}
+	}
+	return false
+}
+
+var hintName = regexp.MustCompile(`(?i)wait|sleep|pause|delay|back_?off|timer|throttl|limiter`)
+
+// mayWait reports whether x has a call, other than one that is tried, that may wait.
+func (l *loop) mayWait(x ast.Node) bool {
+	found := false
+	shallow(x, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || l.isAttempt(call) || l.f.info.Types[call.Fun].IsType() || idleName.MatchString(calleeName(call)) {
+			return !found
+		}
+		v, value := variable(l.f.info, call.Fun).(*types.Var)
+		found = found || l.names(call, hintName) || value && len(l.f.defs[v]) == 0 && resultCount(l.f.info, call) == 0
+		return !found
+	})
+	return found
 }
 
 // iterates reports whether the loop ranges over a function or a channel, which
@@ -176,7 +218,7 @@ func (l *loop) waitFaults(w *wait, at reportFunc) {
 	if call, ok := w.node.(*ast.CallExpr); ok && calleeName(call) != "Sleep" {
 		l.traceCall(d, call, 2) // a helper, which may add to it
 	}
-	if d.steady() {
+	if d.steady() && !l.byChance(w) {
 		at("jitter", pos, end, "the delay has no jitter: callers that failed together retry together")
 	}
 	if d.grows != nil && !l.capped(d) {
@@ -185,6 +227,12 @@ func (l *loop) waitFaults(w *wait, at reportFunc) {
 	if n, ok := l.unitless(w.delay); ok {
 		at("unit", w.delay.Pos(), w.delay.End(), "a delay of %d without a unit is %[1]d nanoseconds: multiply it by one", n)
 	}
+}
+
+// byChance reports whether a condition that asks for a random number decides whether w is
+// waited.
+func (l *loop) byChance(w *wait) bool {
+	return slices.ContainsFunc(w.at.preds, func(n *node) bool { return n.cond != nil && mentionsRandom(l.f.info, n.cond) })
 }
 
 // bounded reports whether something other than the outcome of attempts can end
@@ -301,6 +349,9 @@ func (l *loop) retriesAll() bool {
 		if t.kind == kindTest || t.kind == statusTest || t.kind == answerTest && t.obj == l.attempt.obj && l.endsFailed(t.at) {
 			return false
 		}
+		if l.setByAttempt(t.at.cond) && l.endsFailed(t.at) {
+			return false
+		}
 		if call, ok := t.at.cond.(*ast.CallExpr); ok && len(call.Args) > 0 && againName.MatchString(calleeName(call)) {
 			return false // whatever it is that it asks
 		}
@@ -324,6 +375,22 @@ func (l *loop) retriesAll() bool {
 		}
 	}
 	return true
+}
+
+// setByAttempt reports whether cond asks about a variable that a function literal sets which
+// is part of the attempt.
+func (l *loop) setByAttempt(cond ast.Expr) bool {
+	return mentions(cond, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		if !ok {
+			return false
+		}
+		return slices.ContainsFunc(l.f.defs[objectOf(l.f.info, e)], func(d def) bool {
+			return slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool {
+				return call.Pos() < d.at.Pos() && d.at.End() < call.End()
+			})
+		})
+	})
 }
 
 // endsFailed reports whether the condition of n, on what came beside an error, may end the

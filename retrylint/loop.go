@@ -360,25 +360,28 @@ func (l *loop) retries(t *test) bool {
 		l.round = again
 	}
 	l.attempt = t
+	l.waits = l.waitsBetween()
 	if l.calls = l.attempts(t); t.kind == answerTest || t.kind == otherTest {
 		if l.calls = l.answering(t); len(l.calls) == 0 || !l.says() || l.triesOthers(t) {
 			return false
 		}
 	}
-	l.waits = l.waitsBetween()
 	if t.kind == nilTest && (!l.reallyBack(t) || l.prepares(t) || l.passesBy(t)) {
 		return false
 	}
 	return l.isRetry()
 }
 
-var readyName = regexp.MustCompile(`(?i)connected|ready|alive|healthy|established|online|joined|initiali[sz]ed`)
+var readyName = regexp.MustCompile(`(?i)connected|ready|alive|healthy|established|online|joined|initiali[sz]ed|serving|reachable`)
 
 // leavesWhenReady reports whether the success of what t tests is seen at the
 // beginning of the next round: "if c.Connected() { return }", or in the loop's
 // condition on what the attempt answered.
 func (l *loop) leavesWhenReady(t *test) bool {
 	if head := l.tests[l.cycle.head]; head != nil && head.kind == answerTest && head.obj == t.obj && l.stmt != nil {
+		return true
+	}
+	if l.setBySuccess(t) {
 		return true
 	}
 	for n := range reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at }) {
@@ -390,6 +393,44 @@ func (l *loop) leavesWhenReady(t *test) bool {
 		}
 	}
 	return false
+}
+
+// setBySuccess reports whether the loop's condition is about a variable that is only set
+// where t passed: "for conn == nil".
+func (l *loop) setBySuccess(t *test) bool {
+	s, ok := l.stmt.(*ast.ForStmt)
+	if !ok || s.Cond == nil || l.cycle.head.cond == nil || l.cycle.nodes[l.cycle.head.succs[0]] == l.cycle.nodes[l.cycle.head.succs[1]] {
+		return false
+	}
+	inRound := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }
+	if !inRound(t.passed()) {
+		return false
+	}
+	passed, failed := reach(t.passed().to(), inRound), set{}
+	if inRound(t.failed()) {
+		failed = reach(t.failed().to(), inRound)
+	}
+	v := objectOf(l.f.info, s.Cond)
+	switch c := s.Cond.(type) {
+	case *ast.UnaryExpr:
+		v = objectOf(l.f.info, c.X)
+	case *ast.BinaryExpr:
+		if c.Op == token.EQL && l.f.isNil(c.Y) {
+			v = objectOf(l.f.info, c.X)
+		}
+	}
+	found := false
+	for _, d := range l.f.defs[v] {
+		for n := range l.cycle.nodes {
+			if holds(n, d.at) {
+				if !passed[n] || failed[n] {
+					return false
+				}
+				found = true
+			}
+		}
+	}
+	return found
 }
 
 // again returns the edge of t that goes round, if the other one leaves.
@@ -503,7 +544,7 @@ func (l *loop) prepares(t *test) bool {
 }
 
 // passesBy reports whether another operation's success leads to the next round without
-// that of t, which is only tried where that fails.
+// that of t.
 func (l *loop) passesBy(t *test) bool {
 	if l.countsAttempts() || l.leavesWhenReady(t) {
 		return false
@@ -514,8 +555,7 @@ func (l *loop) passesBy(t *test) bool {
 		if other.kind != nilTest || n == t.at || !first[n] || other.obj == t.obj {
 			continue
 		}
-		if e := other.passed(); by(e) && e.to() != l.cycle.head && reach(e.to(), by)[l.cycle.head] &&
-			reach(other.failed().to(), func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head })[t.at] {
+		if e := other.passed(); by(e) && e.to() != l.cycle.head && reach(e.to(), by)[l.cycle.head] {
 			return true
 		}
 	}

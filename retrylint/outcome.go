@@ -98,6 +98,10 @@ func (f *function) classify(n *node) *test {
 		}
 		return t
 	}
+	if x, ok := f.flagOfError(n); x != nil {
+		t.err, t.obj, t.kind, t.ok = x, variable(f.info, x), nilTest, ok
+		return t
+	}
 	for _, e := range n.about() {
 		if k, obj := f.about(e, 2); k > otherTest {
 			if t.kind == otherTest || k == kindTest {
@@ -109,6 +113,50 @@ func (f *function) classify(n *node) *test {
 		t.kind, t.obj = answerTest, obj
 	}
 	return t
+}
+
+// flagOfError returns the error that the condition of n, a variable such as
+// "ok := err == nil && …", says whether it is nil, and the successor for no error.
+func (f *function) flagOfError(n *node) (err ast.Expr, ok int) {
+	v, isVar := objectOf(f.info, n.cond).(*types.Var)
+	if !isVar || n.tag != nil || v.IsField() {
+		return nil, 0
+	}
+	for _, d := range f.defs[v] {
+		if d.rhs == nil || f.info.Types[d.rhs].Value != nil {
+			continue
+		}
+		x, i := f.nilIn(d.rhs)
+		if x == nil || err != nil {
+			return nil, 0
+		}
+		err, ok = x, i
+	}
+	return err, ok
+}
+
+// nilIn returns the error without which e is true (0), or with which it is (1).
+func (f *function) nilIn(e ast.Expr) (err ast.Expr, ok int) {
+	b, isBinary := ast.Unparen(e).(*ast.BinaryExpr)
+	if !isBinary {
+		return nil, 0
+	}
+	switch b.Op {
+	case token.EQL, token.NEQ:
+		if f.isNil(b.Y) && isError(f.info, b.X) {
+			if b.Op == token.NEQ {
+				ok = 1
+			}
+			return ast.Unparen(b.X), ok
+		}
+	case token.LAND, token.LOR:
+		for _, side := range []ast.Expr{b.X, b.Y} {
+			if x, i := f.nilIn(side); x != nil && (i == 0) == (b.Op == token.LAND) {
+				return x, i
+			}
+		}
+	}
+	return nil, 0
 }
 
 // standsForError reports whether x is a value whose error is discarded by the

@@ -113,9 +113,22 @@ func isInteger(t types.Type) bool {
 }
 
 func isDuration(t types.Type) bool { return isNamed(t, "time", "Duration") }
-func isContext(t types.Type) bool  { return isNamed(t, "context", "Context") }
 func isResponse(t types.Type) bool { return isNamed(t, "net/http", "Response") }
 func isRequest(t types.Type) bool  { return isNamed(t, "net/http", "Request") }
+
+// isContext reports whether t is a context: that of the standard library, or one of the same
+// name that can be done.
+func isContext(t types.Type) bool {
+	if isNamed(t, "context", "Context") {
+		return true
+	}
+	if t == nil || !types.IsInterface(t) || lastName(t) != "Context" {
+		return false
+	}
+	done, _, _ := types.LookupFieldOrMethod(t, false, nil, "Done")
+	_, ok := done.(*types.Func)
+	return ok
+}
 
 // isTimeChan reports whether t is a channel of times: a timer's or ticker's.
 func isTimeChan(t types.Type) bool {

@@ -399,3 +399,84 @@ func token(ctx context.Context, s sleeper) error {
 		}
 	}
 }
+
+// A function without a result that came as a value may wait, as may one that speaks of it:
+// what is certain is reported.
+func waitsElsewhere(handle func(error), retryTimer func(error) error) error {
+	for try := 0; try < 5; try++ { // want `\(loop\)`
+		_, err := trial(nil, 0)
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+		handle(err)
+	}
+	for try := 0; try < 5; try++ { // want `\(loop\)`
+		_, err := trial(nil, 0)
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+		if err := retryTimer(err); err != nil {
+			return err
+		}
+	}
+	for try := 0; try < 5; try++ { // want `\(loop\)` `\(no-wait\)`
+		_, err := trial(nil, 0)
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+		fmt.Println("busy", err)
+	}
+	return nil
+}
+
+// A flag that the attempt sets ends the loop, whatever the error: they are not all retried.
+func flagBesideError(locked func(func() error) error, load func() (bool, error)) error {
+	for attempt := 0; attempt < 5; attempt++ { // want `\(loop\)`
+		var again bool
+		err := locked(func() error {
+			var err error
+			again, err = load()
+			return err
+		})
+		if err == nil {
+			return nil
+		}
+		if !again {
+			return err
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return nil
+}
+
+// Some callers wait before they try, and some do not: not all equally long.
+func byChance() {
+	for { // want `\(loop\)` `\(unbounded\)`
+		if rand.Intn(10) == 0 {
+			time.Sleep(time.Second) // want `\(context\)`
+		}
+		if err := g(); err == nil { // want `\(retry-all\)`
+			return
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+}
+
+// The count is asked about before the wait: what fails between the wait and the next look
+// at it is an attempt, too.
+func countBeforeWait(max int, prepare func() error, batched func(error) bool) error {
+	for count, again := 0, false; ; again = true { // want `\(loop\)`
+		if count++; count > max {
+			return errBusy // want `\(last-error\)`
+		}
+		if again {
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+			if err := prepare(); batched(err) {
+				continue
+			}
+		}
+		if err := g(); err == nil {
+			return nil
+		}
+	}
+}

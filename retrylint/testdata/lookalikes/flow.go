@@ -358,3 +358,109 @@ func (b *buffer) fill(r io.Reader, size int) (err error) {
 	}
 	return err
 }
+
+type job struct{ Done, Version int }
+
+func job1(name string) (*job, error) { return nil, nil }
+
+// A value is polled that says nothing of being ready, and the wait nothing of retries.
+func polled(name string) error {
+	for {
+		j, err := job1(name)
+		if err != nil {
+			return err
+		}
+		if j.Done == 1 {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+func update(version int, j *job) error { return nil }
+
+// Each round reads, and writes if the version is still that.
+func replace(name string, outOfSequence func(error) bool) error {
+	for i := 0; ; i++ {
+		j, err := job1(name)
+		if err != nil {
+			return err
+		}
+		err = update(j.Version, j)
+		if i < 10 && err != nil && outOfSequence(err) {
+			time.Sleep(time.Second)
+			continue
+		}
+		return err
+	}
+}
+
+// Without a wait, a count or an error that it asks about, it may look for another candidate.
+func rotate(ctx context.Context, once func(context.Context) (bool, bool, error)) (errs []error) {
+	for {
+		attempted, success, err := once(ctx)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if !attempted || success {
+			return errs
+		}
+		// The health check failed: retry with the next.
+	}
+}
+
+func bit(offset int) (int, error) { return 0, nil }
+
+// After a failure another offset is tried.
+func available(offset, count int) (int, error) {
+retry:
+	b, err := bit(offset)
+	if err != nil && count > 0 {
+		offset = 0
+		count--
+		goto retry
+	}
+	return b, err
+}
+
+func work(batch []string) error { return nil }
+
+// What succeeds goes round: it works until there is nothing left.
+func reconcile(ctx context.Context, left func() []string, finish func() error) {
+	for {
+		if batch := left(); len(batch) == 0 {
+			if err := finish(); err == nil {
+				return
+			}
+		} else if err := work(batch); err != nil {
+			println("batch failed")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+type group struct {
+	names []string
+	next  int
+}
+
+func (s *group) pick() string {
+	s.next++
+	return s.names[s.next%len(s.names)]
+}
+
+// Each round picks the next of several.
+func (s *group) dialOne(dial func(string) error) (err error) {
+	for i := 0; i < 3; i++ {
+		name := s.pick()
+		if err = dial(name); err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}

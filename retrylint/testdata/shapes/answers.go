@@ -209,3 +209,43 @@ func handshake(start func(chan error), temporary func(error) bool) error {
 }
 
 func start2(start func(chan error), done chan error) error { return nil }
+
+type tracker struct{}
+
+func (tracker) complete() (bool, error) { return false, nil }
+
+type policy struct{ SleepBetweenRetries time.Duration }
+
+// The time between two rounds is named for retries.
+func scan(t tracker, p policy) error {
+	interval := p.SleepBetweenRetries
+	for { // want `hand-written retry loop around t.complete`
+		done, err := t.complete()
+		if done || err != nil {
+			return err
+		}
+		time.Sleep(interval)
+	}
+}
+
+type health struct{}
+
+type state struct{ Status string }
+
+const serving = "SERVING"
+
+func (health) Check(ctx context.Context) (*state, error) { return nil, nil }
+
+// It waits until what it asks says that it is ready.
+func ready(ctx context.Context, h health) error {
+	for { // want `hand-written retry loop around h.Check`
+		s, err := h.Check(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Status == serving {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"syscall"
 	"time"
@@ -358,4 +359,94 @@ func circular(a, b *link) error {
 		time.Sleep(time.Second)
 	}
 	return nil
+}
+
+// A variable says whether there was an error, and what else is asked of the response.
+func flagged(r *http.Request) *http.Response {
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around http.DefaultClient.Do`
+		resp, err := http.DefaultClient.Do(r)
+		good := err == nil && resp.StatusCode < 500
+		if good {
+			return resp
+		}
+		time.Sleep(time.Second)
+	}
+	return nil
+}
+
+// The flag is the loop's condition.
+func until() {
+	ok := false
+	for !ok { // want `hand-written retry loop around fetch`
+		_, err := fetch()
+		if ok = err == nil; !ok {
+			time.Sleep(time.Second)
+		}
+	}
+}
+
+// Only success sets what the loop's condition asks about.
+func connection(dial func() (net.Conn, error)) (conn net.Conn) {
+	for conn == nil { // want `hand-written retry loop around dial`
+		c, err := dial()
+		if err != nil {
+			time.Sleep(time.Second)
+			continue
+		}
+		conn = c
+	}
+	return conn
+}
+
+// A goroutine of each round makes the attempt, and sends its error.
+func inGoroutine(ctx context.Context) error {
+	for { // want `hand-written retry loop around fetch`
+		done := make(chan error, 1)
+		go func() {
+			_, err := fetch()
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err == nil {
+				return nil
+			}
+		case <-time.After(time.Minute):
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+type holder struct{ err error }
+
+// A field holds the error.
+func (h *holder) hold() error {
+	for i := 0; i < 3; i++ { // want `hand-written retry loop around fetch`
+		if _, h.err = fetch(); h.err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return h.err
+}
+
+type ask struct{}
+
+type readRequest struct{}
+
+func (ask) Read(ctx context.Context, r *readRequest) (*routes, error) { return nil, nil }
+
+// It reads what it asks for, and no next message.
+func answer(ctx context.Context, a ask, r *readRequest) (*routes, error) {
+	for { // want `hand-written retry loop around a.Read`
+		got, err := a.Read(ctx, r)
+		if err == nil {
+			return got, nil
+		}
+		time.Sleep(time.Second)
+	}
 }
