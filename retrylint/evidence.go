@@ -41,7 +41,7 @@ func (l *loop) isRetry() bool {
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
-	if l.serves() || len(l.waits) == 0 && (l.attempt.kind == nilTest && !l.asksWhich() && !l.says() && !l.counted() || l.triesChanged()) {
+	if l.serves() || len(l.waits) == 0 && (l.attempt.kind == nilTest && !l.asksWhich() && !l.says() && (l.attempt.flag || !l.counted()) || l.triesChanged()) {
 		return false
 	}
 	others := 0 // of the calls, of which a round begins with the first

@@ -342,7 +342,7 @@ func (l *loop) recursionBounded() bool {
 // retriesAll reports whether no condition of the loop looks at the error but to
 // see whether there is one.
 func (l *loop) retriesAll() bool {
-	if l.attempt == nil || l.attempt.kind != nilTest || l.shape == "recursion" {
+	if l.attempt == nil || l.attempt.kind != nilTest || l.shape == "recursion" || l.attempt.flag && l.attempt.obj == nil {
 		return false
 	}
 	for _, t := range l.tests {

@@ -16,7 +16,7 @@ import (
 // not certain that the result compiles, makes the same attempts and returns the
 // same.
 func (l *loop) rewrite() *analysis.SuggestedFix {
-	if l.f.signature() == nil || l.stmt == nil || l.shape == "goto" {
+	if l.f.signature() == nil || l.stmt == nil || l.shape == "goto" || l.attempt != nil && l.attempt.flag {
 		return nil
 	}
 	if rawName(l.f.pass.Fset, l.f.file) != sourceName(l.f.pass.Fset, l.f.file) {

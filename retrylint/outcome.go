@@ -27,6 +27,7 @@ type test struct {
 	kind kind
 	err  ast.Expr // of a nilTest
 	ok   int      // of a nilTest: the successor for no error
+	flag bool     // of a nilTest: a boolean stands for the error
 	obj  types.Object
 }
 
@@ -99,7 +100,11 @@ func (f *function) classify(n *node) *test {
 		return t
 	}
 	if x, ok := f.flagOfError(n); x != nil {
-		t.err, t.obj, t.kind, t.ok = x, variable(f.info, x), nilTest, ok
+		t.err, t.obj, t.kind, t.ok, t.flag = x, variable(f.info, x), nilTest, ok, true
+		return t
+	}
+	if call := f.boolOfError(n); call != nil {
+		t.err, t.kind, t.flag = call, nilTest, true
 		return t
 	}
 	for _, e := range n.about() {
@@ -157,6 +162,100 @@ func (f *function) nilIn(e ast.Expr) (err ast.Expr, ok int) {
 		}
 	}
 	return nil, 0
+}
+
+// boolOfError returns the call that the condition of n is, or that set the variable that it
+// is, if the function is at hand and returns false for an error.
+func (f *function) boolOfError(n *node) *ast.CallExpr {
+	if n.tag != nil {
+		return nil
+	}
+	call, _ := ast.Unparen(n.cond).(*ast.CallExpr)
+	if v, ok := objectOf(f.info, n.cond).(*types.Var); ok && !v.IsField() {
+		for _, d := range f.defs[v] {
+			if d.rhs == nil || f.info.Types[d.rhs].Value != nil {
+				continue
+			}
+			c, ok := ast.Unparen(d.rhs).(*ast.CallExpr)
+			if !ok || call != nil {
+				return nil
+			}
+			call = c
+		}
+	}
+	if call == nil || resultCount(f.info, call) != 1 || !f.falseForError(f.bodyOf(call)) {
+		return nil
+	}
+	return call
+}
+
+// bodyOf returns the body of the function that call calls, if it is at hand: declared in the
+// package, a literal, or a variable that is only set to one. Nil if it is not.
+func (f *function) bodyOf(call *ast.CallExpr) *ast.BlockStmt {
+	if decl := f.pkg.bodyOf(f.info, call); decl != nil {
+		return decl.Body
+	}
+	if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
+		return lit.Body
+	}
+	if defs := f.defs[variable(f.info, call.Fun)]; len(defs) == 1 {
+		if lit, ok := defs[0].rhs.(*ast.FuncLit); ok {
+			return lit.Body
+		}
+	}
+	return nil
+}
+
+// falseForError reports whether a function with this body returns false where it finds an
+// error, true elsewhere, and is given no error to judge.
+func (f *function) falseForError(body *ast.BlockStmt) bool {
+	if body == nil || len(body.List) > 12 {
+		return false
+	}
+	returns := func(list []ast.Stmt, value string) bool {
+		if len(list) == 0 {
+			return false
+		}
+		r, ok := list[len(list)-1].(*ast.ReturnStmt)
+		return ok && len(r.Results) == 1 && objectOf(f.info, r.Results[0]) == types.Universe.Lookup(value)
+	}
+	found := false
+	for i, s := range body.List {
+		switch s := s.(type) {
+		case *ast.IfStmt:
+			x, ok := f.nilIn(s.Cond)
+			if x == nil || s.Else != nil || !f.setIn(x, body) {
+				continue
+			}
+			if ok == 1 && returns(s.Body.List, "false") || ok == 0 && returns(s.Body.List, "true") && returns(body.List[i+1:], "false") {
+				found = true
+			} else if returns(s.Body.List, "true") || returns(s.Body.List, "false") {
+				return false
+			}
+		case *ast.ReturnStmt:
+			if len(s.Results) == 1 {
+				x, ok := f.nilIn(s.Results[0])
+				found = found || x != nil && ok == 0 && f.setIn(x, body)
+			}
+		}
+	}
+	return found
+}
+
+// setIn reports whether the error x is the result of a call in body.
+func (f *function) setIn(x ast.Expr, body *ast.BlockStmt) bool {
+	if call, ok := x.(*ast.CallExpr); ok {
+		return !f.isContextError(call, 0)
+	}
+	obj := objectOf(f.info, x)
+	return obj != nil && mentions(body, func(n ast.Node) bool {
+		as, ok := n.(*ast.AssignStmt)
+		if !ok || len(as.Rhs) != 1 {
+			return false
+		}
+		call, ok := as.Rhs[0].(*ast.CallExpr)
+		return ok && !purePackages[pkgOf(f.info, call)] && objectOf(f.info, as.Lhs[len(as.Lhs)-1]) == obj
+	})
 }
 
 // standsForError reports whether x is a value whose error is discarded by the

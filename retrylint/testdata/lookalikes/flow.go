@@ -464,3 +464,31 @@ func (s *group) dialOne(dial func(string) error) (err error) {
 	}
 	return err
 }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func full(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return true
+	}
+	return info.Size() > 100
+}
+
+func set(n int) bool { return n > 3 }
+
+// It waits until an operation fails, for a value, and for what an error does not say.
+func gone(path string) {
+	for exists(path) {
+		time.Sleep(time.Second)
+	}
+	for !full(path) {
+		time.Sleep(time.Second)
+	}
+	for n := 0; !set(n); n++ {
+		time.Sleep(time.Second)
+	}
+}

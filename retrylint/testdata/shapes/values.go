@@ -450,3 +450,41 @@ func answer(ctx context.Context, a ask, r *readRequest) (*routes, error) {
 		time.Sleep(time.Second)
 	}
 }
+
+func answers(url string) bool {
+	resp, err := http.Get(url)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// A function at hand returns false for an error.
+func untilItAnswers(url string) bool {
+	for i := 0; i < 30; i++ { // want `hand-written retry loop around answers`
+		if answers(url) {
+			return true
+		}
+		time.Sleep(time.Second)
+	}
+	return false
+}
+
+// So does a literal, whose result a variable holds.
+func untilItListens(addr string) {
+	listens := func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	for { // want `hand-written retry loop around listens`
+		ok := listens()
+		if ok {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
