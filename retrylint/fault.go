@@ -268,7 +268,8 @@ func (l *loop) bounds(e edge) bool {
 	}
 	switch t.kind {
 	case nilTest:
-		return l.waitFailed(t)
+		// Where an answer is retried, the error beside it ends the loop, also that of a limit.
+		return l.waitFailed(t) || e == t.failed() && l.attempt != nil && l.attempt.kind == answerTest && l.attempt.obj == t.obj
 	case statusTest, answerTest:
 		return false
 	case kindTest:

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
+	"slices"
 )
 
 // kind is what a condition in a loop asks about.
@@ -183,7 +184,8 @@ func (f *function) boolOfError(n *node) *ast.CallExpr {
 			call = c
 		}
 	}
-	if call == nil || resultCount(f.info, call) != 1 || !f.falseForError(f.bodyOf(call)) {
+	if call == nil || resultCount(f.info, call) != 1 || !f.falseForError(f.bodyOf(call)) ||
+		slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return isError(f.info, a) }) { // which it judges
 		return nil
 	}
 	return call
@@ -206,8 +208,8 @@ func (f *function) bodyOf(call *ast.CallExpr) *ast.BlockStmt {
 	return nil
 }
 
-// falseForError reports whether a function with this body returns false where it finds an
-// error, true elsewhere, and is given no error to judge.
+// falseForError reports whether a function with this body returns false where a call
+// in it fails, and true elsewhere.
 func (f *function) falseForError(body *ast.BlockStmt) bool {
 	if body == nil || len(body.List) > 12 {
 		return false

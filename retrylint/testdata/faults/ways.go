@@ -480,3 +480,25 @@ func countBeforeWait(max int, prepare func() error, batched func(error) bool) er
 		}
 	}
 }
+
+// The error of what is asked may be that of a limit, and ends the loop; where it does not,
+// nothing does.
+func answered(ask func() (ready bool, err error)) error {
+	for { // want `\(loop\)`
+		ready, err := ask()
+		if err != nil {
+			return err
+		}
+		if ready {
+			break
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+	for { // want `\(loop\)` `\(unbounded\)`
+		ready, err := ask()
+		if err == nil && ready { // want `\(retry-all\)`
+			return nil
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+}

@@ -488,3 +488,22 @@ func untilItListens(addr string) {
 		time.Sleep(time.Second)
 	}
 }
+
+func decide(err error) (delay time.Duration, reason error) { return 0, err }
+
+// It judges the error that it is given, and makes no attempt.
+func retriable(err error) bool {
+	_, reason := decide(err)
+	return reason == nil
+}
+
+func judged(ctx context.Context) error {
+	for attempt := 0; ; attempt++ { // want `hand-written retry loop around fetch`
+		_, err := fetch()
+		if retriable(err) {
+			time.Sleep(time.Second)
+			continue
+		}
+		return err
+	}
+}
