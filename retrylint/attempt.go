@@ -321,7 +321,7 @@ func (t *trace) depends(n ast.Node) bool {
 		case *ast.UnaryExpr:
 			found = x.Op == token.ARROW && !isTimeChan(t.f.info.TypeOf(x.X))
 		case *ast.CallExpr:
-			found = t.draws(x) || (t.deep || n != ast.Node(x)) && (t.drawsInside(x) || t.computes(x))
+			found = t.draws(x) || n != ast.Node(x) && (t.drawsInside(x) || t.computes(x)) || t.deep && t.inTurn(x)
 		case *ast.IndexExpr:
 			found = t.mentionsSet(x.Index)
 		case *ast.SelectorExpr:
@@ -537,18 +537,26 @@ func (l *loop) drawsInside(call *ast.CallExpr) bool {
 	if decl == nil || len(decl.Body.List) > 12 {
 		return false
 	}
+	return l.inTurn(call) || mentions(decl.Body, func(n ast.Node) bool {
+		inner, ok := n.(*ast.CallExpr)
+		return ok && (l.draws(inner) || takeName.MatchString(calleeName(inner)))
+	})
+}
+
+// inTurn reports whether the function that call calls, if it is at hand and short, returns
+// one of several in turn: it sets the field that it uses as an index.
+func (l *loop) inTurn(call *ast.CallExpr) bool {
+	decl := l.f.pkg.bodyOf(l.f.info, call)
+	if decl == nil || len(decl.Body.List) > 12 {
+		return false
+	}
 	set := collectDefs(l.f.info, decl.Body)
 	return mentions(decl.Body, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.CallExpr:
-			return l.draws(n) || takeName.MatchString(calleeName(n))
-		case *ast.IndexExpr:
-			return mentions(n.Index, func(n ast.Node) bool {
-				sel, ok := n.(*ast.SelectorExpr)
-				return ok && len(set[variable(l.f.info, sel)]) > 0
-			})
-		}
-		return false
+		index, ok := n.(*ast.IndexExpr)
+		return ok && mentions(index.Index, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			return ok && len(set[variable(l.f.info, sel)]) > 0
+		})
 	})
 }
 

@@ -41,7 +41,7 @@ func (l *loop) isRetry() bool {
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
-	if l.serves() || len(l.waits) == 0 && (l.attempt.kind == nilTest && !l.asksWhich() && !l.says() && (l.attempt.flag || !l.counted()) || l.triesChanged()) {
+	if l.serves() || len(l.waits) == 0 && (l.attempt.kind == nilTest && !l.asksWhich() && !l.says() && (l.attempt.flag || !l.counted() && !l.countedByBody()) || l.triesChanged()) {
 		return false
 	}
 	others := 0 // of the calls, of which a round begins with the first
@@ -270,7 +270,7 @@ func (l *loop) waitsToRetry() bool {
 	named := func(n ast.Node) bool {
 		return mentions(n, func(x ast.Node) bool {
 			id, ok := x.(*ast.Ident)
-			return ok && intervalWord.MatchString(id.Name)
+			return ok && intervalWord.MatchString(id.Name) && !hasWord(id.Name, "retryafter") // which servers send for polls, too
 		})
 	}
 	for _, w := range l.waits {
@@ -286,7 +286,7 @@ func (l *loop) waitsToRetry() bool {
 // waitsUntilReady reports whether the loop waits for an answer that says by its name that
 // something is ready.
 func (l *loop) waitsUntilReady() bool {
-	return len(l.waits) > 0 && l.names(l.attempt.at.cond, readyName)
+	return len(l.waits) > 0 && l.names(l.attempt.at.cond, readyName) && !l.comparesVariables(l.attempt.at)
 }
 
 // retriesByName reports whether the function, or its receiver's type, is named for retries.
@@ -390,6 +390,13 @@ func (l *loop) counted() bool {
 		return !sized && !l.countUsed(s.Body)
 	}
 	return false
+}
+
+// countedByBody reports whether the loop's condition is a bound of a number that the body
+// counts.
+func (l *loop) countedByBody() bool {
+	head := l.tests[l.cycle.head]
+	return head != nil && head.kind == boundTest && l.mentionsCounter(head.at.cond)
 }
 
 // countUsed reports whether what is done in a round depends on its number: it is

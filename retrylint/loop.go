@@ -287,8 +287,14 @@ func (l *loop) notYet(e edge) bool {
 // than a constant: the loop waits for a change, for ever.
 func (l *loop) watches(n *node) bool {
 	b, ok := ast.Unparen(n.cond).(*ast.BinaryExpr)
-	return ok && b.Op == token.NEQ && n.tag == nil && l.f.info.Types[b.X].Value == nil && l.f.info.Types[b.Y].Value == nil &&
-		!l.f.isNil(b.X) && !l.f.isNil(b.Y)
+	return ok && b.Op == token.NEQ && l.comparesVariables(n)
+}
+
+// comparesVariables reports whether the condition of n compares two values of which none is
+// a constant.
+func (l *loop) comparesVariables(n *node) bool {
+	b, ok := ast.Unparen(n.cond).(*ast.BinaryExpr)
+	return ok && n.tag == nil && l.f.info.Types[b.X].Value == nil && l.f.info.Types[b.Y].Value == nil && !l.f.isNil(b.X) && !l.f.isNil(b.Y)
 }
 
 // works reports whether statement x does more than wait, log, count or release.
@@ -395,8 +401,8 @@ func (l *loop) leavesWhenReady(t *test) bool {
 	return false
 }
 
-// setBySuccess reports whether the loop's condition is about a variable that is only set
-// where t passed: "for conn == nil".
+// setBySuccess reports whether the loop's condition is about a variable that is set where
+// t passed, on all ways, and only there: "for conn == nil".
 func (l *loop) setBySuccess(t *test) bool {
 	s, ok := l.stmt.(*ast.ForStmt)
 	if !ok || s.Cond == nil || l.cycle.head.cond == nil || l.cycle.nodes[l.cycle.head.succs[0]] == l.cycle.nodes[l.cycle.head.succs[1]] {
@@ -419,7 +425,7 @@ func (l *loop) setBySuccess(t *test) bool {
 			v = objectOf(l.f.info, c.X)
 		}
 	}
-	found := false
+	found, sets := false, set{}
 	for _, d := range l.f.defs[v] {
 		for n := range l.cycle.nodes {
 			if holds(n, d.at) {
@@ -427,10 +433,12 @@ func (l *loop) setBySuccess(t *test) bool {
 					return false
 				}
 				found = true
+				sets[n] = true
 			}
 		}
 	}
-	return found
+	unset := func(e edge) bool { return l.cycle.nodes[e.to()] && !sets[e.to()] }
+	return found && (!unset(t.passed()) || !reach(t.passed().to(), unset)[l.cycle.head])
 }
 
 // again returns the edge of t that goes round, if the other one leaves.
@@ -544,18 +552,20 @@ func (l *loop) prepares(t *test) bool {
 }
 
 // passesBy reports whether another operation's success leads to the next round without
-// that of t.
+// that of t, which is tried where that fails, or where the other is not.
 func (l *loop) passesBy(t *test) bool {
 	if l.countsAttempts() || l.leavesWhenReady(t) {
 		return false
 	}
 	by := func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at && !l.failing(e) }
+	inRound := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }
 	first := reach(l.cycle.head, by)
 	for n, other := range l.tests {
 		if other.kind != nilTest || n == t.at || !first[n] || other.obj == t.obj {
 			continue
 		}
-		if e := other.passed(); by(e) && e.to() != l.cycle.head && reach(e.to(), by)[l.cycle.head] {
+		if e := other.passed(); by(e) && e.to() != l.cycle.head && reach(e.to(), by)[l.cycle.head] &&
+			(reach(other.failed().to(), inRound)[t.at] || !reach(e.to(), inRound)[t.at]) {
 			return true
 		}
 	}

@@ -492,3 +492,42 @@ func gone(path string) {
 		time.Sleep(time.Second)
 	}
 }
+
+type subscription struct{ interval time.Duration }
+
+func subscribe() (*subscription, error) { return nil, nil }
+
+// Success goes round, though only success sets what ends the loop.
+func push(send func(*subscription) bool) {
+	var ending bool
+	for !ending {
+		s, err := subscribe()
+		if err != nil {
+			time.Sleep(time.Second)
+			continue
+		}
+		if send(s) {
+			ending = true
+		}
+	}
+}
+
+type volume struct{ Ready int }
+
+func volumeOf(name string) (*volume, error) { return nil, nil }
+
+func retryAfter(name string) time.Duration { return time.Second }
+
+// A value is polled: what it is compared with is given, and the server says how often.
+func volumeIs(name string, status int) error {
+	for {
+		v, err := volumeOf(name)
+		if err != nil {
+			return err
+		}
+		if v.Ready == status {
+			return nil
+		}
+		time.Sleep(retryAfter(name))
+	}
+}
