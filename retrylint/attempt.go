@@ -176,7 +176,22 @@ var readName = regexp.MustCompile(`^([rR]ead|[rR]ecv|[rR]eceive|[aA]ccept|[nN]ex
 
 // maySayNo reports whether call returns an error, or says by its name that it only tries.
 func (l *loop) maySayNo(call *ast.CallExpr) bool {
-	return returnsError(l.f.info, call) || tryName.MatchString(calleeName(call)) && resultCount(l.f.info, call) > 0
+	return returnsError(l.f.info, call) || tryName.MatchString(calleeName(call)) && resultCount(l.f.info, call) > 0 && !l.saysWhen(call)
+}
+
+// saysWhen reports whether call also returns how long to wait, as limiters do: it does not
+// fail, it takes turns.
+func (l *loop) saysWhen(call *ast.CallExpr) bool {
+	results, ok := l.f.info.TypeOf(call).(*types.Tuple)
+	if !ok {
+		return false
+	}
+	for v := range results.Variables() {
+		if isDuration(v.Type()) {
+			return true
+		}
+	}
+	return false
 }
 
 // filling calls add with the calls in the loop that are given obj, and may so change what
@@ -321,7 +336,7 @@ func (t *trace) depends(n ast.Node) bool {
 		case *ast.UnaryExpr:
 			found = x.Op == token.ARROW && !isTimeChan(t.f.info.TypeOf(x.X))
 		case *ast.CallExpr:
-			found = t.draws(x) || n != ast.Node(x) && (t.drawsInside(x) || t.computes(x)) || t.deep && t.inTurn(x)
+			found = t.draws(x) || n != ast.Node(x) && (t.drawsInside(x) || t.computes(x)) || t.deep && (t.inTurn(x) || !t.paced && t.drawsInside(x))
 		case *ast.IndexExpr:
 			found = t.mentionsSet(x.Index)
 		case *ast.SelectorExpr:

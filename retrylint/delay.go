@@ -184,12 +184,18 @@ func (l *loop) limits(n ast.Node, d *delay) bool {
 			if !ok || !d.vars[v] {
 				return false
 			}
-			return isDuration(v.Type()) || !l.counters[v] || !l.inHeader(b) && (!l.ends(b) || l.small(b))
+			return isDuration(v.Type()) || !l.counters[v] || isGrown(l.f.info, d.grows, v) || !l.inHeader(b) && (!l.ends(b) || l.small(b))
 		}) {
 			return true
 		}
 	}
 	return false
+}
+
+// isGrown reports whether grows, an assignment, makes v itself grow.
+func isGrown(info *types.Info, grows ast.Node, v types.Object) bool {
+	as, ok := grows.(*ast.AssignStmt)
+	return ok && variable(info, as.Lhs[0]) == v
 }
 
 // ends reports whether the condition that b is part of decides whether the loop is

@@ -39,12 +39,36 @@ func (l *loop) sleepsLast(w *wait) bool {
 	for n := range reach(w.at, func(e edge) bool {
 		return l.cycle.nodes[e.to()] && !tries(e.from) && !l.failing(e) && (e.from == w.at || !counts(e.from))
 	}) {
-		if !counts(n) {
+		if !counts(n) || !l.countedWith(w, n) {
 			continue
 		}
 		for _, s := range n.succs {
 			if !l.cycle.nodes[s] && !l.attemptBetween(w.at, n) && !l.attemptAfter(s) {
 				return true
+			}
+		}
+	}
+	return false
+}
+
+// countedWith reports whether a round in which w is waited counts for the condition of n:
+// there may be failures that are not counted.
+func (l *loop) countedWith(w *wait, n *node) bool {
+	s, ok := l.stmt.(*ast.ForStmt)
+	if !ok || s.Post != nil || n.cond == nil {
+		return true
+	}
+	inRound := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }
+	after := reach(w.at, inRound)
+	for obj := range l.counters {
+		if !uses(l.f.info, n.cond, obj) {
+			continue
+		}
+		for _, d := range l.f.defs[obj] {
+			for x := range l.cycle.nodes {
+				if holds(x, d.at) && (after[x] || reach(x, inRound)[w.at]) {
+					return true
+				}
 			}
 		}
 	}

@@ -13,7 +13,7 @@ var permanent = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
 var unauthorized = regexp.MustCompile(`^StatusUnauthorized$`) // for which there is a new token, not a retry
 var elsewhere = regexp.MustCompile(`^Status(Unauthorized|MovedPermanently|Found|SeeOther|TemporaryRedirect|PermanentRedirect)$`)
 var eintr = regexp.MustCompile(`^EINTR$`)
-var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExist|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
+var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExist|(Is|Err)?AlreadyExists|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
 
 // directed reports whether a test of an error's kind, whose edge again goes
 // round, is one for errors that are to be retried: "if isTemporary(err)".

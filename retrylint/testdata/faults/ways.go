@@ -502,3 +502,32 @@ func answered(ask func() (ready bool, err error)) error {
 		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
 	}
 }
+
+// A conflict is not counted: no attempt is the last one before that wait.
+func notCounted(conflict func(error) bool) error {
+	var err error
+	for retry := 0; retry < 3; { // want `\(loop\)`
+		if err = g(); err == nil {
+			return nil
+		}
+		if conflict(err) {
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+			continue
+		}
+		retry++
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)` `\(last-sleep\)`
+	}
+	return err
+}
+
+// The loop's condition is the ceiling of the delay.
+func ceilingInHeader() error {
+	var err error
+	for d := 100.0; d < 10000; d *= 1.6 { // want `\(loop\)`
+		if err = g(); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		time.Sleep(time.Duration(d) * time.Millisecond) // want `\(context\)` `\(jitter\)` `\(last-sleep\)`
+	}
+	return err
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand"
 	"net/http"
 	"net/url"
 	"os"
@@ -530,4 +531,52 @@ func volumeIs(name string, status int) error {
 		}
 		time.Sleep(retryAfter(name))
 	}
+}
+
+type bucket struct{}
+
+func (bucket) TryTake(n int) (bool, time.Duration) { return false, 0 }
+
+// A limiter says when it is the caller's turn: nothing has failed.
+func limited(b bucket) {
+	for {
+		ok, wait := b.TryTake(1)
+		if ok {
+			return
+		}
+		time.Sleep(wait)
+	}
+}
+
+func insert(id string) error { return nil }
+
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return string(b[:])
+}
+
+// Another ID in each round, which a function literal is given.
+func device(do func(func() error) error) (err error) {
+	for i := 1; i <= 5; i++ {
+		id := newID()
+		if err = do(func() error { return insert(id) }); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+type errorKinds struct{}
+
+func (errorKinds) IsAlreadyExists(err error) bool { return false }
+
+// What exists already is not there the next time: the name is another.
+func createAny(kinds errorKinds, create func() error) (err error) {
+	for i := 0; i < 8; i++ {
+		if err = create(); err == nil || !kinds.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	return err
 }
