@@ -37,7 +37,7 @@ func (l *loop) sleepsLast(w *wait) bool {
 		return n == l.attempt.at || n != w.at && slices.ContainsFunc(l.calls, func(c *ast.CallExpr) bool { return holds(n, c) })
 	}
 	for n := range reach(w.at, func(e edge) bool {
-		return l.cycle.nodes[e.to()] && !tries(e.from) && !l.failing(e) && (e.from == w.at || !counts(e.from))
+		return l.cycle.nodes[e.to()] && !tries(e.from) && (e.from == w.at || !counts(e.from))
 	}) {
 		if !counts(n) || !l.countedWith(w, n) {
 			continue

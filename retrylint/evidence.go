@@ -115,7 +115,7 @@ func (l *loop) serves() bool {
 	for n := range l.cycle.nodes {
 		for _, x := range n.list {
 			shallow(x, func(x ast.Node) bool {
-				if call, ok := x.(*ast.CallExpr); ok && messageName.MatchString(calleeName(call)) && returnsError(l.f.info, call) && !l.requests(call) && (first == nil || call.Pos() < first.Pos()) {
+				if call, ok := x.(*ast.CallExpr); ok && messageName.MatchString(calleeName(call)) && returnsError(l.f.info, call) && (first == nil || call.Pos() < first.Pos()) {
 					first = call
 				}
 				return true
@@ -124,16 +124,6 @@ func (l *loop) serves() bool {
 	}
 	return first != nil && !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return call.Pos() <= first.Pos() })
 }
-
-// requests reports whether call is given what it asks for: it gets the same again.
-func (l *loop) requests(call *ast.CallExpr) bool {
-	return slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
-		t := l.f.info.TypeOf(a)
-		return t != nil && requestName.MatchString(lastName(t))
-	})
-}
-
-var requestName = regexp.MustCompile(`(Request|Req|Input|Params|Query)$`)
 
 var messageName = regexp.MustCompile(`^([rR]ead|[rR]ecv|[rR]eceive|[aA]ccept)(Packet|Msg|Message|Frame|Request|Event|Command)?$`)
 

@@ -432,16 +432,16 @@ func waitsElsewhere(handle func(error), retryTimer func(error) error) error {
 // A flag that the attempt sets ends the loop, whatever the error: they are not all retried.
 func flagBesideError(locked func(func() error) error, load func() (bool, error)) error {
 	for attempt := 0; attempt < 5; attempt++ { // want `\(loop\)`
-		var again bool
+		var writable bool
 		err := locked(func() error {
 			var err error
-			again, err = load()
+			writable, err = load()
 			return err
 		})
 		if err == nil {
 			return nil
 		}
-		if !again {
+		if !writable {
 			return err
 		}
 		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
@@ -459,25 +459,6 @@ func byChance() {
 			return
 		}
 		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
-	}
-}
-
-// The count is asked about before the wait: what fails between the wait and the next look
-// at it is an attempt, too.
-func countBeforeWait(max int, prepare func() error, batched func(error) bool) error {
-	for count, again := 0, false; ; again = true { // want `\(loop\)`
-		if count++; count > max {
-			return errBusy // want `\(last-error\)`
-		}
-		if again {
-			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
-			if err := prepare(); batched(err) {
-				continue
-			}
-		}
-		if err := g(); err == nil {
-			return nil
-		}
 	}
 }
 

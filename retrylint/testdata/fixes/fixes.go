@@ -186,6 +186,31 @@ func notYet(n int) (v *thing, err error) {
 	return v, err
 }
 
+// A flag and a function stand for the error: these are left as they are.
+func flagged(n int) bool {
+	for i := 0; i < 3; i++ { // want `hand-written`
+		err := fails(n)
+		good := err == nil
+		if good {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+func works(n int) bool { return fails(n) == nil }
+
+func asked(n int) bool {
+	for i := 0; i < 3; i++ { // want `hand-written`
+		if works(n) {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
 func main() {
 	ctx := context.Background()
 	show := func(name string, ok bool) {
@@ -194,6 +219,8 @@ func main() {
 	}
 	for _, n := range []int{1, 2, 3, 4, 5, 100} {
 		show("broken", broken(n) == nil)
+		show("flagged", flagged(n))
+		show("asked", asked(n))
 		v, err := returned(ctx, n)
 		show("returned", err == nil && v.name == "it")
 		show("initialized", initialized(n) == nil)

@@ -249,3 +249,14 @@ func ready(ctx context.Context, h health) error {
 		time.Sleep(time.Second)
 	}
 }
+
+// The function is named for retries.
+func retryWithSleep(d time.Duration, f func() (bool, error)) error {
+	for { // want `hand-written retry loop around f`
+		done, err := f()
+		if done || err != nil {
+			return err
+		}
+		time.Sleep(d)
+	}
+}

@@ -434,23 +434,6 @@ func (h *holder) hold() error {
 	return h.err
 }
 
-type ask struct{}
-
-type readRequest struct{}
-
-func (ask) Read(ctx context.Context, r *readRequest) (*routes, error) { return nil, nil }
-
-// It reads what it asks for, and no next message.
-func answer(ctx context.Context, a ask, r *readRequest) (*routes, error) {
-	for { // want `hand-written retry loop around a.Read`
-		got, err := a.Read(ctx, r)
-		if err == nil {
-			return got, nil
-		}
-		time.Sleep(time.Second)
-	}
-}
-
 func answers(url string) bool {
 	resp, err := http.Get(url)
 	if err != nil {
