@@ -92,8 +92,7 @@ func (l *loop) sent(e *ast.UnaryExpr) []ast.Expr {
 		return nil
 	}
 	var values []ast.Expr
-	var value func(x ast.Expr)
-	value = func(x ast.Expr) {
+	value := func(x ast.Expr) {
 		shallow(x, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
