@@ -24,7 +24,7 @@ type part struct {
 // openPart opens and locks a part. Another download may have given it its final name, or
 // removed it, between the two: what is locked must be what the path leads to.
 func openPart(path string) (*part, error) {
-	for range 100 {
+	for range 100 { //retrylint:ignore not a retry loop: the path is compared with what was locked
 		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("%w: download: %s is no regular file", retry.ErrInvalidConfig, path)
 		}
