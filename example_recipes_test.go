@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -436,8 +437,10 @@ func pay(ctx context.Context, client *retry.RetryableClient, amount int) (string
 	switch {
 	case err == nil:
 		return receipt, nil
-	case errors.As(err, &status) && status.StatusCode == http.StatusPaymentRequired: // an answer of this API's own
+	case errors.As(err, &status) && status.StatusCode == http.StatusPaymentRequired:
 		return "", errors.New("declined")
+	case errors.As(err, &status) && slices.Contains([]int{400, 401, 403, 404, 422}, status.StatusCode): // this API answers so before it acts
+		return "", fmt.Errorf("not paid, and a retry cannot help: %w", err)
 	case retry.MayHaveActed(err): // true unless it is certain
 		return "", fmt.Errorf("perhaps paid, ask before it is tried again: %w", err)
 	}
@@ -446,7 +449,7 @@ func pay(ctx context.Context, client *retry.RetryableClient, amount int) (string
 
 // The rows of the page's table: what a payment ends with, and what its customer learns.
 func TestRecipe_Payment(t *testing.T) {
-	const paid, declined, perhaps, not = "", "declined", "perhaps paid", "not paid"
+	const paid, declined, wrong, perhaps, not = "", "declined", "a retry cannot help", "perhaps paid", "not paid, try again later"
 	busy, busyServer := retrytest.TooManyRequests(time.Second), retrytest.Status(503, "").With("Retry-After", "1")
 	open, err := retry.NewCircuitBreaker(retry.BreakerConfig{})
 	require.NoError(t, err)
@@ -465,6 +468,9 @@ func TestRecipe_Payment(t *testing.T) {
 	}{
 		"paid":                     {[]retrytest.Answer{busy, retrytest.JSON("receipt")}, retry.Config{}, paid, nil},
 		"402":                      {[]retrytest.Answer{retrytest.Status(402, "")}, retry.Config{}, declined, nil},
+		"401, a changed key":       {[]retrytest.Answer{retrytest.Status(401, "")}, retry.Config{}, wrong, nil},
+		"422 after 429":            {[]retrytest.Answer{busy, retrytest.Status(422, "")}, retry.Config{}, wrong, nil},
+		"409, not in the list":     {[]retrytest.Answer{retrytest.Status(409, "")}, retry.Config{}, perhaps, nil},
 		"402 after 429":            {[]retrytest.Answer{busy, retrytest.Status(402, "")}, retry.Config{}, declined, nil},
 		"open":                     {nil, retry.Config{Breaker: open}, not, retry.ErrCircuitOpen},
 		"paused":                   {nil, retry.Config{Gate: paused}, not, retry.ErrRetryAfterTooLong},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -9,9 +10,13 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 // running is the shop with its three APIs on loopback. The first answer of the catalog is
@@ -78,9 +83,10 @@ func TestOrder(t *testing.T) {
 		body     string
 		payments int32
 	}{
-		"paid":     {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"receipt": 1}`) }, 200, `{"receipt": 1}`, 1},
-		"declined": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(402) }, 402, "declined", 1},
-		"cut":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 202, "we check", 1},
+		"paid":          {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"receipt": 1}`) }, 200, `{"receipt": 1}`, 1},
+		"declined":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(402) }, 402, "declined", 1},
+		"a changed key": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, 500, "nothing was paid", 1},
+		"cut":           {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 202, "we check", 1},
 		"half a body": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			io.WriteString(w, `{"receipt"`)
@@ -102,6 +108,60 @@ func TestOrder(t *testing.T) {
 			}
 			r.stop()
 			assert.NoError(t, <-r.ended)
+		})
+	}
+}
+
+// The same APIs in a script, without a network and without a wait: the payment reaches its
+// server, and the answer is lost.
+func TestOrder_Scripted(t *testing.T) {
+	for name, c := range map[string]struct {
+		payment    retrytest.Answer
+		status     int
+		retryAfter string
+	}{
+		"lost":                                   {retrytest.Lost(), 202, ""},
+		"the key was changed":                    {retrytest.Status(401, ""), 500, ""},
+		"busy for longer than an order may take": {retrytest.TooManyRequests(20 * time.Second), 503, "20"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			waits, err := retrytest.Bubble(t, retry.Config{Jitter: retry.NoJitter}, func(t *testing.T, cfg retry.Config) error {
+				apis := retrytest.NewScript(t)
+				apis.On("GET catalog/items/7", retrytest.Status(503, ""), retrytest.JSON(item{Price: 7}))
+				apis.On("GET stock/stock/7", retrytest.JSON(item{Left: 1}))
+				apis.On("POST payments/payments", c.payment) // a second one would fail the test
+				shop, err := newShop(apis.Client(), cfg, "http://catalog", "http://stock", "http://payments")
+				require.NoError(t, err)
+				order, answer := httptest.NewRequestWithContext(t.Context(), "POST", "/order/7", nil), httptest.NewRecorder()
+				order.SetPathValue("item", "7")
+				shop.ServeHTTP(answer, order)
+				assert.Equal(t, c.status, answer.Code)
+				assert.Equal(t, c.retryAfter, answer.Header().Get("Retry-After"))
+				return nil
+			})
+			require.NoError(t, err)
+			assert.Len(t, waits, 1, "of the catalog")
+		})
+	}
+}
+
+// A breaker that is open, and a pause of a host, say when to come again.
+func TestUnavailable(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"open":    {&retry.Error{Err: &retry.OpenError{RetryAfter: 1500 * time.Millisecond}}, "2"},
+		"paused":  {&retry.PauseError{RetryAfter: time.Minute}, "60"},
+		"of two":  {errors.Join(&retry.StatusError{StatusCode: 404}, &retry.PauseError{RetryAfter: time.Minute}), "60"},
+		"unknown": {errors.New("no connection"), ""},
+		"sold":    {nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := httptest.NewRecorder()
+			unavailable(answer, "later", c.err)
+			assert.Equal(t, 503, answer.Code)
+			assert.Equal(t, c.want, answer.Header().Get("Retry-After"))
 		})
 	}
 }
