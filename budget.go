@@ -52,9 +52,9 @@ const unit = 1_000_000_000
 
 // NewBudget returns a budget of ratio retries for each call, 0.1 for one in ten,
 // of which burst may be saved up, and are there from the start. With a burst of
-// 0 it starts empty and saves up one at the most, or, with a ratio above 1, what
-// one call deposits. The fraction on its way to the next retry comes on top, so
-// that the ratio is reached on average.
+// 0 it starts empty and saves up at most one retry, or, with a ratio above 1, at most what
+// one call deposits. A fraction of a retry may be saved besides, so that every ratio is
+// reached on average.
 //
 // A burst of 10 lets a few calls that fail together, or soon after the start, be
 // retried. The dependency sees the sum of what all processes have saved up: from about

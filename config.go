@@ -80,7 +80,8 @@ type Config struct {
 
 	// AttemptTimeout bounds one attempt, through the context that the function
 	// is given. An attempt that runs into it is retried. 0 means none. In a
-	// [RetryableClient] the Timeout of its base counts as well, 30s without a base.
+	// [RetryableClient] the Timeout of its base client bounds each attempt, too; without
+	// a base client that is 30s.
 	AttemptTimeout time.Duration
 
 	// MaxRetryAfter is the longest wait that a server may ask for. One that

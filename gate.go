@@ -26,8 +26,8 @@ import (
 //
 // Where a rate explains the refusals, the gate paces calls: a little slower than the
 // server was seen to accept them, with probes of a higher rate. Where lowering the pace
-// does not reduce the share of calls that are refused, it is doubled again and again. It
-// ends when no call has to wait for it.
+// does not reduce the share of calls that are refused, the gate doubles the pace again and
+// again. A pace ends when no call has to wait for it.
 //
 // Before the first refusal a Gate holds no call back, and a success never does. A
 // known rate is better kept by [Config.Limiter]. A pause is kept in full, up to an

@@ -277,14 +277,14 @@ func (h *hop) notCarriedOut(err error) bool {
 
 // MayHaveActed reports whether a request, whose call ended with err, may have been
 // carried out by the server: what to ask before a payment that failed is made again, or
-// reported as not made. It is false only if no attempt can have been: none was made, none
-// got a connection, or the server refused each by a 421, 425 or 429, or by a 503 with a
-// Retry-After, the answers after which a POST is repeated that must not be carried out
-// twice. Else it is true, also where nothing is known:
+// reported as not made. It is false only if no attempt can have been carried out: none was
+// made, none got a connection, or the server refused each by a 421, 425 or 429, or by a 503
+// with a Retry-After. After those answers a POST is repeated even if it must not be carried
+// out twice. Else it is true, also where nothing is known:
 //
-//   - for any other answer. A 4xx says that the server did not do what it was asked to,
-//     but some come from a proxy, and a 409 may be about an earlier attempt. A caller who
-//     knows the API asks the [*StatusError] first;
+//   - for any other answer. Most APIs send a 4xx before they act, but not all do, and a
+//     409 may be about an earlier attempt. A caller who knows which of them the API sends
+//     before it acts looks at the [*StatusError] first;
 //   - for an answer that did not come, or not to its end, or was not understood;
 //   - after a redirect, and in a retry of a [Do] around the request;
 //   - for a function that [Do] called, and for an error of another package. Of several

@@ -27,6 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/retrytest"
 )
 
 // What may have been carried out is repeated only where that does no harm: by the
@@ -1049,6 +1050,35 @@ func TestMayHaveActed(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A caller who does not believe that a 503 with a Retry-After comes before the server acts
+// makes a plain 503 of it: it is not repeated, and counts as perhaps carried out.
+func TestMayHaveActed_WaitIsNoProof(t *testing.T) {
+	for name, c := range map[string]struct {
+		options []retry.Option
+		acted   bool
+		reason  error
+	}{
+		"a proof": {nil, false, retry.ErrMaxRetries},
+		"none": {[]retry.Option{retry.CheckResponse(func(resp *http.Response) error {
+			if resp.StatusCode == http.StatusServiceUnavailable {
+				resp.Header.Del("Retry-After")
+			}
+			return nil
+		})}, true, retry.ErrNotIdempotent},
+	} {
+		busy := retrytest.Status(503, "").With("Retry-After", "1")
+		_, err := retrytest.Bubble(t, retry.Config{MaxRetries: 1}, func(t *testing.T, cfg retry.Config) error {
+			script := retrytest.NewScriptFunc(t, func(retrytest.Request) retrytest.Answer { return busy })
+			client, err := retry.NewRetryableClient(script.Client(), cfg, c.options...)
+			require.NoError(t, err)
+			_, err = retry.PostJSON[string](retry.WithIdempotent(t.Context(), false), client, "https://payments.example/", 1)
+			return err
+		})
+		assert.ErrorIs(t, err, c.reason, name)
+		assert.Equal(t, c.acted, retry.MayHaveActed(err), name)
 	}
 }
 

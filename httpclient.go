@@ -107,9 +107,9 @@ type options struct {
 // host is the key of [HostKey], such as "https://rest.ensembl.org": the index of a map of
 // settings.
 //
-// With MaxRetries [NoRetries] a client repeats nothing to the host, and adds no
-// Idempotency-Key, for which net/http would send a POST again by itself. To repeat a POST
-// only where the server cannot have acted, see [IdempotentOnly].
+// With MaxRetries [NoRetries] a client repeats nothing to the host. It adds no
+// Idempotency-Key then, because net/http by itself sends a POST that has one again when a
+// connection breaks. To repeat a POST only where the server cannot have acted, see [IdempotentOnly].
 //
 // An error, or a Config that is not valid, fails the request that asked, with an
 // error that matches [ErrInvalidConfig]; the next request tries again. Requests
@@ -222,9 +222,9 @@ func NoSharedPause() Option { return func(o *options) { o.noPause = true } }
 // this, with an [*http.MaxBytesError]. The default is 64 MiB; 0 means no limit.
 func DecodeLimit(bytes int64) Option { return func(o *options) { o.decodeLimit = bytes } }
 
-// WithIdempotent returns a context for requests of which the caller knows better
-// than the method says whether they may be repeated when the server may have carried
-// them out already. It does not reach requests that the base transport or a hook makes
+// WithIdempotent returns a context that says of a request whether it may be repeated
+// though the server may have carried it out already. That replaces what the method and an
+// Idempotency-Key say. It does not reach requests that the base transport or a hook makes
 // during the attempt, with the context that it is given.
 func WithIdempotent(ctx context.Context, idempotent bool) context.Context {
 	return context.WithValue(ctx, attempt.IdempotentKey{}, idempotent)
@@ -367,10 +367,9 @@ func (c *RetryableClient) StandardClient() *http.Client {
 
 // Hosts returns the hosts that the client remembers, in the order of their names, each
 // with its settings in effect: its breaker, gate, budget and limits. A host is named as
-// the default [HostKey] does; of several that share a key, it is the first, and one with
-// several keys comes as often. What a
-// [RetryableClient] and its StandardClient send to shows here once it was sent to, or
-// was named to Check.
+// the default [HostKey] does. Hosts that share a key are listed once, by the name of the
+// first; a host with several keys is listed once for each. A host is listed after the
+// first request of the client or its StandardClient to it, or after a Check.
 func (c *RetryableClient) Hosts() iter.Seq2[string, Config] {
 	return func(yield func(string, Config) bool) {
 		for _, h := range c.core.hosts.all() {

@@ -61,7 +61,7 @@ func breakerDefaults(t *testing.T) string {
 		permit.Done(errDown)
 	}
 	open := time.Until(breaker.Snapshot().OpenUntil).Round(time.Second)
-	return fmt.Sprintf("none; one opens at %d failures in a row, for %v", failures, open)
+	return fmt.Sprintf("none; that of `HostBreaker` or `NewCircuitBreaker` opens at %d failures in a row, for %v", failures, open)
 }
 
 // The README's complete example is the one that package documentation shows and

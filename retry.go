@@ -18,9 +18,9 @@
 // that it can be tested without waiting; package retrytest plays the server.
 //
 // The package keeps no global state, and prints nothing unless it is given a Logger. It
-// starts no goroutine that outlives a call, but for one case: the body of a response that
-// a call drops, from a RoundTripper other than an *http.Transport, whose Read does not
-// end though the body was closed.
+// starts no goroutine that outlives a call, but for one case: a call drops a response, and
+// a Read of its body goes on though the body was closed. A body of an *http.Transport never
+// does that, one of another RoundTripper may.
 //
 // # Settings by task
 //

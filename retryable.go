@@ -88,7 +88,7 @@ func (c *Config) retryable(err error, found findings) bool {
 //     limit, a file or program that is missing here, [errors.ErrUnsupported], and no
 //     file descriptor left.
 //
-// Either, joined with an error of the network, counts as that.
+// An error of the last two kinds is a failure if it is joined with an error of the network.
 //
 // A breaker without an IsFailure of its own counts an answer as a success, and what came
 // about without the dependency, like a cancel, as neither.

@@ -130,10 +130,10 @@ func settingsOf(opts []Option) settings {
 // are there, and observes its Breaker, Gate and Budget, those under its Name. A
 // Config that is instrumented already gets no second set of hooks.
 //
-// Instrument last: a hook that is set later, in the place of Instrument's, leaves calls
-// under way for ever, or uncounted. Watch of package statusz comes before it. To instrument such a Config again is an error, and in
-// a client with [Options] it is reported to the error handler of OpenTelemetry. The other
-// error is that of the meter, if it cannot make an instrument.
+// Instrument last, after your own hooks and after Watch of package statusz. A hook that is
+// assigned afterwards replaces Instrument's: calls are not counted, or the number of active
+// calls never falls. To instrument such a Config again is an error, and in a client with
+// [Options] it is reported to the error handler of OpenTelemetry. The other error is that of the meter, if it cannot make an instrument.
 func Instrument(cfg retry.Config, opts ...Option) (retry.Config, error) {
 	s := settingsOf(opts)
 	m, err := metersOf(s.meters)

@@ -175,9 +175,10 @@ func (r *ring) steps(t time.Time, n int) []counts {
 }
 
 // Watch returns cfg with hooks that count its calls, attempts, retries, waits and
-// outcomes, added to those that are there. Watch a Config after all else that sets hooks,
-// but before package otelretry, which adds to them: one that is set later in the place of a hook of the page leaves its calls uncounted, or
-// under way for ever. A Config that is watched twice is counted once.
+// outcomes, added to those that are there. Watch a Config after your own hooks are set, and
+// before package otelretry, which adds to those that are there as well. A hook that is
+// assigned afterwards replaces the page's, unless it calls that: calls are not counted, or
+// the page shows them as under way for ever. A Config that is watched twice is counted once.
 func (p *Page) Watch(cfg retry.Config) retry.Config {
 	inner := cfg
 	cfg.OnStart = func(ctx context.Context, e retry.Event) context.Context {
