@@ -85,10 +85,9 @@ type BreakerConfig struct {
 	ObserveOnly bool
 
 	// OnStateChange is called after each change of state, in order, once each,
-	// outside of any lock. It may call any method. The call that made the change
-	// makes this one too, unless another goroutine is delivering changes at that
-	// moment: that one goes on with it, and the call does not wait. So it should
-	// return soon, for the one call that it delays.
+	// outside of any lock. It may call any method. It runs in the goroutine of
+	// the call that made the change, or in one that delivers another change at that
+	// moment. It should return soon: it delays that call.
 	OnStateChange func(StateChange)
 
 	// Clock times everything; nil means the real clock.

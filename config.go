@@ -20,7 +20,7 @@ import (
 
 // Values of [Config.MaxRetries] that no count expresses.
 const (
-	NoRetries = -1          // one attempt, whatever comes of it; of a POST see PerHost
+	NoRetries = -1          // one attempt, whatever its result; for a POST see PerHost
 	Unlimited = math.MaxInt // as many as the other limits allow
 )
 
@@ -39,7 +39,8 @@ const (
 // The zero value is ready to use: five retries after waits of about 1, 2, 4, 8
 // and 16 seconds. A Config is a plain value without state: copy it, change the
 // copy, use one from any number of goroutines at once. Its functions must then be
-// safe for concurrent use.
+// safe for concurrent use. It has one hook of each kind: one that is assigned replaces
+// the one before, such as that of package statusz, so call that from the new one.
 type Config struct {
 	// Name stands in errors, log lines and events. In a client all hosts have it, and
 	// are distinguished by [Event.Host]; where it is empty, each has its own address
@@ -182,7 +183,7 @@ type Config struct {
 	// context.
 	OnWait func(context.Context, Event)
 
-	// Logger receives what becomes of a call; nil means silence. A call
+	// Logger receives the retries and the end of a call; nil means silence. A call
 	// whose only attempt succeeds, or fails with an error that is not retryable,
 	// is not mentioned. Each line has the keys attempt, name and error, and of a request
 	// method, host and status, as far as there are such. The others are

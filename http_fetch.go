@@ -15,8 +15,8 @@ import (
 // Fetch sends req and decodes the response. Decoding is part of the attempt: if it
 // fails with an error that [Do] would retry, such as that of a body that was cut
 // off, the request is sent again and decode is called again. So decode must begin
-// from the start each time, say with an empty file. An error of decode that no retry
-// can help is to be marked [Permanent]. Only responses below 400 are decoded. Fetch
+// from the start each time, say with an empty file. Mark an error of decode that no
+// retry can help as [Permanent]. Only responses below 400 are decoded. Fetch
 // closes the body.
 func Fetch[T any](c *RetryableClient, req *http.Request, decode func(*http.Response) (T, error)) (T, error) {
 	var value, zero T

@@ -37,8 +37,8 @@ import (
 // Idempotency-Key, one for all attempts and redirects of a request, unless they
 // have one. A server that does not know that header may carry out a POST twice
 // if a connection breaks; [WithIdempotent] and [IdempotentOnly] forbid it, and with
-// [NoRetries] there is no key. Whether a call that failed may have been carried out is
-// the question of [MayHaveActed].
+// [NoRetries] there is no key. [MayHaveActed] reports whether a call that failed may have
+// been carried out.
 //
 // The body of a request with GetBody, which http.NewRequest sets for the usual
 // readers, is read again for each attempt, and so is a file. Others are recorded

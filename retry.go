@@ -8,11 +8,11 @@
 //
 // An error says whether another attempt can help: by its type, see [Retryable], or
 // by the mark of [Permanent] or [RetryAfter]; that of [Neutral] keeps it out of a
-// breaker's count. What was given up on comes in an [*Error], a response that is an
-// error is a [*StatusError], and [Outcome] makes a label of either for metrics.
+// breaker's count. A call that gives up returns an [*Error]; a response that is an error
+// is a [*StatusError]; [Outcome] makes a label of either for metrics.
 //
-// What a retry should not begin again from nothing is continued: package download has
-// long files, package sse streams of events, and [Resume] what both stand on.
+// A long answer is continued where it broke off: package download does that for files,
+// package sse for streams of events, and [Resume] for anything else.
 //
 // All waiting goes by [Config.Clock], or the clock of a testing/synctest bubble, so
 // that it can be tested without waiting; package retrytest plays the server.

@@ -43,7 +43,7 @@ import (
 //     ([sql.ErrTxDone]); JSON that is whole, and does not fit
 //     the Go type, or a Go value that is no JSON; [errors.ErrUnsupported].
 //
-// Retryable are, though they may not look it:
+// Retryable, though they may not look it, are
 //
 //   - errors of package context: they may come from another context than the
 //     caller's, such as that of a call whose result several callers share. Do itself
@@ -82,7 +82,7 @@ func (c *Config) retryable(err error, found findings) bool {
 //     a statement, such as a violated constraint (by SQLState, in the classes 02, 0A,
 //     20 to 27, 2B, 2D, 2F, 34, 38 to 40, 42, 44, 54 and P0, and 55P03, but 25006, a server
 //     that has become read-only),
-//   - what came about without it: [ErrInvalidConfig], [sql.ErrTxDone],
+//   - what arose before it was reached, or without it: [ErrInvalidConfig], [sql.ErrTxDone],
 //     [sql.ErrConnDone], an [*Error] without an attempt, a request that cannot be sent
 //     (its address, URL, scheme or JSON), a response or request over the caller's size
 //     limit, a file or program that is missing here, [errors.ErrUnsupported], and no
@@ -90,8 +90,8 @@ func (c *Config) retryable(err error, found findings) bool {
 //
 // An error of the last two kinds is a failure if it is joined with an error of the network.
 //
-// A breaker without an IsFailure of its own counts an answer as a success, and what came
-// about without the dependency, like a cancel, as neither.
+// A breaker without an IsFailure of its own counts an answer as a success, and the other
+// exceptions as neither.
 func IsFailure(err error) bool {
 	return err != nil && examine(err, nil).verdict() == failure
 }

@@ -25,7 +25,7 @@ import (
 var packages = map[string]string{
 	"bufio": "bufio", "cmp": "cmp", "xml": "encoding/xml",
 	"context": "context", "errors": "errors", "expvar": "expvar", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog", "math": "math",
-	"http": "net/http", "url": "net/url", "os": "os", "rand": "math/rand/v2", "strconv": "strconv", "strings": "strings", "sync": "sync",
+	"http": "net/http", "url": "net/url", "os": "os", "slices": "slices", "rand": "math/rand/v2", "strconv": "strconv", "strings": "strings", "sync": "sync",
 	"testing": "testing", "synctest": "testing/synctest", "time": "time", "httptest": "net/http/httptest",
 	"clockwork": "github.com/jonboulle/clockwork", "rate": "golang.org/x/time/rate",
 	"otelretry": "github.com/retryutils/retry/otelretry", "otelhttp": "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp",
