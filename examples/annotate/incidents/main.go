@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -120,17 +121,32 @@ func newService(binary, dir string) (*service, error) {
 		return nil, err
 	}
 	s := &service{binary: binary, dir: dir}
-	listener, err := net.Listen("tcp", "127.0.0.1:0") // a free port, which stays the same after a restart
-	if err != nil {
+	var err error
+	if s.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	s.address = listener.Addr().String()
-	listener.Close()
 	if s.log, err = os.Create(filepath.Join(dir, "service.log")); err != nil {
 		return nil, err
 	}
 	s.upstreams, err = startUpstreams()
 	return s, err
+}
+
+// addresses counts those given out.
+var addresses atomic.Uint32
+
+// freeAddress returns an address of this machine for a process to listen at. Where all of
+// 127.0.0.0/8 is the machine itself, no listener that takes any port takes this one, before
+// the process starts or while it starts again.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:0", 2+addresses.Add(1)%250))
+	if err != nil {
+		listener, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
 }
 
 func (s *service) close() {
@@ -255,12 +271,9 @@ func startPrometheus(ctx context.Context, services []*service) (*prometheus, err
 	config := fmt.Sprintf("global: {scrape_interval: 10s, evaluation_interval: 10s}\nrule_files: [%q]\n"+
 		"scrape_configs: [{job_name: annotate, static_configs: [{targets: %s}]}]\n", rules, list)
 	p := &prometheus{dir: dir}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if p.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	p.address = listener.Addr().String()
-	listener.Close()
 	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600); err != nil {
 		return nil, err
 	}
