@@ -61,6 +61,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // The errors that a caller may want to know by name.
@@ -392,7 +393,7 @@ func (d *download) report(now bool) {
 
 // named puts the URL into an error, without its secrets.
 func (d *download) named(resp *http.Response, err error) error {
-	return &url.Error{Op: "Get", URL: withoutSecrets(resp.Request.URL), Err: err}
+	return &url.Error{Op: "Get", URL: redact.Bare(resp.Request.URL), Err: err}
 }
 
 // anyEncoding reports whether the caller has asked for encodings.

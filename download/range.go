@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // identity says which file a part is the beginning of.
@@ -26,7 +27,7 @@ type identity struct {
 
 // identify takes the identity of the file from a response with the whole of it.
 func identify(u *url.URL, resp *http.Response) identity {
-	id := identity{URL: withoutSecrets(u), ID: hashOf(u), Length: lengthOf(resp)}
+	id := identity{URL: redact.Bare(u), ID: hashOf(u), Length: lengthOf(resp)}
 	if resp.Uncompressed { // ranges and digests are those of the compressed file
 		return id
 	}
@@ -50,12 +51,6 @@ func lengthOf(resp *http.Response) int64 {
 		return -1
 	}
 	return resp.ContentLength
-}
-
-func withoutSecrets(u *url.URL) string {
-	bare := *u
-	bare.User, bare.Opaque, bare.RawQuery, bare.Fragment, bare.RawFragment = nil, "", "", "", ""
-	return bare.String()
 }
 
 func hashOf(u *url.URL) string {

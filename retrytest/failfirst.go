@@ -13,6 +13,7 @@ import (
 
 	"github.com/retryutils/retry"
 	"github.com/retryutils/retry/internal/attempt"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Faults makes attempts fail, so that all tests of a service show what it does when
@@ -185,7 +186,7 @@ func (t *failing) RoundTrip(req *http.Request) (*http.Response, error) {
 		here = req.URL.Scheme + "://" + req.URL.Host
 		draw = fmt.Sprintf("%s %q %q %x", req.Method, req.URL.RequestURI(), req.Header["Idempotency-Key"], body)
 	}
-	a, fails := t.faults.next(here, draw, strings.TrimSpace(req.Method+" "+bare(*req.URL)))
+	a, fails := t.faults.next(here, draw, strings.TrimSpace(req.Method+" "+redact.Bare(req.URL)))
 	if !fails {
 		return t.base.RoundTrip(req)
 	}

@@ -277,15 +277,7 @@ func TestClock(t *testing.T) {
 		script.Clock = clock
 		start := clock.Now()
 		cfg := retry.Config{Clock: clock, Gate: gate, AttemptTimeout: 10 * time.Second, Jitter: retry.NoJitter}
-		waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error {
-			client, err := retry.NewRetryableClient(script.Client(), cfg)
-			require.NoError(t, err)
-			resp, err := client.Get(t.Context(), "http://genes.example")
-			if err == nil {
-				resp.Body.Close()
-			}
-			return err
-		})
+		waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error { return getOnce(t, script, cfg) })
 		require.NoError(t, err)
 		assert.Equal(t, "1s backoff, 2s backoff, 4s backoff, 20s retry-after", waits.String())
 		var at []time.Duration
@@ -424,6 +416,19 @@ func TestBubble_DrainFromOutside(t *testing.T) {
 	assert.Equal(t, "1s backoff, 2s backoff", waits.String())
 }
 
+// getOnce makes a request to a script by a client of its own.
+func getOnce(t *testing.T, script *retrytest.Script, cfg retry.Config) error {
+	client, err := retry.NewRetryableClient(script.Client(), cfg)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Get(t.Context(), "http://genes.example")
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // A Script that was given no clock let its slow answers go by the real one, while the call
 // went by the fake clock of Run: an answer that hangs did so for ten minutes, one that took
 // 3s took them, and no timeout of an attempt ended either.
@@ -432,15 +437,7 @@ func TestRun_SlowAnswers(t *testing.T) {
 	for name, slow := range map[string]retrytest.Answer{"hangs": retrytest.Hang(), "slow": retrytest.Status(200, "").After(30 * time.Second)} {
 		script := retrytest.NewScript(t, slow, retrytest.Status(200, "").After(3*time.Second), retrytest.Status(200, ""))
 		cfg := retry.Config{AttemptTimeout: 2 * time.Second, Jitter: retry.NoJitter}
-		waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error {
-			client, err := retry.NewRetryableClient(script.Client(), cfg)
-			require.NoError(t, err)
-			resp, err := client.Get(t.Context(), "http://genes.example")
-			if err == nil {
-				resp.Body.Close()
-			}
-			return err
-		})
+		waits, err := retrytest.Run(t, cfg, func(cfg retry.Config) error { return getOnce(t, script, cfg) })
 		assert.NoError(t, err, name)
 		assert.Equal(t, "1s backoff, 2s backoff", waits.String(), name)
 		at := func(n int) time.Duration { return script.Requests()[n].At.Sub(script.Requests()[0].At) }
@@ -453,16 +450,8 @@ func TestRun_SlowAnswers(t *testing.T) {
 func TestScript_SlowOnTheConfigsClock(t *testing.T) {
 	fake := clockwork.NewFakeClock()
 	script := retrytest.NewScript(t, retrytest.Status(200, "").After(time.Hour))
-	client, err := retry.NewRetryableClient(script.Client(), retry.Config{Clock: fake})
-	require.NoError(t, err)
 	answered := make(chan error)
-	go func() {
-		resp, err := client.Get(t.Context(), "http://genes.example")
-		if err == nil {
-			err = resp.Body.Close()
-		}
-		answered <- err
-	}()
+	go func() { answered <- getOnce(t, script, retry.Config{Clock: fake}) }()
 	require.NoError(t, fake.BlockUntilContext(t.Context(), 1))
 	fake.Advance(time.Hour)
 	assert.NoError(t, <-answered)

@@ -18,6 +18,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/retryutils/retry"
 	"github.com/retryutils/retry/internal/attempt"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Request is one request as a [Script] got it.
@@ -226,13 +227,7 @@ func withoutSecrets(address string) string {
 	if err != nil {
 		return "(a URL that cannot be read)"
 	}
-	return bare(*u)
-}
-
-// bare is a URL without the user, the query, and what else may hold a secret.
-func bare(u url.URL) string {
-	u.User, u.Opaque, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", "", ""
-	return u.String()
+	return redact.Bare(u)
 }
 
 // RoundTrip answers a request.

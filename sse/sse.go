@@ -59,6 +59,7 @@ import (
 	"time"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/redact"
 )
 
 // Event is one event of a stream.
@@ -253,9 +254,7 @@ func (s *stream) at(resp *http.Response, err error) error {
 	if method == "" {
 		method = http.MethodGet
 	}
-	u := *resp.Request.URL
-	u.User, u.Opaque, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", "", ""
-	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: u.String(), Err: err}
+	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: redact.Bare(resp.Request.URL), Err: err}
 }
 
 // inHeader reports whether net/http sends a text in a header: a control character

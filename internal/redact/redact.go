@@ -130,6 +130,14 @@ func ParsedURL(u *url.URL) string {
 	return withoutSecrets(*u)
 }
 
+// Bare is a URL without all that may hold a secret, for messages that need not show that
+// it was there: its scheme, host and path.
+func Bare(u *url.URL) string {
+	bare := *u
+	bare.User, bare.Opaque, bare.RawQuery, bare.Fragment, bare.RawFragment = nil, "", "", "", ""
+	return bare.String()
+}
+
 func withoutSecrets(u url.URL) string {
 	if u.User != nil {
 		u.User = url.User(hidden)

@@ -304,6 +304,9 @@ func FuzzURL(f *testing.F) {
 			if strings.Contains(safe, secret) {
 				t.Errorf("%q of %q shows the secret", safe, raw)
 			}
+			if err == nil && strings.Contains(redact.Bare(u), secret) {
+				t.Errorf("%q of %q shows the secret", redact.Bare(u), raw)
+			}
 			if again := redact.URL(safe); !strings.EqualFold(again, safe) { // a scheme is written in lower case
 				t.Errorf("%q became %q, and then %q", raw, safe, again)
 			}
