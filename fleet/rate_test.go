@@ -49,7 +49,7 @@ func TestRateOfManyProcesses(t *testing.T) {
 	const perSecond = 50
 	all := startProcesses(t, 16, s.addr(), "FLEET_RATE="+strconv.Itoa(perSecond))
 	all[3].tell("work 8")
-	time.Sleep(time.Second)
+	eventually(t, func() bool { return len(times(all)) >= perSecond }, "one has all the work")
 	begin := len(times(all))
 	start := time.Now()
 	time.Sleep(3 * time.Second)
