@@ -9,11 +9,12 @@ import (
 )
 
 // 2,000 jobs by 50 goroutines at nginx's limit_req: how long it takes, in
-// multiples of the least possible, and how many of 1,000 are refused. Without a gate it
-// takes 1.51 at 180/s, and 1.98 at worst.
+// multiples of the least possible, and how many of 1,000 are refused. At 180/s a tenth
+// is refused without a pace; the worst seed has a call that was refused five times, whose
+// backoff is what it takes. Without a gate it takes 1.51 there, and 1.98 at worst.
 func TestPaceAtNginx(t *testing.T) {
 	for _, c := range []struct{ rate, burst, atMost float64 }{
-		{100, 20, 1.2}, {100, 0, 2.1}, {70, 20, 1.15}, {130, 20, 1.25}, {180, 20, 1.6}, {400, 50, 2.1}, {30, 5, 1.15},
+		{100, 20, 1.2}, {100, 0, 2.1}, {70, 20, 1.15}, {130, 20, 1.25}, {180, 20, 1.75}, {400, 50, 2.1}, {30, 5, 1.15},
 	} {
 		refused := 0.0
 		median, worst := tenSeeds(t, func(seed uint64) float64 {
@@ -30,16 +31,16 @@ func TestPaceAtNginx(t *testing.T) {
 }
 
 // The most that the rows below may take in the worst of ten seeds, and be refused of 1,000
-// in the median and in the worst, with joined gates, and a margin. In one seed of twenty a
-// process takes the refusals that others cause for ones that no rate explains, and bears
-// their share, which is what each call on its own is refused.
+// in the median and in the worst, with joined gates, and a margin. A process of a fleet once
+// took the refusals that others cause for ones that no rate explains, and raised its pace:
+// 1,004 were refused in the worst of forty seeds of NCBI, 16 x 8.
 var reached = map[string]struct{ time, refused, worst float64 }{
-	"Ensembl, 4 x 8":      {1.3, 70, 100},
-	"Ensembl, 4 x 32":     {1.35, 120, 300},
-	"decimals, 4 x 8":     {1.2, 70, 200},
-	"NCBI, 4 x 8":         {1.2, 80, 120},
-	"NCBI, 16 x 8":        {1.5, 330, 1000},
-	"gnomAD, 4 x 8":       {1.2, 450, 550},
+	"Ensembl, 4 x 8":      {1.3, 55, 65},
+	"Ensembl, 4 x 32":     {1.45, 95, 120},
+	"decimals, 4 x 8":     {1.15, 55, 70},
+	"NCBI, 4 x 8":         {1.15, 60, 75},
+	"NCBI, 16 x 8":        {1.45, 215, 250},
+	"gnomAD, 4 x 8":       {1.3, 290, 330},
 	"hour quota, 4 x 8":   {1.1, 10, 10},
 	"one process, 1 x 32": {1.2, 40, 45},
 }

@@ -40,6 +40,7 @@ type Pace struct {
 	lowered   int     // how often it was lowered since it was held without refusals
 	gained    float64 // accepted calls per second, in the round before a probe
 	tolerated float64 // the share of refusals that lowering it did not reduce
+	joined    bool    // other processes are refused by the server as well
 }
 
 // trial is what came of a rate: accepted calls per second, and the share of calls that
@@ -70,6 +71,11 @@ func (p *Pace) Paused(now, until time.Time) {
 	}
 	p.resumed = until
 }
+
+// Join notes that other processes are refused by the server as well. A limit that they
+// share is no process's own: little of what the server accepts more is for this one, and
+// to lower its pace changes little of the share that is refused.
+func (p *Pace) Join() { p.joined = true }
 
 // Accepted counts an accepted call; again is one that was refused before, while others
 // were accepted. next is the last one that was sent, as of now.
@@ -186,7 +192,7 @@ func (p *Pace) probe(next Call) {
 	switch {
 	case !p.waited:
 		if calls >= some && p.tolerated > 0 {
-			*p = Pace{tolerated: p.tolerated}
+			*p = Pace{tolerated: p.tolerated, joined: p.joined}
 		}
 		return
 	case calls < some, took < some/p.rate, took < min(p.wait.Seconds()/2, 1), p.rate == p.base && calls < p.hold:
@@ -220,10 +226,14 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 	cause = fmt.Sprintf("%.0f of %.0f refused in %v", refused, calls, readable(took))
 	now := trial{p.rate, max(1, calls-refused) / max(took.Seconds(), 1e-6), refused / calls}
 	rate, paused := now.accepted, idle > took/4
+	more, useless := 0.4, out
+	if p.joined {
+		more, useless = 0.1, 2*out
+	}
 	switch {
 	case paused: // the server may have accepted more meanwhile: between that and what it refused
 		most := max(rate, min(passing, calls/max((took-idle).Seconds(), 1e-6)))
-		rate *= math.Pow(most/rate, 0.4)
+		rate *= math.Pow(most/rate, more)
 		p.useless, now.rate = 0, 0
 	case p.rate > 0:
 		p.lowered++
@@ -232,7 +242,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 		} else {
 			p.useless = 0
 		}
-		if p.useless >= out || p.lowered >= enough*out {
+		if p.useless >= useless || p.lowered >= enough*useless {
 			p.tolerated, p.useless, p.lowered, p.before = now.share, 0, 0, trial{}
 			p.keep(p.rate)
 			p.gained = now.accepted

@@ -121,7 +121,9 @@ func FuzzPace(f *testing.F) {
 			case 3, 4, 5:
 				c.pace.Refused(call, next, time.Duration(b)*time.Second, float64(1+i%300), false)
 			case 6:
-				c.pace.Waited()
+				if c.pace.Waited(); b%32 == 0 {
+					c.pace.Join()
+				}
 			default:
 				c.pace.Paused(c.now, c.now.Add(time.Duration(b)*time.Millisecond))
 			}

@@ -370,6 +370,34 @@ func TestRaisedAfterSixReductions(t *testing.T) {
 	assert.Equal(t, 4, again(p), "held with two")
 }
 
+// A limit that other processes share is no process's own: to lower its pace changes little
+// of the share that is refused, so that four reductions in succession are evidence, and not
+// two; one of sixteen raised its pace again and again, and a thousand of 1,000 calls were
+// refused. And little of what the server may accept in a pause is for this one.
+func TestPaceOfOneOfMany(t *testing.T) {
+	reductions := func(p *played) (n int) {
+		for p.play(paced); !strings.HasPrefix(p.cause, "it did not help"); p.play("3R 4A R") {
+			n = p.causes
+			p.interval *= 2
+		}
+		return n
+	}
+	joined := newPlayed()
+	joined.Join()
+	assert.Equal(t, 3, reductions(newPlayed()), "the first sets it")
+	assert.Equal(t, 5, reductions(joined))
+
+	pausing := func(p *played) float64 {
+		p.play("R")
+		p.Paused(p.call.Sent, p.call.Sent.Add(time.Second))
+		return p.play("8R 11A R").Rate()
+	}
+	joined = newPlayed()
+	joined.Join()
+	assert.InDelta(t, 0.96*5.5*math.Pow(20/5.5, 0.4), pausing(newPlayed()), 1e-9)
+	assert.InDelta(t, 0.96*5.5*math.Pow(20/5.5, 0.1), pausing(joined), 1e-9)
+}
+
 // A pace of no use is given up when none has to wait for it any more. Twice the share that
 // was refused leads to a pace again.
 func TestUselessAndNotWaitedFor(t *testing.T) {
