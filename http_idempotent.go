@@ -268,9 +268,11 @@ func (h *hop) notCarriedOut(err error) bool {
 	if !known && !safeMethod(h.req.Method) {
 		return false // by a base that may be net/http inside
 	}
-	_, refused := streamCode(err)
-	if answered := h.answered || refused; answered {
-		return h.evidence().sent <= 1 && (h.serverRefused() || h.unsent(err))
+	if h.answered {
+		return h.serverRefused() && h.evidence().sent <= 1
+	}
+	if _, refused := streamCode(err); refused {
+		return h.evidence().sent <= 1 && h.unsent(err)
 	}
 	return h.evidence().sent == 0 && h.unsent(err)
 }
