@@ -84,7 +84,11 @@ func (h *hop) judgeResponse() error {
 		}
 	}
 	if resp.StatusCode >= 400 && !(h.t.resumed != nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable) || h.cfg.lists(resp) {
-		return h.failedResponse(newStatusError(resp, methodOf(h.req), h.safeURL(), h.cfg.Clock))
+		status := newStatusError(resp, methodOf(h.req), h.safeURL(), h.cfg.Clock)
+		if !h.t.client { // the response may become its caller's, who may change it
+			status.Header = resp.Header.Clone()
+		}
+		return h.failedResponse(status)
 	}
 	if h.t.decode == nil || isRedirect(resp) {
 		h.relax()

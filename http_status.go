@@ -170,12 +170,14 @@ func statusOf(resp *http.Response, on clockwork.Clock) *StatusError {
 			url = redact.ParsedURL(req.URL)
 		}
 	}
-	return newStatusError(resp, method, url, on)
+	e := newStatusError(resp, method, url, on)
+	e.Header = resp.Header.Clone() // the response is its caller's, who may change it
+	return e
 }
 
-// newStatusError describes a response without touching its body.
+// newStatusError describes a response without touching its body. It shares the header.
 func newStatusError(resp *http.Response, method, url string, on clockwork.Clock) *StatusError {
-	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header.Clone()}
+	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header}
 	e.RetryAfter, e.hinted = retryafter.Parse(resp.Header, clock.Now(on), resp.StatusCode == http.StatusTooManyRequests)
 	if resp.StatusCode >= 400 {
 		e.again, e.said = retryafter.ShouldRetry(resp.Header)

@@ -189,6 +189,20 @@ func TestStatusErrorsHeaderIsItsOwn(t *testing.T) {
 	resp.Header["B"] = nil
 	assert.Equal(t, http.Header{"A": {"b"}}, found.Header)
 	assert.Equal(t, "busy", string(found.Body))
+
+	// The response of a Transport is its caller's, and the error that OnDone got is not.
+	cfg := retry.Config{MaxRetries: retry.NoRetries, OnDone: func(_ context.Context, e retry.Event) { errors.As(e.Err, &found) }}
+	base := roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 503, Header: http.Header{"A": {"b"}}, Body: http.NoBody}, nil
+	})
+	transport, err := retry.NewTransport(base, cfg)
+	require.NoError(t, err)
+	req, err := http.NewRequest("GET", "http://gene.example/", nil)
+	require.NoError(t, err)
+	resp, err = transport.RoundTrip(req)
+	require.NoError(t, err)
+	resp.Header.Set("A", "c")
+	assert.Equal(t, http.Header{"A": {"b"}}, found.Header)
 }
 
 // %+v adds the beginning of the body, which often says what is wrong; %v, which
