@@ -178,7 +178,7 @@ func statusOf(resp *http.Response, on clockwork.Clock) *StatusError {
 // newStatusError describes a response without touching its body. It shares the header.
 func newStatusError(resp *http.Response, method, url string, on clockwork.Clock) *StatusError {
 	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header}
-	e.RetryAfter, e.hinted = retryafter.Parse(resp.Header, clock.Now(on), resp.StatusCode == http.StatusTooManyRequests)
+	e.RetryAfter, e.hinted = retryafter.Parse(resp.Header, func() time.Time { return clock.Now(on) }, resp.StatusCode == http.StatusTooManyRequests)
 	if resp.StatusCode >= 400 {
 		e.again, e.said = retryafter.ShouldRetry(resp.Header)
 	}
@@ -219,5 +219,5 @@ func newStatusError(resp *http.Response, method, url string, on clockwork.Clock)
 // Remaining counts for a 429 only: other statuses do not say that a limit was
 // exceeded.
 func ParseRetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
-	return retryafter.Parse(h, now, true)
+	return retryafter.Parse(h, func() time.Time { return now }, true)
 }

@@ -22,24 +22,29 @@ const (
 	maxSize = 16 << 10 // of the values that are read: a server could send megabytes to keep its client busy
 )
 
-// Parse returns how long a response asks its client to wait, as of now, and whether
-// it asks at all. Limited says that the response is a refusal for a limit, which
-// makes a reset count of whose bucket nothing else is known.
-func Parse(h http.Header, now time.Time, limited bool) (time.Duration, bool) {
-	r := reader{now: now, local: now}
-	dated, size := false, 0
+// Parse returns how long a response asks its client to wait, as of now, which is called
+// only if there is something to read, and whether it asks at all. Limited says that the
+// response is a refusal for a limit, which makes a reset count of whose bucket nothing
+// else is known.
+func Parse(h http.Header, now func() time.Time, limited bool) (time.Duration, bool) {
+	asks, dated, size := false, false, 0
 	var known, fields []field
 	for name, values := range h {
 		if f := parseName(name); f.kind != other && len(values) > 0 {
 			f.name, f.values = name, values
-			known = append(known, f)
+			known, asks = append(known, f), asks || f.kind != date && f.kind != age
 		}
 	}
+	if !asks {
+		return 0, false
+	}
+	local := now()
+	r := reader{now: local, local: local}
 	slices.SortFunc(known, func(a, b field) int { return strings.Compare(a.name, b.name) }) // lists of several spellings stay aligned
 	for _, f := range known {
 		switch f.kind {
 		case date:
-			if at, _, ok := parseDate(strings.TrimSpace(f.values[0]), now); ok {
+			if at, _, ok := parseDate(strings.TrimSpace(f.values[0]), local); ok {
 				r.now, dated = at, true
 			}
 		case age:
@@ -56,9 +61,6 @@ func Parse(h http.Header, now time.Time, limited bool) (time.Duration, bool) {
 				fields = append(fields, f)
 			}
 		}
-	}
-	if fields == nil {
-		return 0, false
 	}
 	if dated {
 		r.now = r.now.Add(r.age)

@@ -27,6 +27,16 @@ func headers(pairs ...string) http.Header {
 	return h
 }
 
+// at is a clock that stands still.
+func at(now time.Time) func() time.Time { return func() time.Time { return now } }
+
+// Most responses say nothing of a wait: neither is the clock read for them, nor their Date.
+func TestParse_NothingToRead(t *testing.T) {
+	clock := func() time.Time { panic("the clock was read") }
+	_, ok := retryafter.Parse(headers("Date", "Sun, 06 Nov 1994 08:49:37 GMT", "Age", "3", "Content-Type", "text/plain"), clock, true)
+	assert.False(t, ok)
+}
+
 func TestParse(t *testing.T) {
 	in90s := noon.Add(90 * time.Second)
 	for _, test := range []struct {
@@ -263,7 +273,7 @@ func TestParse(t *testing.T) {
 		{"IETF, under another name", headers("X-RateLimit", `"a";r=0;t=50`), 50 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, ok := retryafter.Parse(test.h, noon, true)
+			got, ok := retryafter.Parse(test.h, at(noon), true)
 			assert.Equal(t, test.want != none, ok)
 			assert.Equal(t, max(0, test.want), got)
 		})
@@ -285,13 +295,13 @@ func TestFormsOfAReset(t *testing.T) {
 	} {
 		for _, prefix := range []string{"X-RateLimit-", "RateLimit-", "X-Rate-Limit-", "Acme-Ratelimit-Day-"} {
 			for _, left := range []string{"1980", "0"} {
-				got, ok := retryafter.Parse(headers(prefix+"Limit", "2000", prefix+"Remaining", left, prefix+suffix, value), noon, true)
+				got, ok := retryafter.Parse(headers(prefix+"Limit", "2000", prefix+"Remaining", left, prefix+suffix, value), at(noon), true)
 				assert.Equal(t, left == "0", ok, "%s%s with %s left", prefix, suffix, left)
 				if ok {
 					assert.Equal(t, 40*time.Second, got, "%s%s", prefix, suffix)
 				}
 			}
-			_, ok := retryafter.Parse(headers(prefix+suffix, value), noon, false)
+			_, ok := retryafter.Parse(headers(prefix+suffix, value), at(noon), false)
 			assert.False(t, ok, "%s%s alone, and no refusal for a limit", prefix, suffix)
 		}
 	}
@@ -318,7 +328,7 @@ func TestUnixTimesOnOtherClocks(t *testing.T) {
 			{headers("Retry-After", ahead(1)), 40 * time.Second},
 			{headers("Retry-After", ahead(1000)), 40 * time.Second},
 		} {
-			got, ok := retryafter.Parse(test.h, now, true)
+			got, ok := retryafter.Parse(test.h, at(now), true)
 			assert.True(t, ok, "%s: %v", name, test.h)
 			assert.Equal(t, test.want, got, "%s: %v", name, test.h)
 		}
@@ -326,15 +336,15 @@ func TestUnixTimesOnOtherClocks(t *testing.T) {
 
 	reset := headers("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795435240")
 	for _, now := range []time.Time{time.Unix(0, 0), time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), noon.AddDate(-2, 0, 0)} {
-		_, ok := retryafter.Parse(reset, now, true)
+		_, ok := retryafter.Parse(reset, at(now), true)
 		assert.False(t, ok, "a clock that is years behind, at %v", now)
 		dated := reset.Clone()
 		dated.Set("Date", noon.Format(http.TimeFormat))
-		got, _ := retryafter.Parse(dated, now, true)
+		got, _ := retryafter.Parse(dated, at(now), true)
 		assert.Equal(t, 41*time.Second, got, "the same with a Date")
 	}
 	reset.Set("Date", "Thu, 01 Jan 1970 00:00:10 GMT")
-	got, _ := retryafter.Parse(reset, noon, true)
+	got, _ := retryafter.Parse(reset, at(noon), true)
 	assert.Equal(t, 41*time.Second, got, "the server's Date is what is wrong")
 }
 
@@ -371,7 +381,7 @@ func TestLargeHeader(t *testing.T) {
 		h.Add(name, strings.Repeat("Mon, 23 Nov,", 1<<20))
 	}
 	begin := time.Now()
-	d, ok := retryafter.Parse(h, noon, true)
+	d, ok := retryafter.Parse(h, at(noon), true)
 	assert.True(t, ok)
 	assert.Equal(t, 5*time.Second, d)
 	assert.Less(t, time.Since(begin), time.Second, "it was 10 s and more")
@@ -391,7 +401,7 @@ func TestBoundOfWhatIsRead(t *testing.T) {
 		"in two fields": {headers("Retry-After", long("5", most/2), "X-Retry-After", long("9", most/2+1)), 5 * time.Second},
 		"of others":     {headers("Cookie", long("a=b", 2*most), "Retry-After", "5"), 5 * time.Second},
 	} {
-		d, _ := retryafter.Parse(test.h, noon, true)
+		d, _ := retryafter.Parse(test.h, at(noon), true)
 		assert.Equal(t, test.want, d, name)
 	}
 }
@@ -403,7 +413,7 @@ func TestNumericZonesAnywhere(t *testing.T) {
 	t.Cleanup(func() { time.Local = local })
 	for _, time.Local = range []*time.Location{time.UTC, time.FixedZone("CET", 60*60)} {
 		for _, value := range []string{"Mon, 23 Nov 2026 13:01:30 +0100", "Mon, 23 Nov 2026 12:01:30 +0000"} {
-			d, ok := retryafter.Parse(headers("Retry-After", value), noon, true)
+			d, ok := retryafter.Parse(headers("Retry-After", value), at(noon), true)
 			assert.True(t, ok, "%s in %v", value, time.Local)
 			assert.Equal(t, 90*time.Second, d, "%s in %v", value, time.Local)
 		}
@@ -430,11 +440,11 @@ func FuzzParse(f *testing.F) {
 			{"Ratelimit": {value, other}},
 		} {
 			for _, limited := range []bool{true, false} {
-				d, ok := retryafter.Parse(h, time.Unix(now, 0), limited)
+				d, ok := retryafter.Parse(h, at(time.Unix(now, 0)), limited)
 				if d < 0 || d > century || !ok && d != 0 {
 					t.Errorf("%v: %v, %v", h, d, ok)
 				}
-				if again, _ := retryafter.Parse(h, time.Unix(now, 0), limited); again != d {
+				if again, _ := retryafter.Parse(h, at(time.Unix(now, 0)), limited); again != d {
 					t.Errorf("%v: %v, then %v", h, d, again)
 				}
 			}

@@ -477,7 +477,7 @@ func TestServices(t *testing.T) {
 					h.Add(name, value)
 				}
 			}
-			got, ok := retryafter.Parse(h, noon, test.status == http.StatusTooManyRequests)
+			got, ok := retryafter.Parse(h, at(noon), test.status == http.StatusTooManyRequests)
 			assert.Equal(t, test.want != none, ok, fmt.Sprint(h))
 			assert.Equal(t, max(0, test.want), got)
 		})
