@@ -60,7 +60,7 @@ func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 		return
 	}
 	if h.reader == nil {
-		h.reader = &guardedRead{done: make(chan struct{}, 1)}
+		h.reader = new(guardedRead)
 	}
 	if !h.reader.read(body, limit, length) {
 		h.reader = nil // it is reading still
@@ -78,26 +78,27 @@ type guardedRead struct {
 	some   io.LimitedReader
 	length int64
 	text   []byte
-	done   chan struct{}
+	met    atomic.Bool   // the reader is done, or its caller waits: the second to come sees the first
+	done   chan struct{} // made by a caller that has to wait
 }
 
 // read closes the body when it is done, or the time is up, and reports whether it
 // is done then.
 func (g *guardedRead) read(body io.ReadCloser, limit time.Duration, length int64) bool {
 	g.some, g.length = io.LimitedReader{R: body, N: drainBytes}, length
+	g.met.Store(false)
 	go g.run()
 	runtime.Gosched() // most bodies are there already
-	done := g.within(limit)
+	done := g.met.Load()
+	if !done {
+		g.done = make(chan struct{}, 1)
+		done = g.met.Swap(true) || g.within(limit)
+	}
 	body.Close()
 	return done || g.within(closeTime)
 }
 
 func (g *guardedRead) within(limit time.Duration) bool {
-	select {
-	case <-g.done:
-		return true
-	default:
-	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -110,7 +111,9 @@ func (g *guardedRead) within(limit time.Duration) bool {
 
 func (g *guardedRead) run() {
 	g.text = readUpTo(&g.some, g.length)
-	g.done <- struct{}{}
+	if g.met.Swap(true) {
+		g.done <- struct{}{}
+	}
 }
 
 // isComplete reports whether a body of which n bytes came, and then its end, cannot
