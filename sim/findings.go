@@ -59,7 +59,7 @@ func simulate(t *testing.T, seed uint64, trials int) *findings {
 		f.hedged = simulateHedging(t, 20, time.Minute)
 		bubble(t, func() { f.hint = hinted(seed) })
 	})
-	f.harm = compare(t, peers(), 20)
+	f.harm = compare(t, append(harmless(), useful()...), peers(), 20)
 	f.worlds = drawWorlds(t, worldsDrawn)
 	return f
 }

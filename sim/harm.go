@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -379,11 +380,11 @@ type comparison struct {
 	trials [][]trial // by peer and seed
 }
 
-// compare runs all situations with peers and seeds.
-func compare(t *testing.T, who []peer, seeds int) []*comparison {
+// compare runs situations with peers and seeds.
+func compare(t *testing.T, situations []situation, who []peer, seeds int) []*comparison {
 	var all []*comparison
 	t.Run("compare", func(t *testing.T) {
-		for _, s := range append(harmless(), useful()...) {
+		for _, s := range situations {
 			c := &comparison{situation: s, trials: make([][]trial, len(who))}
 			all = append(all, c)
 			for i, p := range who {
@@ -447,6 +448,20 @@ func harmTable(p func(string, ...any), all []*comparison) {
 		}
 		p("%s | %s |", row, goal)
 	}
+}
+
+// cells are how long the gate takes in situations in which it is of use, and how many of
+// 1,000 calls are refused: the median (and the worst) of 20 seeds.
+func cells(t *testing.T, names []string) string {
+	var all []string
+	for _, name := range names {
+		i := slices.IndexFunc(useful(), func(s situation) bool { return s.name == name })
+		c := compare(t, useful()[i:i+1], []peer{peers()[theGate]}, 20)[0]
+		median, worst := c.times(0, 0)
+		some, most := c.of(0, refused)
+		all = append(all, fmt.Sprintf("%.2f (%.2f) / %.0f (%.0f)", median, worst, some, most))
+	}
+	return strings.Join(all, " | ")
 }
 
 // brief is one line for a build of the library: the mean and the worst of the times

@@ -25,7 +25,7 @@ var reachedHarm = map[string][2]float64{
 // RESULTS.md. It took up to 325 times as long where calls are refused by chance, and
 // 50 times where one backend of ten is down.
 func TestGateDoesNoHarm(t *testing.T) {
-	for _, c := range compare(t, []peer{peers()[theGate], peers()[noGate]}, 5) {
+	for _, c := range compare(t, append(harmless(), useful()...), []peer{peers()[theGate], peers()[noGate]}, 5) {
 		median, worst := c.times(0, 1)
 		limit := [2]float64{c.goal, c.worst}
 		if reached, ok := reachedHarm[c.name]; ok {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,13 +18,18 @@ func main() {
 	seed := flag.Uint64("seed", 1, "of everything random")
 	trials := flag.Int("trials", 40, "of each contention experiment")
 	short := flag.Bool("brief", false, "compare the gate with none in one line, and write nothing")
+	only := flag.String("only", "", "situations, separated by |: print a cell of a table for each, and write nothing")
 	testing.Init()
 	flag.Parse()
 	began := time.Now()
 	// The worlds need synctest bubbles, which package testing alone hands out.
 	inTest(func(t *testing.T) {
 		if *short {
-			fmt.Println(brief(compare(t, []peer{peers()[theGate], peers()[noGate]}, 5)))
+			fmt.Println(brief(compare(t, append(harmless(), useful()...), []peer{peers()[theGate], peers()[noGate]}, 5)))
+			os.Exit(0)
+		}
+		if *only != "" {
+			fmt.Println(cells(t, strings.Split(*only, "|")))
 			os.Exit(0)
 		}
 		f := simulate(t, *seed, *trials)

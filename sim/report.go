@@ -155,21 +155,18 @@ func (f *findings) verdicts(p func(string, ...any)) {
 	p("- **A fleet**: with 1,000 processes it makes %.3f attempts per call where each for itself makes %.3f, and all is well after %s. Processes in which calls wait take turns when a probe has succeeded: the last of 1,000 workers is done after %s, with %d 503s, and after %s where each breaker closes for itself.",
 		joined.amplification, apart.amplification, sec(joined.recovered), sec(crowd.quantile(1, 1000)), crowd.shed, sec(jittered.quantile(1, 1000)))
 	single := f.throttled[len(f.throttled)-1][2]
-	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s sustains without a 503. After a second refusal the gate keeps just below what the server has borne; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate. Joined gates end a pause that came from another at a random moment within a turn of their own pace.",
+	p("- **The gate's pace**: 1,000 waiters take 5 s at 5 ms each, which a server for 300 calls/s sustains without a 503. Once a fifth of the calls are refused, the gate keeps just below what the server accepts; one process alone takes %.2f times the least possible, with %.0f refusals per 1,000 jobs. Processes that share a limit without a common clock do worse, and worst where the share of each is below one call a second (NCBI 16 x 8, gnomAD): use a `Limiter` there, at a known rate. Joined gates end a pause that came from another at a random moment within a turn of their own pace.",
 		single.makespan, single.refused)
 }
 
 // limits say what stands against a better pace.
 func (f *findings) limits(p func(string, ...any)) {
 	p("What stands against more:\n")
-	p("- **The first crowd.** Of 50 workers who start together at nginx, 29 are refused before anybody can know of a limit: 14.5 per 1,000 of 2,000 jobs. Of 128 at NCBI it is 39 per 1,000, of 32 at gnomAD 55.")
-	p("- **The margin.** The curves are of a Limiter that knows the rate from the beginning, with joined gates; the dots are what a gate reaches that has to find it. One process can use 95 %% of a server's window. Several that do not know each other's phase are refused together at more than 90 %%, and lose it in pauses. So the gate uses up to 97 %%, and down to 85 %% where it is refused at a pace that it only holds.")
-	p("- **The probe.** A probe that fails costs a pause, and one that is not made finds nothing: with a Retry-After of 1 s, a limit that doubles at a random moment is used after %.0f s in the median, %.0f s at worst. To do so within 10 s, and to take no more than 1.15 times the least at nginx, exclude each other. This one table is not written by the command: it was measured with the library built with other values of `gateHold`, the pauses for which a pace is held (24), ten seeds each, medians:\n",
+	p("- **The first crowd.** Of 50 workers who start together at nginx, 29 are refused before the limit can be known: 14.5 per 1,000 of 2,000 jobs. Of 128 at NCBI it is 39 per 1,000, of 32 at gnomAD 55.")
+	p("- **The margin.** The curves are of a Limiter that knows the rate from the beginning, with joined gates; the dots are what a gate reaches that has to find it. One process can use 95 %% of a server's window. Several that do not know each other's phase are refused together at more than 90 %%, and lose it in pauses.")
+	p("- **The probe.** A probe that fails costs two or three refusals, and one that is not made finds nothing: with a Retry-After of 1 s, a limit that doubles at a random moment is used after %.0f s in the median, %.0f s at worst.",
 		f.paced.doubled[paceSeeds/2], f.paced.doubled[paceSeeds-1])
-	p("| held for | nginx, 1 x 50 | one process, 1 x 32 | Ensembl, 4 x 8 | doubled limit used after | worst |\n| --- | --- | --- | --- | --- | --- |")
-	for _, row := range []string{"6 pauses | 1.23 | 1.24 | 1.33 | 9 s | 12 s", "12 | 1.22 | 1.18 | 1.29 | 13 s | 14 s", "24 | 1.13 | 1.16 | 1.24 | 25 s | 29 s", "48 | 1.13 | 1.13 | 1.23 | 17 s | 51 s"} {
-		p("| %s |", row)
-	}
+	p("- **Time and refusals.** Less of one is more of the other: [constants.md](results/constants.md) has rows of both for other values of what they depend on most.")
 }
 
 // ratio compares two strategies at a number of clients, by calls or by time.

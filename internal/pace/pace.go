@@ -54,7 +54,7 @@ const (
 	enough = 3.0  // refusals that are more than chance
 	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is measured by
 	held   = 150  // calls until a pace is probed: a failed probe costs two or three refusals
-	out    = 2    // useless reductions until it is raised again
+	out    = 1    // useless reductions until it is raised again; of one of many processes, four times as many
 )
 
 // Rate returns the pace in calls per second; 0 if there is none.
@@ -73,8 +73,8 @@ func (p *Pace) Paused(now, until time.Time) {
 }
 
 // Join notes that other processes are refused by the server as well. A limit that they
-// share is no process's own: little of what the server accepts more is for this one, and
-// to lower its pace changes little of the share that is refused.
+// share is no process's own: what the server may accept in a pause is theirs, too, and to
+// lower one pace changes little of the share that is refused.
 func (p *Pace) Join() { p.joined = true }
 
 // Accepted counts an accepted call; again is one that was refused before, while others
@@ -226,14 +226,16 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 	cause = fmt.Sprintf("%.0f of %.0f refused in %v", refused, calls, readable(took))
 	now := trial{p.rate, max(1, calls-refused) / max(took.Seconds(), 1e-6), refused / calls}
 	rate, paused := now.accepted, idle > took/4
-	more, useless := 0.4, out
+	useless := out
 	if p.joined {
-		more, useless = 0.1, 2*out
+		useless = 4 * out
 	}
 	switch {
-	case paused: // the server may have accepted more meanwhile: between that and what it refused
-		most := max(rate, min(passing, calls/max((took-idle).Seconds(), 1e-6)))
-		rate *= math.Pow(most/rate, more)
+	case paused:
+		if !p.joined { // the server may have accepted more meanwhile: between that and what it refused
+			most := max(rate, min(passing, calls/max((took-idle).Seconds(), 1e-6)))
+			rate *= math.Pow(most/rate, 0.4)
+		}
 		p.useless, now.rate = 0, 0
 	case p.rate > 0:
 		p.lowered++
@@ -242,7 +244,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 		} else {
 			p.useless = 0
 		}
-		if p.useless >= useless || p.lowered >= enough*useless {
+		if p.useless >= useless || p.lowered >= 2*enough {
 			p.tolerated, p.useless, p.lowered, p.before = now.share, 0, 0, trial{}
 			p.keep(p.rate)
 			p.gained = now.accepted
