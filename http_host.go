@@ -2,6 +2,7 @@ package retry
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,9 @@ type host struct {
 	recent recent // how it was first found
 
 	// Guarded by hosts.mu.
-	key        string
-	sources    []source
-	list       *hostList // that it is in
-	prev, next *host
+	key   string
+	list  *list.List    // that it is in; nil if it was forgotten
+	place *list.Element // there
 }
 
 // newHost makes a host for one request alone.
@@ -134,8 +134,8 @@ type hosts struct {
 	mu    sync.Mutex // guards the fields below
 	byKey map[string]*host
 	bySrc map[source]*host // the same hosts, by what stands in the URL
-	used  hostList         // newest first
-	busy  hostList         // those that were oldest, and held something worth keeping
+	used  list.List        // newest first
+	busy  list.List        // those that were oldest, and held something worth keeping
 }
 
 type source struct{ scheme, host string }
@@ -207,7 +207,7 @@ func (hs *hosts) bySource(src source, c *core) *host {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	h := hs.bySrc[src]
-	if h == nil || !h.configured {
+	if h == nil || !h.configured || h.list == nil {
 		return nil
 	}
 	hs.touch(h)
@@ -220,9 +220,9 @@ func (hs *hosts) bySource(src source, c *core) *host {
 // touch takes a host into use. hs.mu must be held.
 func (hs *hosts) touch(h *host) {
 	if last := hs.last.Load(); last != nil && last.host.list != nil {
-		hs.used.push(last.host) // it was used unseen
+		last.host.moveTo(&hs.used) // it was used unseen
 	}
-	hs.used.push(h)
+	h.moveTo(&hs.used)
 	h.inUse.Add(1)
 }
 
@@ -248,15 +248,9 @@ func (hs *hosts) byName(key string, src source, c *core) (h *host, mine bool) {
 			clear(hs.bySrc)
 		}
 		hs.bySrc[src] = h
-		if len(h.sources) < maxSpellings {
-			h.sources = append(h.sources, src)
-		}
 	}
 	return h, mine
 }
-
-// maxSpellings bounds what a host remembers of the ways to write its address.
-const maxSpellings = 16
 
 // build configures a host. Requests to it that begin meanwhile wait. If it fails, even
 // by a panic, the host is forgotten, and the next request tries again.
@@ -294,40 +288,53 @@ func (h *host) await(ctx context.Context) bool {
 // nothing worth keeping. Those that do move to a list of their own, so that they are
 // not examined each time. hs.mu must be held.
 func (hs *hosts) evict(c *core) bool {
-	for range min(2, hs.busy.n) { // one of that list may have nothing to keep any more
-		h := hs.busy.oldest()
-		if h.idle(c) {
-			hs.forget(h)
+	for range min(2, hs.busy.Len()) { // one of that list may have nothing to keep any more
+		if hs.forgetOldest(&hs.busy, c) {
 			return true
 		}
-		hs.busy.push(h)
 	}
-	for hs.used.n > 0 {
-		h := hs.used.oldest()
-		if h.idle(c) {
-			hs.forget(h)
+	for hs.used.Len() > 0 {
+		if hs.forgetOldest(&hs.used, c) {
 			return true
 		}
-		hs.busy.push(h)
 	}
 	return false
 }
 
-// forget removes a host. hs.mu must be held.
+// forgetOldest forgets the oldest host of a list, unless it holds something worth
+// keeping. hs.mu must be held.
+func (hs *hosts) forgetOldest(l *list.List, c *core) bool {
+	h := l.Back().Value.(*host)
+	if !h.idle(c) {
+		h.moveTo(&hs.busy)
+		return false
+	}
+	hs.forget(h)
+	return true
+}
+
+// forget removes a host, but for its shortcuts, which lead nowhere then. hs.mu must be
+// held.
 func (hs *hosts) forget(h *host) {
 	if last := hs.last.Load(); last != nil && last.host == h {
 		hs.last.Store(nil)
 	}
+	h.moveTo(nil)
+	delete(hs.byKey, h.key)
+}
+
+// moveTo puts a host in front of a list, nil for none, from whatever list it is in.
+// hosts.mu must be held.
+func (h *host) moveTo(l *list.List) {
+	if h.list == l && l != nil {
+		l.MoveToFront(h.place)
+		return
+	}
 	if h.list != nil {
-		h.list.remove(h)
+		h.list.Remove(h.place)
 	}
-	if hs.byKey[h.key] == h {
-		delete(hs.byKey, h.key)
-	}
-	for _, src := range h.sources {
-		if hs.bySrc[src] == h {
-			delete(hs.bySrc, src)
-		}
+	if h.list, h.place = l, nil; l != nil {
+		h.place = l.PushFront(h)
 	}
 }
 
@@ -344,45 +351,4 @@ func (h *host) idle(c *core) bool {
 	}
 	b := h.cfg.Breaker
 	return b == nil || b == c.cfg.Breaker || b.State() != StateOpen
-}
-
-// hostList is a list of hosts, the one pushed last in front.
-type hostList struct {
-	front, back *host
-	n           int
-}
-
-func (l *hostList) oldest() *host { return l.back }
-
-// push puts a host in front, from whatever list it is in.
-func (l *hostList) push(h *host) {
-	if h == l.front {
-		return
-	}
-	if h.list != nil {
-		h.list.remove(h)
-	}
-	h.list, h.prev, h.next = l, nil, l.front
-	if l.front != nil {
-		l.front.prev = h
-	} else {
-		l.back = h
-	}
-	l.front = h
-	l.n++
-}
-
-func (l *hostList) remove(h *host) {
-	if h.prev != nil {
-		h.prev.next = h.next
-	} else {
-		l.front = h.next
-	}
-	if h.next != nil {
-		h.next.prev = h.prev
-	} else {
-		l.back = h.prev
-	}
-	h.list, h.prev, h.next = nil, nil, nil
-	l.n--
 }
