@@ -279,102 +279,50 @@ func (h *hop) limitIdle(resp *http.Response) {
 	if limit <= 0 || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		return
 	}
-	body := &idleBody{ReadCloser: resp.Body, clock: h.cfg.Clock, limit: limit, began: clock.Now(h.cfg.Clock)}
+	body := &idleBody{ReadCloser: resp.Body, close: sync.OnceValue(resp.Body.Close), clock: h.cfg.Clock, limit: limit}
+	if body.clock == nil {
+		body.clock = clockwork.NewRealClock()
+	}
 	if h.timeout != nil {
 		body.cancel = h.timeout.Cancel
 	}
 	h.idle, resp.Body = body, body
 }
 
-// idleBody ends a Read that blocks for too long. One timer serves all Reads: it is not
-// set again for each, which would cost more than the Reads themselves, but when it
-// fires, for what is left to the Read that is under way then.
+// idleBody ends a Read that blocks for too long.
 type idleBody struct {
 	io.ReadCloser
-	clock  clockwork.Clock
-	limit  time.Duration
-	began  time.Time          // the origin of reading
-	cancel context.CancelFunc // of the attempt's context, for bodies whose Close does not end a Read
-
-	reading atomic.Int64 // when the Read under way began, since began and plus one; 0: none is
-	armed   atomic.Bool  // the timer runs
+	close   func() error // of the body, once
+	clock   clockwork.Clock
+	limit   time.Duration
+	cancel  context.CancelFunc // of the attempt's context, for bodies whose Close does not end a Read
+	timer   clockwork.Timer    // runs while a Read is under way
 	expired atomic.Bool
-
-	closing sync.Once
-	closed  error // what Close returned
-
-	mu    sync.Mutex // guards the fields below
-	timer interface{ Stop() bool }
-	ended bool
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	b.reading.Store(int64(clock.Since(b.clock, b.began)) + 1)
-	if !b.armed.Load() {
-		b.arm(b.limit)
+	if b.timer == nil {
+		b.timer = b.clock.AfterFunc(b.limit, b.expire)
+	} else {
+		b.timer.Reset(b.limit)
 	}
 	n, err := b.ReadCloser.Read(p)
-	b.reading.Store(0)
+	b.timer.Stop()
 	if b.expired.Load() && (n == 0 || err != nil) {
 		return n, &idleError{b.limit}
-	}
-	if err != nil {
-		b.stop()
 	}
 	return n, err
 }
 
-// Close closes the body, once.
-func (b *idleBody) Close() error {
-	b.stop()
-	b.closing.Do(func() { b.closed = b.ReadCloser.Close() })
-	return b.closed
-}
-
-func (b *idleBody) stop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.ended = true
-	if b.timer != nil {
-		b.timer.Stop()
-	}
-}
-
-func (b *idleBody) arm(d time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ended || b.armed.Swap(true) { // by the other of Read and check
-		return
-	}
-	if b.clock == nil {
-		b.timer = time.AfterFunc(d, b.check)
-	} else {
-		b.timer = b.clock.AfterFunc(d, b.check)
-	}
-}
-
-// check runs when the timer fires: it ends a Read that has blocked for too long, and
-// waits for the rest of the time of one that has not. Where no Read is under way, the
-// next one sets the timer.
-func (b *idleBody) check() {
-	b.armed.Store(false)
-	began := b.reading.Load()
-	if began == 0 {
-		return
-	}
-	if left := b.limit - clock.Since(b.clock, b.began) + time.Duration(began-1); left > 0 {
-		b.arm(left)
-		return
-	}
-	if b.expired.Store(true); b.reading.Load() != began { // it came back just now
-		b.expired.Store(false)
-		return
-	}
+func (b *idleBody) expire() {
+	b.expired.Store(true)
 	if b.cancel != nil {
 		b.cancel()
 	}
-	b.Close()
+	b.close()
 }
+
+func (b *idleBody) Close() error { return b.close() }
 
 // idleError is what a Read fails with that took longer than IdleTimeout.
 type idleError struct{ limit time.Duration }
