@@ -179,7 +179,7 @@ type replayer struct {
 	mu      sync.Mutex // guards the fields below
 	changed sync.Cond  // one reads from source, others wait
 	reading bool
-	chunks  [][]byte
+	chunks  [][]byte // what was read from source; all but the last one of chunkSize
 	total   int64 // bytes read from source
 	limit   int64
 	lost    bool  // more than limit was read, and is not recorded
@@ -281,6 +281,8 @@ func (r *replayer) finish() {
 // forget releases what was recorded. r.mu must be held.
 func (r *replayer) forget() { r.limit, r.chunks, r.lost = 0, nil, true }
 
+const chunkSize = 32 << 10
+
 // record keeps p for the next attempt. r.mu must be held.
 func (r *replayer) record(p []byte) {
 	r.total += int64(len(p))
@@ -289,15 +291,12 @@ func (r *replayer) record(p []byte) {
 	}
 	for !r.lost && len(p) > 0 {
 		last := len(r.chunks) - 1
-		if last < 0 || len(r.chunks[last]) == cap(r.chunks[last]) {
-			// Small bodies get a small chunk; none is longer than what is left.
-			size := min(max(512, r.total), 32<<10, r.limit-(r.total-int64(len(p))))
-			r.chunks = append(r.chunks, make([]byte, 0, size))
+		if last < 0 || len(r.chunks[last]) == chunkSize {
+			r.chunks = append(r.chunks, make([]byte, 0, min(r.total, chunkSize))) // a small one for a small body
 			last++
 		}
-		c := r.chunks[last]
-		n := min(len(p), cap(c)-len(c))
-		r.chunks[last] = append(c, p[:n]...)
+		n := min(len(p), chunkSize-len(r.chunks[last]))
+		r.chunks[last] = append(r.chunks[last], p[:n]...)
 		p = p[n:]
 	}
 }
@@ -309,8 +308,6 @@ type replay struct {
 	file   io.Reader // to read from, if there is one
 	blank  bool      // no attempt's: http.Client may not send it
 	closed bool      // guarded by r.mu
-	chunk  int       // the next byte to read is at [chunk][at]
-	at     int
 	pos    int64
 }
 
@@ -338,11 +335,7 @@ func (v *replay) Read(p []byte) (int, error) {
 }
 
 func (v *replay) recorded(p []byte) int {
-	for v.at == len(v.r.chunks[v.chunk]) {
-		v.chunk, v.at = v.chunk+1, 0
-	}
-	n := copy(p, v.r.chunks[v.chunk][v.at:])
-	v.at += n
+	n := copy(p, v.r.chunks[v.pos/chunkSize][v.pos%chunkSize:])
 	v.pos += int64(n)
 	if v.r.final && v.pos == v.r.total {
 		v.r.forget()
@@ -366,10 +359,6 @@ func (v *replay) further(p []byte) (n int, err error) {
 	r.record(p[:n])
 	r.err = err
 	v.pos += int64(n)
-	if !r.lost && n > 0 { // behind what is recorded now
-		v.chunk = len(r.chunks) - 1
-		v.at = len(r.chunks[v.chunk])
-	}
 	return n, err
 }
 
