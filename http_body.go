@@ -131,12 +131,8 @@ func inMemory(req *http.Request) bool {
 
 func memoryReader(body io.ReadCloser) interface{ Len() int } {
 	switch r := withoutNopCloser(body).(type) {
-	case *bytes.Reader:
-		return r
-	case *strings.Reader:
-		return r
-	case *bytes.Buffer:
-		return r
+	case *bytes.Reader, *strings.Reader, *bytes.Buffer:
+		return r.(interface{ Len() int })
 	}
 	return nil
 }
@@ -180,7 +176,7 @@ type replayer struct {
 	changed sync.Cond  // one reads from source, others wait
 	reading bool
 	chunks  [][]byte // what was read from source; all but the last one of chunkSize
-	total   int64 // bytes read from source
+	total   int64    // bytes read from source
 	limit   int64
 	lost    bool  // more than limit was read, and is not recorded
 	err     error // what source ended with
@@ -424,11 +420,7 @@ func section(file seekerAt) (open func() io.Reader, length int64) {
 
 // endsAt reports whether the byte before end is the last one.
 func endsAt(file io.ReaderAt, offset, end int64) bool {
-	var last [2]byte
-	if end == offset {
-		n, err := file.ReadAt(last[:1], end)
-		return n == 0 && err == io.EOF
-	}
-	n, err := file.ReadAt(last[:], end-1)
-	return n == 1 && err == io.EOF
+	last := max(offset, end-1)
+	n, err := file.ReadAt(make([]byte, 2), last)
+	return int64(n) == end-last && err == io.EOF
 }
