@@ -52,7 +52,7 @@ func Fetch[T any](c *RetryableClient, req *http.Request, decode func(*http.Respo
 // body that was cut off is retried, one that is no JSON or does not fit T is
 // not.
 func GetJSON[T any](ctx context.Context, c *RetryableClient, url string) (T, error) {
-	return fetchJSON[T](c)(NewJSONRequest(ctx, http.MethodGet, url, nil))
+	return sendJSON[T](ctx, c, http.MethodGet, url, nil)
 }
 
 // PostJSON sends a POST request with the value in as JSON, nil as null, and decodes
@@ -62,17 +62,16 @@ func PostJSON[T any](ctx context.Context, c *RetryableClient, url string, in any
 	if in == nil {
 		in = json.RawMessage("null")
 	}
-	return fetchJSON[T](c)(NewJSONRequest(ctx, http.MethodPost, url, in))
+	return sendJSON[T](ctx, c, http.MethodPost, url, in)
 }
 
-func fetchJSON[T any](c *RetryableClient) func(*http.Request, error) (T, error) {
-	return func(req *http.Request, err error) (T, error) {
-		if err != nil {
-			var zero T
-			return zero, err
-		}
-		return Fetch(c, req, DecodeJSON[T])
+func sendJSON[T any](ctx context.Context, c *RetryableClient, method, url string, in any) (T, error) {
+	req, err := NewJSONRequest(ctx, method, url, in)
+	if err != nil {
+		var zero T
+		return zero, err
 	}
+	return Fetch(c, req, DecodeJSON[T])
 }
 
 // NewJSONRequest returns a request that accepts JSON, and whose body is the value in
@@ -120,7 +119,7 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 		return zero, CheckStatus(resp)
 	case resp.StatusCode >= 300:
 		return zero, statusOf(resp, nil)
-	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusResetContent, resp.Body == nil, isNil(resp.Body):
+	case resp.Body == nil, isNil(resp.Body):
 		return zero, nil
 	}
 	body := &jsonBody{r: resp.Body}
@@ -256,15 +255,13 @@ func (b *jsonBody) origin(resp *http.Response, err error) string {
 // The base client's Timeout and AttemptTimeout end when the headers have arrived; what
 // comes after is guarded by [IdleTimeout].
 func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) (*http.Request, error), read func(*http.Response) (progressed bool, err error)) error {
-	switch {
-	case ctx == nil:
-		return invalid("ctx is nil")
-	case isNil(ctx):
-		return invalid("ctx is a nil %T", ctx)
-	case c == nil || next == nil || read == nil:
+	if c == nil || next == nil || read == nil {
 		return invalid("Resume: client, next or read is nil")
 	}
 	whole := c.core.cfg
+	if err := whole.check(ctx); err != nil {
+		return err
+	}
 	r := &resumption{c: c, next: next, read: read, ctx: ctx, cfg: &whole}
 	r.call.start = r.cfg.now()
 	if !done(ctx) { // the first request says by whose settings the call goes
