@@ -52,13 +52,7 @@ func hasKeyValue(header http.Header) bool {
 }
 
 func isKeyName(name string) bool {
-	switch len(name) {
-	case len("Idempotency-Key"):
-		return strings.EqualFold(name, "Idempotency-Key")
-	case len("X-Idempotency-Key"):
-		return strings.EqualFold(name, "X-Idempotency-Key")
-	}
-	return false
+	return strings.EqualFold(name, "Idempotency-Key") || strings.EqualFold(name, "X-Idempotency-Key")
 }
 
 // idempotentForStd reports whether net/http itself takes a method for idempotent.
@@ -89,14 +83,11 @@ func newKey() string {
 	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
 	b[6] = b[6]&0x0f | 0x40 // version
 	b[8] = b[8]&0x3f | 0x80 // variant
-	var text [36]byte
-	hex.Encode(text[:], b[:4])
-	hex.Encode(text[9:], b[4:6])
-	hex.Encode(text[14:], b[6:8])
-	hex.Encode(text[19:], b[8:10])
-	hex.Encode(text[24:], b[10:])
-	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	return string(text[:])
+	text := hex.AppendEncode(make([]byte, 0, 36), b[:4])
+	for _, part := range [][]byte{b[4:6], b[6:8], b[8:10], b[10:]} {
+		text = hex.AppendEncode(append(text, '-'), part)
+	}
+	return string(text)
 }
 
 // ownKey returns the Idempotency-Key that makes a POST or PATCH safe to repeat:
@@ -337,12 +328,8 @@ func (e *harmlessError) Error() string { return e.err.Error() }
 
 func (e *harmlessError) Unwrap() error { return e.err }
 
+// Timeout is for the *url.Error around it, which asks for it.
 func (e *harmlessError) Timeout() bool {
 	t, ok := e.err.(interface{ Timeout() bool })
 	return ok && t.Timeout()
-}
-
-func (e *harmlessError) Temporary() bool {
-	t, ok := e.err.(interface{ Temporary() bool })
-	return ok && t.Temporary()
 }
