@@ -61,8 +61,10 @@ func (h *host) configure(c *core, key string, req *http.Request) error {
 		}
 	}
 	h.cfg.host = name // PerHost may have replaced all of it
-	if key != "" && c.onHost != nil {
-		c.onHost(name, h.cfg)
+	if key != "" {
+		for _, fn := range c.onHost {
+			fn(name, h.cfg)
+		}
 	}
 	return nil
 }
@@ -85,12 +87,14 @@ func (h *host) customize(c *core, key, name string) (err error) {
 		}
 		return nil
 	}
-	if err = own(); err != nil || c.perHost == nil {
+	if err = own(); err != nil || len(c.perHost) == 0 {
 		return err
 	}
 	given := h.cfg
-	if err = c.perHost(key, &h.cfg); err != nil {
-		return err
+	for _, configure := range c.perHost {
+		if err = configure(key, &h.cfg); err != nil {
+			return err
+		}
 	}
 	if h.cfg.Gate == nil && !c.noPause {
 		h.cfg.Gate = NewGate(h.cfg.Clock)

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,9 +84,9 @@ type RetryableClient struct {
 type Option func(*options)
 
 type options struct {
-	perHost        func(string, *Config) error
+	perHost        []func(string, *Config) error
 	breaker        *BreakerConfig
-	onHost         func(string, Config)
+	onHost         []func(string, Config)
 	wrap           func(http.RoundTripper) http.RoundTripper
 	hostKey        func(*http.Request) string
 	check          func(*http.Response) error
@@ -122,18 +123,8 @@ type options struct {
 // [RetryableClient.Check] calls it at start, for hosts that are known.
 func PerHost(configure func(host string, cfg *Config) error) Option {
 	return func(o *options) {
-		before := o.perHost
-		if before == nil || configure == nil {
-			if configure != nil {
-				o.perHost = configure
-			}
-			return
-		}
-		o.perHost = func(host string, cfg *Config) error {
-			if err := before(host, cfg); err != nil {
-				return err
-			}
-			return configure(host, cfg)
+		if configure != nil {
+			o.perHost = append(slices.Clip(o.perHost), configure) // a client over this one may add others
 		}
 	}
 }
@@ -145,10 +136,8 @@ func PerHost(configure func(host string, cfg *Config) error) Option {
 // called for requests that share nothing, see [HostKey].
 func OnHost(fn func(host string, cfg Config)) Option {
 	return func(o *options) {
-		if before := o.onHost; before != nil && fn != nil {
-			o.onHost = func(host string, cfg Config) { before(host, cfg); fn(host, cfg) }
-		} else if fn != nil {
-			o.onHost = fn
+		if fn != nil {
+			o.onHost = append(slices.Clip(o.onHost), fn)
 		}
 	}
 }
