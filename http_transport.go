@@ -220,12 +220,12 @@ func withoutRetries(cfg *Config) *Config {
 }
 
 // context returns the context of the waits and hooks: the request's, without
-// what is meant for this request alone, and ended by its Cancel channel as well.
+// what WithIdempotent said of this request alone, and ended by its Cancel channel as well.
 // The returned function must be called.
 func (h *hop) context() (context.Context, func()) {
 	ctx := h.req.Context()
 	if h.traits.Decided {
-		ctx = undecided{ctx}
+		ctx = context.WithValue(ctx, attempt.IdempotentKey{}, nil)
 	}
 	if before := redirectedBy(h.req); before != nil && before.ctx != nil {
 		ctx = following{ctx, before.ctx}
@@ -269,16 +269,6 @@ func (c following) Value(key any) any {
 		return own
 	}
 	return c.before.Value(key)
-}
-
-// undecided hides what WithIdempotent said from requests that hooks may send.
-type undecided struct{ context.Context }
-
-func (c undecided) Value(key any) any {
-	if key == (attempt.IdempotentKey{}) {
-		return nil
-	}
-	return c.Context.Value(key)
 }
 
 // attempt sends the request once and says what came of it, as an error that the
