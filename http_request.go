@@ -160,13 +160,6 @@ func (h *hop) attachBody(req *http.Request) error {
 	return nil
 }
 
-func methodOf(req *http.Request) string {
-	if req.Method == "" {
-		return http.MethodGet
-	}
-	return req.Method
-}
-
 // urlError has the form of those of http.Client.
 func urlError(method, safeURL string, err error) error {
 	return &url.Error{Op: method[:1] + strings.ToLower(method[1:]), URL: safeURL, Err: err}

@@ -264,15 +264,6 @@ type givenUp struct {
 	err error
 }
 
-// IdleTimeout limits how long a Read of a response's body may block: a server or a
-// network that falls silent in the middle of an answer would otherwise hold the caller
-// until the kernel gives the connection up, which may be never. In [Fetch], [GetJSON],
-// [PostJSON] and [Resume] the attempt has failed then, and is retried like one whose
-// connection broke; in a body that was handed on, Read returns a timeout error. The
-// time goes by Config.Clock, and passes only while a Read is under way: a slow reader
-// is not interrupted. The default, 0, is no limit.
-func IdleTimeout(d time.Duration) Option { return func(o *options) { o.idleTimeout = d } }
-
 // limitIdle puts the response's body under the client's IdleTimeout.
 func (h *hop) limitIdle(resp *http.Response) {
 	limit := h.t.core.idleTimeout

@@ -175,6 +175,13 @@ func statusOf(resp *http.Response, on clockwork.Clock) *StatusError {
 	return e
 }
 
+func methodOf(req *http.Request) string {
+	if req.Method == "" {
+		return http.MethodGet
+	}
+	return req.Method
+}
+
 // newStatusError describes a response without touching its body. It shares the header.
 func newStatusError(resp *http.Response, method, url string, on clockwork.Clock) *StatusError {
 	e := &StatusError{StatusCode: resp.StatusCode, Method: method, URL: url, Header: resp.Header}

@@ -239,24 +239,6 @@ func (h *hop) context() (context.Context, func()) {
 	return ctx, watch(legacy, h.cancel)
 }
 
-// watch calls cancel when the channel is closed, until the returned function is
-// called.
-func watch(legacy <-chan struct{}, cancel func()) func() {
-	over, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		select {
-		case <-legacy:
-			cancel()
-		case <-over:
-		}
-	}()
-	return func() {
-		close(over)
-		<-gone
-	}
-}
-
 // following has, beside its own values, those that OnStart gave to the hop before, so
 // that a trace that begins with a request goes on when it is redirected.
 type following struct {

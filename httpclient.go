@@ -211,6 +211,15 @@ func NoSharedPause() Option { return func(o *options) { o.noPause = true } }
 // this, with an [*http.MaxBytesError]. The default is 64 MiB; 0 means no limit.
 func DecodeLimit(bytes int64) Option { return func(o *options) { o.decodeLimit = bytes } }
 
+// IdleTimeout limits how long a Read of a response's body may block: a server or a
+// network that falls silent in the middle of an answer would otherwise hold the caller
+// until the kernel gives the connection up, which may be never. In [Fetch], [GetJSON],
+// [PostJSON] and [Resume] the attempt has failed then, and is retried like one whose
+// connection broke; in a body that was handed on, Read returns a timeout error. The
+// time goes by Config.Clock, and passes only while a Read is under way: a slow reader
+// is not interrupted. The default, 0, is no limit.
+func IdleTimeout(d time.Duration) Option { return func(o *options) { o.idleTimeout = d } }
+
 // WithIdempotent returns a context that says of a request whether it may be repeated
 // though the server may have carried it out already. That replaces what the method and an
 // Idempotency-Key say. It does not reach requests that the base transport or a hook makes

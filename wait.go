@@ -245,3 +245,21 @@ func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, 
 	}
 	return l, timeout.Cancel
 }
+
+// watch calls cancel when the channel is closed, until the returned function is
+// called.
+func watch(channel <-chan struct{}, cancel func()) func() {
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-channel:
+			cancel()
+		case <-over:
+		}
+	}()
+	return func() {
+		close(over)
+		<-gone
+	}
+}
