@@ -98,50 +98,35 @@ func ShouldRetry(h http.Header) (again, said bool) {
 	return again && said, said
 }
 
-// longest is the longest of the waits that were offered.
+// longest is the longest of the waits that were offered, or of the precise ones among
+// them, which the others round.
 type longest struct {
-	d     time.Duration
-	found bool
+	d              time.Duration
+	found, precise bool
 }
 
-func (l *longest) offer(d time.Duration, ok bool) {
-	if ok {
+func (l *longest) offer(d time.Duration, ok, precise bool) {
+	switch {
+	case !ok || l.precise && !precise:
+	case precise && !l.precise:
+		*l = longest{d, true, true}
+	default:
 		l.d, l.found = max(l.d, d), true
 	}
 }
 
-// precision keeps the longest wait of the precise fields apart from that of the others,
-// which round it.
-type precision struct{ precise, plain longest }
-
-func (p *precision) offer(r *reader, text string, f field) {
-	if f.precise {
-		p.precise.offer(r.wait(text, f))
-	} else {
-		p.plain.offer(r.wait(text, f))
-	}
-}
-
-func (p *precision) best() longest {
-	if p.precise.found {
-		return p.precise
-	}
-	return p.plain
-}
-
-// asked is the longest wait that a Retry-After asks for, of those in milliseconds
-// if there are such: they are more precise.
-func (r *reader) asked(fields []field) longest {
-	var waits precision
+// asked is the wait that a Retry-After asks for.
+func (r *reader) asked(fields []field) (asked longest) {
 	for _, f := range fields {
 		if f.kind != retryAfter {
 			continue
 		}
 		for _, text := range f.list() {
-			waits.offer(r, text, f)
+			d, ok := r.wait(text, f)
+			asked.offer(d, ok, f.precise)
 		}
 	}
-	return waits.best()
+	return asked
 }
 
 // bucket is what the fields say of one limit.
@@ -169,7 +154,9 @@ func (r *reader) buckets(fields []field) (exhausted, unknown longest, left bool)
 		case reset:
 			b.resets = append(b.resets, f)
 		case policy:
-			r.policy(f, &exhausted, &left)
+			wait, tokens := r.policy(f)
+			exhausted.offer(wait.d, wait.found, false)
+			left = left || tokens
 		}
 	}
 	// A remaining without a reset is that of a reset without a remaining: there are
@@ -189,9 +176,9 @@ func (r *reader) buckets(fields []field) (exhausted, unknown longest, left bool)
 			b.remaining = single
 		}
 		if d := r.restored(b); b.remaining == nil {
-			unknown.offer(d.d, d.found)
+			unknown.offer(d.d, d.found, false)
 		} else if slices.ContainsFunc(b.remaining, isZero) {
-			exhausted.offer(d.d, d.found)
+			exhausted.offer(d.d, d.found, false)
 		} else {
 			left = true
 		}
@@ -201,18 +188,18 @@ func (r *reader) buckets(fields []field) (exhausted, unknown longest, left bool)
 
 // restored is the time until the windows of a bucket that are exhausted, or may be,
 // are restored.
-func (r *reader) restored(b *bucket) longest {
-	var waits precision
+func (r *reader) restored(b *bucket) (restored longest) {
 	for _, f := range b.resets {
 		texts := f.list()
 		for i, text := range texts {
 			if len(texts) == len(b.remaining) && !isZero(b.remaining[i]) {
 				continue
 			}
-			waits.offer(r, text, f)
+			d, ok := r.wait(text, f)
+			restored.offer(d, ok, f.precise)
 		}
 	}
-	return waits.best()
+	return restored
 }
 
 // isZero reports whether too little remains for another request.
@@ -221,50 +208,49 @@ func isZero(remaining string) bool {
 	return ok && (n < time.Second || remaining[0] == '-')
 }
 
-// policy reads a field that describes windows by keys and values:
+// policy returns the longest wait for the windows of a field that are exhausted, and
+// whether another one has something left. A field with a malformed window is ignored as a
+// whole, as the draft demands, and so is one that a cache answers with.
+func (r *reader) policy(f field) (exhausted longest, left bool) {
+	all, ok := windows(f.values)
+	if !ok || r.cached {
+		return longest{}, false
+	}
+	for _, w := range all {
+		remaining, known := w["remaining"]
+		reset, timed := w["reset"]
+		switch {
+		case timed && !known:
+			return longest{}, false
+		case known && !isZero(remaining):
+			left = true
+		case timed:
+			d, ok := r.wait(reset, f)
+			exhausted.offer(d, ok, false)
+		}
+	}
+	return exhausted, left
+}
+
+// windows takes a field apart that describes windows by keys and values:
 //
 //	"a";r=0;t=50, "b";r=9;t=900                   draft-ietf-httpapi-ratelimit-headers, from its 8th version on
 //	limit=5, remaining=0, reset=42                its 7th
 //	b=hour;q=100;r=0;t=50,b=day;q=900;r=9;t=900   some services
 //
-// A window ends where a name follows or a key comes again. A field with a malformed
-// window is ignored as a whole, as the draft demands, and so is one that a cache answers with.
-func (r *reader) policy(f field, exhausted *longest, left *bool) {
-	if r.cached {
-		return
-	}
-	var waits longest
-	tokens := false
-	seen := map[string]string{}
-	end := func() bool {
-		remaining, known := seen["remaining"]
-		reset, timed := seen["reset"]
-		clear(seen)
-		switch {
-		case !known:
-			return !timed
-		case isZero(remaining):
-			if timed {
-				waits.offer(r.wait(reset, f))
-			}
-		default:
-			tokens = true
-		}
-		return true
-	}
-	for _, item := range splitQuoted(strings.Join(f.values, ","), ',') {
+// A window ends where a name follows or a key comes again.
+func windows(lines []string) (all []map[string]string, ok bool) {
+	window := map[string]string{}
+	for _, item := range splitQuoted(strings.Join(lines, ","), ',') {
 		for i, pair := range splitQuoted(item, ';') {
-			key, value, ok := strings.Cut(pair, "=")
+			key, value, hasValue := strings.Cut(pair, "=")
 			switch {
-			case ok && key[:min(1, len(key))] != `"`:
-			case i > 0 && key != "" && key[0] != '"': // a parameter without a value
+			case i == 0 && len(pair) > 1 && pair[0] == '"' && pair[len(pair)-1] == '"':
+				all, window = append(all, window), map[string]string{}
 				continue
-			case i > 0 || len(pair) < 2 || pair[0] != '"' || pair[len(pair)-1] != '"':
-				return
-			default:
-				if !end() {
-					return
-				}
+			case key == "", key[0] == '"', i == 0 && !hasValue:
+				return nil, false
+			case !hasValue: // a parameter
 				continue
 			}
 			switch key {
@@ -273,19 +259,16 @@ func (r *reader) policy(f field, exhausted *longest, left *bool) {
 			case "t", "resets":
 				key = "reset"
 			}
-			if _, again := seen[key]; again && !end() {
-				return
-			}
 			if (key == "remaining" || key == "reset") && (value == "" || !digits(value)) {
-				return
+				return nil, false
 			}
-			seen[key] = value
+			if _, again := window[key]; again {
+				all, window = append(all, window), map[string]string{}
+			}
+			window[key] = value
 		}
 	}
-	if end() {
-		exhausted.offer(waits.d, waits.found)
-		*left = *left || tokens
-	}
+	return append(all, window), true
 }
 
 // splitQuoted splits at a separator that is not inside of quotes, and trims blanks.

@@ -52,11 +52,8 @@ func (r *reader) until(at time.Time, strict bool) (time.Duration, bool) {
 // which begins in 1984 or 2000. Only of a Retry-After, which is in seconds by its
 // definition, a number below a thousand million is no time unless it is near now.
 func (r *reader) unixTime(text string, f field) (time.Time, bool) {
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return time.Time{}, false
-	}
-	least, most := 1e8, 4.1e9 // 1973 and 2099
+	n, _ := strconv.ParseFloat(text, 64) // it is a decimal
+	least, most := 1e8, 4.1e9            // 1973 and 2099
 	if f.kind == retryAfter {
 		least = max(least, min(1e9, float64(r.now.Add(-year).Unix())))
 	}
@@ -185,7 +182,7 @@ func parseDuration(text string) (time.Duration, bool) {
 			return d, ok
 		}
 		t, okClock := sum(clock, isoClock)
-		return add(d, t), okClock && (ok || days == "")
+		return d + t, okClock && (ok || days == "")
 	}
 	if hours, rest, ok := strings.Cut(text, ":"); ok {
 		minutes, seconds, ok := strings.Cut(rest, ":")
@@ -217,15 +214,7 @@ func sum(text string, units map[string]time.Duration) (total time.Duration, ok b
 		if !valid {
 			return 0, false
 		}
-		total, text, ok = add(total, d), rest[end:], true
+		total, text, ok = min(total+min(d, century), century), rest[end:], true
 	}
 	return total, ok
-}
-
-// add is the sum of two durations that are not negative, or the longest.
-func add(a, b time.Duration) time.Duration {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
 }
