@@ -118,7 +118,7 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 	case resp.StatusCode >= 400:
 		return zero, CheckStatus(resp)
 	case resp.StatusCode >= 300:
-		return zero, statusOf(resp, nil)
+		return zero, statusOf(resp)
 	case resp.Body == nil, isNil(resp.Body):
 		return zero, nil
 	}

@@ -295,21 +295,19 @@ func MayHaveActed(err error) bool {
 // isHarmless reports whether err is known to say if something was carried out, and that
 // nothing was.
 func isHarmless(err error) (known, harmless bool) {
+	if isNil(err) {
+		return false, false
+	}
 	switch e := err.(type) {
 	case *Error:
-		return e != nil, e != nil && e.harmless
+		return true, e.harmless
 	case *StatusError:
-		return e != nil, e != nil && e.harmless
+		return true, e.harmless
 	case *harmlessError:
 		return true, true
 	case interface{ Unwrap() error }:
-		if !isNil(e) {
-			return isHarmless(e.Unwrap())
-		}
+		return isHarmless(e.Unwrap())
 	case interface{ Unwrap() []error }:
-		if isNil(e) {
-			break
-		}
 		harmless = true
 		for _, branch := range e.Unwrap() {
 			if k, h := isHarmless(branch); k {

@@ -29,13 +29,10 @@ func (h *hop) judgeError(err error) error {
 	}
 	err = h.explained(err)
 	named := h.named(err)
-	if isMalformed(h.req) || h.refusedByNet(err) {
+	if isMalformed(h.req) || h.refusedByNet(err) || !overHTTP(h.req) && h.cannotSucceed(err) { // no host has part in it
 		return Permanent(&bodyError{named})
 	}
 	if h.cannotSucceed(err) {
-		if !overHTTP(h.req) { // the scheme is unsupported: no host has part in it
-			return Permanent(&bodyError{named})
-		}
 		return Permanent(named)
 	}
 	if h.host.proto.Load() != 0 {
@@ -44,13 +41,11 @@ func (h *hop) judgeError(err error) error {
 	if h.timeout != nil && h.timeout.Err() != nil && h.host.proto.Load() == 2 {
 		h.stale = true
 	}
-	if code, ok := streamCode(err); ok {
-		switch code {
-		case enhanceYourCalm:
-			named = RetryAfter(named, time.Second)
-		case http11Required:
-			return Permanent(named)
-		}
+	switch code, _ := streamCode(err); code {
+	case enhanceYourCalm:
+		named = RetryAfter(named, time.Second)
+	case http11Required:
+		return Permanent(named)
 	}
 	h.limitRepeats(named)
 	return named
@@ -321,8 +316,10 @@ func (e *transientError) Is(target error) bool { return is(e.err, target) }
 
 func (e *transientError) As(target any) bool { return errors.As(e.err, target) }
 
+// Timeout and Temporary make it an error of the network.
 func (e *transientError) Timeout() bool { return false }
 
+// Temporary is true: the host has answered before.
 func (e *transientError) Temporary() bool { return true }
 
 // maxCheck is how much of a body a caller's check gets to see.

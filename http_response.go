@@ -16,11 +16,8 @@ import (
 	"github.com/retryutils/retry/internal/clock"
 )
 
-// Limits of what is read of a response that is not wanted.
-const (
-	drainBytes = 64 << 10
-	drainTime  = 50 * time.Millisecond
-)
+// drainTime is how long it may take to read up to drainBytes of a body that is not wanted.
+const drainTime = 50 * time.Millisecond
 
 // errorBodyTime is how long the body of an error may take that no retry follows, and the
 // end of an answer to a POST that may be empty, which decides whether one does.

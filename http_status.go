@@ -51,12 +51,13 @@ func (e *StatusError) Error() string {
 // on one line.
 func (e *StatusError) Format(f fmt.State, verb rune) {
 	text := e.Error()
-	if verb == 'v' && f.Flag('+') && e != nil {
-		text += e.body()
-	}
-	if verb == 'v' && f.Flag('#') && e != nil {
+	switch {
+	case verb != 'v' || e == nil:
+	case f.Flag('#'):
 		fmt.Fprintf(f, "&retry.StatusError{StatusCode:%d, Method:%q, URL:%q, RetryAfter:%d}", e.StatusCode, e.Method, redact.URL(e.URL), e.RetryAfter)
 		return
+	case f.Flag('+'):
+		text += e.body()
 	}
 	fmt.Fprintf(f, fmt.FormatString(f, verb), text)
 }
@@ -116,15 +117,12 @@ func (e *StatusError) retryable(codes []int) bool {
 // refuses reports whether the server refuses its client for now, and not only this
 // request.
 func (e *StatusError) refuses() bool {
-	switch e.StatusCode {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return true
-	}
-	return e.StatusCode == http.StatusForbidden && e.RetryAfter > 0
+	return e.StatusCode == http.StatusTooManyRequests || e.StatusCode == http.StatusServiceUnavailable ||
+		e.StatusCode == http.StatusForbidden && e.RetryAfter > 0
 }
 
-// maxErrorBody is how much of an error's body is kept.
-const maxErrorBody = 64 << 10
+// drainBytes is how much is read of a body that is not wanted, and kept of an error's.
+const drainBytes = 64 << 10
 
 func isRedirect(resp *http.Response) bool {
 	switch resp.StatusCode {
@@ -146,10 +144,10 @@ func CheckStatus(resp *http.Response) error {
 	if resp.StatusCode < 400 {
 		return nil
 	}
-	e := statusOf(resp, nil)
+	e := statusOf(resp)
 	if resp.Body != nil && !isNil(resp.Body) {
 		// What was read counts, even if the rest cannot be.
-		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, drainBytes))
 		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}
 	}
 	return e
@@ -162,7 +160,7 @@ type rereader struct {
 }
 
 // statusOf describes a response by the request that it answers.
-func statusOf(resp *http.Response, on clockwork.Clock) *StatusError {
+func statusOf(resp *http.Response) *StatusError {
 	method, url := "", ""
 	if req := resp.Request; req != nil {
 		method = methodOf(req)
@@ -170,7 +168,7 @@ func statusOf(resp *http.Response, on clockwork.Clock) *StatusError {
 			url = redact.ParsedURL(req.URL)
 		}
 	}
-	e := newStatusError(resp, method, url, on)
+	e := newStatusError(resp, method, url, nil)
 	e.Header = resp.Header.Clone() // the response is its caller's, who may change it
 	return e
 }
