@@ -19,14 +19,13 @@ import (
 // host is what the requests to one host share. It does not change once it is
 // ready, but for the atomics, and for what hosts.mu guards.
 type host struct {
+	source            // as it was first found
 	name       string // of the request that it was made for
 	cfg        Config // with its gate, breaker and the like
 	inUse      atomic.Int32
 	proto      atomic.Int32  // the major version of HTTP of its last answer; 0: it never answered
 	ready      chan struct{} // closed when it is configured, or will not be
 	configured bool          // successfully; to be read after ready is closed, or under hosts.mu
-
-	recent recent // how it was first found
 
 	// Guarded by hosts.mu.
 	key   string
@@ -46,35 +45,31 @@ func (c *core) newHost(key string, req *http.Request) (*host, error) {
 
 // configure gives the host its settings.
 func (h *host) configure(c *core, key string, req *http.Request) error {
-	h.cfg = c.cfg
-	name := hostName(req)
-	h.name = name
-	if h.cfg.Name == "" {
-		h.cfg.Name = name
-	}
+	h.name, h.cfg = hostName(req), c.cfg
+	h.cfg.Name = cmp.Or(h.cfg.Name, h.name)
 	if key != "" {
-		if err := h.customize(c, key, name); err != nil {
+		if err := h.customize(c, key); err != nil {
 			if errors.Is(err, ErrInvalidConfig) {
-				return fmt.Errorf("host %s: %w", name, err)
+				return fmt.Errorf("host %s: %w", h.name, err)
 			}
-			return fmt.Errorf("%w: host %s: %w", ErrInvalidConfig, name, err)
+			return fmt.Errorf("%w: host %s: %w", ErrInvalidConfig, h.name, err)
 		}
 	}
-	h.cfg.host = name // PerHost may have replaced all of it
+	h.cfg.host = h.name // PerHost may have replaced all of it
 	if key != "" {
 		for _, fn := range c.onHost {
-			fn(name, h.cfg)
+			fn(h.name, h.cfg)
 		}
 	}
 	return nil
 }
 
 // customize gives the host its own breaker and gate, and calls PerHost.
-func (h *host) customize(c *core, key, name string) (err error) {
+func (h *host) customize(c *core, key string) (err error) {
 	own := func() error {
 		if c.breaker != nil {
 			settings := *c.breaker
-			settings.Name = name
+			settings.Name = h.name
 			if settings.Clock == nil {
 				settings.Clock = h.cfg.Clock
 			}
@@ -133,7 +128,7 @@ func hostName(req *http.Request) string {
 // hosts finds the host of a request, and keeps a bounded number of them. No
 // caller's function is called under its lock.
 type hosts struct {
-	last atomic.Pointer[recent] // most clients talk to one host
+	last atomic.Pointer[host] // most clients talk to one host
 
 	mu    sync.Mutex // guards the fields below
 	byKey map[string]*host
@@ -142,12 +137,8 @@ type hosts struct {
 	busy  list.List        // those that were oldest, and held something worth keeping
 }
 
+// source is what stands in a URL.
 type source struct{ scheme, host string }
-
-type recent struct {
-	source
-	host *host
-}
 
 // maxHosts is how many hosts are remembered. One with an open breaker or a gate
 // that is paused is never forgotten: if all are like that, a new host goes
@@ -158,8 +149,8 @@ const maxHosts = 1000
 func (hs *hosts) get(c *core, req *http.Request) (*host, error) {
 	src := source{req.URL.Scheme, req.URL.Host}
 	if last := hs.last.Load(); last != nil && last.source == src {
-		last.host.inUse.Add(1)
-		return last.host, nil
+		last.inUse.Add(1)
+		return last, nil
 	}
 	if h := hs.bySource(src, c); h != nil {
 		return h, nil
@@ -215,16 +206,16 @@ func (hs *hosts) bySource(src source, c *core) *host {
 		return nil
 	}
 	hs.touch(h)
-	if h.recent.source == src {
-		hs.last.Store(&h.recent)
+	if h.source == src {
+		hs.last.Store(h)
 	}
 	return h
 }
 
 // touch takes a host into use. hs.mu must be held.
 func (hs *hosts) touch(h *host) {
-	if last := hs.last.Load(); last != nil && last.host.list != nil {
-		last.host.moveTo(&hs.used) // it was used unseen
+	if last := hs.last.Load(); last != nil && last.list != nil {
+		last.moveTo(&hs.used) // it was used unseen
 	}
 	h.moveTo(&hs.used)
 	h.inUse.Add(1)
@@ -242,8 +233,7 @@ func (hs *hosts) byName(key string, src source, c *core) (h *host, mine bool) {
 		if hs.byKey == nil {
 			hs.byKey, hs.bySrc = make(map[string]*host), make(map[source]*host)
 		}
-		h, mine = &host{key: key, ready: make(chan struct{})}, true
-		h.recent = recent{src, h}
+		h, mine = &host{source: src, key: key, ready: make(chan struct{})}, true
 		hs.byKey[key] = h
 	}
 	hs.touch(h)
@@ -320,9 +310,7 @@ func (hs *hosts) forgetOldest(l *list.List, c *core) bool {
 // forget removes a host, but for its shortcuts, which lead nowhere then. hs.mu must be
 // held.
 func (hs *hosts) forget(h *host) {
-	if last := hs.last.Load(); last != nil && last.host == h {
-		hs.last.Store(nil)
-	}
+	hs.last.CompareAndSwap(h, nil)
 	h.moveTo(nil)
 	delete(hs.byKey, h.key)
 }
