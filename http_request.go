@@ -251,7 +251,5 @@ func (w *wire) Unwrap() http.RoundTripper { return w.RoundTripper }
 
 // CloseIdleConnections lets a transport of WrapTransport pass the call on.
 func (w *wire) CloseIdleConnections() {
-	if closer, ok := w.RoundTripper.(interface{ CloseIdleConnections() }); ok {
-		closer.CloseIdleConnections()
-	}
+	(&http.Client{Transport: w.RoundTripper}).CloseIdleConnections()
 }

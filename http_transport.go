@@ -108,14 +108,11 @@ func shorter(a, b time.Duration) time.Duration {
 
 // CloseIdleConnections closes the base transport's idle connections.
 func (t *Transport) CloseIdleConnections() {
-	type closer interface{ CloseIdleConnections() }
-	base, ok := t.core.base.(closer)
-	if !ok { // a wrapper need not know of it
-		base, ok = t.core.inner.(closer)
+	base := t.core.base
+	if _, ok := base.(interface{ CloseIdleConnections() }); !ok { // a wrapper need not know of it
+		base = t.core.inner
 	}
-	if ok {
-		base.CloseIdleConnections()
-	}
+	(&http.Client{Transport: base}).CloseIdleConnections()
 }
 
 // hop is one request on its way through a Transport, with all its attempts.
