@@ -262,10 +262,11 @@ func (h *hop) notCarriedOut(err error) bool {
 	if h.answered {
 		return h.serverRefused() && h.evidence().sent <= 1
 	}
+	most := 0
 	if _, refused := streamCode(err); refused {
-		return h.evidence().sent <= 1 && h.unsent(err)
+		most = 1
 	}
-	return h.evidence().sent == 0 && h.unsent(err)
+	return h.evidence().sent <= most && h.unsent(err)
 }
 
 // MayHaveActed reports whether a request, whose call ended with err, may have been

@@ -332,10 +332,8 @@ func (h *hop) failure(err error) error {
 	if fault, ok := err.(*bodyError); ok {
 		err = fault.err
 	}
-	if single := h.cfg != &h.host.cfg; single {
-		if e, ok := err.(*Error); ok && e.Reason == ErrMaxRetries {
-			err = e.Err // for the Transport around this one to judge
-		}
+	if e, ok := err.(*Error); ok && e.Reason == ErrMaxRetries && h.cfg != &h.host.cfg {
+		err = e.Err // for the Transport around this one to judge
 	}
 	if h.t.client {
 		if e, ok := err.(*url.Error); ok && h.call.harmless == h.call.attempts {
