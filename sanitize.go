@@ -24,40 +24,26 @@ func sanitized(err error) (safe error, changed bool) {
 		changed = changed || differs
 		return safe
 	}
-	safe = err
 	switch e := err.(type) {
 	case *StatusError:
-		if changed = e.Header != nil || e.Body != nil; changed {
-			bare := *e
-			bare.Header, bare.Body = nil, nil
-			safe = &bare
-		}
+		bare := *e
+		bare.Header, bare.Body = nil, nil
+		safe, changed = &bare, e.Header != nil || e.Body != nil
 	case *url.Error:
-		inner, raw := inside(e.Err), redact.URL(e.URL)
-		if changed = changed || raw != e.URL; changed {
-			safe = &url.Error{Op: e.Op, URL: raw, Err: inner}
-		}
+		bare := url.Error{Op: e.Op, URL: redact.URL(e.URL), Err: inside(e.Err)}
+		safe, changed = &bare, changed || bare.URL != e.URL
 	case *OpenError:
-		if inner := inside(e.Err); changed {
-			bare := *e
-			bare.Err = inner
-			safe = &bare
-		}
+		bare := *e
+		bare.Err = inside(e.Err)
+		safe = &bare
 	case *PauseError:
-		if inner := inside(e.Err); changed {
-			safe = &PauseError{e.Name, e.RetryAfter, inner}
-		}
+		safe = &PauseError{e.Name, e.RetryAfter, inside(e.Err)}
 	case *Error:
-		reason, detail, last := inside(e.Reason), inside(e.detail), inside(e.Err)
-		if changed {
-			bare := *e
-			bare.Reason, bare.detail, bare.Err = reason, detail, last
-			safe = &bare
-		}
+		bare := *e
+		bare.Reason, bare.detail, bare.Err = inside(e.Reason), inside(e.detail), inside(e.Err)
+		safe = &bare
 	case *markedError:
-		if inner := inside(e.err); changed {
-			safe = &markedError{inner, e.mark, e.delay}
-		}
+		safe = &markedError{inside(e.err), e.mark, e.delay}
 	default:
 		var inner error
 		var more []error
@@ -77,7 +63,10 @@ func sanitized(err error) (safe error, changed bool) {
 			safe = &sanitizedError{redact.Error(err), append(more, inner)}
 		}
 	}
-	return safe, changed
+	if !changed {
+		return err, false
+	}
+	return safe, true
 }
 
 // sanitizedError is what is left of a wrapper of an unknown type.
