@@ -245,7 +245,7 @@ func (h *hop) unsent(err error) bool {
 	if code, ok := streamCode(err); ok {
 		return code == refusedStream
 	}
-	if e := h.evidence(); e.asked || e.connected {
+	if e := h.evidence(); e.asked {
 		return !e.connected
 	}
 	return attempt.IsDial(err) // of a base that does not trace

@@ -206,7 +206,7 @@ func (h *hop) cannotSucceed(err error) bool {
 		return true
 	}
 	std, seen := h.t.core.std, h.evidence()
-	if std == nil || !seen.asked && !seen.connected {
+	if std == nil || !seen.asked {
 		return false
 	}
 	if !seen.connected {
