@@ -29,8 +29,7 @@ type host struct {
 
 	// Guarded by hosts.mu.
 	key   string
-	list  *list.List    // that it is in; nil if it was forgotten
-	place *list.Element // there
+	place *list.Element // in hosts.used; nil if it was forgotten
 }
 
 // newHost makes a host for one request alone.
@@ -134,7 +133,6 @@ type hosts struct {
 	byKey map[string]*host
 	bySrc map[source]*host // the same hosts, by what stands in the URL
 	used  list.List        // newest first
-	busy  list.List        // those that were oldest, and held something worth keeping
 }
 
 // source is what stands in a URL.
@@ -202,7 +200,7 @@ func (hs *hosts) bySource(src source, c *core) *host {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	h := hs.bySrc[src]
-	if h == nil || !h.configured || h.list == nil {
+	if h == nil || !h.configured || h.place == nil {
 		return nil
 	}
 	hs.touch(h)
@@ -214,10 +212,10 @@ func (hs *hosts) bySource(src source, c *core) *host {
 
 // touch takes a host into use. hs.mu must be held.
 func (hs *hosts) touch(h *host) {
-	if last := hs.last.Load(); last != nil && last.list != nil {
-		last.moveTo(&hs.used) // it was used unseen
+	if last := hs.last.Load(); last != nil {
+		hs.used.MoveToFront(last.place) // it was used unseen
 	}
-	h.moveTo(&hs.used)
+	hs.used.MoveToFront(h.place)
 	h.inUse.Add(1)
 }
 
@@ -234,7 +232,7 @@ func (hs *hosts) byName(key string, src source, c *core) (h *host, mine bool) {
 			hs.byKey, hs.bySrc = make(map[string]*host), make(map[source]*host)
 		}
 		h, mine = &host{source: src, key: key, ready: make(chan struct{})}, true
-		hs.byKey[key] = h
+		hs.byKey[key], h.place = h, hs.used.PushFront(h)
 	}
 	hs.touch(h)
 	if c.hostKey == nil && hs.bySrc[src] != h {
@@ -278,56 +276,28 @@ func (h *host) await(ctx context.Context) bool {
 	return h.configured
 }
 
-// evict forgets the host that was not used for longest, among those that hold
-// nothing worth keeping. Those that do move to a list of their own, so that they are
-// not examined each time. hs.mu must be held.
+// evict forgets the host that was not used for longest, among those that hold nothing
+// worth keeping. Those that do move to the front, so that the others are examined first
+// when another one must go. hs.mu must be held.
 func (hs *hosts) evict(c *core) bool {
-	for range min(2, hs.busy.Len()) { // one of that list may have nothing to keep any more
-		if hs.forgetOldest(&hs.busy, c) {
+	for range hs.used.Len() {
+		h := hs.used.Back().Value.(*host)
+		if h.idle(c) {
+			hs.forget(h)
 			return true
 		}
-	}
-	for hs.used.Len() > 0 {
-		if hs.forgetOldest(&hs.used, c) {
-			return true
-		}
+		hs.used.MoveToFront(h.place)
 	}
 	return false
-}
-
-// forgetOldest forgets the oldest host of a list, unless it holds something worth
-// keeping. hs.mu must be held.
-func (hs *hosts) forgetOldest(l *list.List, c *core) bool {
-	h := l.Back().Value.(*host)
-	if !h.idle(c) {
-		h.moveTo(&hs.busy)
-		return false
-	}
-	hs.forget(h)
-	return true
 }
 
 // forget removes a host, but for its shortcuts, which lead nowhere then. hs.mu must be
 // held.
 func (hs *hosts) forget(h *host) {
 	hs.last.CompareAndSwap(h, nil)
-	h.moveTo(nil)
+	hs.used.Remove(h.place)
+	h.place = nil
 	delete(hs.byKey, h.key)
-}
-
-// moveTo puts a host in front of a list, nil for none, from whatever list it is in.
-// hosts.mu must be held.
-func (h *host) moveTo(l *list.List) {
-	if h.list == l && l != nil {
-		l.MoveToFront(h.place)
-		return
-	}
-	if h.list != nil {
-		h.list.Remove(h.place)
-	}
-	if h.list, h.place = l, nil; l != nil {
-		h.place = l.PushFront(h)
-	}
 }
 
 // idle reports whether nothing is lost with the host: no request is under way,
