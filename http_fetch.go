@@ -263,12 +263,16 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 		return err
 	}
 	r := &resumption{c: c, next: next, read: read, ctx: ctx, cfg: &whole}
+	defer func() {
+		if r.first != nil { // it was not sent
+			closeBody(r.first)
+		}
+	}()
 	r.call.start = r.cfg.now()
 	if !done(ctx) { // the first request says by whose settings the call goes
 		if r.first, r.err = r.request(ctx); r.err == nil {
 			host, err := c.core.hosts.get(c.core, r.first)
 			if err != nil {
-				closeBody(r.first)
 				return err
 			}
 			defer host.inUse.Add(-1)
@@ -277,11 +281,6 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 			r.call.method, r.call.host = methodOf(r.first), hostName(r.first)
 		}
 	}
-	defer func() {
-		if r.first != nil { // it was not sent
-			closeBody(r.first)
-		}
-	}()
 	r.call.onHost = r.onHost
 	whole.AttemptTimeout = 0 // each hop has its own
 	err := r.call.run(ctx, r.cfg, r.attempt, nil)
