@@ -269,7 +269,7 @@ func (h *hop) attempt(ctx context.Context) error {
 	h.inBase = false
 	switch {
 	case err != nil:
-		if resp != nil && resp.Body != nil && !isNil(resp.Body) {
+		if resp != nil && resp.Body != nil {
 			resp.Body.Close()
 		}
 		err = h.judgeError(redact.Wrap(err))
