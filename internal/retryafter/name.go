@@ -14,8 +14,6 @@ const (
 	reset     // when a bucket is full again
 	remaining // what is left in a bucket
 	policy    // both, by keys and values
-	date
-	age
 )
 
 // field is a header field that may speak of a wait.
@@ -57,14 +55,7 @@ var parts = []string{"retry", "reset", "next", "remaining", "left", "limit", "qu
 func parseName(name string) field {
 	f := field{unit: time.Second}
 	name = strings.ToLower(name)
-	switch name {
-	case "date":
-		f.kind = date
-		return f
-	case "age":
-		f.kind = age
-		return f
-	case "x-amz-retry-after": // the one that is in milliseconds and does not say so
+	if name == "x-amz-retry-after" { // the one that is in milliseconds and does not say so
 		f.unit = time.Millisecond
 	}
 	if !slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(name, part) }) {

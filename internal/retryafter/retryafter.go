@@ -27,43 +27,35 @@ const (
 // response is a refusal for a limit, which makes a reset count of whose bucket nothing
 // else is known.
 func Parse(h http.Header, now func() time.Time, limited bool) (time.Duration, bool) {
-	asks, dated, size := false, false, 0
 	var known, fields []field
 	for name, values := range h {
 		if f := parseName(name); f.kind != other && len(values) > 0 {
 			f.name, f.values = name, values
-			known, asks = append(known, f), asks || f.kind != date && f.kind != age
+			known = append(known, f)
 		}
 	}
-	if !asks {
+	if len(known) == 0 {
 		return 0, false
 	}
 	local := now()
-	r := reader{now: local, local: local}
-	slices.SortFunc(known, func(a, b field) int { return strings.Compare(a.name, b.name) }) // lists of several spellings stay aligned
-	for _, f := range known {
-		switch f.kind {
-		case date:
-			if at, _, ok := parseDate(strings.TrimSpace(f.values[0]), local); ok {
-				r.now, dated = at, true
-			}
-		case age:
-			r.cached = true
-			r.age, _ = decimal(strings.TrimSpace(f.values[0]), time.Second)
-			r.age = min(r.age, century)
-		default:
-			own := 0
-			for _, line := range f.values {
-				own += len(line)
-			}
-			if size+own <= maxSize {
-				size += own
-				fields = append(fields, f)
-			}
-		}
+	r := reader{now: local, local: local, cached: len(h["Age"]) > 0}
+	if age, ok := decimal(strings.TrimSpace(h.Get("Age")), time.Second); ok {
+		r.age = min(age, century)
 	}
-	if dated {
-		r.now = r.now.Add(r.age)
+	if at, _, ok := parseDate(strings.TrimSpace(h.Get("Date")), local); ok {
+		r.now = at.Add(r.age)
+	}
+	slices.SortFunc(known, func(a, b field) int { return strings.Compare(a.name, b.name) }) // lists of several spellings stay aligned
+	size := 0
+	for _, f := range known {
+		own := 0
+		for _, line := range f.values {
+			own += len(line)
+		}
+		if size+own <= maxSize {
+			size += own
+			fields = append(fields, f)
+		}
 	}
 	asked := r.asked(fields)
 	exhausted, unknown, left := r.buckets(fields)
