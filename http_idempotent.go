@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
@@ -35,16 +36,6 @@ func idempotentMethod(method string) bool {
 func hasKey(header http.Header) bool {
 	for name := range header {
 		if isKeyName(name) {
-			return true
-		}
-	}
-	return false
-}
-
-// hasKeyValue reports whether a key is sent.
-func hasKeyValue(header http.Header) bool {
-	for name, values := range header {
-		if len(values) > 0 && isKeyName(name) {
 			return true
 		}
 	}
@@ -136,7 +127,8 @@ func (h *hop) finalAnswer() bool {
 // atWork reports whether the pending 409 means that the server is still busy with
 // an earlier attempt: one whose answer was lost, and which had the same key.
 func (h *hop) atWork() bool {
-	return h.lost && h.resp.StatusCode == http.StatusConflict && (h.key != "" || hasKeyValue(h.req.Header))
+	key := cmp.Or(h.key, h.req.Header.Get("Idempotency-Key"), h.req.Header.Get("X-Idempotency-Key"))
+	return h.lost && h.resp.StatusCode == http.StatusConflict && key != ""
 }
 
 // serverRefused reports whether the pending response says that the server did not act. A
