@@ -595,6 +595,22 @@ func TestSeveralPerHost(t *testing.T) {
 	assert.Equal(t, []int{1}, seen)
 }
 
+// Clients over the transport of another add a PerHost each to those that it has, and not to
+// each other's.
+func TestPerHostOfClientsOverAnother(t *testing.T) {
+	var seen []string
+	note := func(name string) retry.Option {
+		return retry.PerHost(func(string, *retry.Config) error { seen = append(seen, name); return nil })
+	}
+	transport, err := retry.NewTransport(everywhere{}, retry.Config{}, note("1"), note("2"), note("3"))
+	require.NoError(t, err)
+	over := &http.Client{Transport: transport}
+	a, b := outcomeClient(t, over, retry.Config{}, note("a")), outcomeClient(t, over, retry.Config{}, note("b"))
+	require.NoError(t, a.Check("http://gene.example/"))
+	require.NoError(t, b.Check("http://gene.example/"))
+	assert.Equal(t, []string{"1", "2", "3", "a", "1", "2", "3", "b"}, seen)
+}
+
 // Hosts that share a key are named each by its own name.
 func TestHostsOfOneKeyHaveTheirNames(t *testing.T) {
 	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(200, "")}}
