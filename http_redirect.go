@@ -97,28 +97,24 @@ func redirectedBy(req *http.Request) *redirectBody {
 // waitForRedirect waits as long as the redirect that led here asked to (RFC 9110, section
 // 10.2.3). Its connection is free meanwhile.
 func (h *hop) waitForRedirect(ctx context.Context) error {
-	if !h.t.client {
-		return nil
-	}
 	before := redirectedBy(h.req)
-	if before == nil || before.wait <= 0 {
+	if !h.t.client || before == nil || before.wait <= 0 {
 		return nil
 	}
-	cfg, stop := h.cfg, false
-	if before.wait > cfg.maxRetryAfter() {
-		stop = h.call.stopFor(ErrRetryAfterTooLong, &tooLongError{before.wait, cfg.maxRetryAfter()})
-	} else {
-		wait := before.wait - clock.Since(cfg.Clock, before.since)
-		stop = h.call.stopIfOver(ctx, cfg, max(0, wait))
-		if !stop && wait > 0 {
-			h.call.reportWait(ctx, cfg, WaitRetryAfter, wait)
-			h.call.sleep(ctx, cfg, wait)
-			h.call.alarm.Stop()
-			stop = h.call.stopIfOver(ctx, cfg, 0)
+	cfg, wait := h.cfg, before.wait-clock.Since(h.cfg.Clock, before.since)
+	switch {
+	case before.wait > cfg.maxRetryAfter():
+		h.call.stopFor(ErrRetryAfterTooLong, &tooLongError{before.wait, cfg.maxRetryAfter()})
+	case h.call.stopIfOver(ctx, cfg, max(0, wait)):
+	case wait <= 0:
+		return nil
+	default:
+		h.call.reportWait(ctx, cfg, WaitRetryAfter, wait)
+		h.call.sleep(ctx, cfg, wait)
+		h.call.alarm.Stop()
+		if !h.call.stopIfOver(ctx, cfg, 0) {
+			return nil
 		}
-	}
-	if !stop {
-		return nil
 	}
 	return h.call.giveUp(ctx, cfg)
 }
