@@ -123,12 +123,7 @@ func redactWord(word, previous string) string {
 	if tail <= lead {
 		return word
 	}
-	core := word[lead:tail]
-	if strings.HasSuffix(core, "]") && !strings.Contains(core, "[") {
-		core = strings.TrimRight(core, "]")
-		tail = lead + len(core)
-	}
-	return word[:lead] + redactCore(core, previous) + word[tail:]
+	return word[:lead] + redactCore(word[lead:tail], previous) + word[tail:]
 }
 
 func redactCore(core, previous string) string {
@@ -179,7 +174,6 @@ func credentials(word string) string {
 	case !ok:
 		return path
 	case strings.Contains(values, "=") || strings.Contains(path, "/"):
-		values, _, _ = strings.Cut(values, "#")
 		return path + "?" + query(values)
 	}
 	return path + "?" + values
