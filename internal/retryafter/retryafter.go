@@ -29,7 +29,7 @@ const (
 func Parse(h http.Header, now func() time.Time, limited bool) (time.Duration, bool) {
 	var known, fields []field
 	for name, values := range h {
-		if f := parseName(name); f.kind != other && len(values) > 0 {
+		if f := parseName(name); f.kind != other {
 			f.name, f.values = name, values
 			known = append(known, f)
 		}

@@ -253,6 +253,8 @@ func TestParse(t *testing.T) {
 		{"IETF, a name with a comma", headers("RateLimit", `"a,b;c=1";r=0;t=50`), 50 * time.Second},
 		{"IETF, a name with a quote", headers("RateLimit", `"a\",";r=0;t=50`), 50 * time.Second},
 		{"IETF, a name that is not closed", headers("RateLimit", `"a;r=0;t=50`), none},
+		{"IETF, a quote for a name", headers("RateLimit", `"a";r=0;t=50,"`), none},
+		{"IETF, a value without a key", headers("RateLimit", `"a";r=0;t=50;=1`), none},
 		{"IETF, a partition key", headers("RateLimit", `"a";r=0;t=50;pk=:cHsdsRa894==:`), 50 * time.Second},
 		{"IETF, a parameter without a value", headers("RateLimit", `"a";fast;r=0;t=50`), 50 * time.Second},
 		{"IETF, an empty parameter", headers("RateLimit", `"a";;r=0;t=50`), none},
