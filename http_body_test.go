@@ -589,6 +589,40 @@ func TestBodyAsLongAsTheBuffer(t *testing.T) {
 	}
 }
 
+// What is recorded is the same in pieces of any size, which fit the chunks of the record or
+// not.
+func TestBodyInPieces(t *testing.T) {
+	text := make([]byte, 200_000)
+	for i := range text {
+		text[i] = byte(i % 251)
+	}
+	for _, piece := range []int{7_000, 32 << 10, 50_000} {
+		server := newStand(t, status(503), status(200))
+		body := &inPieces{left: text, size: piece}
+		resp, err := outcomeClient(t, nil, soon).Do(newRequest(t, "PUT", server.URL, body))
+		read(t, resp, err)
+		require.Len(t, server.requests(), 2)
+		for _, r := range server.requests() {
+			assert.True(t, string(text) == r.body, "in pieces of %d", piece)
+		}
+	}
+}
+
+// inPieces gives what is left in pieces of a size.
+type inPieces struct {
+	left []byte
+	size int
+}
+
+func (r *inPieces) Read(p []byte) (int, error) {
+	if len(r.left) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.left[:min(r.size, len(r.left))])
+	r.left = r.left[n:]
+	return n, nil
+}
+
 // A file that does not end where it says is sent from where it stands to where it ends.
 func TestFileOfUnknownLength(t *testing.T) {
 	server := newStand(t, status(503), status(200))
