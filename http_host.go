@@ -81,7 +81,7 @@ func (h *host) customize(c *core, key string) (err error) {
 		}
 		return nil
 	}
-	if err = own(); err != nil || len(c.perHost) == 0 {
+	if err = own(); err != nil {
 		return err
 	}
 	given := h.cfg
