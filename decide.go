@@ -17,20 +17,18 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	if c.progressed {
 		c.before, c.backoff = c.attempts-1, 0
 	}
-	if cfg.Breaker == nil { // which has reported its findings
-		c.found = examine(c.last, cfg.RetryStatusCodes)
-	}
-	hint := c.found.delay
-	retryable, backoff := cfg.retryable(c.last, c.found), time.Duration(0)
+	found := examine(c.last, cfg.RetryStatusCodes)
+	hint := found.delay
+	retryable, backoff := cfg.retryable(c.last, found), time.Duration(0)
 	if retryable && c.failed() <= cfg.maxRetries() {
 		backoff = cfg.delay(c.failed(), c.backoff)
 	}
 	switch {
 	case cfg.Gate == nil || c.elsewhere:
-	case c.progressed && !c.found.has(refusing):
+	case c.progressed && !found.has(refusing):
 		c.accepted(ctx, cfg)
-	case !c.found.has(refusing):
-		if c.found.has(status) && !c.found.has(failing) {
+	case !found.has(refusing):
+		if found.has(status) && !found.has(failing) {
 			c.accepted(ctx, cfg)
 		}
 	default: // without a hint, the pause is the refused call's own backoff
