@@ -32,12 +32,15 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 		Name: "x", MaxRetries: 3, InitialDelay: time.Millisecond, MaxDelay: time.Second,
 		Jitter: retry.FullJitter, RetryIf: retry.Retryable, Budget: budget,
 	}
+	bounded := filled // judged field by field, before it runs
+	bounded.MaxElapsed, bounded.MaxRetryAfter, bounded.Multiplier = time.Hour, time.Hour, 1.5
 	value := func(context.Context) (int, error) { return 1, nil }
 	none := func(context.Context) error { return nil }
 
 	for name, call := range map[string]func(){
 		"Do, zero Config":   func() { retry.Do(ctx, retry.Config{}, value) },
 		"Do, filled Config": func() { retry.Do(ctx, filled, value) },
+		"Do, MaxElapsed":    func() { retry.Do(ctx, bounded, value) },
 		"Do with a breaker": func() { retry.Do(ctx, retry.Config{Breaker: counting}, value) },
 		"Run":               func() { retry.Run(ctx, retry.Config{}, none) },
 		"breaker by count":  func() { counting.Do(ctx, none) },

@@ -104,24 +104,24 @@ func (c BreakerConfig) Validate() error { return c.problems().join(of("BreakerCo
 
 func (c *BreakerConfig) problems() (p problems) {
 	const rate = "a share in (0, 1], or 0 for off"
-	p.require(validRate(c.FailureRate), "FailureRate", c.FailureRate, rate)
-	p.require(validRate(c.SlowCallRate), "SlowCallRate", c.SlowCallRate, rate)
+	require(&p, validRate(c.FailureRate), "FailureRate", c.FailureRate, rate)
+	require(&p, validRate(c.SlowCallRate), "SlowCallRate", c.SlowCallRate, rate)
 	p.notNegative("SlowCallDuration", c.SlowCallDuration)
-	p.requireOther(c.SlowCallDuration == 0 || c.SlowCallRate != 0,
+	requireOther(&p, c.SlowCallDuration == 0 || c.SlowCallRate != 0,
 		"SlowCallRate", c.SlowCallRate, "a share, to go with", "SlowCallDuration", c.SlowCallDuration)
-	p.requireOther(c.SlowCallRate == 0 || c.SlowCallDuration != 0,
+	requireOther(&p, c.SlowCallRate == 0 || c.SlowCallDuration != 0,
 		"SlowCallDuration", c.SlowCallDuration, "a duration, to go with", "SlowCallRate", c.SlowCallRate)
-	p.require(c.FailureThreshold >= 0 || c.FailureRate != 0 || c.SlowCallRate != 0,
+	require(&p, c.FailureThreshold >= 0 || c.FailureRate != 0 || c.SlowCallRate != 0,
 		"FailureThreshold", c.FailureThreshold, "a count, or a rate to open by instead")
-	p.require(c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "Window", c.Window, "1ms to a year"+orDefault)
-	p.require(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
+	require(&p, c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "Window", c.Window, "1ms to a year"+orDefault)
+	require(&p, c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
 	p.notNegative("RecoveryTimeout", c.RecoveryTimeout)
 	recovery := cmp.Or(c.RecoveryTimeout, defaultRecovery)
-	p.requireOther(c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= recovery,
+	requireOther(&p, c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= recovery,
 		"MaxRecoveryTimeout", c.MaxRecoveryTimeout, "0 for no growth, or at least", "RecoveryTimeout", recovery)
-	p.require(c.RecoveryJitter >= 0 && c.RecoveryJitter <= 1, "RecoveryJitter", c.RecoveryJitter, "a share in [0, 1]")
-	p.require(validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count"+orDefault)
-	p.require(validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count"+orDefault)
+	require(&p, c.RecoveryJitter >= 0 && c.RecoveryJitter <= 1, "RecoveryJitter", c.RecoveryJitter, "a share in [0, 1]")
+	require(&p, validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count"+orDefault)
+	require(&p, validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count"+orDefault)
 	p.notNegative("ProbeTimeout", c.ProbeTimeout)
 	p.notNil("Clock", c.Clock)
 	return p

@@ -81,8 +81,8 @@ type budgetValues struct {
 }
 
 func (v budgetValues) problems() (p problems) {
-	p.require(v.ratio >= 0 && v.ratio <= maxBudget, "ratio", v.ratio, "a finite number of 0 or more")
-	p.require(v.burst >= 0 && v.burst <= maxBudget, "burst", v.burst, "0 or more, and no more than a billion")
+	require(&p, v.ratio >= 0 && v.ratio <= maxBudget, "ratio", v.ratio, "a finite number of 0 or more")
+	require(&p, v.burst >= 0 && v.burst <= maxBudget, "burst", v.burst, "0 or more, and no more than a billion")
 	return p
 }
 

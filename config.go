@@ -332,52 +332,34 @@ func (c *Config) statusCodes() string {
 }
 
 func (c *Config) problems() (p problems) {
-	p.require(c.MaxRetries >= NoRetries, "MaxRetries", c.MaxRetries, "a count, 0 for the default, NoRetries or Unlimited")
+	require(&p, c.MaxRetries >= NoRetries, "MaxRetries", c.MaxRetries, "a count, 0 for the default, NoRetries or Unlimited")
 	p.notNegative("InitialDelay", c.InitialDelay)
 	p.notNegative("MaxDelay", c.MaxDelay)
-	p.requireOther(c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most", "MaxDelay", c.maxDelay())
-	p.require(validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1"+orDefault)
-	p.require(c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
+	requireOther(&p, c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most", "MaxDelay", c.maxDelay())
+	require(&p, validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1"+orDefault)
+	require(&p, c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
 	p.notNegative("MaxElapsed", c.MaxElapsed)
 	p.notNegative("AttemptTimeout", c.AttemptTimeout)
 	p.notNegative("MaxRetryAfter", c.MaxRetryAfter)
 	for _, code := range c.RetryStatusCodes {
-		p.require(validStatus(code), "RetryStatusCodes", code, "statuses from 100 to 999")
+		require(&p, validStatus(code), "RetryStatusCodes", code, "statuses from 100 to 999")
 	}
 	p.notNil("Limiter", c.Limiter)
 	p.notNil("Clock", c.Clock)
 	if c.Logger != nil {
 		handler := c.Logger.Handler()
-		p.require(handler != nil, "Logger", "without a handler", "one that slog.New made")
+		require(&p, handler != nil, "Logger", "without a handler", "one that slog.New made")
 		p.notNil("Logger's handler", handler)
 	}
 	if c.Gate != nil {
 		p.notNil("Gate's clock", c.Gate.clock)
 	}
-	p.require(c.Clock == nil || c.Breaker == nil || clock.Same(c.Clock, c.Breaker.clock()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
-	p.require(c.Clock == nil || c.Gate == nil || clock.Same(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
+	require(&p, c.Clock == nil || c.Breaker == nil || clock.Same(c.Clock, c.Breaker.clock()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
+	require(&p, c.Clock == nil || c.Gate == nil || clock.Same(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
 	return p
 }
 
-// valid is Validate without the words, for the path of every call.
-func (c *Config) valid() bool {
-	for _, code := range c.RetryStatusCodes {
-		if !validStatus(code) {
-			return false
-		}
-	}
-	if c.Limiter != nil && isNil(c.Limiter) || c.Clock != nil && isNil(c.Clock) ||
-		c.Logger != nil && (c.Logger.Handler() == nil || isNil(c.Logger.Handler())) ||
-		c.Gate != nil && c.Gate.clock != nil && isNil(c.Gate.clock) {
-		return false
-	}
-	if c.Clock != nil && (c.Breaker != nil && !clock.Same(c.Clock, c.Breaker.clock()) ||
-		c.Gate != nil && !clock.Same(c.Clock, c.Gate.clock)) {
-		return false
-	}
-	return c.validNumbers()
-}
-
+// validNumbers is what is left to judge where nothing but numbers is set.
 func (c *Config) validNumbers() bool {
 	// Where any of them is negative, so is their union.
 	return c.InitialDelay|c.MaxDelay|c.MaxElapsed|c.AttemptTimeout|c.MaxRetryAfter >= 0 && c.MaxRetries >= NoRetries &&
@@ -421,25 +403,31 @@ type problem struct {
 	limit any    // and its value
 }
 
-func (p *problems) require(ok bool, field string, value any, want string) {
-	p.requireOther(ok, field, value, want, "", nil)
+// require notes a field that is wrong. It is generic, so that one that is right costs no
+// allocation: each call that is more than a plain one judges its Config.
+func require[T any](p *problems, ok bool, field string, value T, want string) {
+	if !ok {
+		*p = append(*p, problem{field: field, value: value, want: want})
+	}
 }
 
 // requireOther is for a field that contradicts another one.
-func (p *problems) requireOther(ok bool, field string, value any, want, other string, limit any) {
+func requireOther[T, L any](p *problems, ok bool, field string, value T, want, other string, limit L) {
 	if !ok {
 		*p = append(*p, problem{field, value, want, other, limit})
 	}
 }
 
 func (p *problems) notNegative(field string, d time.Duration) {
-	p.require(d >= 0, field, d, "0 or more")
+	require(p, d >= 0, field, d, "0 or more")
 }
 
 // notNil is for an interface that may be nil, but not hold a nil pointer: that would
 // panic in the middle of a call.
 func (p *problems) notNil(field string, v any) {
-	p.require(!isNil(v), field, fmt.Sprintf("a nil %T", v), "one that is there, or nil itself for none")
+	if isNil(v) {
+		*p = append(*p, problem{field: field, value: fmt.Sprintf("a nil %T", v), want: "one that is there, or nil itself for none"})
+	}
 }
 
 // join makes one error of them, with the fields named as name does.

@@ -36,8 +36,8 @@ func fuzzConfig(t *testing.T, curve byte, initial, ceiling int64, multiplier, lo
 	case 5:
 		c.Backoff = ExponentialBackoff(c.InitialDelay, multiplier)
 	}
-	if err := c.Validate(); c.valid() != (err == nil) {
-		t.Fatalf("valid() is %v, Validate() %v: %+v", c.valid(), err, c)
+	if err := c.Validate(); c.validNumbers() != (err == nil) {
+		t.Fatalf("validNumbers() is %v, Validate() %v: %+v", c.validNumbers(), err, c)
 	}
 	return c
 }
@@ -49,7 +49,7 @@ func FuzzConfigDelay(f *testing.F) {
 	f.Add(byte(5), int64(time.Hour), int64(math.MaxInt64), math.MaxFloat64, 3.0, 4.0, 0.999, math.MaxInt)
 	f.Fuzz(func(t *testing.T, curve byte, initial, ceiling int64, multiplier, low, high, random float64, retry int) {
 		c := fuzzConfig(t, curve, initial, ceiling, multiplier, low, high, random)
-		if !c.valid() {
+		if !c.validNumbers() {
 			return
 		}
 		d := c.Delay(retry)
@@ -64,8 +64,8 @@ func FuzzConfigDelay(f *testing.F) {
 	})
 }
 
-// FuzzConfigValid checks that the quick judgement on a Config, and the one in
-// words, are the same.
+// FuzzConfigValid checks that the quick judgement on the numbers of a Config, and the
+// one in words, are the same.
 func FuzzConfigValid(f *testing.F) {
 	f.Add(0, int64(0), int64(0), int64(0), int64(0), int64(0), 0.0, 0.0, 0.0, 0)
 	f.Add(-2, int64(1), int64(-1), int64(1), int64(1), int64(1), 1.5, 0.5, 1.5, 503)
@@ -76,11 +76,13 @@ func FuzzConfigValid(f *testing.F) {
 			MaxElapsed: time.Duration(elapsed), AttemptTimeout: time.Duration(timeout), MaxRetryAfter: time.Duration(after),
 			Multiplier: multiplier, Jitter: Jitter{low, high},
 		}
+		valid := c.validNumbers()
 		if code != 0 {
 			c.RetryStatusCodes = []int{503, code}
+			valid = valid && validStatus(code)
 		}
-		if err := c.Validate(); c.valid() != (err == nil) {
-			t.Fatalf("valid() is %v, Validate() %v", c.valid(), err)
+		if err := c.Validate(); valid != (err == nil) {
+			t.Fatalf("valid is %v, Validate() %v", valid, err)
 		}
 	})
 }

@@ -83,11 +83,11 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Dur
 	c.base = &wire{c.inner}
 	if c.wrap != nil {
 		c.base = c.wrap(c.base)
-		p.require(c.base != nil && !isNil(c.base), "WrapTransport", fmt.Sprintf("<nil> (%T)", c.base), "a RoundTripper")
+		require(&p, c.base != nil && !isNil(c.base), "WrapTransport", fmt.Sprintf("<nil> (%T)", c.base), "a RoundTripper")
 	}
-	p.require(c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
-	p.require(c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
-	p.require(c.idleTimeout >= 0, "IdleTimeout", c.idleTimeout, "0 or more")
+	require(&p, c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
+	require(&p, c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
+	require(&p, c.idleTimeout >= 0, "IdleTimeout", c.idleTimeout, "0 or more")
 	errs := []error{cfg.Validate(), p.join(of("Option"))}
 	if c.breaker != nil {
 		errs = append(errs, c.breaker.Validate())

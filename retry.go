@@ -207,10 +207,8 @@ func (c *Config) check(ctx context.Context) error {
 		return invalid("ctx is nil")
 	case isNil(ctx):
 		return invalid("ctx is a nil %T", ctx)
-	case !c.valid():
-		return c.Validate()
 	}
-	return nil
+	return c.problems().join(of("Config"))
 }
 
 // plain reports whether a first attempt is no more than a call of the function
