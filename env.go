@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -34,23 +35,13 @@ func ConfigFromEnv(prefix string) (Config, error) {
 // variables of [ConfigFromEnv]; the other fields stay. With an error it returns c as
 // it was.
 func (c Config) WithEnv(prefix string) (Config, error) {
-	return configFrom(c, prefix, os.Getenv, os.Environ())
-}
-
-func configFrom(c Config, prefix string, getenv func(string) string, all []string) (Config, error) {
-	changed := c
-	env := environment{prefix: prefix, getenv: getenv, all: all}
-	env.read(c, configVariables(&changed))
-	if err := env.errors("Config", changed.problems()); err != nil {
-		return c, err
-	}
-	return changed, nil
+	return overlay(c, "Config", configVariables, (*Config).problems, process(), prefix)
 }
 
 func configVariables(changed *Config) []variable {
 	return []variable{
 		{"NAME", "Name", into(&changed.Name, parseText)},
-		{"MAX_RETRIES", "MaxRetries", into(&changed.MaxRetries, refuse(parseRetries, func(n int) bool { return n < NoRetries }, `0 or more, or "unlimited"`))},
+		{"MAX_RETRIES", "MaxRetries", into(&changed.MaxRetries, parseRetries)},
 		{"INITIAL_DELAY", "InitialDelay", into(&changed.InitialDelay, positive(parseDuration, `more than 0 ("1ns" for next to nothing)`))},
 		{"MAX_DELAY", "MaxDelay", into(&changed.MaxDelay, positive(parseDuration, `more than 0 ("1ns" for next to nothing)`))},
 		{"MULTIPLIER", "Multiplier", into(&changed.Multiplier, positive(parseFloat, "at least 1 (1 for waits that do not grow)"))},
@@ -71,20 +62,14 @@ func configVariables(changed *Config) []variable {
 // in the forms of [ConfigFromEnv]. The other fields stay. With an error it returns c
 // as it was.
 func (c BreakerConfig) WithEnv(prefix string) (BreakerConfig, error) {
-	changed := c
-	env := environment{prefix: prefix, getenv: os.Getenv, all: os.Environ()}
-	env.read(c, breakerVariables(&changed))
-	if err := env.errors("BreakerConfig", changed.problems()); err != nil {
-		return c, err
-	}
-	return changed, nil
+	return overlay(c, "BreakerConfig", breakerVariables, (*BreakerConfig).problems, process(), prefix)
 }
 
 func breakerVariables(changed *BreakerConfig) []variable {
 	const count, duration = "1 or more", "more than 0"
 	return []variable{
 		{"NAME", "Name", into(&changed.Name, parseText)},
-		{"FAILURE_THRESHOLD", "FailureThreshold", into(&changed.FailureThreshold, nonZero(parseInt, "1 or more, or -1 to go by the rates alone"))},
+		{"FAILURE_THRESHOLD", "FailureThreshold", into(&changed.FailureThreshold, refuse(parseInt, func(n int) bool { return n == 0 }, "1 or more, or -1 to go by the rates alone"))},
 		{"FAILURE_RATE", "FailureRate", into(&changed.FailureRate, parseFloat)},
 		{"SLOW_CALL_DURATION", "SlowCallDuration", into(&changed.SlowCallDuration, parseDuration)},
 		{"SLOW_CALL_RATE", "SlowCallRate", into(&changed.SlowCallRate, parseFloat)},
@@ -103,14 +88,11 @@ func breakerVariables(changed *BreakerConfig) []variable {
 // BudgetFromEnv is [NewBudget] with the values changed that the environment sets: with
 // the prefix "HGNC", in HGNC_BUDGET_RATIO and HGNC_BUDGET_BURST.
 func BudgetFromEnv(prefix string, ratio float64, burst int) (*Budget, error) {
-	code := budgetValues{ratio, burst}
-	changed := code
-	env := environment{prefix: prefix, getenv: os.Getenv, all: os.Environ()}
-	env.read(code, budgetVariables(&changed))
-	if err := env.errors("BudgetFromEnv", changed.problems()); err != nil {
+	v, err := overlay(budgetValues{ratio, burst}, "BudgetFromEnv", budgetVariables, (*budgetValues).problems, process(), prefix)
+	if err != nil {
 		return nil, err
 	}
-	return NewBudget(changed.ratio, changed.burst)
+	return NewBudget(v.ratio, v.burst)
 }
 
 func budgetVariables(changed *budgetValues) []variable {
@@ -120,51 +102,62 @@ func budgetVariables(changed *budgetValues) []variable {
 	}
 }
 
-// environment reads variables into fields, and remembers which belongs to which,
-// so that an error names what the user wrote, or has to write.
+// environment is what variables are read from.
 type environment struct {
-	prefix string
 	getenv func(string) string
-	all    []string          // NAME=value each
-	names  map[string]string // of variables, by field; not of fields that only the code has set
-	unread map[string]bool   // fields whose variable could not be read
-	errs   []error
+	all    []string // NAME=value each
 }
 
+func process() environment { return environment{os.Getenv, os.Environ()} }
+
+// variable is read into a field.
 type variable struct {
 	name, field string
 	parse       func(string) error
 }
 
-// read sets the fields of a struct, which was code before.
-func (e *environment) read(code any, variables []variable) {
-	prefix := strings.ToUpper(strings.TrimSuffix(e.prefix, "_"))
-	if prefix != "" {
+// overlay returns a struct with the fields changed that the environment sets, or, with an
+// error, as it was. The error names what the user wrote, or has to write: a variable, or
+// a field of kind that only the code has set.
+func overlay[S any](code S, kind string, variables func(*S) []variable, problems func(*S) problems, env environment, prefix string) (S, error) {
+	if prefix = strings.ToUpper(strings.TrimSuffix(prefix, "_")); prefix != "" {
 		prefix += "_"
 	}
-	e.names, e.unread = make(map[string]string), make(map[string]bool)
-	for _, v := range variables {
+	changed := code
+	known := variables(&changed)
+	var errs []error
+	names, unread := make(map[string]string), make(map[string]bool) // by field
+	for _, v := range known {
 		name := prefix + v.name
-		value := strings.TrimSpace(e.getenv(name))
-		if value != "" || reflect.ValueOf(code).FieldByName(v.field).IsZero() {
-			e.names[v.field] = name
-		}
-		if value == "" {
+		value := strings.TrimSpace(env.getenv(name))
+		if names[v.field] = name; value == "" {
+			if !reflect.ValueOf(code).FieldByName(v.field).IsZero() {
+				delete(names, v.field)
+			}
 			continue
 		}
 		if err := v.parse(value); err != nil {
-			e.unread[v.field] = true
-			e.errs = append(e.errs, fmt.Errorf("%w: %s is %q, %w", ErrInvalidConfig, name, value, err))
+			unread[v.field] = true
+			errs = append(errs, fmt.Errorf("%w: %s is %q, %w", ErrInvalidConfig, name, value, err))
 		}
 	}
 	if prefix != "" { // else the variables of all other programs have it
-		e.findMisspelled(prefix, variables)
+		errs = append(errs, env.misspelled(prefix, known)...)
 	}
+	unusable := slices.DeleteFunc(problems(&changed), func(p problem) bool { return unread[p.field] })
+	for i := range unusable {
+		unusable[i].want = strings.TrimSuffix(unusable[i].want, orDefault) // 0 is refused here
+	}
+	errs = append(errs, unusable.join(func(field string) string { return cmp.Or(names[field], kind+"."+field) }))
+	if err := errors.Join(errs...); err != nil {
+		return code, err
+	}
+	return changed, nil
 }
 
-// findMisspelled reports variables whose names are nearly one of those that are read.
+// misspelled reports variables whose names are nearly one of those that are read.
 // What they hold may be a secret of something else, and is not shown.
-func (e *environment) findMisspelled(prefix string, variables []variable) {
+func (e environment) misspelled(prefix string, variables []variable) (errs []error) {
 	own := namesOf(variables)
 	known := slices.Concat(own, namesOf(configVariables(new(Config))), namesOf(breakerVariables(new(BreakerConfig))), namesOf(budgetVariables(new(budgetValues))))
 	for _, entry := range slices.Sorted(slices.Values(e.all)) {
@@ -177,9 +170,10 @@ func (e *environment) findMisspelled(prefix string, variables []variable) {
 			continue
 		}
 		if want := nearest(rest, known); slices.Contains(own, want) {
-			e.errs = append(e.errs, fmt.Errorf("%w: %s is not a known variable, want %s", ErrInvalidConfig, name, prefix+want))
+			errs = append(errs, fmt.Errorf("%w: %s is not a known variable, want %s", ErrInvalidConfig, name, prefix+want))
 		}
 	}
+	return errs
 }
 
 func namesOf(variables []variable) (names []string) {
@@ -187,20 +181,6 @@ func namesOf(variables []variable) (names []string) {
 		names = append(names, v.name)
 	}
 	return names
-}
-
-// errors joins what could not be read with what cannot be used.
-func (e *environment) errors(kind string, p problems) error {
-	p = slices.DeleteFunc(p, func(p problem) bool { return e.unread[p.field] })
-	for i := range p {
-		p[i].want = strings.TrimSuffix(p[i].want, orDefault) // 0 is refused here
-	}
-	return errors.Join(append(e.errs, p.join(func(field string) string {
-		if name, ok := e.names[field]; ok {
-			return name
-		}
-		return kind + "." + field
-	}))...)
 }
 
 func into[T any](field *T, parse func(string) (T, error)) func(string) error {
@@ -218,11 +198,6 @@ func positive[T int | float64 | time.Duration](parse func(string) (T, error), wa
 	return refuse(parse, func(v T) bool { return v <= 0 }, want)
 }
 
-// nonZero refuses 0, which in a field stands for a default.
-func nonZero[T int](parse func(string) (T, error), want string) func(string) (T, error) {
-	return refuse(parse, func(v T) bool { return v == 0 }, want)
-}
-
 func refuse[T any](parse func(string) (T, error), wrong func(T) bool, want string) func(string) (T, error) {
 	return func(s string) (T, error) {
 		v, err := parse(s)
@@ -235,31 +210,31 @@ func refuse[T any](parse func(string) (T, error), wrong func(T) bool, want strin
 
 func parseText(s string) (string, error) { return s, nil }
 
-func parseBool(s string) (bool, error) {
-	v, err := strconv.ParseBool(strings.ToLower(s))
-	if err != nil {
-		return false, errors.New(`want "true" or "false"`)
-	}
-	return v, nil
-}
+var (
+	parseInt   = wanting(strconv.Atoi, "a whole number")
+	parseFloat = wanting(func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }, "a number")
+	parseBool  = wanting(func(s string) (bool, error) { return strconv.ParseBool(strings.ToLower(s)) }, `"true" or "false"`)
+)
 
-func parseInt(s string) (int, error) {
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0, errors.New("want a whole number")
+// wanting has a parser say what it wants, and not what it is called.
+func wanting[T any](parse func(string) (T, error), want string) func(string) (T, error) {
+	return func(s string) (T, error) {
+		v, err := parse(s)
+		if err != nil {
+			err = errors.New("want " + want)
+		}
+		return v, err
 	}
-	return n, nil
 }
 
 func parseRetries(s string) (int, error) {
-	if strings.EqualFold(s, "unlimited") {
-		return Unlimited, nil
-	}
 	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0, errors.New(`want a whole number or "unlimited"`)
-	}
-	if n == 0 {
+	switch {
+	case strings.EqualFold(s, "unlimited"):
+		return Unlimited, nil
+	case err != nil || n < NoRetries:
+		return 0, errors.New(`want 0 or more, or "unlimited"`)
+	case n == 0:
 		return NoRetries, nil
 	}
 	return n, nil
@@ -275,14 +250,6 @@ func parseDuration(s string) (time.Duration, error) {
 		return 0, errors.New(`want a duration such as "1.5s", or seconds`)
 	}
 	return time.Duration(math.Round(ns)), nil
-}
-
-func parseFloat(s string) (float64, error) {
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		return 0, errors.New("want a number")
-	}
-	return f, nil
 }
 
 func parseJitter(s string) (Jitter, error) {

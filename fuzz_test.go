@@ -103,7 +103,8 @@ func FuzzConfigFromEnv(f *testing.F) {
 				env[strings.TrimSuffix(prefix, "_")+"_"+key] = value
 			}
 		}
-		c, err := configFrom(Config{}, prefix, func(name string) string { return env[name] }, nil)
+		read := environment{getenv: func(name string) string { return env[name] }}
+		c, err := overlay(Config{}, "Config", configVariables, (*Config).problems, read, prefix)
 		if err == nil {
 			if err := c.Validate(); err != nil {
 				t.Fatalf("read an invalid Config: %v", err)
@@ -125,30 +126,24 @@ func FuzzBreakerFromEnv(f *testing.F) {
 	f.Add("hgnc\n5\n0.5\n1s\n0.5\n10s\n20\n60\n2m\n0.2\n1\n1\n60s\ntrue\n0.1\n10")
 	f.Add("\n-1\nNaN\n1e300\n2\n0\n-5\n0x1p-2\n9999999999h\n+Inf\n0\n99999999999999999999\n-1ns\nT\n-0\n-1")
 	f.Fuzz(func(t *testing.T, lines string) {
-		var config BreakerConfig
-		var budget budgetValues
-		env := environment{getenv: nil}
 		values := strings.Split(lines, "\n")
-		variables := append(breakerVariables(&config), budgetVariables(&budget)...)
-		env.getenv = func(name string) string {
+		variables := append(breakerVariables(new(BreakerConfig)), budgetVariables(new(budgetValues))...)
+		env := environment{getenv: func(name string) string {
 			for i, v := range variables {
 				if v.name == name && i < len(values) {
 					return values[i]
 				}
 			}
 			return ""
-		}
-		env.read(BreakerConfig{}, breakerVariables(&config))
-		err := env.errors("BreakerConfig", config.problems())
-		if (err == nil) != (config.Validate() == nil) && err == nil {
+		}}
+		config, err := overlay(BreakerConfig{}, "BreakerConfig", breakerVariables, (*BreakerConfig).problems, env, "")
+		if err == nil && config.Validate() != nil {
 			t.Fatalf("read an invalid BreakerConfig: %v", config.Validate())
 		}
 		if err != nil && !errors.Is(err, ErrInvalidConfig) {
 			t.Fatalf("an error of another kind: %v", err)
 		}
-		env = environment{getenv: env.getenv}
-		env.read(budgetValues{}, budgetVariables(&budget))
-		if env.errors("BudgetFromEnv", budget.problems()) == nil {
+		if budget, err := overlay(budgetValues{}, "BudgetFromEnv", budgetVariables, (*budgetValues).problems, env, ""); err == nil {
 			if _, err := NewBudget(budget.ratio, budget.burst); err != nil {
 				t.Fatalf("read an invalid budget: %v", err)
 			}
@@ -223,11 +218,10 @@ func FuzzEnvironment(f *testing.F) {
 		for name := range strings.SplitSeq(lines, "\n") {
 			all = append(all, name+"="+secret)
 		}
-		unset := func(string) string { return "" }
-		_, err := configFrom(Config{}, prefix, unset, all)
-		breaker := environment{prefix: prefix, getenv: unset, all: all}
-		breaker.read(BreakerConfig{}, breakerVariables(new(BreakerConfig)))
-		for _, err := range append(breaker.errs, err) {
+		env := environment{getenv: func(string) string { return "" }, all: all}
+		_, config := overlay(Config{}, "Config", configVariables, (*Config).problems, env, prefix)
+		_, breaker := overlay(BreakerConfig{}, "BreakerConfig", breakerVariables, (*BreakerConfig).problems, env, prefix)
+		for _, err := range []error{config, breaker} {
 			if err != nil && (strings.Contains(err.Error(), secret) || !errors.Is(err, ErrInvalidConfig)) {
 				t.Fatalf("%v", err)
 			}
