@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -40,9 +41,6 @@ func ConstantBackoff(d time.Duration) Backoff {
 // LinearBackoff waits step, 2·step, 3·step, …
 func LinearBackoff(step time.Duration) Backoff {
 	return func(retry int, _ time.Duration, _ func() float64) time.Duration {
-		if exact := step * time.Duration(retry); retry > 0 && exact/time.Duration(retry) == step {
-			return max(0, exact)
-		}
 		return saturate(float64(step) * float64(retry))
 	}
 }
@@ -114,17 +112,6 @@ func (j Jitter) apply(d, ceiling time.Duration, random func() float64) time.Dura
 	return min(saturate(low+(high-low)*inUnit(random())), ceiling)
 }
 
-// lengthen spreads a server's wait by up to a tenth, upwards only, as far as
-// the jitter is wide: callers that were asked to wait 10 seconds together do not
-// come back together, and none comes back early.
-func (j Jitter) lengthen(d time.Duration, random func() float64) time.Duration {
-	width := min(0.1, j.Max-j.Min)
-	if width <= 0 {
-		return d
-	}
-	return max(d, saturate(float64(d)*(1+width*inUnit(random()))))
-}
-
 // inUnit keeps a draw in [0, 1), whatever the user's Rand returns.
 func inUnit(draw float64) float64 {
 	if !(draw > 0) { // NaN as well
@@ -132,8 +119,6 @@ func inUnit(draw float64) float64 {
 	}
 	return min(draw, math.Nextafter(1, 0))
 }
-
-func randomFloat() float64 { return rand.Float64() }
 
 var defaultJitter = Jitter{0.8, 1.2}
 
@@ -157,43 +142,38 @@ func (c Config) Delay(retry int) time.Duration {
 
 // delay is the wait before the given retry, when the one before took previous.
 func (c *Config) delay(retry int, previous time.Duration) time.Duration {
-	random := c.Rand
-	if random == nil {
-		random = randomFloat
-	}
-	var d time.Duration
+	d, random := time.Duration(0), c.random()
 	if c.Backoff != nil {
 		d = c.Backoff(retry, previous, random)
 	} else {
-		initial, multiplier := c.InitialDelay, c.Multiplier
-		if initial == 0 {
-			initial = DefaultInitialDelay
-		}
-		if multiplier == 0 {
-			multiplier = DefaultMultiplier
-		}
-		d = exponential(initial, multiplier, retry)
+		d = exponential(cmp.Or(c.InitialDelay, DefaultInitialDelay), cmp.Or(c.Multiplier, DefaultMultiplier), retry)
 	}
 	return c.jitter().apply(d, c.maxDelay(), random)
 }
 
-func (c *Config) lengthen(hint time.Duration) time.Duration {
-	random := c.Rand
-	if random == nil {
-		random = randomFloat
+// lengthen spreads a server's wait by up to a tenth, upwards only, as far as
+// the jitter is wide: callers that were asked to wait 10 seconds together do not
+// come back together, and none comes back early.
+func (c *Config) lengthen(d time.Duration) time.Duration {
+	j := c.jitter()
+	width := min(0.1, j.Max-j.Min)
+	if width <= 0 {
+		return d
 	}
-	return c.jitter().lengthen(hint, random)
+	return max(d, saturate(float64(d)*(1+width*inUnit(c.random()()))))
 }
 
-func (c *Config) jitter() Jitter {
-	if c.Jitter == (Jitter{}) {
-		return defaultJitter
+func (c *Config) random() func() float64 {
+	if c.Rand == nil {
+		return rand.Float64
 	}
-	return c.Jitter
+	return c.Rand
 }
+
+func (c *Config) jitter() Jitter { return cmp.Or(c.Jitter, defaultJitter) }
 
 func (c *Config) maxDelay() time.Duration {
-	if c.MaxDelay == 0 {
+	if c.MaxDelay == 0 { // no cmp.Or: every call asks for it
 		return DefaultMaxDelay
 	}
 	return c.MaxDelay

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -143,7 +144,7 @@ func (c BreakerConfig) withDefaults() BreakerConfig {
 	c.SuccessThreshold = cmp.Or(c.SuccessThreshold, 1)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, c.RecoveryTimeout)
 	if c.Rand == nil {
-		c.Rand = randomFloat
+		c.Rand = rand.Float64
 	}
 	return c
 }
