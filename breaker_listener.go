@@ -151,63 +151,56 @@ func (c *StateChange) attrs(name, host string) []slog.Attr {
 // waiters are the calls that wait until the breaker lets them pass. Its mu guards
 // the fields.
 type waiters struct {
-	woken map[chan struct{}]struct{} // a channel for each
-	after *Gate                      // lets them through one by one, once the breaker has closed
+	count   int
+	changed chan struct{} // closed when they must check the breaker again; nil unless one of them waits for that
+	after   *Gate         // lets them through one by one, once the breaker has closed
 }
 
-// join returns a channel that receives whenever a waiter must check the breaker
-// again. Each has a channel of its own, which quit removes: one that stayed behind
-// could not be used by a waiter in another testing/synctest bubble.
-func (b *CircuitBreaker) join() (woken chan struct{}) {
-	woken = make(chan struct{}, 1)
+// join counts a call as waiting, until quit.
+func (b *CircuitBreaker) join() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiters == nil {
-		b.waiters = &waiters{make(map[chan struct{}]struct{}), NewGate(b.cfg.Clock)}
+		b.waiters = &waiters{after: NewGate(b.cfg.Clock)}
 	}
-	b.waiters.woken[woken] = struct{}{}
-	return woken
+	b.waiters.count++
 }
 
-func (b *CircuitBreaker) quit(woken chan struct{}) {
+func (b *CircuitBreaker) quit() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.waiters.woken, woken)
+	if b.waiters.count--; b.waiters.count == 0 {
+		b.waiters.changed = nil // one of a testing/synctest bubble is of no use in another
+	}
 }
 
 // wake has the waiters check the breaker again. b.mu must be held.
 func (b *CircuitBreaker) wake() {
-	if b.waiters == nil {
-		return
-	}
-	for woken := range b.waiters.woken {
-		select {
-		case woken <- struct{}{}:
-		default: // it is about to check
-		}
+	if b.waiters != nil && b.waiters.changed != nil {
+		close(b.waiters.changed)
+		b.waiters.changed = nil
 	}
 }
 
-// blocked returns how long calls are rejected from now on, unless woken receives
-// before. known is false if that may come at any time.
-func (b *CircuitBreaker) blocked(woken <-chan struct{}) (left time.Duration, known, blocked bool) {
+// blocked returns how long calls are rejected from now on, 0 or less if they are not,
+// unless changed is closed before. known is false if that may come at any time.
+func (b *CircuitBreaker) blocked() (left time.Duration, known bool, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	select {
-	case <-woken: // before this check
-	default:
+	if b.waiters.changed == nil {
+		b.waiters.changed = make(chan struct{})
 	}
+	changed = b.waiters.changed
 	switch p := b.current.Load(); p.state() {
 	case StateOpen:
-		left = p.open.left(b.cfg.Clock)
-		return left, !p.open.forced, left > 0
+		return p.open.left(b.cfg.Clock), !p.open.forced, changed
 	case StateHalfOpen:
 		now := clock.Now(b.cfg.Clock)
 		if p.probes.expire(now, b.cfg.ProbeTimeout); len(*p.probes) >= b.cfg.HalfOpenProbes {
-			return p.probes.left(now, b.cfg.ProbeTimeout), false, true
+			return p.probes.left(now, b.cfg.ProbeTimeout), false, changed
 		}
 	}
-	return 0, true, false
+	return 0, true, changed
 }
 
 // Waiting returns how many calls wait for the breaker to let them pass, as they
@@ -219,5 +212,5 @@ func (b *CircuitBreaker) Waiting() int {
 	if b.waiters == nil {
 		return 0
 	}
-	return len(b.waiters.woken)
+	return b.waiters.count
 }

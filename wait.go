@@ -123,11 +123,11 @@ func (c *call) waitInQueue(ctx context.Context, cfg *Config, g *Gate, why Why, c
 // open time is over, or until the probe in flight has come back. Calls that
 // waited together for it to close go on one by one.
 func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) (stop bool) {
-	changed := b.join()
-	defer b.quit(changed)
+	b.join()
+	defer b.quit()
 	var reported time.Time
 	for {
-		left, known, blocked := b.blocked(changed)
+		left, known, changed := b.blocked()
 		need := time.Duration(0)
 		if known {
 			need = left
@@ -135,7 +135,7 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		if c.stopIfOver(ctx, cfg, need) {
 			return true
 		}
-		if !blocked {
+		if left <= 0 {
 			return c.waitInQueue(ctx, cfg, b.waiters.after, WaitBreaker, func(wait time.Duration) bool { return c.stopIfLate(ctx, cfg, wait) })
 		}
 		if cfg.draining() {
