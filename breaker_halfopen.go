@@ -83,30 +83,17 @@ func (b *CircuitBreaker) settleProbe(probe *probe, r result) {
 	b.wake()
 }
 
-// probeContext marks all that happens inside a probe. Without the mark, a call
+// probeKey marks all that happens inside a probe. Without the mark, a call
 // through the same breaker there would wait for the place that its own probe
 // holds.
-type probeContext struct {
-	context.Context
-	breaker *CircuitBreaker
-	probe   *probe
-}
-
 type probeKey struct{ breaker *CircuitBreaker }
-
-func (c *probeContext) Value(key any) any {
-	if key == (probeKey{c.breaker}) {
-		return c.probe
-	}
-	return c.Context.Value(key)
-}
 
 // context returns the context to make the call with.
 func (p permit) context(ctx context.Context, b *CircuitBreaker) context.Context {
 	if p.probe == nil {
 		return ctx
 	}
-	return &probeContext{ctx, b, p.probe}
+	return context.WithValue(ctx, probeKey{b}, p.probe)
 }
 
 // isWithinProbe reports whether ctx comes from a probe of this period that is still
