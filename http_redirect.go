@@ -110,8 +110,7 @@ func (h *hop) waitForRedirect(ctx context.Context) error {
 		return nil
 	default:
 		h.call.reportWait(ctx, cfg, WaitRetryAfter, wait)
-		h.call.sleep(ctx, cfg, wait)
-		h.call.alarm.Stop()
+		h.call.sleep(ctx, cfg, wait, nil)
 		if !h.call.stopIfOver(ctx, cfg, 0) {
 			return nil
 		}

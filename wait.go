@@ -17,7 +17,7 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 		began := cfg.now()
 		defer func() { c.waited += clock.Since(cfg.Clock, began) }()
 	}
-	c.sleep(ctx, cfg, delay)
+	c.sleep(ctx, cfg, delay, nil)
 	if done(ctx) {
 		return permit{}, c.contextEnded(ctx)
 	}
@@ -73,18 +73,19 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 	return admitted, false
 }
 
-// sleep waits for d, or until ctx is done or the Config drains.
-func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration) {
+// sleep waits for d, or until ctx is done, the Config drains, or woken is closed; that
+// may be nil.
+func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration, woken <-chan struct{}) {
 	if d <= 0 {
 		return
 	}
 	select {
 	case <-c.alarm.Set(cfg.Clock, d):
+	case <-woken:
 	case <-cfg.Drain:
-		c.alarm.Stop()
 	case <-ctx.Done():
-		c.alarm.Stop()
 	}
+	c.alarm.Stop()
 }
 
 // waitGate waits until the Config's gate lets the call through.
@@ -141,21 +142,13 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		if cfg.draining() {
 			return c.stopFor(ErrDraining, nil)
 		}
-		if c.reportLonger(ctx, cfg, WaitBreaker, need, &reported) && c.stopIfOver(ctx, cfg, need) {
-			return true
+		if c.reportLonger(ctx, cfg, WaitBreaker, need, &reported) {
+			continue // a hook took time
 		}
 		if limit := cfg.MaxElapsed; limit > 0 {
 			left = min(left, limit-c.elapsed(cfg))
 		}
-		select {
-		case <-c.alarm.Set(cfg.Clock, left):
-		case <-changed:
-			c.alarm.Stop()
-		case <-cfg.Drain:
-			c.alarm.Stop()
-		case <-ctx.Done():
-			c.alarm.Stop()
-		}
+		c.sleep(ctx, cfg, left, changed)
 	}
 }
 
