@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -25,17 +26,8 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	}
 	switch {
 	case cfg.Gate == nil || c.elsewhere:
-	case c.progressed && !found.has(refusing):
-		c.accepted(ctx, cfg)
-	case !found.has(refusing):
-		if found.has(status) && !found.has(failing) {
-			c.accepted(ctx, cfg)
-		}
-	default: // without a hint, the pause is the refused call's own backoff
-		pause := hint
-		if pause == 0 {
-			pause = backoff
-		}
+	case found.has(refusing):
+		pause := cmp.Or(hint, backoff) // without a hint, the refused call's own backoff
 		r := cfg.Gate.refused(c.ticket, c.refused, pause, c.last)
 		c.refused = c.ticket.Number
 		if r.longer && cfg.Logger != nil {
@@ -44,10 +36,13 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 		if r.pace != "" && cfg.Logger != nil {
 			c.log(ctx, cfg, slog.LevelInfo, r.pace, nil)
 		}
+	case c.progressed, found.has(status) && !found.has(failing):
+		c.accepted(ctx, cfg)
 	}
 	switch {
 	case !retryable:
-		return 0, c.keepError()
+		c.outcome = outcome{asIs: true}
+		return 0, true
 	case done(ctx):
 		return 0, c.contextEnded(ctx)
 	case c.failed() > cfg.maxRetries():
@@ -100,12 +95,6 @@ func (c *call) stopFor(reason, cause error) bool {
 	return true
 }
 
-// keepError ends the call with the last error as it is.
-func (c *call) keepError() bool {
-	c.outcome = outcome{asIs: true}
-	return true
-}
-
 // contextEnded ends the call because ctx is done; it must be.
 func (c *call) contextEnded(ctx context.Context) bool { return c.stopFor(clock.Cause(ctx)) }
 
@@ -138,10 +127,7 @@ func (c *call) stopIfUseless(ctx context.Context, cfg *Config, wait time.Duratio
 			return true
 		}
 	}
-	if b := cfg.Breaker; b != nil {
-		return c.stopIfOpen(ctx, cfg, b, need)
-	}
-	return false
+	return cfg.Breaker != nil && c.stopIfOpen(ctx, cfg, cfg.Breaker, need)
 }
 
 // stopIfOpen ends the call, and reports true, if the breaker is certain to reject
@@ -152,8 +138,7 @@ func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, w
 	case p == nil:
 		return false
 	case !cfg.WaitWhenOpen:
-		rejection := b.reject(p, left)
-		return c.stopFor(ErrCircuitOpen, rejection)
+		return c.stopFor(ErrCircuitOpen, b.reject(p, left))
 	case p.open.forced: // for an unknown time
 		return false
 	}
