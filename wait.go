@@ -177,9 +177,9 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	case cfg.draining() && (bound.asked.Load() || done(bound.Context)):
 		return c.stopFor(ErrDraining, nil)
 	case !bound.asked.Load() && !done(bound.Context):
-		return c.stopFor(err, &limiterError{err, true})
+		return c.stopFor(err, &limiterError{err})
 	default:
-		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err, false}, shortage: shortage{left: bound.left}}
+		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err}, shortage: shortage{left: bound.left}}
 		if bound.tighter {
 			c.outcome.reason = ErrMaxElapsed
 		}
