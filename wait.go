@@ -169,8 +169,24 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 		defer cancel()
 		defer watch(cfg.Drain, cancel)()
 	}
-	bound, release := c.boundLimiter(granted, cfg)
-	defer release()
+	bound := &limiterContext{Context: granted}
+	var limited, tighter bool // tighter: it is MaxElapsed that ends the wait
+	var left time.Duration    // until the wait is ended
+	if bound.deadline, limited = granted.Deadline(); limited {
+		left = bound.deadline.Sub(cfg.now())
+	}
+	if cfg.MaxElapsed > 0 {
+		rest := cfg.MaxElapsed - c.elapsed(cfg)
+		if tighter = !limited || rest < left; tighter {
+			left = rest
+		}
+		timeout := clock.WithTimeout(granted, cfg.Clock, max(1, rest))
+		defer timeout.Cancel()
+		bound.Context = timeout
+		if cfg.Clock == nil { // a limiter knows no clock but the real one
+			bound.deadline, _ = timeout.Deadline()
+		}
+	}
 	err := cfg.Limiter.Wait(bound)
 	switch {
 	case err == nil || done(ctx):
@@ -179,8 +195,8 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	case !bound.asked.Load() && !done(bound.Context):
 		return c.stopFor(err, &limiterError{err})
 	default:
-		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err}, shortage: shortage{left: bound.left}}
-		if bound.tighter {
+		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err}, shortage: shortage{left: left}}
+		if tighter {
 			c.outcome.reason = ErrMaxElapsed
 		}
 		return true
@@ -203,8 +219,6 @@ const drainGrace = 100 * time.Millisecond
 type limiterContext struct {
 	context.Context
 	deadline time.Time
-	tighter  bool          // it is MaxElapsed that ends the wait
-	left     time.Duration // until the wait is ended, when it began
 	asked    atomic.Bool
 }
 
@@ -214,29 +228,6 @@ func (l *limiterContext) Deadline() (time.Time, bool) {
 	}
 	l.asked.Store(true)
 	return l.deadline, true
-}
-
-// boundLimiter returns the context for a limiter; the function ends it.
-func (c *call) boundLimiter(ctx context.Context, cfg *Config) (*limiterContext, func()) {
-	l := &limiterContext{Context: ctx}
-	deadline, limited := ctx.Deadline()
-	l.deadline = deadline
-	if limited {
-		l.left = deadline.Sub(cfg.now())
-	}
-	if cfg.MaxElapsed == 0 {
-		return l, func() {}
-	}
-	left := cfg.MaxElapsed - c.elapsed(cfg)
-	if l.tighter = !limited || left < l.left; l.tighter {
-		l.left = left
-	}
-	timeout := clock.WithTimeout(ctx, cfg.Clock, max(1, left))
-	l.Context = timeout
-	if cfg.Clock == nil && l.tighter { // a limiter knows no clock but the real one
-		l.deadline, _ = timeout.Deadline()
-	}
-	return l, timeout.Cancel
 }
 
 // watch calls cancel when the channel is closed, until the returned function is
