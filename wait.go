@@ -21,17 +21,10 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 	if done(ctx) {
 		return permit{}, c.contextEnded(ctx)
 	}
-	gate := cfg.Gate != nil && cfg.Gate.busy.Load()
-	if gate || cfg.Breaker != nil {
-		if c.stopIfUseless(ctx, cfg, 0) {
-			return permit{}, true
-		}
-	} else if c.attempts > 0 || cfg.OnStart != nil { // hooks and the wait took time
-		if c.stopIfLate(ctx, cfg, 0) {
-			return permit{}, true
-		}
+	if c.stopIfUseless(ctx, cfg, 0) { // hooks and the wait took time
+		return permit{}, true
 	}
-	if gate && c.waitGate(ctx, cfg, cfg.Gate) {
+	if c.waitGate(ctx, cfg) {
 		return permit{}, true
 	}
 	for cfg.Limiter != nil {
@@ -42,7 +35,7 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 			break
 		}
 		// It closed meanwhile, and what the limiter granted was for an earlier time.
-		if c.stopIfUseless(ctx, cfg, 0) || c.waitGate(ctx, cfg, cfg.Gate) {
+		if c.stopIfUseless(ctx, cfg, 0) || c.waitGate(ctx, cfg) {
 			return permit{}, true
 		}
 	}
@@ -63,7 +56,7 @@ func (c *call) await(ctx context.Context, cfg *Config, delay time.Duration) (adm
 		if c.waitBreaker(ctx, cfg, cfg.Breaker) {
 			return permit{}, c.blame(rejection)
 		}
-		if cfg.Gate != nil && cfg.Gate.left() > 0 && c.waitGate(ctx, cfg, cfg.Gate) { // it closed meanwhile
+		if cfg.Gate != nil && cfg.Gate.left() > 0 && c.waitGate(ctx, cfg) { // it closed meanwhile
 			return permit{}, true
 		}
 	}
@@ -88,9 +81,10 @@ func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration, woken <-
 	c.alarm.Stop()
 }
 
-// waitGate waits until the Config's gate lets the call through.
-func (c *call) waitGate(ctx context.Context, cfg *Config, g *Gate) (stop bool) {
-	return c.waitInQueue(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
+// waitGate waits until the Config's gate, if it has one, lets the call through.
+func (c *call) waitGate(ctx context.Context, cfg *Config) (stop bool) {
+	g := cfg.Gate
+	return g != nil && c.waitInQueue(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
 		stop := c.stopIfUseless(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
 		if stop && c.outcome.cause == nil && wait > 0 {
 			c.blame(&PauseError{cfg.Name, wait, g.cause()})
