@@ -61,8 +61,13 @@ func (b *CircuitBreaker) unlock(ctx context.Context, cfg *Config) {
 	change := *n.changed
 	n.changed = nil
 	if cfg != nil && cfg.Logger != nil {
-		log, name, host := cfg.Logger, cfg.Name, cfg.host // cfg itself stays on the caller's stack
-		n.queue = append(n.queue, func() { logChange(ctx, log, name, host, change) })
+		log, name, host, level := cfg.Logger, cfg.Name, cfg.host, slog.LevelInfo // cfg itself stays on the caller's stack
+		if change.To == StateOpen {
+			level = slog.LevelWarn
+		}
+		n.queue = append(n.queue, func() {
+			log.LogAttrs(ctx, level, "circuit breaker changed state", change.attrs(name, host)...)
+		})
 	}
 	for _, listener := range n.listeners {
 		n.queue = append(n.queue, func() { listener(change) })
@@ -96,14 +101,6 @@ func (b *CircuitBreaker) deliver() {
 		b.mu.Unlock()
 		next()
 	}
-}
-
-func logChange(ctx context.Context, log *slog.Logger, name, host string, change StateChange) {
-	level := slog.LevelInfo
-	if change.To == StateOpen {
-		level = slog.LevelWarn
-	}
-	log.LogAttrs(ctx, level, "circuit breaker changed state", change.attrs(name, host)...)
 }
 
 // MarshalJSON writes the fields, Err as its text.

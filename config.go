@@ -294,7 +294,12 @@ func (c *Config) settings() (attrs []slog.Attr) {
 	if c.RetryIf != nil {
 		add("retry_if", "custom")
 	} else {
-		add("retry_status_codes", c.statusCodes())
+		codes := c.RetryStatusCodes
+		if codes == nil {
+			codes = defaultStatusCodes
+		}
+		list := strings.ReplaceAll(strings.Trim(fmt.Sprint(codes), "[]"), " ", ",") // as the environment has it
+		add("retry_status_codes", cmp.Or(list, "none"))
 	}
 	if c.Breaker != nil {
 		add("breaker", c.Breaker.settings())
@@ -316,19 +321,6 @@ func (c *Config) settings() (attrs []slog.Attr) {
 		add("clock", fmt.Sprintf("%T", c.Clock))
 	}
 	return attrs
-}
-
-// statusCodes is RetryStatusCodes as the environment writes it.
-func (c *Config) statusCodes() string {
-	codes := c.RetryStatusCodes
-	if codes == nil {
-		codes = defaultStatusCodes
-	}
-	texts := make([]string, len(codes))
-	for i, code := range codes {
-		texts[i] = strconv.Itoa(code)
-	}
-	return cmp.Or(strings.Join(texts, ","), "none")
 }
 
 func (c *Config) problems() (p problems) {

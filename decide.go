@@ -127,22 +127,19 @@ func (c *call) stopIfUseless(ctx context.Context, cfg *Config, wait time.Duratio
 			return true
 		}
 	}
-	return cfg.Breaker != nil && c.stopIfOpen(ctx, cfg, cfg.Breaker, need)
-}
-
-// stopIfOpen ends the call, and reports true, if the breaker is certain to reject
-// an attempt after a wait.
-func (c *call) stopIfOpen(ctx context.Context, cfg *Config, b *CircuitBreaker, wait time.Duration) (stop bool) {
-	p, left := b.rejectsAfter(wait)
+	if cfg.Breaker == nil {
+		return false
+	}
+	p, left := cfg.Breaker.rejectsAfter(need)
 	switch {
 	case p == nil:
 		return false
 	case !cfg.WaitWhenOpen:
-		return c.stopFor(ErrCircuitOpen, b.reject(p, left))
+		return c.stopFor(ErrCircuitOpen, cfg.Breaker.reject(p, left))
 	case p.open.forced: // for an unknown time
 		return false
 	}
-	return c.stopIfLate(ctx, cfg, left) && c.blame(b.rejection(p, left))
+	return c.stopIfLate(ctx, cfg, left) && c.blame(cfg.Breaker.rejection(p, left))
 }
 
 // stopIfOver ends the call, and reports true, if ctx is done or a wait that begins
