@@ -67,11 +67,7 @@ func (b *CircuitBreaker) settleProbe(probe *probe, r result) {
 		if r.verdict == failure {
 			b.lastFailure = r.err
 		}
-		if most := b.cfg.MaxRecoveryTimeout; b.openTime < most-b.openTime {
-			b.openTime *= 2
-		} else {
-			b.openTime = most
-		}
+		b.openTime += min(b.openTime, b.cfg.MaxRecoveryTimeout-b.openTime)
 		b.trip("probe failed", r.err, r.stretch)
 		return
 	case r.verdict == success:

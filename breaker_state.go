@@ -126,16 +126,13 @@ func (b *CircuitBreaker) drawStretch() float64 {
 	if b.cfg.RecoveryJitter == 0 {
 		return 1
 	}
-	return 1 + b.cfg.RecoveryJitter*b.cfg.Rand()
+	return 1 + b.cfg.RecoveryJitter*inUnit(b.cfg.Rand())
 }
 
 // trip opens the breaker because of what its calls did, for as long as it is due.
 // b.mu must be held.
 func (b *CircuitBreaker) trip(cause string, err error, stretch float64) *period {
-	d := b.openTime
-	if most := 1 + b.cfg.RecoveryJitter; stretch > 1 { // whatever Rand returned
-		d = max(d, saturate(float64(d)*min(stretch, most)))
-	}
+	d := max(b.openTime, saturate(float64(b.openTime)*stretch))
 	return b.transition(&period{open: &openPeriod{duration: d}}, cause, err)
 }
 

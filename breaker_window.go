@@ -120,17 +120,9 @@ func (w *window) advance() {
 		w.base = w.base.Add(-back)
 		elapsed = w.now
 	}
-	w.now = elapsed
-	if elapsed >= w.end {
-		w.rotate()
+	if w.now = elapsed; elapsed < w.end {
+		return
 	}
-}
-
-// bucket returns the newest bucket.
-func (w *window) bucket() *bucket { return &w.buckets[uint64(w.newest)%buckets] }
-
-// rotate begins the bucket that now falls into.
-func (w *window) rotate() {
 	number := int64(w.now / w.width)
 	w.end = time.Duration(number+1) * w.width
 	for n := max(w.newest+1, number-buckets+1); n <= number; n++ {
@@ -141,6 +133,9 @@ func (w *window) rotate() {
 	}
 	w.newest = number
 }
+
+// bucket returns the newest bucket.
+func (w *window) bucket() *bucket { return &w.buckets[uint64(w.newest)%buckets] }
 
 // sum adds up the window.
 func (w *window) sum() (all bucket) {
