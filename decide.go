@@ -70,8 +70,11 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	return wait, false
 }
 
-// accepted notes at the gate that the server accepted the last attempt.
+// accepted notes at the gate, if there is one, that the server accepted the last attempt.
 func (c *call) accepted(ctx context.Context, cfg *Config) {
+	if cfg.Gate == nil {
+		return
+	}
 	if change := cfg.Gate.accepted(c.ticket, c.refused); change != "" && cfg.Logger != nil {
 		c.log(ctx, cfg, slog.LevelInfo, change, nil)
 	}

@@ -159,17 +159,15 @@ func (c *call) logEnd(ctx context.Context, cfg *Config, err error) {
 			level = slog.LevelDebug
 		}
 	}
-	failure, attrs := c.last, make([]slog.Attr, 0, 3)
-	if err == nil {
-		failure = nil
-	} else {
+	attrs := make([]slog.Attr, 0, 3)
+	if err != nil {
 		attrs = append(attrs, slog.String("reason", reason))
 	}
 	attrs = append(attrs, readable("elapsed", c.elapsed(cfg)))
 	if c.waited >= 10*time.Millisecond {
 		attrs = append(attrs, readable("waited", c.waited))
 	}
-	c.log(ctx, cfg, level, text, failure, attrs...)
+	c.log(ctx, cfg, level, text, c.last, attrs...)
 }
 
 // level is how much a call's end matters to those who read logs.

@@ -192,9 +192,7 @@ func (c *call) run(ctx context.Context, cfg *Config, fn func(context.Context) er
 			return c.giveUp(ctx, cfg)
 		}
 		if c.last = c.attempt(ctx, cfg, permit, fn); c.last == nil {
-			if cfg.Gate != nil {
-				c.accepted(ctx, cfg)
-			}
+			c.accepted(ctx, cfg)
 			return c.finish(ctx, cfg, nil)
 		}
 	}
