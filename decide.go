@@ -110,6 +110,31 @@ func (c *call) blame(cause error) bool {
 	return true
 }
 
+// giveUp returns the last error as it is, or in an Error with the reason.
+func (c *call) giveUp(ctx context.Context, cfg *Config) error {
+	if c.outcome.asIs {
+		last := c.last
+		if explained, ok := last.(*limitError); ok {
+			last = explained.err
+		}
+		return c.finish(ctx, cfg, unmarked(last))
+	}
+	e := c.error(cfg, c.outcome.reason, c.outcome.cause, c.last)
+	e.harmless = e.harmless && RetryCount(ctx) == 0 // else a Do around this one may have done something before
+	return c.finish(ctx, cfg, e)
+}
+
+func (c *call) error(cfg *Config, reason, cause, last error) *Error {
+	limit := cfg.maxRetryAfter()
+	if reason == ErrMaxElapsed {
+		limit = cfg.MaxElapsed
+	}
+	return &Error{
+		Attempts: c.attempts, Elapsed: c.elapsed(cfg), Reason: reason, Err: last,
+		name: cfg.Name, detail: cause, limit: limit, shortage: c.outcome.shortage, partly: c.late, harmless: c.harmless == c.attempts,
+	}
+}
+
 // stopIfUseless ends the call, and reports true, if an attempt after a wait is certain
 // not to come about: there is no time for it, or the gate or the breaker will still
 // hold it back.

@@ -295,6 +295,17 @@ func (c *call) limit(cfg *Config) (limit time.Duration, setting string) {
 	return cfg.AttemptTimeout, "AttemptTimeout"
 }
 
+// explain has the error of an attempt say that its time limit was reached. What a server
+// answered in spite of that says more. An attempt that was not limited, or whose function
+// took its timeout over, has none.
+func (c *call) explain(cfg *Config, timeout *clock.Timeout, err error) error {
+	if err == nil || timeout == nil || !timeout.Expired() || hasStatus(err) {
+		return err
+	}
+	limit, setting := c.limit(cfg)
+	return &limitError{err, limit, setting}
+}
+
 func orElse(ctx, otherwise context.Context) context.Context {
 	if ctx == nil || isNil(ctx) {
 		return otherwise
@@ -341,15 +352,4 @@ func (r *retryContexts) next(ctx context.Context, retry int) context.Context {
 	r.spare = r.spare[1:]
 	c.Context, c.retry = ctx, retry
 	return c
-}
-
-// explain has the error of an attempt say that its time limit was reached. What a server
-// answered in spite of that says more. An attempt that was not limited, or whose function
-// took its timeout over, has none.
-func (c *call) explain(cfg *Config, timeout *clock.Timeout, err error) error {
-	if err == nil || timeout == nil || !timeout.Expired() || hasStatus(err) {
-		return err
-	}
-	limit, setting := c.limit(cfg)
-	return &limitError{err, limit, setting}
 }
