@@ -57,6 +57,9 @@ func (l *loop) attempts(t *test) []*ast.CallExpr {
 				add(d.rhs, from)
 			}
 		}
+		if err := l.f.asFrom(obj); err != nil && isErrorVar(obj) {
+			obj = err
+		}
 		if l.reaching(obj, at, follow); !received {
 			return
 		}
@@ -306,13 +309,13 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 // another reports whether call tries something else in each round: the next
 // address, the next page, what a channel or a person brings.
 func (l *loop) another(call *ast.CallExpr) bool {
-	if _, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
-		return false
+	t := &trace{loop: l, seen: map[[2]*types.Var]bool{}, path: map[types.Object]bool{}}
+	if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
+		return t.closesOver(lit)
 	}
 	if l.givenNumber(call) {
 		return l.asks(call)
 	}
-	t := &trace{loop: l, seen: map[[2]*types.Var]bool{}, path: map[types.Object]bool{}}
 	return l.asks(call) || t.depends(call)
 }
 
@@ -322,6 +325,18 @@ type trace struct {
 	seen map[[2]*types.Var]bool // variables and their fields
 	path map[types.Object]bool  // those whose value is being traced
 	deep bool                   // in what is computed before it is tried
+}
+
+// closesOver reports whether a call in lit that may fail is given something of the loop
+// that is another in each round.
+func (t *trace) closesOver(lit *ast.FuncLit) bool {
+	return mentions(lit.Body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		return ok && returnsError(t.f.info, call) && t.canFail(call) && slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
+			v, ok := objectOf(t.f.info, a).(*types.Var)
+			return ok && (v.Pos() < lit.Pos() || v.Pos() > lit.End()) && t.variable(v, nil)
+		})
+	})
 }
 
 // depends reports whether n is another in each round.
@@ -335,7 +350,7 @@ func (t *trace) depends(n ast.Node) bool {
 		case *ast.UnaryExpr:
 			found = x.Op == token.ARROW && !isTimeChan(t.f.info.TypeOf(x.X))
 		case *ast.CallExpr:
-			found = t.draws(x) || n != ast.Node(x) && (t.drawsInside(x) || t.computes(x)) || t.deep && (t.inTurn(x) || !t.paced && t.drawsInside(x))
+			found = t.draws(x) || !t.paced && t.makes(x) || n != ast.Node(x) && (t.drawsInside(x) || t.computes(x)) || t.deep && (t.inTurn(x) || !t.paced && t.drawsInside(x))
 		case *ast.IndexExpr:
 			found = t.mentionsSet(x.Index)
 		case *ast.SelectorExpr:
@@ -382,7 +397,7 @@ func (t *trace) variable(obj, field *types.Var) bool {
 	if isRequest(obj.Type()) { // which is made again, but for where it goes
 		return t.sentElsewhere(obj)
 	}
-	if t.counters[obj] {
+	if t.counters[obj] && t.outlives(obj) {
 		return true
 	}
 	for _, d := range t.f.defs[obj] {
@@ -465,7 +480,7 @@ func (l *loop) mentionsSet(n ast.Node) bool {
 			return false
 		}
 		v, ok := l.f.info.ObjectOf(id).(*types.Var)
-		return ok && (l.counters[v] || l.setInside(v) || l.stores(v))
+		return ok && ((l.counters[v] || l.setInside(v)) && (v.IsField() || l.outlives(v)) || l.stores(v))
 	})
 }
 
@@ -525,7 +540,7 @@ var nextName = regexp.MustCompile(`^(get|pick|choose|select)?[nN]ext([A-Z]|$)`)
 // is random is no other thing to try.
 func (l *loop) draws(call *ast.CallExpr) bool {
 	name, pkg := calleeName(call), pkgOf(l.f.info, call)
-	if pickName.MatchString(name) {
+	if pickName.MatchString(name) || pkg == "sync/atomic" && strings.HasPrefix(name, "Add") {
 		return true
 	}
 	if l.paced {
@@ -535,6 +550,25 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 		return true // and not what reads the row of a database
 	}
 	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio" && !strings.HasPrefix(name, "New")
+}
+
+// makes reports whether call calls a function of another library that is given nothing and
+// returns a plain value: a name, a number, an ID.
+func (l *loop) makes(call *ast.CallExpr) bool {
+	f, ok := callee(l.f.info, call).(*types.Func)
+	if !ok || len(call.Args) > 0 || f.Signature().Recv() != nil || isDuration(l.f.info.TypeOf(call)) {
+		return false
+	}
+	if host, _, _ := strings.Cut(pkgOf(l.f.info, call), "/"); !strings.Contains(host, ".") || f.Pkg() == l.f.pass.Pkg {
+		return false
+	}
+	switch t := l.f.info.TypeOf(call).Underlying().(type) {
+	case *types.Basic:
+		return t.Info()&types.IsBoolean == 0
+	case *types.Array:
+		return true
+	}
+	return false
 }
 
 var pickName = regexp.MustCompile(`(?i)random(ly)?(pick|choose|select)|(pick|choose|select)random|^(Create|Mkdir)Temp$`)

@@ -13,7 +13,7 @@ var permanent = regexp.MustCompile(`(?i)^EOF$|ErrNoRows|Done$|ErrUnexpectedEOF`)
 var unauthorized = regexp.MustCompile(`^StatusUnauthorized$`) // for which there is a new token, not a retry
 var elsewhere = regexp.MustCompile(`^Status(Unauthorized|MovedPermanently|Found|SeeOther|TemporaryRedirect|PermanentRedirect)$`)
 var eintr = regexp.MustCompile(`^EINTR$`)
-var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|IsExist|ErrExist|(Is|Err)?AlreadyExists|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
+var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|(Is|Err)?\w*Exists?|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
 
 // directed reports whether a test of an error's kind, whose edge again goes
 // round, is one for errors that are to be retried: "if isTemporary(err)".
@@ -41,7 +41,7 @@ func (l *loop) isRetry() bool {
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
 		return false // once more, after something was put right
 	}
-	if l.serves() || len(l.waits) == 0 && (l.attempt.kind == nilTest && !l.asksWhich() && !l.says() && (l.attempt.flag || !l.counted() && !l.countedByBody()) || l.triesChanged()) {
+	if l.serves() || len(l.waits) == 0 && (l.attempt.kind == nilTest && !l.asksWhich() && !l.says() && (l.attempt.flag || !l.counted() && !l.countedByBody()) || l.triesChanged() || l.fallsBack()) {
 		return false
 	}
 	others := 0 // of the calls, of which a round begins with the first
@@ -91,10 +91,7 @@ func (l *loop) triesChanged() bool {
 			}
 		}
 	}
-	tries := func(n *node) bool {
-		return slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return holds(n, call) })
-	}
-	way := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !tries(e.to()) }
+	way := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !l.tries(e.to()) }
 	if !way(l.round) {
 		return false
 	}
@@ -107,6 +104,72 @@ func (l *loop) triesChanged() bool {
 		}
 	}
 	return false
+}
+
+// fallsBack reports whether the way from a failure to the next round sets to a constant, for
+// good, what the loop gives to its calls or asks about: less is tried then, or something else.
+func (l *loop) fallsBack() bool {
+	way := func(e edge) bool {
+		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !l.tries(e.to())
+	}
+	if !way(l.round) {
+		return false
+	}
+	after := reach(l.round.to(), way)
+	onTheWay := func(x ast.Node) bool {
+		for n := range after {
+			if holds(n, x) {
+				return true
+			}
+		}
+		return false
+	}
+	for n := range after {
+		for _, x := range n.list {
+			as, ok := x.(*ast.AssignStmt)
+			if !ok || as.Tok != token.ASSIGN {
+				continue
+			}
+			for i, lhs := range as.Lhs {
+				v, ok := objectOf(l.f.info, lhs).(*types.Var)
+				if !ok || len(as.Lhs) != len(as.Rhs) || !l.f.isNil(as.Rhs[i]) && l.f.info.Types[as.Rhs[i]].Value == nil || l.same(v) || l.counters[v] || !l.outlives(v) ||
+					slices.ContainsFunc(l.f.defs[v], func(d def) bool { return l.contains(d.at) && !onTheWay(d.at) }) {
+					continue
+				}
+				if l.dependsOn(v, after) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// dependsOn reports whether a call or a condition of the loop, but for those of nodes, uses v.
+func (l *loop) dependsOn(v *types.Var, nodes set) bool {
+	flag := types.Identical(v.Type().Underlying(), types.Typ[types.Bool])
+	for n := range l.cycle.nodes {
+		if nodes[n] {
+			continue
+		}
+		if n.cond != nil && !flag && uses(l.f.info, n.cond, v) {
+			return true
+		}
+		for _, x := range n.list {
+			if mentions(x, func(x ast.Node) bool {
+				call, ok := x.(*ast.CallExpr)
+				return ok && returnsError(l.f.info, call) && l.canFail(call) && slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return uses(l.f.info, a, v) })
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// tries reports whether an attempt is made in n.
+func (l *loop) tries(n *node) bool {
+	return slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return holds(n, call) })
 }
 
 // serves reports whether each round begins by reading the next message from a connection.
@@ -173,7 +236,7 @@ func (l *loop) once() bool {
 
 // swaps reports whether each round reads, and writes if nothing has changed in between.
 func (l *loop) swaps() bool {
-	if swapName.MatchString(l.f.name) || slices.ContainsFunc(l.calls, l.givenVersion) {
+	if swapName.MatchString(l.f.name) || slices.ContainsFunc(l.calls, l.givenVersion) || !l.paced && l.readsToWrite() {
 		return true
 	}
 	for n := range l.cycle.nodes {
@@ -187,6 +250,72 @@ func (l *loop) swaps() bool {
 		}
 	}
 	return false
+}
+
+// readsToWrite reports whether a call whose failure leads to the next round is given part of
+// what the same round has read, or what it has read and changed: it writes if nothing has
+// changed in between.
+func (l *loop) readsToWrite() bool {
+	for _, t := range l.tests {
+		switch t.kind {
+		case nilTest:
+			if !l.back(t.failed(), nil) {
+				continue
+			}
+		case kindTest, statusTest:
+			if _, ok := l.again(t); !ok {
+				continue
+			}
+		default:
+			continue
+		}
+		for _, call := range l.attempts(t) {
+			if slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return l.partOfRead(a, 4) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// partOfRead reports whether e contains a field of what the round has read, or all of it after
+// the round has changed it.
+func (l *loop) partOfRead(e ast.Expr, depth int) bool {
+	return mentions(e, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			field, ok := l.f.info.ObjectOf(n.Sel).(*types.Var)
+			return ok && field.IsField() && l.read(objectOf(l.f.info, n.X))
+		case *ast.Ident:
+			v, ok := l.f.info.ObjectOf(n).(*types.Var)
+			if !ok || v.IsField() || isErrorVar(v) || isContext(v.Type()) {
+				return false
+			}
+			changed := slices.ContainsFunc(l.f.fields[v], func(d def) bool { return l.contains(d.at) })
+			return changed && l.read(v) || depth > 0 && slices.ContainsFunc(l.f.defs[v], func(d def) bool {
+				_, computed := d.rhs.(*ast.CallExpr)
+				return d.rhs != nil && !computed && l.contains(d.at) && l.partOfRead(d.rhs, depth-1)
+			})
+		}
+		return false
+	})
+}
+
+// read reports whether the value of obj comes from a call in the loop whose error ends it.
+func (l *loop) read(obj types.Object) bool {
+	return slices.ContainsFunc(l.f.defs[obj], func(d def) bool {
+		call, ok := d.rhs.(*ast.CallExpr)
+		if !ok || !l.contains(d.at) || resultCount(l.f.info, call) < 2 {
+			return false
+		}
+		err := l.f.errorBeside(d)
+		for _, t := range l.tests {
+			if err != nil && t.kind == nilTest && t.obj == err && !l.back(t.failed(), nil) && slices.Contains(l.attempts(t), call) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // givenVersion reports whether call is given the version of what the same round has read.
@@ -373,13 +502,22 @@ func (l *loop) counted() bool {
 		if !ok || s.Post == nil || !l.mentionsCounter(b) {
 			return false
 		}
-		sized := mentions(b, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			return ok && hasWord(calleeName(call), "len", "num")
-		})
-		return !sized && !l.countUsed(s.Body)
+		return !l.sized(b, 1) && !l.countUsed(s.Body)
 	}
 	return false
+}
+
+// sized reports whether e is about how many things there are.
+func (l *loop) sized(e ast.Expr, depth int) bool {
+	return mentions(e, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			return hasWord(calleeName(n), "len", "num")
+		case *ast.Ident:
+			return depth > 0 && slices.ContainsFunc(l.f.defs[l.f.info.ObjectOf(n)], func(d def) bool { return d.rhs != nil && l.sized(d.rhs, depth-1) })
+		}
+		return false
+	})
 }
 
 // countedByBody reports whether the loop's condition is a bound of a number that the body

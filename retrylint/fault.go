@@ -315,7 +315,7 @@ func isTypeSwitch(n *node, e edge) bool {
 func (l *loop) takesContext() bool {
 	for _, call := range l.calls {
 		for _, a := range call.Args {
-			if t := l.f.info.TypeOf(a); isContext(t) || isRequest(t) {
+			if t := l.f.info.TypeOf(a); isContext(t) || isRequest(t) || carriesContext(t) {
 				return true
 			}
 		}

@@ -170,8 +170,8 @@ func fillings(info *types.Info, call *ast.CallExpr, put func(types.Object, def))
 	}
 	for i, a := range call.Args {
 		part, ok := a.(*ast.SliceExpr)
-		if !ok || objectOf(info, part.X) == nil {
-			continue
+		if !ok || objectOf(info, part.X) == nil || call.Ellipsis.IsValid() {
+			continue // "Command(args[0], args[1:]...)" only reads them
 		}
 		for j, other := range call.Args {
 			if i != j {

@@ -59,6 +59,7 @@ func (f *function) retryLoop(c *cycle, taken map[*node]bool, tried map[*ast.Call
 	if !l.locate() {
 		return nil
 	}
+	l.paced = len(f.waitsIn(c)) > 0
 	for n := range c.nodes {
 		if n.cond != nil {
 			l.tests[n] = f.classify(n)
@@ -504,7 +505,7 @@ func (l *loop) ofNoError(t *test) bool {
 		e, ok := n.(ast.Expr)
 		if obj := variable(l.f.info, e); ok && obj != nil && isErrorVar(obj) {
 			for _, other := range l.tests {
-				found = found || other.kind == nilTest && other.obj == obj && l.back(other.passed(), func(e edge) bool { return e.from == t.at })
+				found = found || other.kind == nilTest && l.comesFrom(obj, other.obj) && l.back(other.passed(), func(e edge) bool { return e.from == t.at })
 			}
 		}
 		return !found
@@ -523,14 +524,23 @@ func (l *loop) comesFrom(obj, err types.Object) bool {
 			return true
 		}
 	}
-	return mentions(l.f.body, func(n ast.Node) bool {
+	return l.f.asFrom(obj) == err
+}
+
+// asFrom returns the error of which errors.As makes obj, or nil.
+func (f *function) asFrom(obj types.Object) types.Object {
+	var err types.Object
+	mentions(f.body, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
-		if !ok || !isFunc(l.f.info, call, "errors", "As") || len(call.Args) != 2 {
+		if !ok || !isFunc(f.info, call, "errors", "As") || len(call.Args) != 2 {
 			return false
 		}
-		p, ok := call.Args[1].(*ast.UnaryExpr)
-		return ok && variable(l.f.info, call.Args[0]) == err && variable(l.f.info, p.X) == obj
+		if p, ok := call.Args[1].(*ast.UnaryExpr); ok && variable(f.info, p.X) == obj {
+			err = variable(f.info, call.Args[0])
+		}
+		return err != nil
 	})
+	return err
 }
 
 // prepares reports whether t asks whether a value is there yet that is got once: "if conn
@@ -590,9 +600,7 @@ func (l *loop) triesOthers(t *test) bool {
 func (l *loop) waitsBetween() []*wait {
 	after := reach(l.round.to(), func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != l.attempt.at })
 	var waits []*wait
-	all := l.f.waitsIn(l.cycle)
-	l.paced = len(all) > 0
-	for _, w := range all {
+	for _, w := range l.f.waitsIn(l.cycle) {
 		if after[w.at] || w.at == l.attempt.at {
 			waits = append(waits, w)
 		}

@@ -398,6 +398,13 @@ func (f *function) about(e ast.Expr, depth int) (kind, types.Object) {
 			case isError(f.info, n) || f.decides(n):
 				set(kindTest, nil)
 			}
+			for _, a := range n.Args { // slices.ContainsFunc(known, func(s string) bool { return strings.Contains(err.Error(), s) })
+				if lit, ok := a.(*ast.FuncLit); ok {
+					if obj := f.errorIn(lit); obj != nil {
+						set(kindTest, obj)
+					}
+				}
+			}
 		case *ast.SelectorExpr:
 			if statusName.MatchString(n.Sel.Name) || isStatusConst(f.info, n) {
 				set(statusTest, nil)
@@ -410,6 +417,23 @@ func (f *function) about(e ast.Expr, depth int) (kind, types.Object) {
 		return true
 	})
 	return k, obj
+}
+
+// errorIn returns the error of the function around lit that lit, which returns a bool, asks about.
+func (f *function) errorIn(lit *ast.FuncLit) types.Object {
+	var err types.Object
+	results := lit.Type.Results
+	if results == nil || len(results.List) != 1 || !types.Identical(f.info.TypeOf(results.List[0].Type), types.Typ[types.Bool]) {
+		return nil
+	}
+	mentions(lit.Body, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		if v, isVar := f.info.ObjectOf(id).(*types.Var); ok && isVar && isErrorVar(v) && v.Pos() < lit.Pos() {
+			err = v
+		}
+		return err != nil
+	})
+	return err
 }
 
 // decides reports whether call asks a helper, by its name, whether to try again,

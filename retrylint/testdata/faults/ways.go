@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -509,6 +511,60 @@ func ceilingInHeader() error {
 			return nil
 		}
 		time.Sleep(time.Duration(d) * time.Millisecond) // want `\(context\)` `\(jitter\)` `\(last-sleep\)`
+	}
+	return err
+}
+
+type page struct{ ctx context.Context }
+
+func (p *page) GetContext() context.Context { return p.ctx }
+
+func closePage(p *page) error { return nil }
+
+var errNavigating = errors.New("it is navigating")
+
+// What is given to the attempt has a context that ends it.
+func carried(p *page) error {
+	for { // want `\(loop\)`
+		err := closePage(p)
+		if errors.Is(err, errNavigating) {
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+			continue
+		}
+		return err
+	}
+}
+
+// A function literal asks which error it is.
+func knownErrors(known []string) (err error) {
+	for i := 0; i < 10; i++ { // want `\(loop\)`
+		if err = g(); err == nil {
+			return nil
+		}
+		retry := slices.ContainsFunc(known, func(s string) bool { return strings.Contains(err.Error(), s) })
+		if !retry {
+			return err
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return err
+}
+
+type statusError struct{ Code int }
+
+func (*statusError) Error() string { return "" }
+
+// The count is asked before the wait: none follows the last attempt.
+func countedFirst(tries int) error {
+again: // want `\(loop\)`
+	err := g()
+	if err != nil && tries > 0 {
+		var status *statusError
+		if errors.As(err, &status) && status.Code == 429 {
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+			tries--
+			goto again
+		}
 	}
 	return err
 }

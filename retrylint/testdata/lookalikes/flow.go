@@ -580,3 +580,111 @@ func createAny(kinds errorKinds, create func() error) (err error) {
 	}
 	return err
 }
+
+var errBucketExists = errors.New("there is such a bucket")
+
+// The error says that there is such a thing already: waiting for it to go would take time.
+func firstBucket(create func(id string) error) error {
+	for i := 0; i < 100; i++ {
+		if err := create(newID()); err != nil {
+			if errors.Is(err, errBucketExists) {
+				continue
+			}
+			return err
+		}
+		return nil
+	}
+	return errStopped
+}
+
+type row struct {
+	Data  map[string]string
+	Owner string
+}
+
+type answer struct{ Row *row }
+
+type table struct{}
+
+func (table) Lookup(name string) (*answer, error)          { return nil, nil }
+func (table) Row(name string) (*row, error)                { return nil, nil }
+func (table) Replace(r, expected *row) error               { return nil }
+func (table) Under(owner string, f func() error) error     { return f() }
+func (table) Delete(name string) (deleted bool, err error) { return false, nil }
+
+// What the round has read is changed and written back, if nothing else has been written in between:
+// compare-and-swap, however its attempts are counted.
+func update(t table, stale func(error) bool) error {
+	for attempt := 0; attempt < 5; attempt++ {
+		got, err := t.Lookup("a")
+		if err != nil {
+			return err
+		}
+		r := got.Row
+		before := copyOf(r)
+		r.Data["x"] = "y"
+		if err := t.Replace(r, before); err == nil {
+			return nil
+		} else if !stale(err) {
+			return err
+		}
+	}
+	return errStopped
+}
+
+func copyOf(r *row) *row { c := *r; return &c }
+
+// The same, where a function literal writes, and where the row is all that was read.
+func updateWithin(t table, stale func(error) bool) error {
+	for attempt := 0; attempt < 5; attempt++ {
+		r, err := t.Row("a")
+		if err != nil {
+			return err
+		}
+		r.Owner = "me"
+		err = t.Under("me", func() error { return t.Replace(r, nil) })
+		if err == nil {
+			return nil
+		}
+		if !stale(err) {
+			return err
+		}
+	}
+	return errStopped
+}
+
+type security struct{ Insecure bool }
+
+// After a failure less is asked for, for good.
+func connectSomehow(dial func() error, start func(*security) error, s *security, broken func(error) bool) error {
+retry:
+	if err := dial(); err != nil {
+		return err
+	}
+	if s != nil {
+		if err := start(s); err != nil {
+			if broken(err) {
+				s = nil
+				goto retry
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Another address in each round, in a call within a function literal.
+func lookupAnywhere(addresses []string, next int, ask func(address string) (string, error)) (found string, err error) {
+	for x := 0; x < 3; x++ {
+		address := addresses[next]
+		err = func() error {
+			found, err = ask(address)
+			return err
+		}()
+		if err == nil {
+			return found, nil
+		}
+		next++
+	}
+	return "", err
+}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 )
@@ -501,6 +503,64 @@ func countedByBody() (err error) {
 			continue
 		}
 		break
+	}
+	return err
+}
+
+type shell struct{}
+
+func (shell) Command(name string, args ...string) *command { return nil }
+
+type command struct{ Out io.Writer }
+
+func (*command) Run() error { return nil }
+
+// What is passed on as "args[1:]..." is only read: it is the same command in each round.
+func runCommand(s shell, num int, args ...string) error {
+	for i := 0; i < num; i++ { // want `hand-written retry loop around cmd.Run`
+		cmd := s.Command(args[0], args[1:]...)
+		cmd.Out = os.Stdout
+		if err := cmd.Run(); err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return errors.New("failed")
+}
+
+// Each round tries all servers: what changes within a round is the same in the next.
+func anyServer(servers []string, first int, ask func(server string) error) (err error) {
+	for retry := 0; retry < 3; retry++ { // want `hand-written retry loop around ask`
+		i := first
+		for x := 0; x < len(servers); x++ {
+			server := servers[i]
+			if err = ask(server); err == nil {
+				return nil
+			}
+			if i++; i == len(servers) {
+				i = 0
+			}
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
+type statusError struct{ Code int }
+
+func (*statusError) Error() string { return "" }
+
+// Of errors.As is known which call returned the error.
+func signed(sign func() error, tries int) error { // the loop stands at the label
+again: // want `hand-written retry goto around sign`
+	err := sign()
+	if err != nil && tries > 0 {
+		var status *statusError
+		if errors.As(err, &status) && status.Code == 429 {
+			time.Sleep(time.Second)
+			tries--
+			goto again
+		}
 	}
 	return err
 }
