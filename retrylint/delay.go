@@ -171,7 +171,7 @@ func (l *loop) capped(d *delay) bool {
 // the loop where the comparison ends it, which is enough if the bound is small.
 func (l *loop) limits(n ast.Node, d *delay) bool {
 	b, ok := n.(*ast.BinaryExpr)
-	if !ok || b.Op != token.GTR && b.Op != token.GEQ && b.Op != token.LSS && b.Op != token.LEQ {
+	if !ok || b.Op != token.GTR && b.Op != token.GEQ && b.Op != token.LSS && b.Op != token.LEQ && (b.Op != token.EQL || !l.small(b)) {
 		return false
 	}
 	for _, side := range []ast.Expr{b.X, b.Y} {
@@ -266,8 +266,15 @@ func (l *loop) rounds() (int, bool) {
 	return int(n), ok
 }
 
-// onlyValue returns the constant that the variable e is set to, once and for all.
+// onlyValue returns the constant that the variable or unexported field e is set to, once and
+// for all.
 func (l *loop) onlyValue(e ast.Expr) constant.Value {
+	if field, ok := variable(l.f.info, e).(*types.Var); ok && field.IsField() {
+		if set := l.f.pkg.fields[field]; len(set) == 1 && !field.Exported() {
+			return l.f.info.Types[set[0]].Value
+		}
+		return nil
+	}
 	defs := l.f.defs[objectOf(l.f.info, e)]
 	if len(defs) != 1 || defs[0].rhs == nil {
 		return nil

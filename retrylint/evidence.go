@@ -132,7 +132,7 @@ func (l *loop) fallsBack() bool {
 			}
 			for i, lhs := range as.Lhs {
 				v, ok := objectOf(l.f.info, lhs).(*types.Var)
-				if !ok || len(as.Lhs) != len(as.Rhs) || !l.f.isNil(as.Rhs[i]) && l.f.info.Types[as.Rhs[i]].Value == nil || l.same(v) || l.counters[v] || !l.outlives(v) ||
+				if !ok || isFlag(v) || len(as.Lhs) != len(as.Rhs) || !l.f.isNil(as.Rhs[i]) && l.f.info.Types[as.Rhs[i]].Value == nil || l.same(v) || l.counters[v] || !l.outlives(v) ||
 					slices.ContainsFunc(l.f.defs[v], func(d def) bool { return l.contains(d.at) && !onTheWay(d.at) }) {
 					continue
 				}
@@ -147,12 +147,11 @@ func (l *loop) fallsBack() bool {
 
 // dependsOn reports whether a call or a condition of the loop, but for those of nodes, uses v.
 func (l *loop) dependsOn(v *types.Var, nodes set) bool {
-	flag := types.Identical(v.Type().Underlying(), types.Typ[types.Bool])
 	for n := range l.cycle.nodes {
 		if nodes[n] {
 			continue
 		}
-		if n.cond != nil && !flag && uses(l.f.info, n.cond, v) {
+		if n.cond != nil && uses(l.f.info, n.cond, v) {
 			return true
 		}
 		for _, x := range n.list {
@@ -166,6 +165,8 @@ func (l *loop) dependsOn(v *types.Var, nodes set) bool {
 	}
 	return false
 }
+
+func isFlag(v *types.Var) bool { return types.Identical(v.Type().Underlying(), types.Typ[types.Bool]) }
 
 // tries reports whether an attempt is made in n.
 func (l *loop) tries(n *node) bool {
@@ -212,7 +213,7 @@ func (l *loop) leadsElsewhere(t *test) bool {
 func (l *loop) once() bool {
 	for n, t := range l.tests {
 		v, ok := objectOf(l.f.info, n.cond).(*types.Var)
-		if t.kind != otherTest && t.kind != boundTest || !ok || n.tag != nil || !types.Identical(v.Type().Underlying(), types.Typ[types.Bool]) {
+		if t.kind != otherTest && t.kind != boundTest || !ok || n.tag != nil || !isFlag(v) {
 			continue
 		}
 		set := false

@@ -210,20 +210,32 @@ func collectOuts(info *types.Info, body ast.Node) map[types.Object]types.Object 
 type packageInfo struct {
 	bodies   map[*types.Func]*ast.FuncDecl
 	waits    map[*types.Func]bool
-	compared map[string]map[string]bool // see comparesResult
-	random   map[types.Object]bool      // fields and variables that somewhere get a random value
+	compared map[string]map[string]bool  // see comparesResult
+	random   map[types.Object]bool       // fields and variables that somewhere get a random value
+	fields   map[types.Object][]ast.Expr // what fields are set to anywhere in the package
 }
 
 func newPackageInfo(pass *analysis.Pass) *packageInfo {
-	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}, random: map[types.Object]bool{}}
+	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}, random: map[types.Object]bool{}, fields: map[types.Object][]ast.Expr{}}
 	for _, file := range pass.Files {
 		for obj, defs := range collectDefs(pass.TypesInfo, file) {
 			for _, d := range defs {
 				if d.rhs != nil && mentionsRandom(pass.TypesInfo, d.rhs) {
 					p.random[obj] = true
 				}
+				if v, ok := obj.(*types.Var); ok && v.IsField() {
+					p.fields[v] = append(p.fields[v], d.rhs)
+				}
 			}
 		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if kv, ok := n.(*ast.KeyValueExpr); ok {
+				if v, ok := objectOf(pass.TypesInfo, kv.Key).(*types.Var); ok && v.IsField() {
+					p.fields[v] = append(p.fields[v], kv.Value)
+				}
+			}
+			return true
+		})
 		for _, d := range file.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
 				if obj, ok := pass.TypesInfo.Defs[fn.Name].(*types.Func); ok {

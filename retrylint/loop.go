@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"path"
 	"regexp"
 	"slices"
 	"sort"
@@ -463,7 +464,7 @@ func (l *loop) goesOn(t *test) bool {
 			continue
 		}
 		round := l.back(other.passed(), func(e edge) bool { return e.from == t.at })
-		if round && (t.obj == other.obj || !l.leaves(other.passed())) || !l.back(other.failed(), nil) && !l.names(t.at.cond, retryWord) {
+		if round && (t.obj == other.obj || l.f.asFrom(t.obj) == other.obj || !l.leaves(other.passed())) || !l.back(other.failed(), nil) && !l.names(t.at.cond, retryWord) {
 			return true
 		}
 	}
@@ -532,7 +533,7 @@ func (f *function) asFrom(obj types.Object) types.Object {
 	var err types.Object
 	mentions(f.body, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
-		if !ok || !isFunc(f.info, call, "errors", "As") || len(call.Args) != 2 {
+		if !ok || calleeName(call) != "As" || len(call.Args) != 2 || path.Base(pkgOf(f.info, call)) != "errors" {
 			return false
 		}
 		if p, ok := call.Args[1].(*ast.UnaryExpr); ok && variable(f.info, p.X) == obj {

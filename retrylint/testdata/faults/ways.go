@@ -568,3 +568,21 @@ again: // want `\(loop\)`
 	}
 	return err
 }
+
+type counting struct{ tries int }
+
+func newCounting() *counting { return &counting{tries: 3} }
+
+// A field that is only ever set to a small number bounds the delay, too.
+func (c *counting) do() error {
+	for i := 0; ; i++ { // want `\(loop\)`
+		err := g()
+		if err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		if i == c.tries {
+			return err
+		}
+		time.Sleep(time.Second << i) // want `\(context\)` `\(jitter\)`
+	}
+}

@@ -688,3 +688,26 @@ func lookupAnywhere(addresses []string, next int, ask func(address string) (stri
 	}
 	return "", err
 }
+
+type closed struct{ By string }
+
+func (*closed) Error() string { return "" }
+
+// The error that errors.As makes tells one end apart; an end without any goes round as well.
+func keepConnected(run func() error, stopping *bool) {
+	reconnects := 0
+	for {
+		err := run()
+		c := &closed{}
+		if errors.As(err, &c) && c.By == "me" {
+			return
+		} else if err != nil {
+			println("connection failed")
+		}
+		if *stopping {
+			return
+		}
+		reconnects++
+		time.Sleep(time.Duration(reconnects) * time.Second)
+	}
+}
