@@ -35,7 +35,7 @@ func (l *loop) names(n ast.Node, re *regexp.Regexp) bool {
 // isRetry weighs what the control flow cannot show: whether each round tries the
 // same, and whether the loop was meant as one of retries.
 func (l *loop) isRetry() bool {
-	if len(l.calls) == 0 && !l.labelledRetry() || l.eventDriven() || l.swaps() {
+	if len(l.calls) == 0 && !l.labelledRetry() && !l.receivesFailure() || l.eventDriven() || l.swaps() {
 		return false
 	}
 	if n, ok := l.rounds(); (ok && n <= 2 || l.once()) && len(l.waits) == 0 {
@@ -374,6 +374,11 @@ func (l *loop) says() bool {
 	if l.countsAttempts() || l.labelled() || l.triesByName() || l.waitsToRetry() || l.waitsUntilReady() || l.retriesByName() {
 		return true
 	}
+	for n := range l.cycle.nodes {
+		if len(l.waits) > 0 && l.saysRetry(n) {
+			return true
+		}
+	}
 	for n, t := range l.tests { // a count that the body keeps
 		if t.kind == boundTest && l.mentionsCounter(n.cond) && l.names(n.cond, retryWord) && (!l.back(edge{n, 0}, nil) || !l.back(edge{n, 1}, nil)) {
 			return true
@@ -432,6 +437,15 @@ var tryName = regexp.MustCompile(`^([tT]ry|[aA]ttempt|[aA]cquire|[rR]econnect)([
 // triesByName reports whether each call of the loop says that it only tries.
 func (l *loop) triesByName() bool {
 	return !slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return !tryName.MatchString(calleeName(call)) })
+}
+
+// receivesFailure reports whether the attempt is made elsewhere, which sends its error, and
+// the loop waits and says that it retries.
+func (l *loop) receivesFailure() bool {
+	return len(l.waits) > 0 && l.attempt.kind == nilTest && l.hasRetryWord() && slices.ContainsFunc(l.f.defs[l.attempt.obj], func(d def) bool {
+		u, ok := d.rhs.(*ast.UnaryExpr)
+		return ok && u.Op == token.ARROW && l.contains(d.at)
+	})
 }
 
 // labelledRetry reports whether the loop goes back to a label that says why.

@@ -260,3 +260,36 @@ func retryWithSleep(d time.Duration, f func() (bool, error)) error {
 		time.Sleep(d)
 	}
 }
+
+type worker struct{ commands chan chan error }
+
+// Another goroutine makes the attempt, and sends its error.
+func (w *worker) reconnect(maxAttempts int) {
+	for attempts := 1; ; attempts++ { // want `hand-written retry loop around a call`
+		answer := make(chan error, 1)
+		w.commands <- answer
+		err := <-answer
+		if err == nil {
+			return
+		}
+		if attempts >= maxAttempts {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// Only the log says that it is tried again.
+func discovered(discover func() ([]string, error), deadline time.Time) ([]string, error) {
+	for { // want `hand-written retry loop around discover`
+		nodes, err := discover()
+		if err != nil || len(nodes) > 0 {
+			return nodes, err
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.New("there are none")
+		}
+		println("none is registered yet, retrying")
+		time.Sleep(time.Second)
+	}
+}
