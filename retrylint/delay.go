@@ -5,6 +5,7 @@ import (
 	"go/constant"
 	"go/token"
 	"go/types"
+	"math"
 	"regexp"
 	"time"
 )
@@ -15,6 +16,7 @@ type delay struct {
 	unknown bool // comes from where one cannot see
 	limited bool // by min or the like
 	grows   ast.Node
+	factor  float64 // by which, if it is a constant other than 2
 	vars    map[types.Object]bool
 	calls   []*ast.FuncDecl // functions of the package that compute it
 }
@@ -129,6 +131,9 @@ func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
 		d.random = true
 	case name == "Pow" || name == "Exp2" || name == "Exp":
 		d.grows = call
+		if name == "Pow" && len(call.Args) == 2 && info.Types[call.Args[0]].Value != nil {
+			d.factor, _ = constant.Float64Val(constant.ToFloat(info.Types[call.Args[0]].Value))
+		}
 	case name == "min" || name == "Min":
 		d.limited = true
 	case name == "max" || name == "Max" || pkg == "math" || pkg == "time" && resultCount(info, call) == 1 && name != "Until" && name != "Since":
@@ -163,7 +168,11 @@ func (l *loop) capped(d *delay) bool {
 		return true
 	}
 	n, ok := l.rounds()
-	return ok && n <= fewRounds
+	doublings := float64(n)
+	if d.factor > 1 {
+		doublings *= math.Log2(d.factor)
+	}
+	return ok && doublings <= fewRounds
 }
 
 // limits reports whether n is a comparison that limits d: of the delay, of the

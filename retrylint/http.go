@@ -181,8 +181,12 @@ func (l *loop) leftOpen(resp types.Object, t *test) bool {
 		}
 		return false
 	}
+	failed := func(e edge) bool { // and there is no response
+		other := l.tests[e.from]
+		return other != nil && other.kind == nilTest && e == other.failed() && other.obj != nil && other.obj == l.f.besideError(resp)
+	}
 	open := func(e edge) bool {
-		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !closes(e.to()) && !l.absent(resp, e)
+		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !closes(e.to()) && !l.absent(resp, e) && !failed(e)
 	}
 	before := false
 	for _, call := range l.calls {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand"
 	"net/http"
 	"slices"
@@ -585,4 +586,31 @@ func (c *counting) do() error {
 		}
 		time.Sleep(time.Second << i) // want `\(context\)` `\(jitter\)`
 	}
+}
+
+// A factor of a tenth more takes many rounds.
+func slowGrowth() error {
+	var err error
+	for i := range 66 { // want `\(loop\)`
+		if err = g(); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		time.Sleep(time.Millisecond * time.Duration(math.Pow(1.1, float64(i)))) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return err
+}
+
+// The status is looked at where there was no error, and the body is closed there before.
+func closedBefore(url string) error {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		resp, err := http.Get(url)
+		if err == nil {
+			resp.Body.Close()
+		}
+		if err == nil && resp.StatusCode == http.StatusOK { // want `\(retry-after\)`
+			return nil
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return errors.New("it is not there") // want `\(last-error\)`
 }
