@@ -552,14 +552,14 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio" && !strings.HasPrefix(name, "New")
 }
 
-// makes reports whether call calls a function of another library that is given nothing and
-// returns a plain value: a name, a number, an ID.
+// makes reports whether call calls a function of another package that is given nothing and
+// returns a plain value, such as an ID.
 func (l *loop) makes(call *ast.CallExpr) bool {
 	f, ok := callee(l.f.info, call).(*types.Func)
 	if !ok || len(call.Args) > 0 || f.Signature().Recv() != nil || isDuration(l.f.info.TypeOf(call)) {
 		return false
 	}
-	if host, _, _ := strings.Cut(pkgOf(l.f.info, call), "/"); !strings.Contains(host, ".") || f.Pkg() == l.f.pass.Pkg {
+	if f.Pkg() == l.f.pass.Pkg || f.Pkg().Path() == "os" || f.Pkg().Path() == "runtime" {
 		return false
 	}
 	switch t := l.f.info.TypeOf(call).Underlying().(type) {

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"time"
+
+	"testdata/ids"
 )
 
 // Loops that a retry resembles until it is followed what stands where.
@@ -710,4 +712,14 @@ func keepConnected(run func() error, stopping *bool) {
 		reconnects++
 		time.Sleep(time.Duration(reconnects) * time.Second)
 	}
+}
+
+// A function of another package that is given nothing makes the ID.
+func firstFree(create func(id string) error) (err error) {
+	for attempt := 0; attempt < 100; attempt++ {
+		if err = create(ids.New().String()); err == nil {
+			return nil
+		}
+	}
+	return err
 }
