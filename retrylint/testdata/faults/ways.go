@@ -551,7 +551,7 @@ func knownErrors(known []string) (err error) {
 	return err
 }
 
-type statusError struct{ Code int }
+type statusError struct{ StatusCode int }
 
 func (*statusError) Error() string { return "" }
 
@@ -561,7 +561,7 @@ again: // want `\(loop\)`
 	err := g()
 	if err != nil && tries > 0 {
 		var status *statusError
-		if errors.As(err, &status) && status.Code == 429 {
+		if errors.As(err, &status) && status.StatusCode == 429 {
 			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
 			tries--
 			goto again

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"testdata/ids"
@@ -658,37 +659,53 @@ func updateWithin(t table, stale func(error) bool) error {
 type security struct{ Insecure bool }
 
 // After a failure less is asked for, for good.
-func connectSomehow(dial func() error, start func(*security) error, s *security, broken func(error) bool) error {
+func connectSomehow(start func(*security) error, greet func() error, s *security) error {
 retry:
-	if err := dial(); err != nil {
-		return err
-	}
 	if s != nil {
 		if err := start(s); err != nil {
-			if broken(err) {
-				s = nil
-				goto retry
-			}
 			return err
 		}
+	}
+	if err := greet(); err != nil {
+		s = nil
+		goto retry
 	}
 	return nil
 }
 
 // Another address in each round, in a call within a function literal.
-func lookupAnywhere(addresses []string, next int, ask func(address string) (string, error)) (found string, err error) {
-	for x := 0; x < 3; x++ {
+func lookupAnywhere(addresses []string, next int, ask func(address string) error) (err error) {
+	for attempt := 0; attempt < 3; attempt++ {
 		address := addresses[next]
-		err = func() error {
-			found, err = ask(address)
-			return err
-		}()
+		err = func() error { return ask(address) }()
 		if err == nil {
-			return found, nil
+			return nil
 		}
 		next++
 	}
-	return "", err
+	return err
+}
+
+// A counter that goroutines share says which is next.
+func pushInTurn(targets []func() error, next *uint64) (err error) {
+	for attempt := 0; attempt < 3; attempt++ {
+		target := targets[atomic.AddUint64(next, 1)%uint64(len(targets))]
+		if err = target(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// As many rounds as there are targets, of which the pusher takes one after another.
+func pushToAll(targets []string, push func() error) (err error) {
+	size := len(targets)
+	for i := 0; i < size; i++ {
+		if err = push(); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 type closed struct{ By string }

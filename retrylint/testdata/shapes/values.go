@@ -546,7 +546,7 @@ func anyServer(servers []string, first int, ask func(server string) error) (err 
 	return err
 }
 
-type statusError struct{ Code int }
+type statusError struct{ StatusCode int }
 
 func (*statusError) Error() string { return "" }
 
@@ -556,7 +556,7 @@ again: // want `hand-written retry goto around sign`
 	err := sign()
 	if err != nil && tries > 0 {
 		var status *statusError
-		if errors.As(err, &status) && status.Code == 429 {
+		if errors.As(err, &status) && status.StatusCode == 429 {
 			time.Sleep(time.Second)
 			tries--
 			goto again
