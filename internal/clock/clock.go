@@ -43,37 +43,42 @@ func isReal(clock clockwork.Clock) bool {
 
 var typeRealClock = reflect.TypeOf(clockwork.NewRealClock())
 
-// orReal is the clock, or the real one for nil.
-func orReal(clock clockwork.Clock) clockwork.Clock {
-	if clock == nil {
-		return clockwork.NewRealClock()
-	}
-	return clock
+// Alarm is the one timer of a call, set again for each of its waits. The zero
+// value is ready; it is stopped with Stop.
+type Alarm struct {
+	real *time.Timer
+	fake clockwork.Timer
 }
-
-// Alarm is the one timer of a call, set again for each of its waits, all on one clock. The
-// zero value is ready; it is stopped with Stop.
-type Alarm struct{ timer clockwork.Timer }
 
 // Set returns a channel that receives after d on the given clock. The wait
 // before must be over: received from, or stopped.
 func (a *Alarm) Set(clock clockwork.Clock, d time.Duration) <-chan time.Time {
-	if a.timer == nil {
-		a.timer = orReal(clock).NewTimer(d)
-	} else {
-		a.timer.Reset(d)
+	switch {
+	case clock != nil && a.fake == nil:
+		a.fake = clock.NewTimer(d)
+	case clock != nil:
+		a.fake.Reset(d)
+	case a.real == nil:
+		a.real = time.NewTimer(d)
+	default:
+		a.real.Reset(d)
 	}
-	return a.timer.Chan()
+	if clock != nil {
+		return a.fake.Chan()
+	}
+	return a.real.C
 }
 
 // Stop stops the timer; what it may have sent meanwhile is discarded.
 func (a *Alarm) Stop() {
-	if a.timer == nil || a.timer.Stop() {
-		return
+	if a.real != nil {
+		a.real.Stop() // since Go 1.23 nothing stale is received afterwards
 	}
-	select {
-	case <-a.timer.Chan():
-	default:
+	if a.fake != nil && !a.fake.Stop() {
+		select {
+		case <-a.fake.Chan():
+		default:
+		}
 	}
 }
 
@@ -90,7 +95,7 @@ type Timeout struct {
 	unlink        func() bool // from the caller's context
 
 	mu       sync.Mutex // guards the fields below
-	timer    clockwork.Timer
+	timer    interface{ Stop() bool }
 	deadline time.Time
 	version  int // of the limit: that of an older one which is just expiring is ignored
 	err      error
@@ -143,7 +148,12 @@ func (c *Timeout) SetLimit(d time.Duration) {
 		return
 	}
 	c.deadline = Now(c.clock).Add(d)
-	c.timer = orReal(c.clock).AfterFunc(d, func() { c.expire(version) })
+	expire := func() { c.expire(version) }
+	if c.clock == nil {
+		c.timer = time.AfterFunc(d, expire)
+	} else {
+		c.timer = c.clock.AfterFunc(d, expire)
+	}
 }
 
 // Elapsed is how long ago it was made.
