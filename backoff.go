@@ -1,7 +1,6 @@
 package retry
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -41,6 +40,9 @@ func ConstantBackoff(d time.Duration) Backoff {
 // LinearBackoff waits step, 2·step, 3·step, …
 func LinearBackoff(step time.Duration) Backoff {
 	return func(retry int, _ time.Duration, _ func() float64) time.Duration {
+		if exact := step * time.Duration(retry); retry > 0 && exact/time.Duration(retry) == step {
+			return max(0, exact)
+		}
 		return saturate(float64(step) * float64(retry))
 	}
 }
@@ -112,6 +114,17 @@ func (j Jitter) apply(d, ceiling time.Duration, random func() float64) time.Dura
 	return min(saturate(low+(high-low)*inUnit(random())), ceiling)
 }
 
+// lengthen spreads a server's wait by up to a tenth, upwards only, as far as
+// the jitter is wide: callers that were asked to wait 10 seconds together do not
+// come back together, and none comes back early.
+func (j Jitter) lengthen(d time.Duration, random func() float64) time.Duration {
+	width := min(0.1, j.Max-j.Min)
+	if width <= 0 {
+		return d
+	}
+	return max(d, saturate(float64(d)*(1+width*inUnit(random()))))
+}
+
 // inUnit keeps a draw in [0, 1), whatever the user's Rand returns.
 func inUnit(draw float64) float64 {
 	if !(draw > 0) { // NaN as well
@@ -119,6 +132,8 @@ func inUnit(draw float64) float64 {
 	}
 	return min(draw, math.Nextafter(1, 0))
 }
+
+func randomFloat() float64 { return rand.Float64() }
 
 var defaultJitter = Jitter{0.8, 1.2}
 
@@ -142,38 +157,43 @@ func (c Config) Delay(retry int) time.Duration {
 
 // delay is the wait before the given retry, when the one before took previous.
 func (c *Config) delay(retry int, previous time.Duration) time.Duration {
-	d, random := time.Duration(0), c.random()
+	random := c.Rand
+	if random == nil {
+		random = randomFloat
+	}
+	var d time.Duration
 	if c.Backoff != nil {
 		d = c.Backoff(retry, previous, random)
 	} else {
-		d = exponential(cmp.Or(c.InitialDelay, DefaultInitialDelay), cmp.Or(c.Multiplier, DefaultMultiplier), retry)
+		initial, multiplier := c.InitialDelay, c.Multiplier
+		if initial == 0 {
+			initial = DefaultInitialDelay
+		}
+		if multiplier == 0 {
+			multiplier = DefaultMultiplier
+		}
+		d = exponential(initial, multiplier, retry)
 	}
 	return c.jitter().apply(d, c.maxDelay(), random)
 }
 
-// lengthen spreads a server's wait by up to a tenth, upwards only, as far as
-// the jitter is wide: callers that were asked to wait 10 seconds together do not
-// come back together, and none comes back early.
-func (c *Config) lengthen(d time.Duration) time.Duration {
-	j := c.jitter()
-	width := min(0.1, j.Max-j.Min)
-	if width <= 0 {
-		return d
+func (c *Config) lengthen(hint time.Duration) time.Duration {
+	random := c.Rand
+	if random == nil {
+		random = randomFloat
 	}
-	return max(d, saturate(float64(d)*(1+width*inUnit(c.random()()))))
+	return c.jitter().lengthen(hint, random)
 }
 
-func (c *Config) random() func() float64 {
-	if c.Rand == nil {
-		return rand.Float64
+func (c *Config) jitter() Jitter {
+	if c.Jitter == (Jitter{}) {
+		return defaultJitter
 	}
-	return c.Rand
+	return c.Jitter
 }
-
-func (c *Config) jitter() Jitter { return cmp.Or(c.Jitter, defaultJitter) }
 
 func (c *Config) maxDelay() time.Duration {
-	if c.MaxDelay == 0 { // no cmp.Or: every call asks for it
+	if c.MaxDelay == 0 {
 		return DefaultMaxDelay
 	}
 	return c.MaxDelay

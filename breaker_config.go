@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -144,7 +143,7 @@ func (c BreakerConfig) withDefaults() BreakerConfig {
 	c.SuccessThreshold = cmp.Or(c.SuccessThreshold, 1)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, c.RecoveryTimeout)
 	if c.Rand == nil {
-		c.Rand = rand.Float64
+		c.Rand = randomFloat
 	}
 	return c
 }

@@ -372,7 +372,12 @@ func (c *Config) maxRetries() int {
 	return c.MaxRetries
 }
 
-func (c *Config) maxRetryAfter() time.Duration { return cmp.Or(c.MaxRetryAfter, DefaultMaxRetryAfter) }
+func (c *Config) maxRetryAfter() time.Duration {
+	if c.MaxRetryAfter == 0 {
+		return DefaultMaxRetryAfter
+	}
+	return c.MaxRetryAfter
+}
 
 func (c *Config) now() time.Time { return clock.Now(c.Clock) }
 
