@@ -295,7 +295,15 @@ func (b *CircuitBreaker) release(ctx context.Context, cfg *Config, p permit) {
 
 // report counts the result of a call. A stale one, whose period is over, changes
 // nothing. err is what the call returned, or errAbandoned; ctx and cfg are the caller's.
-func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, p permit, err error) {
+// It returns what it found in err, by the status codes of cfg.
+func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, p permit, err error) (found findings) {
+	if err != nil {
+		var codes []int
+		if cfg != nil {
+			codes = cfg.RetryStatusCodes
+		}
+		found = examine(err, codes)
+	}
 	switch {
 	case p.period == nil || p.period != b.current.Load():
 		if p.probe != nil {
@@ -304,8 +312,9 @@ func (b *CircuitBreaker) report(ctx context.Context, cfg *Config, p permit, err 
 	case err == nil && p.period.countsOnly:
 		b.succeed(p.period)
 	default:
-		b.settle(ctx, cfg, p, err)
+		b.settle(ctx, cfg, p, err, found)
 	}
+	return found
 }
 
 // succeed counts a success in a period where it changes counts only.
@@ -324,7 +333,7 @@ func (b *CircuitBreaker) succeed(p *period) {
 }
 
 // settle judges and counts a result that may change the state.
-func (b *CircuitBreaker) settle(ctx context.Context, cfg *Config, p permit, err error) {
+func (b *CircuitBreaker) settle(ctx context.Context, cfg *Config, p permit, err error, found findings) {
 	if p.probe != nil {
 		p.probe.over.Store(true)
 	}
@@ -340,7 +349,7 @@ func (b *CircuitBreaker) settle(ctx context.Context, cfg *Config, p permit, err 
 		}
 		b.unlock(ctx, cfg)
 	}()
-	if r.verdict = b.judge(ctx, err); r.verdict == failure {
+	if r.verdict = b.judge(ctx, err, found); r.verdict == failure {
 		r.err, _ = sanitized(err)
 	}
 	if r.verdict == failure || b.cfg.SlowCallRate > 0 { // it may open

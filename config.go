@@ -395,12 +395,17 @@ type problem struct {
 	limit any    // and its value
 }
 
-// require notes a field that is wrong. It is generic, so that one that is right costs no
-// allocation: each call that is more than a plain one judges its Config.
+// require notes a field that is wrong. It is generic, and what it does about that is
+// elsewhere, so that one that is right costs next to nothing: each call that is more than
+// a plain one judges its Config.
 func require[T any](p *problems, ok bool, field string, value T, want string) {
 	if !ok {
-		*p = append(*p, problem{field: field, value: value, want: want})
+		addProblem(p, field, value, want)
 	}
+}
+
+func addProblem[T any](p *problems, field string, value T, want string) {
+	*p = append(*p, problem{field: field, value: value, want: want})
 }
 
 // requireOther is for a field that contradicts another one.

@@ -18,15 +18,17 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 	if c.progressed {
 		c.before, c.backoff = c.attempts-1, 0
 	}
-	found := examine(c.last, cfg.RetryStatusCodes)
-	hint := found.delay
-	retryable, backoff := cfg.retryable(c.last, found), time.Duration(0)
+	if cfg.Breaker == nil { // which has reported its findings
+		c.found = examine(c.last, cfg.RetryStatusCodes)
+	}
+	hint := c.found.delay
+	retryable, backoff := cfg.retryable(c.last, c.found), time.Duration(0)
 	if retryable && c.failed() <= cfg.maxRetries() {
 		backoff = cfg.delay(c.failed(), c.backoff)
 	}
 	switch {
 	case cfg.Gate == nil || c.elsewhere:
-	case found.has(refusing):
+	case c.found.has(refusing):
 		pause := cmp.Or(hint, backoff) // without a hint, the refused call's own backoff
 		r := cfg.Gate.refused(c.ticket, c.refused, pause, c.last)
 		c.refused = c.ticket.Number
@@ -36,7 +38,7 @@ func (c *call) decide(ctx context.Context, cfg *Config) (wait time.Duration, sto
 		if r.pace != "" && cfg.Logger != nil {
 			c.log(ctx, cfg, slog.LevelInfo, r.pace, nil)
 		}
-	case c.progressed, found.has(status) && !found.has(failing):
+	case c.progressed, c.found.has(status) && !c.found.has(failing):
 		c.accepted(ctx, cfg)
 	}
 	switch {

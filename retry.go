@@ -134,6 +134,7 @@ type call struct {
 	late     bool      // start is the end of the first attempt
 	attempts int
 	last     error         // what the last attempt returned
+	found    findings      // what is to be found in it
 	waited   time.Duration // in all, where there is a Logger
 	backoff  time.Duration // the last one, jitter included; a server's wait may have been longer
 	veto     outcome       // why it must not be called again after the last attempt, if so
@@ -205,6 +206,8 @@ func (c *Config) check(ctx context.Context) error {
 		return invalid("ctx is nil")
 	case isNil(ctx):
 		return invalid("ctx is a nil %T", ctx)
+	case c.RetryStatusCodes == nil && c.Limiter == nil && c.Clock == nil && c.Logger == nil && c.Gate == nil && c.validNumbers():
+		return nil
 	}
 	return c.problems().join(of("Config"))
 }
@@ -229,8 +232,8 @@ func (c *Config) timed() bool {
 }
 
 // attempt calls fn once, with the attempt's own context, and reports the result to
-// the breaker and the hooks, also if fn panics or calls runtime.Goexit.
-func (c *call) attempt(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) (err error) {
+// the breaker.
+func (c *call) attempt(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) error {
 	c.attempts++
 	c.taken = false
 	if c.attempts > 1 {
@@ -243,29 +246,46 @@ func (c *call) attempt(ctx context.Context, cfg *Config, p permit, fn func(conte
 			ctx = c.contexts.next(ctx, 0)
 		}
 	}
-	err = errAbandoned // until fn has returned
 	if cfg.Breaker != nil {
-		caller := ctx
-		defer func() {
-			if c.onHost != nil && err != nil && err != errAbandoned {
-				cfg.Breaker.report(caller, cfg, p, c.onHost(err))
-			} else {
-				cfg.Breaker.report(caller, cfg, p, err)
-			}
-		}()
-		ctx = p.context(ctx, cfg.Breaker)
+		return c.guarded(ctx, cfg, p, fn)
 	}
+	return c.withHooks(ctx, cfg, fn)
+}
+
+// guarded calls fn, and reports to the breaker what came of it, also if fn panics or
+// calls runtime.Goexit.
+func (c *call) guarded(ctx context.Context, cfg *Config, p permit, fn func(context.Context) error) error {
+	err := errAbandoned // until fn has returned
+	defer func() {
+		if c.onHost == nil || err == nil || err == errAbandoned {
+			c.found = cfg.Breaker.report(ctx, cfg, p, err)
+			return
+		}
+		cfg.Breaker.report(ctx, cfg, p, c.onHost(err))
+		c.found = examine(err, cfg.RetryStatusCodes)
+	}()
+	err = c.withHooks(p.context(ctx, cfg.Breaker), cfg, fn)
+	return err
+}
+
+// withHooks calls fn, with OnAttempt and OnAttemptDone around it.
+func (c *call) withHooks(ctx context.Context, cfg *Config, fn func(context.Context) error) (err error) {
+	if cfg.OnAttempt == nil && cfg.OnAttemptDone == nil {
+		return c.withTimeout(ctx, cfg, fn)
+	}
+	event := c.event(cfg, "", 0)
 	if cfg.OnAttempt != nil {
-		ctx = orElse(cfg.OnAttempt(ctx, c.event(cfg, "", 0)), ctx)
+		ctx = orElse(cfg.OnAttempt(ctx, event), ctx)
 	}
 	if cfg.OnAttemptDone != nil {
+		err = errAbandoned // until fn has returned
 		defer func() {
-			event := c.event(cfg, "", 0)
-			event.Err = unmarked(err)
+			event.Elapsed, event.Err = c.elapsed(cfg), unmarked(err)
 			cfg.OnAttemptDone(ctx, event)
 		}()
 	}
-	return c.withTimeout(ctx, cfg, fn)
+	err = c.withTimeout(ctx, cfg, fn)
+	return err
 }
 
 // withTimeout calls fn under the attempt's timeout, which ends when fn returns, unless fn

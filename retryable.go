@@ -108,8 +108,7 @@ const (
 // judge judges the error that a call returned. ctx is the caller's: once it is
 // cancelled, any error is neutral, for few callees return a context.Canceled then.
 // A *StatusError is the server's own answer all the same.
-func (b *CircuitBreaker) judge(ctx context.Context, err error) verdict {
-	found := examine(err, nil)
+func (b *CircuitBreaker) judge(ctx context.Context, err error, found findings) verdict {
 	switch {
 	case err == nil:
 		return success
