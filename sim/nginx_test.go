@@ -45,7 +45,9 @@ var reached = map[string]struct{ time, refused, worst float64 }{
 	"one process, 1 x 32": {1.2, 40, 45},
 }
 
-// The rows of the table of RESULTS.md, with ten seeds.
+// The rows of the table of RESULTS.md, with ten seeds. Where one reduction that was of no
+// use was enough to raise a pace, processes that are not joined were refused 757 of 1,000
+// calls in place of 61 at NCBI, 4 x 8.
 func TestPaceAtWindows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
@@ -60,10 +62,13 @@ func TestPaceAtWindows(t *testing.T) {
 			})
 			slices.Sort(refused)
 			t.Logf("%s, %s: %.2f, worst %.2f; %.0f of 1,000 refused, worst %.0f", s.name, p.name, median, worst, refused[5], refused[9])
-			if most := reached[s.name]; p.name == "Gates joined by OnPause" {
+			switch most := reached[s.name]; {
+			case p.name == "Gates joined by OnPause":
 				assert.LessOrEqual(t, worst, most.time, s.name)
 				assert.LessOrEqual(t, refused[5], most.refused, s.name)
 				assert.LessOrEqual(t, refused[9], most.worst, s.name)
+			case s.limit >= s.processes && s.name != "gnomAD, 4 x 8": // by themselves, four find the limit too
+				assert.LessOrEqual(t, refused[5], 1.5*most.refused, s.name)
 			}
 		}
 	}

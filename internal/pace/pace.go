@@ -54,7 +54,7 @@ const (
 	enough = 3.0  // refusals that are more than chance
 	some   = 8.0  // calls in a step of a probe, and the fewest that a rate is measured by
 	held   = 150  // calls until a pace is probed: a failed probe costs two or three refusals
-	out    = 1    // useless reductions until it is raised again; of one of many processes, four times as many
+	out    = 2    // useless reductions until it is raised again; of one of many processes, twice as many
 )
 
 // Rate returns the pace in calls per second; 0 if there is none.
@@ -228,7 +228,7 @@ func (p *Pace) lower(next Call, passing float64) (cause string) {
 	rate, paused := now.accepted, idle > took/4
 	useless := out
 	if p.joined {
-		useless = 4 * out
+		useless = 2 * out
 	}
 	switch {
 	case paused:
