@@ -314,10 +314,11 @@ func natureOf(err error, inside nature) (n nature) {
 	case *url.Error:
 		n = (final | local).when(e.Op == "parse" || !supportedScheme(e.URL) && !inside.has(network|answered|local|ended))
 	case *fs.PathError, *os.LinkError: // an errno of theirs is about a file; one of the network may be about a socket that is not there yet
-		n = local.when(errors.Is(err, fs.ErrExist))
-		for _, value := range []error{fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed,
-			syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EROFS, syscall.EXDEV} {
-			n |= (final | local).when(errors.Is(err, value))
+		for _, value := range []error{fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, fs.ErrClosed, fs.ErrExist} {
+			n |= natures[value].when(errors.Is(err, value))
+		}
+		for _, value := range []error{syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EROFS, syscall.EXDEV} {
+			n |= (final | local).when(errors.Is(err, value)) // what else is wrong with a path
 		}
 	case syscall.Errno: // what else it means depends on what it is about
 		n = (final | local).when(errors.Is(e, errors.ErrUnsupported)) | local.when(e == syscall.EMFILE || e == syscall.ENFILE)
