@@ -74,6 +74,7 @@ func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration, woken <-
 	}
 	select {
 	case <-c.alarm.Set(cfg.Clock, d):
+		return
 	case <-woken:
 	case <-cfg.Drain:
 	case <-ctx.Done():
