@@ -119,7 +119,7 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 		return zero, CheckStatus(resp)
 	case resp.StatusCode >= 300:
 		return zero, statusOf(resp)
-	case resp.Body == nil, isNil(resp.Body):
+	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusResetContent, resp.Body == nil, isNil(resp.Body):
 		return zero, nil
 	}
 	body := &jsonBody{r: resp.Body}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -891,4 +892,33 @@ func TestJSONBehindAMarkAtTheEnd(t *testing.T) {
 	cut := io.NopCloser(strings.NewReader("\xef\xbb"))
 	_, err := retry.DecodeJSON[string](&http.Response{StatusCode: 200, ContentLength: 2, Body: cut})
 	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+// A 204 and a 205 have no content, however their end is marked: the answer of a recorder in
+// a test has no length, and a server may end a 205 by closing the connection. Such a GET was
+// taken for cut off, and sent again until no retries were left.
+func TestNoContentIsNoJSON(t *testing.T) {
+	for _, code := range []int{http.StatusNoContent, http.StatusResetContent} {
+		calls := 0
+		client := outcomeClient(t, &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+			calls++
+			recorder := httptest.NewRecorder()
+			recorder.WriteHeader(code)
+			return recorder.Result(), nil
+		})}, soon)
+		got, err := retry.GetJSON[map[string]int](t.Context(), client, "http://gene.example/")
+		assert.NoError(t, err, code)
+		assert.Nil(t, got)
+		assert.Equal(t, 1, calls)
+	}
+	server := newStand(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			io.WriteString(conn, "HTTP/1.1 205 Reset Content\r\nConnection: close\r\n\r\n")
+			conn.Close()
+		}
+	})
+	_, err := retry.GetJSON[map[string]int](t.Context(), outcomeClient(t, nil, soon), server.URL)
+	assert.NoError(t, err)
+	assert.Equal(t, 1, server.hits())
 }
