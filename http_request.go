@@ -225,7 +225,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 // breaks with the request on it: the method, where the body can be read again, and a key
 // in its canonical spelling. What is sent stays the same.
 func keepFromRepeating(req *http.Request) {
-	if idempotentForStd(req.Method) {
+	if idempotentForStd(req.Method) && req.Method != http.MethodTrace { // that one would be sent with an empty body
 		req.GetBody = nil
 		if req.Body == nil || req.Body == http.NoBody {
 			req.Body = io.NopCloser(strings.NewReader("")) // which net/http does not know to be empty

@@ -636,3 +636,13 @@ func TestBodyOfAGetToAKnownHost(t *testing.T) {
 	}
 	assert.Equal(t, 3, server.hits())
 }
+
+// A TRACE has no content (RFC 9110, section 9.3.8), and servers refuse one that has. What
+// keeps net/http from repeating a GET would send a TRACE with an empty body in chunks.
+func TestTraceThatMustNotBeRepeatedHasNoBody(t *testing.T) {
+	server := newStand(t, status(200))
+	req := newRequest(t, "TRACE", server.URL, nil)
+	resp, err := outcomeClient(t, nil, soon).Do(req.WithContext(retry.WithIdempotent(t.Context(), false)))
+	read(t, resp, err)
+	assert.Empty(t, server.requests()[0].encoding)
+}
