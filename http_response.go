@@ -284,16 +284,14 @@ type idleBody struct {
 	clock   clockwork.Clock
 	limit   time.Duration
 	cancel  context.CancelFunc // of the attempt's context, for bodies whose Close does not end a Read
+	begin   sync.Once          // of the first Read: there may be two at once
 	timer   clockwork.Timer    // runs while a Read is under way
 	expired atomic.Bool
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	if b.timer == nil {
-		b.timer = b.clock.AfterFunc(b.limit, b.expire)
-	} else {
-		b.timer.Reset(b.limit)
-	}
+	b.begin.Do(func() { b.timer = b.clock.AfterFunc(b.limit, b.expire) })
+	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop()
 	if b.expired.Load() && (n == 0 || err != nil) {

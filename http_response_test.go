@@ -1158,3 +1158,20 @@ func TestIdleTimeout_Timers(t *testing.T) {
 		assert.False(t, hasWaiters(clock), "a timer is left after %d reads", reads)
 	}
 }
+
+// Where neither the time nor Close ends a Read, its goroutine is left behind, and the body is
+// closed again, with another Read: the two were in a race for the timer of IdleTimeout.
+func TestIdleTimeout_TwoReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan struct{})
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			body := &rereading{func([]byte) (int, error) { <-over; return 0, io.EOF }, func() error { return nil }}
+			return &http.Response{StatusCode: 200, ProtoMajor: 1, ContentLength: -1, Header: http.Header{}, Body: body, Request: req}, nil
+		})
+		client := outcomeClient(t, &http.Client{Transport: base}, soon, retry.IdleTimeout(time.Minute))
+		req := newRequest(t, "POST", "http://gene.example/", nil)
+		_, err := retry.Fetch(client, req, func(*http.Response) (int, error) { return 0, retry.Permanent(errDown) })
+		assert.ErrorIs(t, err, errDown)
+		close(over)
+	})
+}
