@@ -40,6 +40,7 @@ func TestError(t *testing.T) {
 		"two in one":               errors.New("https://a.example/,https://user:SECRET@b.example/"),
 		"a URL in a query":         errors.New("https://a.example/?next=https://user:SECRET@b.example/?SECRET"),
 		"relative":                 get("/gene?sig=SECRET", errDown),
+		"relative, no name":        errors.New("moved to /gene?SECRET#page=2"), // what stands before the = is no name
 		"relative, with a scheme":  get("/https://SECRET@h/gene", errDown),
 		"not a scheme":             get("ht/tps://SECRET@h/gene", errDown),
 		"without a scheme":         get("//user:SECRET@h/gene?sig=SECRET", errDown),

@@ -174,6 +174,7 @@ func credentials(word string) string {
 	case !ok:
 		return path
 	case strings.Contains(values, "=") || strings.Contains(path, "/"):
+		values, _, _ = strings.Cut(values, "#")
 		return path + "?" + query(values)
 	}
 	return path + "?" + values
