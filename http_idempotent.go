@@ -1,7 +1,6 @@
 package retry
 
 import (
-	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
@@ -36,6 +35,16 @@ func idempotentMethod(method string) bool {
 func hasKey(header http.Header) bool {
 	for name := range header {
 		if isKeyName(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// sendsKey reports whether a key has a value, and so is sent.
+func sendsKey(header http.Header) bool {
+	for name, values := range header {
+		if len(values) > 0 && isKeyName(name) {
 			return true
 		}
 	}
@@ -127,8 +136,7 @@ func (h *hop) finalAnswer() bool {
 // atWork reports whether the pending 409 means that the server is still busy with
 // an earlier attempt: one whose answer was lost, and which had the same key.
 func (h *hop) atWork() bool {
-	key := cmp.Or(h.key, h.req.Header.Get("Idempotency-Key"), h.req.Header.Get("X-Idempotency-Key"))
-	return h.lost && h.resp.StatusCode == http.StatusConflict && key != ""
+	return h.lost && h.resp.StatusCode == http.StatusConflict && (h.key != "" || sendsKey(h.req.Header))
 }
 
 // serverRefused reports whether the pending response says that the server did not act. A

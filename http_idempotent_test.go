@@ -928,6 +928,17 @@ func TestConflictWithoutAKey(t *testing.T) {
 	}
 }
 
+// A key whose name is not in its canonical form is sent as well: it makes a request
+// idempotent, and so its 409 after a lost answer says that the first one is at work.
+func TestConflictWithAKeyInLowerCase(t *testing.T) {
+	base := &stages{answers: []func(*http.Request) (*http.Response, error){answerOf(502, ""), answerOf(409, ""), answerOf(200, "")}}
+	req := newRequest(t, "POST", "http://gene.example/", strings.NewReader("x"))
+	req.Header["idempotency-key"] = []string{"k"}
+	resp, err := outcomeClient(t, &http.Client{Transport: base}, soon).Do(req)
+	code, _ := read(t, resp, err)
+	assert.Equal(t, 200, code)
+}
+
 // A service that reports a payment as not made must be certain. Whatever way a call ends,
 // MayHaveActed is false only if the server cannot have acted on any attempt, and the
 // same whether the request has a key or must not be repeated.
