@@ -55,6 +55,9 @@ func (o *outgoing) Value(key any) any {
 // [WrapTransport], which can spare a host in trouble, or count by its name. It is false
 // for a context that no attempt of a request was given.
 func ConfigOf(ctx context.Context) (Config, bool) {
+	if ctx == nil {
+		return Config{}, false
+	}
 	o, ok := ctx.Value(outgoingKey{}).(*outgoing)
 	if !ok {
 		return Config{}, false

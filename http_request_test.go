@@ -66,6 +66,8 @@ func TestConfigOf(t *testing.T) {
 	}
 	_, ok := retry.ConfigOf(context.Background())
 	assert.False(t, ok)
+	_, ok = retry.ConfigOf(nil) //lint:ignore SA1012 it is as RetryCount, which has no panic for it either
+	assert.False(t, ok)
 }
 
 // The simplest of requests, with nothing to add to it, was given to the transports of
