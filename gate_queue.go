@@ -157,9 +157,14 @@ func (q *queue) hold(until time.Time) {
 	}
 }
 
-// spacing is the time between n positions.
+// spacing is the time between n positions. A slow start is taken to be as fast as accepted
+// calls soon make it: a call must not give up for a wait that most likely never comes.
 func (q *queue) spacing(n float64) time.Duration {
-	return time.Duration(min(n*float64(time.Second)/q.rate(), float64(maxLine)))
+	rate := q.rate()
+	if q.pace.Rate() == 0 {
+		rate = max(rate, gateStagger)
+	}
+	return time.Duration(min(n*float64(time.Second)/rate, float64(maxLine)))
 }
 
 // rate is how many calls a second pass: the pace, or, after a pause, a crowd of calls
@@ -275,7 +280,7 @@ func (q *queue) advance(w *waiter) {
 		q.wanted = q.seen
 		q.pace.Waited()
 	}
-	q.next = q.next.Add(q.spacing(1))
+	q.next = q.next.Add(time.Duration(float64(time.Second) / q.rate()))
 }
 
 // open reports whether the pause, its crowd and the pace are over.

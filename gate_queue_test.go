@@ -774,6 +774,38 @@ func (s *gateFuzz) end() {
 	}
 }
 
+// A slow start begins with a few calls a second, and is soon as fast as accepted calls make
+// it. A call far behind in the queue was told the wait that the first few calls a second
+// would mean, gave up because MaxElapsed would pass first, and would have had its turn
+// within two seconds.
+func TestSlowStartLetsNoCallGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Gate: NewGate(nil), MaxElapsed: 8 * time.Second}
+		var refusedOnce atomic.Bool
+		var calls sync.WaitGroup
+		began := time.Now()
+		for range 50 {
+			calls.Go(func() {
+				err := Run(t.Context(), cfg, func(context.Context) error {
+					if refusedOnce.CompareAndSwap(false, true) {
+						return RetryAfter(errors.New("busy"), time.Second)
+					}
+					time.Sleep(10 * time.Millisecond)
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait() // the first is refused before the others come
+		}
+		calls.Wait()
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("all calls took %v", took)
+		}
+	})
+}
+
 // settableClock is the bubble's, without monotonic time. It may be looked at so
 // many times.
 type settableClock struct {
