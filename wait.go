@@ -137,8 +137,8 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		if cfg.draining() {
 			return c.stopFor(ErrDraining, nil)
 		}
-		if c.reportLonger(ctx, cfg, WaitBreaker, need, &reported) {
-			continue // a hook took time
+		if c.reportLonger(ctx, cfg, WaitBreaker, need, &reported) && c.stopIfOver(ctx, cfg, need) { // a hook took time
+			return true
 		}
 		if limit := cfg.MaxElapsed; limit > 0 {
 			left = min(left, limit-c.elapsed(cfg))

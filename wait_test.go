@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -1023,5 +1024,43 @@ func TestLevelsOfWaits(t *testing.T) {
 		breaker.Trip(time.Second)
 		assert.Regexp(t, `level=INFO msg=waiting .*delay=1s why=breaker`, line(retry.Config{Breaker: breaker, WaitWhenOpen: true}))
 		assert.Regexp(t, `level=DEBUG msg=waiting .*delay=1s why=limiter`, line(retry.Config{Limiter: slowLimiter{}}))
+	})
+}
+
+// driftingClock goes on between two readings, each time by more than before.
+type driftingClock struct {
+	clockwork.Clock
+	readings atomic.Int64
+}
+
+func (c *driftingClock) Now() time.Time {
+	n := c.readings.Add(1)
+	return c.Clock.Now().Add(time.Duration(n * n))
+}
+
+// The end of a breaker's wait is the clock's time and what is left of it. Time passes
+// between the two, so that the same wait, looked at twice, may seem to end a little later:
+// it was reported again, and OnWait had a wait twice that was waited once.
+func TestBreakerWaitIsReportedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drifting := &driftingClock{Clock: clockwork.NewRealClock()}
+		breaker := must2(retry.NewCircuitBreaker(retry.BreakerConfig{FailureThreshold: 1, RecoveryTimeout: time.Millisecond, Clock: drifting}))
+		reports := 0
+		err := retry.Run(t.Context(), retry.Config{
+			MaxRetries: 1, Backoff: retry.ConstantBackoff(1), Breaker: breaker, WaitWhenOpen: true, Clock: drifting,
+			OnWait: func(_ context.Context, e retry.Event) {
+				if e.Why == retry.WaitBreaker {
+					reports++
+				}
+			},
+		}, func(ctx context.Context) error {
+			if retry.RetryCount(ctx) == 0 {
+				return errors.New("down")
+			}
+			return nil
+		})
+		if err != nil || reports != 1 {
+			t.Errorf("%v, with %d reports, want 1", err, reports)
+		}
 	})
 }
