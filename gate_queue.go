@@ -324,6 +324,7 @@ func (q *queue) adjust(now time.Time) {
 	}
 	q.seen = now
 	if q.length == 0 && now.Sub(later(q.until, later(q.wanted, q.refusedAt))) >= gateIdle {
+		q.crowd = gateStagger
 		q.pace.Forget()
 	}
 }

@@ -806,6 +806,29 @@ func TestSlowStartLetsNoCallGiveUp(t *testing.T) {
 	})
 }
 
+// A slow start is that of the pause which the refusal caused. One that no call was accepted
+// after was still that of another pause an hour later, set by the user's own code, though
+// the gate forgets after a minute: 100 calls were through after 13 seconds.
+func TestSlowStartIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(nil)
+		_ = Run(t.Context(), Config{Gate: g, MaxRetries: NoRetries}, func(context.Context) error {
+			return RetryAfter(errors.New("busy"), time.Second)
+		})
+		time.Sleep(time.Hour)
+		g.Pause(time.Second)
+		var calls sync.WaitGroup
+		began := time.Now()
+		for range 100 {
+			calls.Go(func() { _ = g.Wait(t.Context()) })
+		}
+		calls.Wait()
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("100 calls took %v", took)
+		}
+	})
+}
+
 // settableClock is the bubble's, without monotonic time. It may be looked at so
 // many times.
 type settableClock struct {
