@@ -79,6 +79,9 @@ func (g *Gate) Pause(d time.Duration) {
 // that is under way is accepted, and was not sent before one that was refused, the
 // pause is over. A d of 0 or less does nothing.
 func (g *Gate) Refused(d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	g.mu.Lock()
 	q := g.current()
 	q.pace.Join()

@@ -829,6 +829,17 @@ func TestSlowStartIsForgotten(t *testing.T) {
 	})
 }
 
+// A Refused of 0 does nothing. It made the gate one of many that the server refuses, whose
+// pace is lowered four times in vain, and not twice, before it is raised again.
+func TestRefusedForNoTimeDoesNothing(t *testing.T) {
+	g := NewGate(nil)
+	g.Refused(0)
+	g.Refused(-time.Second)
+	if g.busy.Load() || g.queue != nil {
+		t.Errorf("the gate is in use: %+v", g.queue)
+	}
+}
+
 // settableClock is the bubble's, without monotonic time. It may be looked at so
 // many times.
 type settableClock struct {
