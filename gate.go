@@ -22,8 +22,7 @@ import (
 // that are accepted, the others go on. The pause of the others ends as soon as a call
 // that was sent after the refused one is accepted. When a pause ends, calls are let
 // through in the order in which they came: the first at that very moment, the others
-// slowly, and twice as fast with each that is accepted, up to one in 5ms; after five
-// seconds of it, ever faster.
+// 5ms apart or, after five seconds of it, ever faster.
 //
 // Where a rate explains the refusals, the gate paces calls: a little slower than the
 // server was seen to accept them, with probes of a higher rate. Where lowering the pace
@@ -110,7 +109,7 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 		g.by = shown
 	}
 	again := q.again(before)
-	all := q.refused(t, d, again)
+	all := q.refused(t, again)
 	cause := q.pace.Refused(t, g.next(), d, q.rate(), again)
 	if cause != "" {
 		q.reason = cause

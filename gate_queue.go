@@ -20,8 +20,6 @@ type queue struct {
 
 	pace   pace.Pace
 	from   time.Time // of a crowd, which goes ever faster: the end of the pause, and later after a stall
-	crowd  float64   // calls per second that it begins with
-	most   float64   // to which accepted calls raise that
 	wanted time.Time // when a call last had to wait
 	reason string    // of the last pause or pace
 	logged float64   // the pace that the log has
@@ -32,8 +30,6 @@ type queue struct {
 	suspect   uint64  // the last refused call
 	proof     uint64  // the last accepted one
 	refusedAt time.Time
-	pausedAt  time.Time // when the last pause began that a refusal caused
-	since     float64   // calls accepted since then
 
 	head, tail *waiter
 	length     int
@@ -48,8 +44,7 @@ type waiter struct {
 }
 
 const (
-	gateStagger = 200.0       // calls per second right after a pause, at most: 1,000 waiters in 5s
-	gateGrowth  = 4           // times the rate accepted before a pause is the rate after it: slow start
+	gateStagger = 200.0       // calls per second right after a pause: 1,000 waiters in 5s
 	gateCalm    = time.Second // after a pause, until the gate stands open again
 	gateIdle    = time.Minute // without a refusal, or a call that had to wait, until it forgets
 	gateRecent  = 32          // calls that the share of refusals is taken from
@@ -58,13 +53,10 @@ const (
 	gateLate = 2 * time.Millisecond
 )
 
-func newQueue(at time.Time) *queue {
-	return &queue{seen: at, odds: 1, pausedAt: at, crowd: gateStagger, most: gateStagger}
-}
+func newQueue(at time.Time) *queue { return &queue{seen: at, odds: 1} }
 
 // know counts calls that were accepted before.
 func (q *queue) know(accepted int) {
-	q.since += float64(accepted)
 	for range accepted {
 		q.weigh(0)
 	}
@@ -78,13 +70,13 @@ func (q *queue) weigh(refused float64) {
 // again reports whether others were accepted after a call was refused, of the given number.
 func (q *queue) again(before uint64) bool { return before != 0 && before < q.proof }
 
-// refused notes the refusal of a call that waits for d, and reports whether all calls
-// must pause: unless one that was sent after it was accepted, where most of the recent
-// calls were refused, or so many in succession that it is no chance. A call that was
-// refused before while others were accepted is no new evidence: it may be the only one
-// that the server does not accept. Few calls say little of a share, all the more since
-// a pause keeps away those that would be accepted.
-func (q *queue) refused(t pace.Call, d time.Duration, again bool) (all bool) {
+// refused notes the refusal of a call, and reports whether all calls must pause:
+// unless one that was sent after it was accepted, where most of the recent calls were
+// refused, or so many in succession that it is no chance. A call that was refused
+// before while others were accepted is no new evidence: it may be the only one that
+// the server does not accept. Few calls say little of a share, all the more since a
+// pause keeps away those that would be accepted.
+func (q *queue) refused(t pace.Call, again bool) (all bool) {
 	most, chance := 0.5, max(q.share, 1.0/gateRecent)
 	if q.calls < gateRecent {
 		most, chance = 0.65, 1.0/gateRecent
@@ -97,22 +89,7 @@ func (q *queue) refused(t pace.Call, d time.Duration, again bool) (all bool) {
 		q.weigh(1)
 	}
 	q.suspect, q.refusedAt = max(q.suspect, t.Number), q.seen
-	all = t.Number >= q.proof && (q.share > most || q.odds <= 1.0/gateRecent/gateRecent)
-	if all && !q.until.After(q.seen) {
-		q.slowStart(d)
-	}
-	return all
-}
-
-// slowStart sets how many calls a second pass when a pause of d, which begins now, is
-// over: a few times as many as were accepted since the last one began. Each call that is
-// accepted then doubles that. Otherwise all who wait are sent before the first of them can
-// be refused.
-func (q *queue) slowStart(d time.Duration) {
-	took := max(d, q.seen.Sub(q.pausedAt), time.Millisecond)
-	accepted := q.since/took.Seconds() + 1/min(d, 2*gateCalm).Seconds()
-	q.crowd = min(gateGrowth*accepted, gateStagger)
-	q.pausedAt, q.since = q.seen, 0
+	return t.Number >= q.proof && (q.share > most || q.odds <= 1.0/gateRecent/gateRecent)
 }
 
 // accepted notes a call that was accepted, which ends the pause if it was sent after
@@ -121,19 +98,12 @@ func (q *queue) accepted(t pace.Call) {
 	q.weigh(0)
 	q.odds = 1
 	q.proof = max(q.proof, t.Number)
-	q.since++
-	if t.Number > q.suspect {
-		q.crowd = min(2*q.crowd, q.most)
-	}
 	if end := later(q.seen, q.firm); t.Number > q.suspect && q.until.After(end) {
 		q.known = time.Time{}
 		q.hold(end)
 		q.pace.Paused(q.seen, end)
-		took := max(end.Sub(q.refusedAt), time.Millisecond)
-		q.most = max(gateStagger, 2*float64(q.length)/took.Seconds()) // twice as fast as they came, and
-		q.from = end.Add(-5 * gateCalm)                               // faster
-		if took >= gateCalm {
-			q.crowd = q.most
+		if took := end.Sub(q.refusedAt).Seconds(); took > 0 { // those in the queue go as fast as they came, and faster
+			q.from = end.Add(-gateCrowd(max(gateStagger, 2*float64(q.length)/took)))
 		}
 	}
 }
@@ -144,7 +114,6 @@ func (q *queue) accepted(t pace.Call) {
 func (q *queue) hold(until time.Time) {
 	q.until, q.next = until, until
 	q.from = until
-	q.crowd, q.most = min(q.crowd, gateStagger), gateStagger
 	if later := until.Sub(q.known); later < until.Sub(q.seen)/100 {
 		return
 	}
@@ -157,14 +126,9 @@ func (q *queue) hold(until time.Time) {
 	}
 }
 
-// spacing is the time between n positions. A slow start is taken to be as fast as accepted
-// calls soon make it: a call must not give up for a wait that most likely never comes.
+// spacing is the time between n positions.
 func (q *queue) spacing(n float64) time.Duration {
-	rate := q.rate()
-	if q.pace.Rate() == 0 {
-		rate = max(rate, gateStagger)
-	}
-	return time.Duration(min(n*float64(time.Second)/rate, float64(maxLine)))
+	return time.Duration(min(n*float64(time.Second)/q.rate(), float64(maxLine)))
 }
 
 // rate is how many calls a second pass: the pace, or, after a pause, a crowd of calls
@@ -173,7 +137,13 @@ func (q *queue) rate() float64 {
 	if rate := q.pace.Rate(); rate > 0 {
 		return rate
 	}
-	return min(q.crowd*math.Exp2(max(0, q.seen.Sub(q.from)-5*gateCalm).Seconds()/2), 1e6)
+	return min(gateStagger*math.Exp2(max(0, q.seen.Sub(q.from).Seconds()-5)/2), 1e6)
+}
+
+// gateCrowd is how long after its beginning a crowd goes at a rate: 200 a second for
+// five seconds, and twice as fast every two seconds from then on.
+func gateCrowd(rate float64) time.Duration {
+	return time.Duration((5 + 2*math.Log2(rate/gateStagger)) * float64(time.Second))
 }
 
 // maxLine is the longest wait in the queue that is computed.
@@ -280,7 +250,7 @@ func (q *queue) advance(w *waiter) {
 		q.wanted = q.seen
 		q.pace.Waited()
 	}
-	q.next = q.next.Add(time.Duration(float64(time.Second) / q.rate()))
+	q.next = q.next.Add(q.spacing(1))
 }
 
 // open reports whether the pause, its crowd and the pace are over.
@@ -314,7 +284,7 @@ func (q *queue) paceChange(cause string) string {
 // back: what was left of it is still left, and not an hour more.
 func (q *queue) adjust(now time.Time) {
 	if back := q.seen.Sub(now); back > 0 {
-		for _, t := range []*time.Time{&q.until, &q.firm, &q.known, &q.next, &q.from, &q.wanted, &q.refusedAt, &q.pausedAt} {
+		for _, t := range []*time.Time{&q.until, &q.firm, &q.known, &q.next, &q.from, &q.wanted, &q.refusedAt} {
 			*t = t.Add(-back)
 		}
 		q.pace.Shift(-back)
@@ -324,7 +294,6 @@ func (q *queue) adjust(now time.Time) {
 	}
 	q.seen = now
 	if q.length == 0 && now.Sub(later(q.until, later(q.wanted, q.refusedAt))) >= gateIdle {
-		q.crowd = gateStagger
 		q.pace.Forget()
 	}
 }

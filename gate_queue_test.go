@@ -235,16 +235,15 @@ func TestGateListenersOfLongerPauses(t *testing.T) {
 }
 
 // As soon as the server is seen to accept calls, those that came meanwhile pass twice as
-// fast as they came; 5ms apart if that is slower. Where the evidence is less than a second
-// old, they begin slowly.
+// fast as they came; 5ms apart if that is slower.
 func TestGateCrowdAfterEvidence(t *testing.T) {
 	for _, c := range []struct {
 		refused, atLeast, atMost time.Duration
 		callers                  int
 	}{
 		{4 * time.Second, 1300 * time.Millisecond, 1700 * time.Millisecond, 2000}, // 1,000 a second and faster
-		{4 * time.Second, 50 * time.Millisecond, 55 * time.Millisecond, 10},
-		{0, 400 * time.Millisecond, 550 * time.Millisecond, 10},
+		{4 * time.Second, 40 * time.Millisecond, 45 * time.Millisecond, 10},
+		{0, 40 * time.Millisecond, 45 * time.Millisecond, 10},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newScriptedGate(0)
@@ -252,12 +251,7 @@ func TestGateCrowdAfterEvidence(t *testing.T) {
 			s.play(1, "R")
 			var out sync.WaitGroup
 			for range c.callers {
-				out.Go(func() {
-					assert.NoError(t, Run(t.Context(), Config{Clock: &s.clock, Gate: s.Gate}, func(context.Context) error {
-						time.Sleep(10 * time.Millisecond)
-						return nil
-					}))
-				})
+				out.Go(func() { assert.NoError(t, s.Wait(t.Context())) })
 			}
 			synctest.Wait()
 			time.Sleep(c.refused)
@@ -268,39 +262,6 @@ func TestGateCrowdAfterEvidence(t *testing.T) {
 			assert.True(t, c.atLeast <= took && took <= c.atMost, "%d within %v", c.callers, took)
 		})
 	}
-}
-
-// After a pause the calls that waited came 5ms apart, many of them before the first could
-// be refused again: 50 workers sent 135 calls to a server that was down for 20s, and were
-// done 4.5s after that. Now they begin at four a second or so, and as soon as calls are
-// accepted, faster and faster.
-func TestGateStartsSlowly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := Config{Gate: NewGate(nil), MaxRetries: Unlimited}
-		const workers, outage = 50, 20 * time.Second
-		start, sent, took := time.Now(), 0, time.Duration(0)
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		for range workers {
-			all.Go(func() {
-				assert.NoError(t, Run(t.Context(), cfg, func(context.Context) error {
-					down := time.Since(start) < outage
-					time.Sleep(20 * time.Millisecond)
-					mu.Lock()
-					defer mu.Unlock()
-					if down {
-						sent++
-						return RetryAfter(errGateFuzz, time.Second)
-					}
-					took = max(took, time.Since(start)-outage)
-					return nil
-				}))
-			})
-		}
-		all.Wait()
-		assert.LessOrEqual(t, sent, workers+5*int(outage/time.Second)/4)
-		assert.LessOrEqual(t, took, 2*time.Second, "after the outage")
-	})
 }
 
 // A pause that begins between a waiter's check and its turn holds it back.
@@ -772,61 +733,6 @@ func (s *gateFuzz) end() {
 	if w != nil && !w.gone {
 		s.Errorf("the last in line did not pass within %v", bound)
 	}
-}
-
-// A slow start begins with a few calls a second, and is soon as fast as accepted calls make
-// it. A call far behind in the queue was told the wait that the first few calls a second
-// would mean, gave up because MaxElapsed would pass first, and would have had its turn
-// within two seconds.
-func TestSlowStartLetsNoCallGiveUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := Config{Gate: NewGate(nil), MaxElapsed: 8 * time.Second}
-		var refusedOnce atomic.Bool
-		var calls sync.WaitGroup
-		began := time.Now()
-		for range 50 {
-			calls.Go(func() {
-				err := Run(t.Context(), cfg, func(context.Context) error {
-					if refusedOnce.CompareAndSwap(false, true) {
-						return RetryAfter(errors.New("busy"), time.Second)
-					}
-					time.Sleep(10 * time.Millisecond)
-					return nil
-				})
-				if err != nil {
-					t.Error(err)
-				}
-			})
-			synctest.Wait() // the first is refused before the others come
-		}
-		calls.Wait()
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("all calls took %v", took)
-		}
-	})
-}
-
-// A slow start is that of the pause which the refusal caused. One that no call was accepted
-// after was still that of another pause an hour later, set by the user's own code, though
-// the gate forgets after a minute: 100 calls were through after 13 seconds.
-func TestSlowStartIsForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(nil)
-		_ = Run(t.Context(), Config{Gate: g, MaxRetries: NoRetries}, func(context.Context) error {
-			return RetryAfter(errors.New("busy"), time.Second)
-		})
-		time.Sleep(time.Hour)
-		g.Pause(time.Second)
-		var calls sync.WaitGroup
-		began := time.Now()
-		for range 100 {
-			calls.Go(func() { _ = g.Wait(t.Context()) })
-		}
-		calls.Wait()
-		if took := time.Since(began); took > 1500*time.Millisecond {
-			t.Errorf("100 calls took %v", took)
-		}
-	})
 }
 
 // A Refused of 0 does nothing. It made the gate one of many that the server refuses, whose

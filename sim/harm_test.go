@@ -13,12 +13,13 @@ var reachedHarm = map[string][2]float64{
 	"by chance, 30 %, 1s":            {1.2, 2},
 	"by chance, 50 %, 100ms":         {1.15, 2},
 	"by chance, 50 %, 1s":            {1.15, 2},
-	"by chance, 70 %, 1s":            {1.4, 4},
+	"by chance, 70 %, 1s":            {1.2, 4},
 	"shared with another client":     {2, 4.5},
 	"stray refusal":                  {1.01, 1.02},
 	"nginx, 100/s, burst 20; 1 x 50": {1.15, 1.2},
 	"nginx, no burst; 1 x 50":        {1.85, 2.1},
 	"gnomAD, 4 x 8":                  {1.15, 1.4},
+	"NCBI, 16 x 8":                   {1.3, 1.6},
 }
 
 // A gate makes no client worse than it would be without: five seeds of the table of

@@ -4,7 +4,7 @@ package model
 const (
 	Turn     = 5    // between calls when a pause is over
 	Calm     = 1000 // after a pause, until the gate stands open
-	PauseFor = 20   // what each pause and each refused call asks for: so short that none starts slowly after it
+	PauseFor = 100  // what each pause and each refused call asks for
 
 	crowd      = 5 * Turn // after a pause: until then calls arrive at any turn, later when it is calm
 	refusals   = 2        // so many are refused on one way: a pace begins with three
