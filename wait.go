@@ -85,7 +85,10 @@ func (c *call) sleep(ctx context.Context, cfg *Config, d time.Duration, woken <-
 // waitGate waits until the Config's gate, if it has one, lets the call through.
 func (c *call) waitGate(ctx context.Context, cfg *Config) (stop bool) {
 	g := cfg.Gate
-	return g != nil && c.waitInQueue(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
+	if g == nil || !g.busy.Load() { // most calls
+		return false
+	}
+	return c.waitInQueue(ctx, cfg, g, WaitPause, func(wait time.Duration) bool {
 		stop := c.stopIfUseless(ctx, cfg, wait) || c.stopIfLate(ctx, cfg, wait)
 		if stop && c.outcome.cause == nil && wait > 0 {
 			c.blame(&PauseError{cfg.Name, wait, g.cause()})

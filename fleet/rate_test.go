@@ -50,15 +50,15 @@ func TestRateOfManyProcesses(t *testing.T) {
 	all := startProcesses(t, 16, s.addr(), "FLEET_RATE="+strconv.Itoa(perSecond))
 	all[3].tell("work 8")
 	eventually(t, func() bool { return len(times(all)) >= perSecond }, "one has all the work")
-	begin := len(times(all))
-	start := time.Now()
-	time.Sleep(3 * time.Second)
-	alone := float64(len(times(all))-begin) / time.Since(start).Seconds() / perSecond
+	at := times(all)
+	begin := len(at)
+	eventually(t, func() bool { at = times(all); return len(at) >= begin+3*perSecond }, "three seconds of it")
+	alone := float64(len(at)-begin) / (at[len(at)-1] - at[begin-1]).Seconds() / perSecond
 	for _, p := range all {
 		p.tell("work 8")
 	}
-	time.Sleep(7 * time.Second)
-	at := times(all)
+	begin = len(at)
+	eventually(t, func() bool { at = times(all); return len(at) >= begin+7*perSecond*9/10 }, "seven seconds of all")
 	t.Logf("one of 16 uses %.1f %%; %d of %d at most in any 10 s", 100*alone, most(at, 10*time.Second), 10*perSecond)
 	assert.Greater(t, alone, 0.9)
 	assert.LessOrEqual(t, most(at, 10*time.Second), 10*perSecond*105/100)
