@@ -124,22 +124,29 @@ func (e *Error) reasonText() string {
 	case context.DeadlineExceeded:
 		text += " (the caller's)"
 	}
-	own, detail := redact.Error(e.Err), ""
+	own := redact.Error(e.Err)
+	detail := ""
 	switch d := e.detail.(type) {
 	case *tooLongError:
 		return d.Error()
 	case *limiterError:
-		if detail = d.Error(); !e.isTime() {
+		if detail = d.Error(); d.sole {
 			return detail
 		}
 	case *OpenError:
-		detail = redact.Text(strings.TrimSuffix(d.Error(), " (last failure: "+own+")"))
-		if e.Reason == ErrCircuitOpen {
+		bare := *d // callers share it
+		if e.Err != nil && redact.Error(d.Err) == own {
+			bare.Err = nil
+		}
+		if detail = redact.Error(&bare); e.Reason == ErrCircuitOpen {
 			return detail
 		}
 	case *PauseError:
-		detail = redact.Text(strings.TrimSuffix(d.Error(), " (by: "+own+")"))
-		if e.Reason == ErrRetryAfterTooLong {
+		bare := *d
+		if e.Err != nil && redact.Error(d.Err) == own {
+			bare.Err = nil
+		}
+		if detail = redact.Error(&bare); e.Reason == ErrRetryAfterTooLong {
 			text += fmt.Sprintf(" of %v", e.limit)
 		}
 	default:
@@ -147,10 +154,6 @@ func (e *Error) reasonText() string {
 	}
 	return text + " (" + detail + ")"
 }
-
-// isTime reports whether it was time that ran out, and not what made it scarce that ended
-// the call.
-func (e *Error) isTime() bool { return e.Reason == ErrDeadline || e.Reason == ErrMaxElapsed }
 
 // shortage is by how much a wait was too long for the time that there was. Where the
 // length of the wait is not known, it is 0.
@@ -241,8 +244,10 @@ func doneError(ctx context.Context) error {
 		return invalid("ctx is a nil %T", ctx)
 	}
 	cause, err := clock.Cause(ctx)
-	if (cause == context.Canceled || cause == context.DeadlineExceeded) && cause == err {
-		return cause
+	if cause == context.Canceled || cause == context.DeadlineExceeded {
+		if errors.Is(cause, err) {
+			return cause
+		}
 	}
 	return &endedError{err, cause}
 }
@@ -288,7 +293,10 @@ func (e *limitError) Unwrap() error { return e.err }
 func (e *limitError) Timeout() bool { return true }
 
 // limiterError is the refusal of a Limiter.
-type limiterError struct{ err error }
+type limiterError struct {
+	err  error
+	sole bool // it is the reason, and not a deadline
+}
 
 func (e *limiterError) Error() string { return "limiter: " + redact.Error(e.err) }
 
@@ -392,11 +400,11 @@ func (e *Error) outcome() string {
 	if e == nil {
 		return outcomeOf(nil)
 	}
-	switch e.detail.(type) {
+	switch d := e.detail.(type) {
 	case *PauseError, *OpenError:
 		return outcomeOf(e.detail)
 	case *limiterError:
-		if !e.isTime() {
+		if d.sole {
 			return "limiter"
 		}
 	}

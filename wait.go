@@ -191,9 +191,9 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	case cfg.draining() && (bound.asked.Load() || done(bound.Context)):
 		return c.stopFor(ErrDraining, nil)
 	case !bound.asked.Load() && !done(bound.Context):
-		return c.stopFor(err, &limiterError{err})
+		return c.stopFor(err, &limiterError{err, true})
 	default:
-		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err}, shortage: shortage{left: left}}
+		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err, false}, shortage: shortage{left: left}}
 		if tighter {
 			c.outcome.reason = ErrMaxElapsed
 		}
