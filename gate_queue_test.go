@@ -736,7 +736,7 @@ func (s *gateFuzz) end() {
 }
 
 // A Refused of 0 does nothing. It made the gate one of many that the server refuses, whose
-// pace is lowered four times in vain, and not twice, before it is raised again.
+// pace is lowered four times without use, and not twice, before it is raised again.
 func TestRefusedForNoTimeDoesNothing(t *testing.T) {
 	g := NewGate(nil)
 	g.Refused(0)

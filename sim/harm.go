@@ -456,6 +456,9 @@ func cells(t *testing.T, names []string) string {
 	var all []string
 	for _, name := range names {
 		i := slices.IndexFunc(useful(), func(s situation) bool { return s.name == name })
+		if i < 0 {
+			t.Fatalf("no situation is named %q", name)
+		}
 		c := compare(t, useful()[i:i+1], []peer{peers()[theGate]}, 20)[0]
 		median, worst := c.times(0, 0)
 		some, most := c.of(0, refused)
