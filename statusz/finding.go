@@ -173,18 +173,18 @@ func (e *entry) rose() bool {
 	return minutes > 3 && (now+int64(e.UnderWay)-10)*minutes*2 > before*5*3
 }
 
-// mixed reports whether attempts fail and succeed side by side, and not by turns.
+// mixed reports whether attempts fail and succeed side by side, and not by turns. Failures
+// are counted, not steps: the last step has only begun, and may hold one failure alone.
 func (e *entry) mixed() bool {
-	failing, both := 0, 0
+	all, besideAnswers := int64(0), int64(0)
 	for _, step := range e.steps("5m") {
-		if len(step.Failures) > 0 {
-			failing++
-			if step.Took["ok"].n > 0 {
-				both++
-			}
+		n := sum(step.Failures)
+		all += n
+		if step.Took["ok"].n > 0 {
+			besideAnswers += n
 		}
 	}
-	return both*5 >= failing*4
+	return besideAnswers*5 >= all*4
 }
 
 func (e *entry) steps(window string) []counts {

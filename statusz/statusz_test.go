@@ -306,6 +306,23 @@ func TestIncidents(t *testing.T) {
 			assert.Equal(t, c.noRetries, s.Hosts[0].Findings[0].Severe)
 		})
 	}
+	// The page was read 100 ms into a step that held one failure and nothing else, and that
+	// step was one of three: it said of a backend in four that attempts fail by turns.
+	incident("the step has only begun", func(t *testing.T, page *statusz.Page) {
+		client := newClient(t, page, retry.Config{Name: "annotate", MaxRetries: retry.NoRetries}, func(n int, r retrytest.Request) retrytest.Answer {
+			if n%4 == 1 {
+				return retrytest.Status(502, "")
+			}
+			return retrytest.Status(200, "").After(30 * time.Millisecond)
+		})
+		for range 20 {
+			_ = call(t.Context(), client, "https://hgnc.test/")
+			time.Sleep(400 * time.Millisecond)
+		}
+		time.Sleep(time.Until(time.Now().Truncate(5*time.Second).Add(5 * time.Second))) // a new step
+		_ = call(t.Context(), client, "https://hgnc.test/")
+		assert.Contains(t, read(t, page).Hosts[0].Findings[0].Hint, "One of several backends")
+	})
 	incident("down for a while", func(t *testing.T, page *statusz.Page) { // which looks like a bad backend in the counts
 		client := newClient(t, page, retry.Config{Name: "annotate", MaxRetries: retry.NoRetries}, func(n int, r retrytest.Request) retrytest.Answer {
 			if n > 20 && n <= 30 {
