@@ -319,7 +319,7 @@ func TestIncidents(t *testing.T) {
 			_ = call(t.Context(), client, "https://hgnc.test/")
 			time.Sleep(400 * time.Millisecond)
 		}
-		time.Sleep(time.Until(time.Now().Truncate(5*time.Second).Add(5 * time.Second))) // a new step
+		time.Sleep(time.Until(time.Now().Truncate(5 * time.Second).Add(5 * time.Second))) // a new step
 		_ = call(t.Context(), client, "https://hgnc.test/")
 		assert.Contains(t, read(t, page).Hosts[0].Findings[0].Hint, "One of several backends")
 	})
