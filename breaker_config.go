@@ -10,6 +10,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry/internal/redact"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // BreakerConfig says when a [CircuitBreaker] opens, for how long, and what
@@ -100,30 +101,32 @@ type BreakerConfig struct {
 
 // Validate reports every field that cannot be used, one joined error each, all
 // matching [ErrInvalidConfig].
-func (c BreakerConfig) Validate() error { return c.problems().join(of("BreakerConfig")) }
+func (c BreakerConfig) Validate() error {
+	return c.problems().Join(ErrInvalidConfig, valid.Of("BreakerConfig"))
+}
 
-func (c *BreakerConfig) problems() (p problems) {
+func (c *BreakerConfig) problems() (p valid.Problems) {
 	const rate = "a share in (0, 1], or 0 for off"
-	require(&p, validRate(c.FailureRate), "FailureRate", c.FailureRate, rate)
-	require(&p, validRate(c.SlowCallRate), "SlowCallRate", c.SlowCallRate, rate)
-	p.notNegative("SlowCallDuration", c.SlowCallDuration)
-	requireOther(&p, c.SlowCallDuration == 0 || c.SlowCallRate != 0,
+	valid.Require(&p, validRate(c.FailureRate), "FailureRate", c.FailureRate, rate)
+	valid.Require(&p, validRate(c.SlowCallRate), "SlowCallRate", c.SlowCallRate, rate)
+	p.NotNegative("SlowCallDuration", c.SlowCallDuration)
+	valid.RequireOther(&p, c.SlowCallDuration == 0 || c.SlowCallRate != 0,
 		"SlowCallRate", c.SlowCallRate, "a share, to go with", "SlowCallDuration", c.SlowCallDuration)
-	requireOther(&p, c.SlowCallRate == 0 || c.SlowCallDuration != 0,
+	valid.RequireOther(&p, c.SlowCallRate == 0 || c.SlowCallDuration != 0,
 		"SlowCallDuration", c.SlowCallDuration, "a duration, to go with", "SlowCallRate", c.SlowCallRate)
-	require(&p, c.FailureThreshold >= 0 || c.FailureRate != 0 || c.SlowCallRate != 0,
+	valid.Require(&p, c.FailureThreshold >= 0 || c.FailureRate != 0 || c.SlowCallRate != 0,
 		"FailureThreshold", c.FailureThreshold, "a count, or a rate to open by instead")
-	require(&p, c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "Window", c.Window, "1ms to a year"+orDefault)
-	require(&p, c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
-	p.notNegative("RecoveryTimeout", c.RecoveryTimeout)
+	valid.Require(&p, c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "Window", c.Window, "1ms to a year"+valid.OrDefault)
+	valid.Require(&p, c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 or more")
+	p.NotNegative("RecoveryTimeout", c.RecoveryTimeout)
 	recovery := cmp.Or(c.RecoveryTimeout, defaultRecovery)
-	requireOther(&p, c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= recovery,
+	valid.RequireOther(&p, c.MaxRecoveryTimeout == 0 || c.MaxRecoveryTimeout >= recovery,
 		"MaxRecoveryTimeout", c.MaxRecoveryTimeout, "0 for no growth, or at least", "RecoveryTimeout", recovery)
-	require(&p, c.RecoveryJitter >= 0 && c.RecoveryJitter <= 1, "RecoveryJitter", c.RecoveryJitter, "a share in [0, 1]")
-	require(&p, validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count"+orDefault)
-	require(&p, validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count"+orDefault)
-	p.notNegative("ProbeTimeout", c.ProbeTimeout)
-	p.notNil("Clock", c.Clock)
+	valid.Require(&p, c.RecoveryJitter >= 0 && c.RecoveryJitter <= 1, "RecoveryJitter", c.RecoveryJitter, "a share in [0, 1]")
+	valid.Require(&p, validCount(c.HalfOpenProbes), "HalfOpenProbes", c.HalfOpenProbes, "a count"+valid.OrDefault)
+	valid.Require(&p, validCount(c.SuccessThreshold), "SuccessThreshold", c.SuccessThreshold, "a count"+valid.OrDefault)
+	p.NotNegative("ProbeTimeout", c.ProbeTimeout)
+	p.NotNil("Clock", c.Clock)
 	return p
 }
 

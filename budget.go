@@ -10,6 +10,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry/internal/clock"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Budget is an allowance of retries that many calls share, so that a fleet of
@@ -60,7 +61,7 @@ const unit = 1_000_000_000
 // retried. The dependency sees the sum of what all processes have saved up: from about
 // a hundred processes on, take 1.
 func NewBudget(ratio float64, burst int) (*Budget, error) {
-	if err := (budgetValues{ratio, burst}).problems().join(of("NewBudget")); err != nil {
+	if err := (budgetValues{ratio, burst}).problems().Join(ErrInvalidConfig, valid.Of("NewBudget")); err != nil {
 		return nil, err
 	}
 	// Rounded up, so that three deposits of a third make one.
@@ -80,9 +81,9 @@ type budgetValues struct {
 	burst int
 }
 
-func (v budgetValues) problems() (p problems) {
-	require(&p, v.ratio >= 0 && v.ratio <= maxBudget, "ratio", v.ratio, "a finite number of 0 or more")
-	require(&p, v.burst >= 0 && v.burst <= maxBudget, "burst", v.burst, "0 or more, and no more than a billion")
+func (v budgetValues) problems() (p valid.Problems) {
+	valid.Require(&p, v.ratio >= 0 && v.ratio <= maxBudget, "ratio", v.ratio, "a finite number of 0 or more")
+	valid.Require(&p, v.burst >= 0 && v.burst <= maxBudget, "burst", v.burst, "0 or more, and no more than a billion")
 	return p
 }
 

@@ -3,7 +3,6 @@ package retry
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Values of [Config.MaxRetries] that no count expresses.
@@ -239,7 +239,7 @@ type Limiter interface {
 // naming the field, its value and what is wanted. All match [ErrInvalidConfig].
 // [Do] and the constructors call it; calling it first is for failing early.
 func (c Config) Validate() error {
-	return c.problems().join(of("Config"))
+	return c.problems().Join(ErrInvalidConfig, valid.Of("Config"))
 }
 
 // LogValue is a group of the settings as they take effect: defaults filled in, what
@@ -323,31 +323,31 @@ func (c *Config) settings() (attrs []slog.Attr) {
 	return attrs
 }
 
-func (c *Config) problems() (p problems) {
-	require(&p, c.MaxRetries >= NoRetries, "MaxRetries", c.MaxRetries, "a count, 0 for the default, NoRetries or Unlimited")
-	p.notNegative("InitialDelay", c.InitialDelay)
-	p.notNegative("MaxDelay", c.MaxDelay)
-	requireOther(&p, c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most", "MaxDelay", c.maxDelay())
-	require(&p, validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1"+orDefault)
-	require(&p, c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
-	p.notNegative("MaxElapsed", c.MaxElapsed)
-	p.notNegative("AttemptTimeout", c.AttemptTimeout)
-	p.notNegative("MaxRetryAfter", c.MaxRetryAfter)
+func (c *Config) problems() (p valid.Problems) {
+	valid.Require(&p, c.MaxRetries >= NoRetries, "MaxRetries", c.MaxRetries, "a count, 0 for the default, NoRetries or Unlimited")
+	p.NotNegative("InitialDelay", c.InitialDelay)
+	p.NotNegative("MaxDelay", c.MaxDelay)
+	valid.RequireOther(&p, c.MaxDelay < 0 || c.InitialDelay <= c.maxDelay(), "InitialDelay", c.InitialDelay, "at most", "MaxDelay", c.maxDelay())
+	valid.Require(&p, validMultiplier(c.Multiplier), "Multiplier", c.Multiplier, "a finite number of at least 1"+valid.OrDefault)
+	valid.Require(&p, c.Jitter.valid(), "Jitter", c.Jitter, "0 <= Min <= Max, both finite")
+	p.NotNegative("MaxElapsed", c.MaxElapsed)
+	p.NotNegative("AttemptTimeout", c.AttemptTimeout)
+	p.NotNegative("MaxRetryAfter", c.MaxRetryAfter)
 	for _, code := range c.RetryStatusCodes {
-		require(&p, validStatus(code), "RetryStatusCodes", code, "statuses from 100 to 999")
+		valid.Require(&p, validStatus(code), "RetryStatusCodes", code, "statuses from 100 to 999")
 	}
-	p.notNil("Limiter", c.Limiter)
-	p.notNil("Clock", c.Clock)
+	p.NotNil("Limiter", c.Limiter)
+	p.NotNil("Clock", c.Clock)
 	if c.Logger != nil {
 		handler := c.Logger.Handler()
-		require(&p, handler != nil, "Logger", "without a handler", "one that slog.New made")
-		p.notNil("Logger's handler", handler)
+		valid.Require(&p, handler != nil, "Logger", "without a handler", "one that slog.New made")
+		p.NotNil("Logger's handler", handler)
 	}
 	if c.Gate != nil {
-		p.notNil("Gate's clock", c.Gate.clock)
+		p.NotNil("Gate's clock", c.Gate.clock)
 	}
-	require(&p, c.Clock == nil || c.Breaker == nil || clock.Same(c.Clock, c.Breaker.clock()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
-	require(&p, c.Clock == nil || c.Gate == nil || clock.Same(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
+	valid.Require(&p, c.Clock == nil || c.Breaker == nil || clock.Same(c.Clock, c.Breaker.clock()), "Breaker", "on another clock", "Clock in its BreakerConfig, too")
+	valid.Require(&p, c.Clock == nil || c.Gate == nil || clock.Same(c.Clock, c.Gate.clock), "Gate", "on another clock", "one of NewGate(Clock)")
 	return p
 }
 
@@ -380,66 +380,3 @@ func (c *Config) maxRetryAfter() time.Duration {
 }
 
 func (c *Config) now() time.Time { return clock.Now(c.Clock) }
-
-// orDefault ends what is wanted of a field whose 0 means a default.
-const orDefault = ", or 0 for the default"
-
-// problems collects what is wrong with a configuration.
-type problems []problem
-
-type problem struct {
-	field string
-	value any
-	want  string
-	other string // a field that the wanted value depends on
-	limit any    // and its value
-}
-
-// require notes a field that is wrong. It is generic, and what it does about that is
-// elsewhere, so that one that is right costs next to nothing: each call that is more than
-// a plain one judges its Config.
-func require[T any](p *problems, ok bool, field string, value T, want string) {
-	if !ok {
-		addProblem(p, field, value, want)
-	}
-}
-
-func addProblem[T any](p *problems, field string, value T, want string) {
-	*p = append(*p, problem{field: field, value: value, want: want})
-}
-
-// requireOther is for a field that contradicts another one.
-func requireOther[T, L any](p *problems, ok bool, field string, value T, want, other string, limit L) {
-	if !ok {
-		*p = append(*p, problem{field, value, want, other, limit})
-	}
-}
-
-func (p *problems) notNegative(field string, d time.Duration) {
-	require(p, d >= 0, field, d, "0 or more")
-}
-
-// notNil is for an interface that may be nil, but not hold a nil pointer: that would
-// panic in the middle of a call.
-func (p *problems) notNil(field string, v any) {
-	if isNil(v) {
-		*p = append(*p, problem{field: field, value: fmt.Sprintf("a nil %T", v), want: "one that is there, or nil itself for none"})
-	}
-}
-
-// join makes one error of them, with the fields named as name does.
-func (p problems) join(name func(field string) string) error {
-	errs := make([]error, len(p))
-	for i, e := range p {
-		if e.other != "" {
-			e.want = fmt.Sprintf("%s %s, %v", e.want, name(e.other), e.limit)
-		}
-		errs[i] = fmt.Errorf("%w: %s is %v, want %s", ErrInvalidConfig, name(e.field), e.value, e.want)
-	}
-	return errors.Join(errs...)
-}
-
-// of names the fields of a struct.
-func of(kind string) func(string) string {
-	return func(field string) string { return kind + "." + field }
-}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // ConfigFromEnv reads a Config from environment variables: with the prefix
@@ -119,7 +121,7 @@ type variable struct {
 // overlay returns a struct with the fields changed that the environment sets, or, with an
 // error, as it was. The error names what the user wrote, or has to write: a variable, or
 // a field of kind that only the code has set.
-func overlay[S any](code S, kind string, variables func(*S) []variable, problems func(*S) problems, env environment, prefix string) (S, error) {
+func overlay[S any](code S, kind string, variables func(*S) []variable, problems func(*S) valid.Problems, env environment, prefix string) (S, error) {
 	if prefix = strings.ToUpper(strings.TrimSuffix(prefix, "_")); prefix != "" {
 		prefix += "_"
 	}
@@ -144,11 +146,11 @@ func overlay[S any](code S, kind string, variables func(*S) []variable, problems
 	if prefix != "" { // else the variables of all other programs have it
 		errs = append(errs, env.misspelled(prefix, known)...)
 	}
-	unusable := slices.DeleteFunc(problems(&changed), func(p problem) bool { return unread[p.field] })
+	unusable := slices.DeleteFunc(problems(&changed), func(p valid.Problem) bool { return unread[p.Field] })
 	for i := range unusable {
-		unusable[i].want = strings.TrimSuffix(unusable[i].want, orDefault) // 0 is refused here
+		unusable[i].Want = strings.TrimSuffix(unusable[i].Want, valid.OrDefault) // 0 is refused here
 	}
-	errs = append(errs, unusable.join(func(field string) string { return cmp.Or(names[field], kind+"."+field) }))
+	errs = append(errs, unusable.Join(ErrInvalidConfig, func(field string) string { return cmp.Or(names[field], kind+"."+field) }))
 	if err := errors.Join(errs...); err != nil {
 		return code, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Reasons for giving up, as found in [Error.Reason]. ErrDeadline also matches
@@ -240,7 +241,7 @@ func (e *tooLongError) Error() string {
 
 // doneError is why ctx is done.
 func doneError(ctx context.Context) error {
-	if isNil(ctx) {
+	if valid.IsNil(ctx) {
 		return invalid("ctx is a nil %T", ctx)
 	}
 	cause, err := clock.Cause(ctx)
@@ -458,13 +459,6 @@ var outcomes = []struct {
 // say whether it is: a field may hold anything.
 func is(err, target error) bool {
 	return reflect.ValueOf(target).Comparable() && errors.Is(err, target)
-}
-
-// isNil reports whether an interface holds a nil pointer or function: it is not nil to
-// all appearances, but most methods would panic.
-func isNil(v any) bool {
-	value := reflect.ValueOf(v)
-	return (value.Kind() == reflect.Pointer || value.Kind() == reflect.Func) && value.IsNil()
 }
 
 func count(n int, noun string) string {

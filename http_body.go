@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // upload is the body of one attempt, watched.
@@ -95,7 +97,7 @@ var errNoBody = errors.New("GetBody returned neither a body nor an error")
 // freshBody asks a request for its body again.
 func freshBody(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	body, err := getBody()
-	if err == nil && (body == nil || isNil(body)) {
+	if err == nil && (body == nil || valid.IsNil(body)) {
 		err = errNoBody
 	}
 	return body, err
@@ -107,11 +109,11 @@ func checkRequest(req *http.Request) error {
 	switch {
 	case req.URL == nil:
 		return invalid("request URL is nil")
-	case isNil(req.Context()):
+	case valid.IsNil(req.Context()):
 		return invalid("request context is a nil %T", req.Context())
-	case isNil(req.Body):
+	case valid.IsNil(req.Body):
 		return invalid("request body is a nil %T", req.Body)
-	case isNil(inside):
+	case valid.IsNil(inside):
 		return invalid("request body is a nil %T", inside)
 	}
 	return nil
@@ -154,7 +156,7 @@ var (
 )
 
 func closeBody(req *http.Request) {
-	if req.Body != nil && !isNil(req.Body) {
+	if req.Body != nil && !valid.IsNil(req.Body) {
 		req.Body.Close()
 	}
 }

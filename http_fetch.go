@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Fetch sends req and decodes the response. Decoding is part of the attempt: if it
@@ -119,7 +121,7 @@ func DecodeJSON[T any](resp *http.Response) (T, error) {
 		return zero, CheckStatus(resp)
 	case resp.StatusCode >= 300:
 		return zero, statusOf(resp)
-	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusResetContent, resp.Body == nil, isNil(resp.Body):
+	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusResetContent, resp.Body == nil, valid.IsNil(resp.Body):
 		return zero, nil
 	}
 	body := &jsonBody{r: resp.Body}

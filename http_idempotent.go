@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/retryutils/retry/internal/attempt"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // idempotent reports whether the request may be repeated though it may have
@@ -296,7 +297,7 @@ func MayHaveActed(err error) bool {
 // isHarmless reports whether err is known to say if something was carried out, and that
 // nothing was.
 func isHarmless(err error) (known, harmless bool) {
-	if isNil(err) {
+	if valid.IsNil(err) {
 		return false, false
 	}
 	switch e := err.(type) {

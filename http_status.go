@@ -16,6 +16,7 @@ import (
 	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 	"github.com/retryutils/retry/internal/retryafter"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // StatusError is a response whose status is an error. [CheckStatus] makes it of
@@ -145,7 +146,7 @@ func CheckStatus(resp *http.Response) error {
 		return nil
 	}
 	e := statusOf(resp)
-	if resp.Body != nil && !isNil(resp.Body) {
+	if resp.Body != nil && !valid.IsNil(resp.Body) {
 		// What was read counts, even if the rest cannot be.
 		e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, drainBytes))
 		resp.Body = &rereader{io.MultiReader(bytes.NewReader(e.Body), resp.Body), resp.Body}

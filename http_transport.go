@@ -11,6 +11,7 @@ import (
 	"github.com/retryutils/retry/internal/attempt"
 	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Transport is an http.RoundTripper that retries, for code that brings its own
@@ -70,7 +71,7 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Dur
 	if c.inner == nil {
 		c.inner = http.DefaultTransport
 	}
-	if isNil(c.inner) {
+	if valid.IsNil(c.inner) {
 		return nil, 0, errors.Join(cfg.Validate(), invalid("base transport is a nil %T", c.inner))
 	}
 	c.std, _ = c.inner.(*http.Transport)
@@ -79,16 +80,16 @@ func newCore(base http.RoundTripper, cfg Config, opts []Option) (*core, time.Dur
 			option(&c.options)
 		}
 	}
-	var p problems
+	var p valid.Problems
 	c.base = &wire{c.inner}
 	if c.wrap != nil {
 		c.base = c.wrap(c.base)
-		require(&p, c.base != nil && !isNil(c.base), "WrapTransport", fmt.Sprintf("<nil> (%T)", c.base), "a RoundTripper")
+		valid.Require(&p, c.base != nil && !valid.IsNil(c.base), "WrapTransport", fmt.Sprintf("<nil> (%T)", c.base), "a RoundTripper")
 	}
-	require(&p, c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
-	require(&p, c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
-	require(&p, c.idleTimeout >= 0, "IdleTimeout", c.idleTimeout, "0 or more")
-	errs := []error{cfg.Validate(), p.join(of("Option"))}
+	valid.Require(&p, c.replayBuffer >= 0, "ReplayBuffer", c.replayBuffer, "0 or more")
+	valid.Require(&p, c.decodeLimit >= 0, "DecodeLimit", c.decodeLimit, "0 or more")
+	valid.Require(&p, c.idleTimeout >= 0, "IdleTimeout", c.idleTimeout, "0 or more")
+	errs := []error{cfg.Validate(), p.Join(ErrInvalidConfig, valid.Of("Option"))}
 	if c.breaker != nil {
 		errs = append(errs, c.breaker.Validate())
 	}
@@ -284,7 +285,7 @@ func (h *hop) attempt(ctx context.Context) error {
 				jar.SetCookies(cookieURL(h.req), cookies)
 			}
 		}
-		if resp.Body == nil || isNil(resp.Body) {
+		if resp.Body == nil || valid.IsNil(resp.Body) {
 			resp.Body = http.NoBody
 		}
 		h.limitIdle(resp)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/retryutils/retry/internal/attempt"
 	"github.com/retryutils/retry/internal/redact"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // RetryableClient is an *http.Client that retries: requests that failed on the
@@ -238,7 +239,7 @@ func NewRetryableClient(base *http.Client, cfg Config, opts ...Option) (*Retryab
 		base = &http.Client{Timeout: defaultTimeout}
 	}
 	core, limit, err := newCore(base.Transport, cfg, opts)
-	if isNil(base.Jar) {
+	if valid.IsNil(base.Jar) {
 		err = errors.Join(err, invalid("Client.Jar is a nil %T", base.Jar))
 	}
 	if err != nil {
@@ -336,9 +337,9 @@ func newRequest(ctx context.Context, method, rawURL string, body io.Reader) (*ht
 	switch {
 	case ctx == nil:
 		return nil, invalid("ctx is nil")
-	case isNil(ctx):
+	case valid.IsNil(ctx):
 		return nil, invalid("ctx is a nil %T", ctx)
-	case isNil(body): // http.NewRequest asks some readers for their length
+	case valid.IsNil(body): // http.NewRequest asks some readers for their length
 		return nil, invalid("body is a nil %T", body)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, rawURL, body)

@@ -44,6 +44,7 @@ import (
 
 	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/pace"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Do calls fn until it succeeds, fails with an error that a retry cannot help,
@@ -204,12 +205,12 @@ func (c *Config) check(ctx context.Context) error {
 	switch {
 	case ctx == nil:
 		return invalid("ctx is nil")
-	case isNil(ctx):
+	case valid.IsNil(ctx):
 		return invalid("ctx is a nil %T", ctx)
 	case c.RetryStatusCodes == nil && c.Limiter == nil && c.Clock == nil && c.Logger == nil && c.Gate == nil && c.validNumbers():
 		return nil
 	}
-	return c.problems().join(of("Config"))
+	return c.problems().Join(ErrInvalidConfig, valid.Of("Config"))
 }
 
 // plain reports whether a first attempt is no more than a call of the function
@@ -327,7 +328,7 @@ func (c *call) explain(cfg *Config, timeout *clock.Timeout, err error) error {
 }
 
 func orElse(ctx, otherwise context.Context) context.Context {
-	if ctx == nil || isNil(ctx) {
+	if ctx == nil || valid.IsNil(ctx) {
 		return otherwise
 	}
 	return ctx

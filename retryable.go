@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Retryable reports whether another attempt may bring another result. It may,
@@ -232,7 +234,7 @@ func examine(err error, codes []int) (f findings) {
 		}
 		return f
 	}
-	if isNil(err) {
+	if valid.IsNil(err) {
 		return f
 	}
 	switch e := err.(type) {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/retryutils/retry/internal/redact"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // sanitized returns err as it may be kept and shown to callers other than the one
@@ -16,7 +17,7 @@ import (
 // The tree around them is copied. Wrappers of unknown types become plain ones, with the
 // same text and the same errors inside.
 func sanitized(err error) (safe error, changed bool) {
-	if err == nil || isNil(err) {
+	if err == nil || valid.IsNil(err) {
 		return err, false
 	}
 	inside := func(field error) error {

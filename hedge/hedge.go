@@ -20,11 +20,8 @@ package hedge
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +29,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // Config says when to hedge. The zero value is a good one.
@@ -68,18 +66,12 @@ const (
 // validate reports what is wrong with the settings, with errors that match
 // [retry.ErrInvalidConfig].
 func (c Config) validate() error {
-	var errs []error
-	require := func(ok bool, field string, value any, want string) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("%w: hedge.Config.%s is %v, want %s", retry.ErrInvalidConfig, field, value, want))
-		}
-	}
-	require(c.Delay >= 0, "Delay", c.Delay, "0 or more")
-	require(c.Quantile >= 0 && c.Quantile < 1, "Quantile", c.Quantile, "between 0 and 1, or 0 for the default")
-	require(c.MaxHedges >= 0, "MaxHedges", c.MaxHedges, "0 or more")
-	clock := reflect.ValueOf(c.Clock)
-	require(clock.Kind() != reflect.Pointer || !clock.IsNil(), "Clock", fmt.Sprintf("a nil %T", c.Clock), "one that is there, or nil itself for none")
-	return errors.Join(errs...)
+	var p valid.Problems
+	p.NotNegative("Delay", c.Delay)
+	valid.Require(&p, c.Quantile >= 0 && c.Quantile < 1, "Quantile", c.Quantile, "between 0 and 1"+valid.OrDefault)
+	valid.Require(&p, c.MaxHedges >= 0, "MaxHedges", c.MaxHedges, "0 or more")
+	p.NotNil("Clock", c.Clock)
+	return p.Join(retry.ErrInvalidConfig, valid.Of("hedge.Config"))
 }
 
 // Hedge is what the calls that hedge share. It is safe for concurrent use.
