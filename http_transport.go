@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/retryutils/retry/internal/attempt"
-	"github.com/retryutils/retry/internal/clock"
 	"github.com/retryutils/retry/internal/redact"
 	"github.com/retryutils/retry/internal/valid"
 )
@@ -114,46 +113,6 @@ func (t *Transport) CloseIdleConnections() {
 		base = t.core.inner
 	}
 	(&http.Client{Transport: base}).CloseIdleConnections()
-}
-
-// hop is one request on its way through a Transport, with all its attempts.
-// With redirects, one request of a client's user is several hops.
-type hop struct {
-	t      *Transport
-	host   *host
-	cfg    *Config
-	req    *http.Request
-	url    string // without its secrets, once it is needed
-	traits attempt.Traits
-	key    string    // Idempotency-Key that the library adds; "" if none
-	body   *replayer // of a body without GetBody
-	owner  bool      // of body
-	memory bool      // the body is one in memory
-	call   call
-	cancel context.CancelFunc // of a context that ends by the request's Cancel channel
-	reader *guardedRead       // for bodies whose Read may hang
-
-	history
-	exchange
-}
-
-// history is what one attempt at a request leaves for those after it.
-type history struct {
-	lost        bool // an attempt that may have been carried out had no answer
-	misdirected bool // a 421 has been answered by another connection
-	stale       bool // the connection may be dead
-}
-
-// exchange is one attempt: the request as sent, and its response.
-type exchange struct {
-	ctx      context.Context // without its time limits
-	out      *outgoing       // nil if it is the caller's own request
-	sent     *upload         // its body, if it is watched
-	inBase   bool            // the base transport was called, and has not returned
-	resp     *http.Response  // while it is pending
-	answered bool            // there was a response, pending or not
-	timeout  *clock.Timeout  // its time limits, if there are any
-	idle     *idleBody       // the body of the pending response, if IdleTimeout limits it
 }
 
 // RoundTrip sends req until a response can be returned; see Transport.
