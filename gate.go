@@ -259,6 +259,7 @@ func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits
 	for {
 		g.mu.Lock()
 		left, sleep := g.current().look(w)
+		seen := g.queue.seen
 		g.mu.Unlock()
 		if err := fits(ctx, left); err != nil {
 			return err
@@ -270,7 +271,7 @@ func (g *Gate) await(ctx context.Context, drain <-chan struct{}, w *waiter, fits
 			continue // a pause has begun meanwhile
 		}
 		select {
-		case <-alarm.Set(g.clock, sleep):
+		case <-alarm.Set(g.clock, sleep-max(0, clock.Since(g.clock, seen))): // a hook took time
 		case <-w.moved:
 			alarm.Stop()
 		case <-ctx.Done(): // which does not fit

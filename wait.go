@@ -140,8 +140,12 @@ func (c *call) waitBreaker(ctx context.Context, cfg *Config, b *CircuitBreaker) 
 		if cfg.draining() {
 			return c.stopFor(ErrDraining, nil)
 		}
-		if c.reportLonger(ctx, cfg, WaitBreaker, need, &reported) && c.stopIfOver(ctx, cfg, need) { // a hook took time
-			return true
+		began := cfg.now()
+		if c.reportLonger(ctx, cfg, WaitBreaker, need, &reported) { // a hook took time
+			took := max(0, clock.Since(cfg.Clock, began))
+			if left -= took; c.stopIfOver(ctx, cfg, max(0, need-took)) {
+				return true
+			}
 		}
 		if limit := cfg.MaxElapsed; limit > 0 {
 			left = min(left, limit-c.elapsed(cfg))

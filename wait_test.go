@@ -1064,3 +1064,30 @@ func TestBreakerWaitIsReportedOnce(t *testing.T) {
 		}
 	})
 }
+
+// A hook that takes time takes it from the wait that it is told of. The time was added
+// to it: a call went on as much later than the pause or the open time ended, or gave up
+// because the whole wait, counted from the end of the hook, was too long.
+func TestSlowHookDelaysNoWait(t *testing.T) {
+	for name, closed := range map[string]func() retry.Config{
+		"gate": func() retry.Config {
+			gate := retry.NewGate(nil)
+			gate.Pause(10 * time.Second)
+			return retry.Config{Gate: gate, MaxElapsed: 12 * time.Second}
+		},
+		"breaker": func() retry.Config {
+			breaker := new(retry.CircuitBreaker)
+			breaker.Trip(10 * time.Second)
+			return retry.Config{Breaker: breaker, WaitWhenOpen: true, MaxElapsed: 12 * time.Second}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg, start := closed(), time.Now()
+				cfg.OnWait = func(context.Context, retry.Event) { time.Sleep(5 * time.Second) }
+				assert.NoError(t, retry.Run(t.Context(), cfg, func(context.Context) error { return nil }))
+				assert.Equal(t, 10*time.Second, time.Since(start))
+			})
+		})
+	}
+}
