@@ -244,6 +244,7 @@ func (b *CircuitBreaker) admitLocked(stretch float64) (permit, error) {
 			return permit{period: p, watched: id}, nil
 		}
 		p = b.trip(cause, nil, stretch)
+		return permit{}, b.reject(p, p.open.duration) // also if that is over already: one change at a time
 	}
 	if p.state() == StateOpen {
 		if left := p.open.left(b.cfg.Clock); left > 0 {

@@ -574,3 +574,21 @@ func TestBreakerWaiting(t *testing.T) {
 		assert.Zero(t, b.Waiting())
 	})
 }
+
+// A call that finds others slow opens the breaker, and is rejected. With an open time
+// that is over before the clock is looked at again, the same call went on to half-open,
+// and the listeners were told of that change only.
+func TestShortestOpenTimeIsTold(t *testing.T) {
+	var changes []string
+	b, err := retry.NewCircuitBreaker(retry.BreakerConfig{
+		SlowCallDuration: 1, SlowCallRate: 0.5, MinCalls: 1, RecoveryTimeout: 1,
+		OnStateChange: func(c retry.StateChange) { changes = append(changes, c.From.String()+" to "+c.To.String()) },
+	})
+	require.NoError(t, err)
+	for range 3 {
+		_, err = b.Allow()
+		time.Sleep(time.Microsecond)
+	}
+	assert.NoError(t, err, "a probe")
+	assert.Equal(t, []string{"closed to open", "open to half-open"}, changes)
+}
