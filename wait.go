@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -192,10 +193,10 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 	err := cfg.Limiter.Wait(bound)
 	switch {
 	case err == nil || done(ctx):
-	case cfg.draining() && (bound.asked.Load() || done(bound.Context)):
-		return c.stopFor(ErrDraining, nil)
-	case !bound.asked.Load() && !done(bound.Context):
+	case !bound.ended(err):
 		return c.stopFor(err, &limiterError{err, true})
+	case cfg.draining():
+		return c.stopFor(ErrDraining, nil)
 	default:
 		c.outcome = outcome{reason: ErrDeadline, cause: &limiterError{err, false}, shortage: shortage{left: left}}
 		if tighter {
@@ -216,7 +217,8 @@ func (c *call) waitLimiter(ctx context.Context, cfg *Config) (stop bool) {
 const drainGrace = 100 * time.Millisecond
 
 // limiterContext bounds a limiter's wait. It notes whether the limiter looked
-// at the deadline: one that did, and then refuses, refuses because of it. There
+// at the deadline: one that did, and then refuses, refuses because of it, unless its
+// error shows what else it is: that of a connection to a limiter elsewhere, say. There
 // is no type to go by: the error of a *rate.Limiter has none.
 type limiterContext struct {
 	context.Context
@@ -230,6 +232,12 @@ func (l *limiterContext) Deadline() (time.Time, bool) {
 	}
 	l.asked.Store(true)
 	return l.deadline, true
+}
+
+// ended reports whether a limiter that returned err did so for lack of time.
+func (l *limiterContext) ended(err error) bool {
+	own := examine(err, nil).nature != 0 && !errors.Is(err, context.DeadlineExceeded)
+	return done(l.Context) || l.asked.Load() && !own
 }
 
 // watch calls cancel when the channel is closed, until the returned function is

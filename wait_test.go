@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -1090,4 +1092,30 @@ func TestSlowHookDelaysNoWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// remoteLimiter asks another process, which is down.
+type remoteLimiter struct{ err error }
+
+func (l remoteLimiter) Wait(ctx context.Context) error {
+	_, cancel := context.WithTimeout(ctx, time.Second) // looks at the deadline, as clients of a network do
+	cancel()
+	return l.err
+}
+
+// A limiter that asks another process looks at the deadline before it does. When that
+// process was down, a call with a deadline ended as one without time, though it had an
+// hour; without a deadline, the same failure was the limiter's.
+func TestLimiterThatIsDownIsNotTooSlow(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	for _, limit := range []time.Duration{0, time.Hour} {
+		cfg := retry.Config{MaxElapsed: limit, Limiter: remoteLimiter{refused}}
+		err := retry.Run(within(t, limit), cfg, func(context.Context) error { return nil })
+		gaveUp(t, err, refused)
+		assert.Equal(t, "limiter", retry.Outcome(err), "%v", err)
+		assert.NotErrorIs(t, err, context.DeadlineExceeded)
+	}
+	cfg := retry.Config{Limiter: remoteLimiter{fmt.Errorf("no turn: %w", context.DeadlineExceeded)}}
+	err := retry.Run(within(t, time.Hour), cfg, func(context.Context) error { return nil })
+	assert.Equal(t, "deadline", retry.Outcome(err), "%v", err)
 }
