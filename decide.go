@@ -119,7 +119,8 @@ func (c *call) giveUp(ctx context.Context, cfg *Config) error {
 		if explained, ok := last.(*limitError); ok {
 			last = explained.err
 		}
-		return c.finish(ctx, cfg, unmarked(last))
+		last, _ = unmarked(last)
+		return c.finish(ctx, cfg, last)
 	}
 	e := c.error(cfg, c.outcome.reason, c.outcome.cause, c.last)
 	e.harmless = e.harmless && RetryCount(ctx) == 0 // else a Do around this one may have done something before

@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"testing"
@@ -425,4 +426,20 @@ func TestTooLateGivesTheNumbers(t *testing.T) {
 		assert.ErrorIs(t, err, retry.ErrDeadline)
 		assert.EqualError(t, err, "paused beyond the deadline: a wait of 1m0s, and 10s is left")
 	})
+}
+
+var errMiss = retry.Neutral(sql.ErrNoRows)
+
+// An error that is not retried comes back as the function returned it. One with a mark
+// other than Permanent came back as a copy, which errors.Is did not find to be the same.
+func TestMarkedErrorComesBackItself(t *testing.T) {
+	var seen error
+	cfg := retry.Config{OnAttemptDone: func(_ context.Context, e retry.Event) { seen = e.Err }}
+	for name, cfg := range map[string]retry.Config{"plain": {}, "hooks": cfg} {
+		err := retry.Run(t.Context(), cfg, func(context.Context) error { return errMiss })
+		assert.Same(t, errMiss, err, name)
+	}
+	assert.Same(t, errMiss, seen)
+	err := retry.Run(t.Context(), retry.Config{}, func(context.Context) error { return retry.Neutral(retry.Permanent(errDown)) })
+	assert.Equal(t, retry.Neutral(errDown), err)
 }

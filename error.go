@@ -350,19 +350,22 @@ func marked(err error, mark nature, delay time.Duration) error {
 func (e *markedError) Error() string { return e.err.Error() }
 func (e *markedError) Unwrap() error { return e.err }
 
-// unmarked removes the mark of Permanent from err, and leaves the other marks.
-func unmarked(err error) error {
+// unmarked removes the mark of Permanent from err, if it has that, and leaves the other
+// marks.
+func unmarked(err error) (bare error, changed bool) {
 	switch e := err.(type) {
 	case *markedError:
-		inside := unmarked(e.err)
-		if e.mark.has(permanent) {
-			return inside
+		if bare, changed = unmarked(e.err); e.mark.has(permanent) {
+			return bare, true
+		} else if changed {
+			return &markedError{bare, e.mark, e.delay}, true
 		}
-		return &markedError{inside, e.mark, e.delay}
 	case *limitError:
-		return &limitError{unmarked(e.err), e.limit, e.setting}
+		if bare, changed = unmarked(e.err); changed {
+			return &limitError{bare, e.limit, e.setting}, true
+		}
 	}
-	return err
+	return err, false
 }
 
 // Outcome returns a label for how a call ended, given the error that [Do], a

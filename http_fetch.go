@@ -44,7 +44,8 @@ func Fetch[T any](c *RetryableClient, req *http.Request, decode func(*http.Respo
 	defer resp.Body.Close()
 	if !decoded { // a redirect that the client does not follow
 		if err := inAttempt(resp); err != nil {
-			return zero, unmarked(err)
+			err, _ = unmarked(err)
+			return zero, err
 		}
 	}
 	return value, nil

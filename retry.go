@@ -281,7 +281,8 @@ func (c *call) withHooks(ctx context.Context, cfg *Config, fn func(context.Conte
 	if cfg.OnAttemptDone != nil {
 		err = errAbandoned // until fn has returned
 		defer func() {
-			event.Elapsed, event.Err = c.elapsed(cfg), unmarked(err)
+			event.Elapsed = c.elapsed(cfg)
+			event.Err, _ = unmarked(err)
 			cfg.OnAttemptDone(ctx, event)
 		}()
 	}
