@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,8 +45,7 @@ type Gate struct {
 	mu        sync.Mutex // guards the fields below
 	queue     *queue     // nil until the first refusal
 	listeners []func(time.Time)
-	notified  time.Time // the end of the pause that the listeners know
-	by        error     // the last refusal
+	by        error // the refusal that set the last pause, or was no reason for one; nil if Pause set it
 }
 
 // maxPause is how long a server can pause a gate: one that is wrong about the
@@ -66,10 +66,7 @@ func (g *Gate) Pause(d time.Duration) {
 	q := g.current()
 	until := addTime(q.seen, d)
 	q.firm = later(q.firm, until)
-	if until.After(q.until) {
-		g.by = nil
-	}
-	g.pauseUntil(until)
+	g.pauseUntil(until, nil)
 }
 
 // Refused notes a refusal that was seen elsewhere, by another process or by code that
@@ -84,8 +81,11 @@ func (g *Gate) Refused(d time.Duration) {
 	g.mu.Lock()
 	q := g.current()
 	q.pace.Join()
-	g.pauseUntil(q.seen.Add(min(d, maxPause)))
+	g.pauseUntil(q.seen.Add(min(d, maxPause)), errElsewhere)
 }
+
+// errElsewhere stands for a refusal of which no more is known.
+var errElsewhere = errors.New("a refusal seen elsewhere")
 
 // refusal is what a refusal leads to.
 type refusal struct {
@@ -105,7 +105,7 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 	if t.Sent.IsZero() {
 		t.Sent = q.seen
 	}
-	if err != nil {
+	if !q.until.After(q.seen) { // else it is what set the pause that is shown
 		g.by = shown
 	}
 	again := q.again(before)
@@ -120,23 +120,25 @@ func (g *Gate) refused(t pace.Call, before uint64, d time.Duration, err error) (
 		return v
 	}
 	v.until = addTime(q.seen, d)
-	v.longer = g.pauseUntil(v.until)
+	v.longer = g.pauseUntil(v.until, shown)
 	return v
 }
 
 // pauseUntil lengthens the pause, and notifies the listeners where it is longer than
 // they know by more than it takes to pass it on to another gate and back. It unlocks
 // g.mu, which must be held.
-func (g *Gate) pauseUntil(until time.Time) (longer bool) {
+func (g *Gate) pauseUntil(until time.Time, by error) (longer bool) {
 	q := g.queue
+	fresh := by != errElsewhere && !q.until.After(q.seen) // though the listeners may think that the last one goes on
 	if longer = until.After(later(q.until, q.seen)); longer {
+		g.by = by
 		q.hold(until)
 		q.pace.Paused(q.seen, until)
 	}
 	var listeners []func(time.Time)
 	echo := min(max(until.Sub(q.seen)/10, 5*time.Millisecond), 100*time.Millisecond)
-	if longer && (until.Sub(g.notified) > echo || !g.notified.After(q.seen)) {
-		listeners, g.notified = g.listeners, until
+	if longer && (fresh || until.Sub(q.told) > echo || !q.told.After(q.seen)) {
+		listeners, q.told = g.listeners, until
 	}
 	g.mu.Unlock()
 	for _, listener := range listeners {
@@ -313,7 +315,7 @@ type GateSnapshot struct {
 	PacePerSecond float64   // 0: it does not pace
 	Waiting       int       // calls in its queue
 	Cause         string    // of its last pause or pace: "14 of 320 refused in 3s"
-	LastRefusal   error     // without body and header; nil if none was seen here
+	LastRefusal   error     // what set the last pause, or was no reason for one; without body and header; nil if Pause set it
 }
 
 // Snapshot returns one consistent copy of the gate's state.

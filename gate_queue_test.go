@@ -774,3 +774,53 @@ func (c *settableClock) NewTimer(d time.Duration) clockwork.Timer {
 func (c *settableClock) AfterFunc(d time.Duration, f func()) clockwork.Timer {
 	return clockwork.NewRealClock().AfterFunc(d, f)
 }
+
+// Listeners learn of every pause that begins. They were not told of one that ended before
+// the end that they knew: after evidence had ended that one, or the clock was set back.
+func TestGateListenersOfNextPause(t *testing.T) {
+	for name, over := range map[string]func(*Gate, *settableClock){
+		"evidence": func(g *Gate, _ *settableClock) { g.accepted(g.sent(), 0) },
+		"clock set back": func(g *Gate, clock *settableClock) {
+			time.Sleep(2 * time.Minute)
+			g.PausedUntil()
+			clock.offset.Add(-int64(time.Hour))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := &settableClock{}
+				clock.allow(4000)
+				g, reported := NewGate(clock), 0
+				g.OnPause(func(time.Time) { reported++ })
+				g.refused(g.sent(), 0, time.Minute, errGateFuzz)
+				over(g, clock)
+				_, paused := g.PausedUntil()
+				assert.False(t, paused)
+				g.Pause(30 * time.Second)
+				assert.Equal(t, 2, reported)
+			})
+		})
+	}
+}
+
+// A call that cannot wait for a pause is told what set it. It was told of the last refusal
+// that the gate had seen, though that asked for less, or was long past.
+func TestPauseNamesWhatSetIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		cause := func() error {
+			var paused *PauseError
+			assert.ErrorAs(t, Run(ctx, Config{Gate: g}, func(context.Context) error { return nil }), &paused)
+			return paused.Err
+		}
+		g.refused(g.sent(), 0, 2*time.Second, errGateFuzz)
+		assert.Equal(t, errGateFuzz, cause())
+		g.Refused(3 * time.Second)
+		assert.Equal(t, errElsewhere, cause())
+		g.Pause(time.Minute)
+		g.refused(g.sent(), 0, time.Second, errGateFuzz)
+		assert.NoError(t, cause())
+	})
+}
