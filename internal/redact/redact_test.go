@@ -73,7 +73,10 @@ func TestError(t *testing.T) {
 		"bearer":                   errors.New("rejected bearer SECRET"),
 		"bearer alone":             errors.New("Bearer SECRET"),
 		"bearer, two blanks":       errors.New("rejected bearer  SECRET"),
-		"basic":                    errors.New("rejected Basic SECRET"), // no mark of a secret but the word
+		"basic":                    errors.New("rejected Basic SECRET"),                         // no mark of a secret but the word
+		"bearer in JSON":           errors.New(`rejected {"user":"me","auth":"Bearer SECRET"}`), // "auth":"Bearer was taken for the word before
+		"bearer behind a name":     errors.New(`rejected X-Auth:Bearer SECRET, auth=Bearer SECRET, header="Bearer SECRET" and <Bearer SECRET>`),
+		"bearer, as code":          errors.New("rejected `Bearer SECRET`"),
 		"all the words":            errors.New("no authorization, neither bearer SECRET nor basic SECRET"),
 		"not a URL, wrapped":       fmt.Errorf("fetch: %w", get("http://us er:SECRET WORD@h/?a=SECRET b SECRET", errDown)),
 		"after a blank":            errors.New("\tsent  bearer SECRET"),

@@ -127,7 +127,7 @@ func redactWord(word, previous string) string {
 }
 
 func redactCore(core, previous string) string {
-	switch strings.ToLower(strings.TrimLeft(previous, `"'([{\`)) {
+	switch strings.ToLower(previous[strings.LastIndexAny(previous, "\"'`([{<=:,;\\")+1:]) {
 	case "bearer", "basic": // as in "Bearer eyJ…", not as in "basic authentication" or "bearer token"
 		if !slices.Contains([]string{"token", "tokens", "auth", "authentication", "authorization", "credentials", "scheme"}, strings.ToLower(core)) {
 			return hidden
