@@ -50,8 +50,9 @@ type Error struct {
 
 	// Elapsed is the time since the start of the call. If the Config has no
 	// MaxElapsed, AttemptTimeout, Clock, Logger or hook, it does not include the
-	// first attempt, so that calls that succeed at once need not read the clock. For
-	// a request it always does; after redirects, it is the last request's alone.
+	// first attempt and the waits before it, so that calls that succeed at once need
+	// not read the clock. For a request it always does; after redirects, it is the
+	// last request's alone.
 	Elapsed time.Duration
 
 	Reason error // one of the Err… variables, the context's cause, or what a Limiter returned

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -215,4 +216,22 @@ func TestRetryAfterZeroPausesNothing(t *testing.T) {
 	fn, calls := script(retry.RetryAfter(errDown, 0), retry.RetryAfter(errDown, -time.Hour), nil)
 	require.NoError(t, retry.Run(t.Context(), cfg, fn))
 	assert.Equal(t, 3, *calls)
+}
+
+// Without anything that needs the time, a call reads the clock when its first attempt has
+// failed. The waits before that are not in Elapsed either, which was not said.
+func TestElapsedBeginsAfterTheFirstAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := retry.NewGate(nil)
+		gate.Pause(10 * time.Second)
+		fn := func(context.Context) error { time.Sleep(time.Second); return errDown }
+		cfg := retry.Config{Gate: gate, MaxRetries: 1, Backoff: retry.ConstantBackoff(0)}
+		e := gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxRetries)
+		assert.Equal(t, time.Second, e.Elapsed)
+		assert.NotContains(t, e.Error(), " in ")
+		cfg.OnDone = func(context.Context, retry.Event) {}
+		gate.Pause(10 * time.Second)
+		e = gaveUp(t, retry.Run(t.Context(), cfg, fn), retry.ErrMaxRetries)
+		assert.Equal(t, 12*time.Second, e.Elapsed)
+	})
 }
