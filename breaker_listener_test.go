@@ -577,7 +577,7 @@ func TestBreakerWaiting(t *testing.T) {
 
 // A call that finds others slow opens the breaker, and is rejected. With an open time
 // that is over before the clock is looked at again, the same call went on to half-open,
-// and the listeners were told of that change only.
+// and the listeners were notified of that change only.
 func TestShortestOpenTimeIsTold(t *testing.T) {
 	var changes []string
 	b, err := retry.NewCircuitBreaker(retry.BreakerConfig{

@@ -137,8 +137,8 @@ func (g *Gate) pauseUntil(until time.Time, by error) (longer bool) {
 	}
 	var listeners []func(time.Time)
 	echo := min(max(until.Sub(q.seen)/10, 5*time.Millisecond), 100*time.Millisecond)
-	if longer && (fresh || until.Sub(q.told) > echo || !q.told.After(q.seen)) {
-		listeners, q.told = g.listeners, until
+	if longer && (fresh || until.Sub(q.notified) > echo || !q.notified.After(q.seen)) {
+		listeners, q.notified = g.listeners, until
 	}
 	g.mu.Unlock()
 	for _, listener := range listeners {

@@ -12,12 +12,12 @@ import (
 // the time of its position by itself; the head is woken if that is too long. The gate's mu
 // guards it.
 type queue struct {
-	seen  time.Time // the clock, as last read
-	until time.Time // the end of the pause
-	firm  time.Time // the end of that part of it that evidence does not end
-	known time.Time // the end that all waiters have
-	next  time.Time // when the head may pass
-	told  time.Time // the end that the listeners have
+	seen     time.Time // the clock, as last read
+	until    time.Time // the end of the pause
+	firm     time.Time // the end of that part of it that evidence does not end
+	known    time.Time // the end that all waiters have
+	next     time.Time // when the head may pass
+	notified time.Time // the end that the listeners have
 
 	pace   pace.Pace
 	from   time.Time // of a crowd, which goes ever faster: the end of the pause, and later after a stall
@@ -285,7 +285,7 @@ func (q *queue) paceChange(cause string) string {
 // back: what was left of it is still left, and not an hour more.
 func (q *queue) adjust(now time.Time) {
 	if back := q.seen.Sub(now); back > 0 {
-		for _, t := range []*time.Time{&q.until, &q.firm, &q.known, &q.next, &q.told, &q.from, &q.wanted, &q.refusedAt} {
+		for _, t := range []*time.Time{&q.until, &q.firm, &q.known, &q.next, &q.notified, &q.from, &q.wanted, &q.refusedAt} {
 			*t = t.Add(-back)
 		}
 		q.pace.Shift(-back)

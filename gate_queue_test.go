@@ -775,7 +775,7 @@ func (c *settableClock) AfterFunc(d time.Duration, f func()) clockwork.Timer {
 	return clockwork.NewRealClock().AfterFunc(d, f)
 }
 
-// Listeners learn of every pause that begins. They were not told of one that ended before
+// Listeners learn of every pause that begins. They were not notified of one that ended before
 // the end that they knew: after evidence had ended that one, or the clock was set back.
 func TestGateListenersOfNextPause(t *testing.T) {
 	for name, over := range map[string]func(*Gate, *settableClock){
@@ -803,7 +803,7 @@ func TestGateListenersOfNextPause(t *testing.T) {
 	}
 }
 
-// A call that cannot wait for a pause is told what set it. It was told of the last refusal
+// A call that cannot wait for a pause learns what set it. Its error named the last refusal
 // that the gate had seen, though that asked for less, or was long past.
 func TestPauseNamesWhatSetIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1067,7 +1067,7 @@ func TestBreakerWaitIsReportedOnce(t *testing.T) {
 	})
 }
 
-// A hook that takes time takes it from the wait that it is told of. The time was added
+// A hook that takes time takes it from the wait that it is notified of. The time was added
 // to it: a call went on as much later than the pause or the open time ended, or gave up
 // because the whole wait, counted from the end of the hook, was too long.
 func TestSlowHookDelaysNoWait(t *testing.T) {
