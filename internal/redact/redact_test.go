@@ -77,6 +77,7 @@ func TestError(t *testing.T) {
 		"bearer in JSON":           errors.New(`rejected {"user":"me","auth":"Bearer SECRET"}`), // "auth":"Bearer was taken for the word before
 		"bearer behind a name":     errors.New(`rejected X-Auth:Bearer SECRET, auth=Bearer SECRET, header="Bearer SECRET" and <Bearer SECRET>`),
 		"bearer, as code":          errors.New("rejected `Bearer SECRET`"),
+		"fragment of a path":       errors.New("redirected to /cb#access_token=SECRET and //host/cb#id_token=SECRET"),
 		"all the words":            errors.New("no authorization, neither bearer SECRET nor basic SECRET"),
 		"not a URL, wrapped":       fmt.Errorf("fetch: %w", get("http://us er:SECRET WORD@h/?a=SECRET b SECRET", errDown)),
 		"after a blank":            errors.New("\tsent  bearer SECRET"),

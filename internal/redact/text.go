@@ -164,8 +164,12 @@ func urls(raw string) string {
 	}
 }
 
-// credentials removes a name and password before an @, and the values of a query.
+// credentials removes a name and password before an @, the values of a query, and a
+// fragment that holds some.
 func credentials(word string) string {
+	if before, fragment, ok := strings.Cut(word, "#"); ok && strings.Contains(before, "/") && strings.Contains(fragment, "=") {
+		word = before
+	}
 	path, values, ok := strings.Cut(word, "?")
 	if at := strings.LastIndexByte(path, '@'); at >= 0 && strings.Contains(path[:at], ":") {
 		path = hidden + path[at:]
