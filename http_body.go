@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -383,21 +384,28 @@ type seekerAt interface {
 	io.Seeker
 }
 
-// readerAt returns the body as such, or as what is inside of an io.NopCloser. A
-// file that is none on a disk, such as a pipe, is read only once.
+// readerAt returns the body as such, or as what is inside of an io.NopCloser. A file that is none
+// on a disk is read only once, and so is a struct that embeds one, whose Read may be its own.
 func readerAt(body io.ReadCloser) seekerAt {
 	file, ok := body.(seekerAt)
 	if !ok {
-		if file, ok = withoutNopCloser(body).(seekerAt); !ok {
-			return nil
-		}
+		file, ok = withoutNopCloser(body).(seekerAt)
 	}
-	if f, ok := file.(*os.File); ok {
-		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			return nil
-		}
+	if f, regular := file.(*os.File); regular {
+		info, err := f.Stat()
+		ok = err == nil && info.Mode().IsRegular()
+	}
+	if !ok || embedsFile(reflect.Indirect(reflect.ValueOf(file)).Type()) {
+		return nil
 	}
 	return file
+}
+
+// embedsFile is false for the files of mime/multipart.
+func embedsFile(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool {
+		return f.Anonymous && f.Type.Implements(reflect.TypeFor[io.ReaderAt]()) && f.Type != reflect.TypeFor[*io.SectionReader]()
+	})
 }
 
 // section is a file's rest, from where it stands now, as a body that each

@@ -626,7 +626,7 @@ func (r *inPieces) Read(p []byte) (int, error) {
 // A file that does not end where it says is sent from where it stands to where it ends.
 func TestFileOfUnknownLength(t *testing.T) {
 	server := newStand(t, status(503), status(200))
-	file := growing{strings.NewReader("BRCA1 and BRCA2")}
+	file := growing{section("BRCA1 and BRCA2")}
 	_, err := file.Seek(6, io.SeekStart)
 	require.NoError(t, err)
 	resp, err := outcomeClient(t, nil, soon).Do(newRequest(t, "PUT", server.URL, file))
@@ -638,13 +638,17 @@ func TestFileOfUnknownLength(t *testing.T) {
 }
 
 // growing says that it ends sooner than it does.
-type growing struct{ *strings.Reader }
+type growing struct{ *io.SectionReader }
+
+func section(text string) *io.SectionReader {
+	return io.NewSectionReader(strings.NewReader(text), 0, int64(len(text)))
+}
 
 func (g growing) Seek(offset int64, whence int) (int64, error) {
 	if whence == io.SeekEnd {
 		offset -= 3
 	}
-	return g.Reader.Seek(offset, whence)
+	return g.SectionReader.Seek(offset, whence)
 }
 
 // A file that says it is empty, and is not, is sent all the same. One that cannot be read
@@ -656,8 +660,8 @@ func TestFileThatSaysItIsEmpty(t *testing.T) {
 		file io.Reader
 		want error
 	}{
-		"with a byte":    {misleading{strings.NewReader(""), 1, io.EOF}, nil},
-		"with a failure": {misleading{strings.NewReader(""), 0, errDown}, errDown},
+		"with a byte":    {misleading{section(""), 1, io.EOF}, nil},
+		"with a failure": {misleading{section(""), 0, errDown}, errDown},
 		"closed":         {closed, os.ErrClosed},
 	} {
 		server := newStand(t, status(200))
@@ -674,7 +678,7 @@ func TestFileThatSaysItIsEmpty(t *testing.T) {
 
 // misleading is a file of no bytes, which has some at its beginning.
 type misleading struct {
-	*strings.Reader
+	*io.SectionReader
 	n   int
 	err error
 }

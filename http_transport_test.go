@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -573,6 +574,60 @@ func TestFilesOfAllKinds(t *testing.T) {
 	_, err := outcomeClient(t, nil, cfg).Do(req)
 	require.Error(t, err)
 	assert.Equal(t, 1, tr.last().Attempt)
+}
+
+// upperFile is a file whose Read gives other bytes than its ReadAt, as those do that encrypt
+// or mask what they read.
+type upperFile struct{ *os.File }
+
+func (f upperFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	copy(p, bytes.ToUpper(p[:n]))
+	return n, err
+}
+
+// A struct that embeds a file, and has a Read of its own, was sent by the file's ReadAt: the
+// server got the bytes that Read was there to change, and a progress bar in Read stood still.
+func TestEmbeddedFileIsReadByItsOwnRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "upload")
+	require.NoError(t, os.WriteFile(path, []byte("brca1"), 0o600))
+	for name, wrap := range map[string]func(upperFile) io.Reader{
+		"value":     func(f upperFile) io.Reader { return f },
+		"pointer":   func(f upperFile) io.Reader { return &f },
+		"NopCloser": func(f upperFile) io.Reader { return io.NopCloser(f) },
+		"embedded":  func(f upperFile) io.Reader { return struct{ upperFile }{f} },
+	} {
+		f, err := os.Open(path)
+		require.NoError(t, err)
+		server := newStand(t, status(503), status(200))
+		resp, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL, "", wrap(upperFile{f}))
+		read(t, resp, err)
+		for _, r := range server.requests() {
+			assert.Equal(t, "BRCA1", r.body, name)
+		}
+		assert.Equal(t, 2, server.hits(), name)
+	}
+}
+
+// The files of mime/multipart embed a section, and are read from it again.
+func TestFileOfAForm(t *testing.T) {
+	var form bytes.Buffer
+	w := multipart.NewWriter(&form)
+	part, err := w.CreateFormFile("reads", "reads.fastq")
+	require.NoError(t, err)
+	part.Write(make([]byte, 2<<20))
+	w.Close()
+	parsed, err := multipart.NewReader(&form, w.Boundary()).ReadForm(8 << 20)
+	require.NoError(t, err)
+	f, err := parsed.File["reads"][0].Open()
+	require.NoError(t, err)
+	server := newStand(t, status(503), status(200))
+	resp, err := outcomeClient(t, nil, soon).Post(t.Context(), server.URL, "", f)
+	read(t, resp, err)
+	for _, r := range server.requests() {
+		assert.EqualValues(t, 2<<20, r.length)
+	}
+	assert.Equal(t, 2, server.hits())
 }
 
 // inTurn is a server that leaves the bodies to its handlers.
