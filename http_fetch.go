@@ -265,7 +265,7 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 	if err := whole.check(ctx); err != nil {
 		return err
 	}
-	r := &resumption{c: c, next: next, read: read, ctx: ctx, cfg: &whole}
+	r := &resumption{c: c, next: next, read: read, ctx: &retryContext{ctx, RetryCount(ctx)}, cfg: &whole}
 	defer func() {
 		if r.first != nil { // it was not sent
 			closeBody(r.first)
@@ -273,7 +273,7 @@ func Resume(ctx context.Context, c *RetryableClient, next func(context.Context) 
 	}()
 	r.call.start = r.cfg.now()
 	if !done(ctx) { // the first request says by whose settings the call goes
-		if r.first, r.err = r.request(ctx); r.err == nil {
+		if r.first, r.err = r.request(r.ctx); r.err == nil {
 			host, err := c.core.hosts.get(c.core, r.first)
 			if err != nil {
 				return err
@@ -299,7 +299,7 @@ type resumption struct {
 	c       *RetryableClient
 	next    func(context.Context) (*http.Request, error)
 	read    func(*http.Response) (bool, error)
-	ctx     context.Context // of the first request
+	ctx     context.Context // of the first request, as a pointer: the caller's may not be comparable
 	first   *http.Request   // until it is sent
 	err     error           // of next, in its place
 	hostKey string          // of the first request
@@ -343,7 +343,7 @@ func (r *resumption) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if req.Context() == r.ctx && ctx != r.ctx { // it was made before the attempt had its own
+	if req.Context() == r.ctx { // it was made before the attempt had its own
 		req = req.WithContext(ctx)
 	}
 	resp, err := r.c.do(req, func(t *Transport) { t.resumed, t.decode = r, r.consume })

@@ -834,6 +834,22 @@ func TestResume_Contexts(t *testing.T) {
 	}
 }
 
+// noteContext is a context that cannot be compared, as those written by hand may be.
+type noteContext struct {
+	context.Context
+	notes map[string]string
+}
+
+// Resume compared the context of the first request with the caller's, and that panicked for
+// one of a type that cannot be compared.
+func TestResume_ContextThatCannotBeCompared(t *testing.T) {
+	server := newStand(t, status(503), status(200))
+	p := &pieces{url: server.URL}
+	err := retry.Resume(noteContext{t.Context(), nil}, outcomeClient(t, nil, soon), p.next, func(*http.Response) (bool, error) { return false, nil })
+	require.NoError(t, err)
+	assert.Equal(t, []int{0, 1}, p.counts)
+}
+
 // A failed attempt's cookies go out with the next one, as in any call.
 func TestResume_Cookies(t *testing.T) {
 	var got []string
