@@ -108,7 +108,7 @@ func (h *hop) decoded(resp *http.Response) error {
 		h.relax()
 	}
 	body := &decodedBody{ReadCloser: resp.Body}
-	body.ended.Store(h.hasNoBody(resp))
+	body.ended.Store(resp.Body == http.NoBody)
 	resp.Body, resp.Request = body, h.ofAttempt()
 	err := h.t.decode(resp)
 	resp.Body, resp.Request = body, h.req

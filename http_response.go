@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/retryutils/retry/internal/clock"
+	"github.com/retryutils/retry/internal/valid"
 )
 
 // drainTime is how long it may take to read up to drainBytes of a body that is not wanted.
@@ -198,32 +200,22 @@ func (h *hop) relax() {
 // handOver gives a response to the caller, with what ends when its body does.
 func (h *hop) handOver(resp *http.Response) {
 	timeout, cancel := h.timeout, h.cancel
-	if timeout == nil && cancel == nil {
+	if timeout == nil && cancel == nil || resp.Body == http.NoBody || h.req.Method == http.MethodHead { // close ends them
 		return
-	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		if timeout != nil { // the connection is the caller's now
-			timeout.Detach()
-		}
-		h.timeout, h.cancel = nil, nil
-		return
-	}
-	if h.hasNoBody(resp) {
-		return // close ends them
 	}
 	h.timeout, h.cancel = nil, nil
-	resp.Body = &endingBody{resp.Body, timeout, cancel}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		resp.Body = &endingBody{resp.Body, timeout, cancel}
+	} else if timeout != nil { // the connection is the caller's now
+		timeout.Detach()
+	}
 }
 
 // hasNoBody reports whether a response is over with its header, so that its body need
-// not be read or closed.
+// not be read or closed. Over HTTP/2 a length of 0, or a status without a body, does not say
+// so: the end may come later. net/http has a type without a field for the body of one.
 func (h *hop) hasNoBody(resp *http.Response) bool {
-	switch {
-	case resp.Body == http.NoBody, h.req.Method == http.MethodHead,
-		resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusNotModified:
-		return true
-	}
-	return h.t.core.std != nil && resp.ProtoMajor == 2 && resp.ContentLength == 0
+	return resp.Body == nil || valid.IsNil(resp.Body) || h.t.core.std != nil && resp.ContentLength == 0 && reflect.TypeOf(resp.Body).Size() == 0
 }
 
 // endingBody ends an attempt's time limits, and its context, with its body.

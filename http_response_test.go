@@ -672,6 +672,29 @@ func TestEmptyAnswerOverHTTP2(t *testing.T) {
 	}
 }
 
+// Over HTTP/2 the end of a response may come after a header that says that there is no body,
+// and trailers with it. The attempt's context was ended with the header, as if that were all:
+// reading the body failed with a cancel, and the trailers were lost.
+func TestEndAfterTheHeaderOverHTTP2(t *testing.T) {
+	over := make(chan struct{}, 1)
+	server, base := newH2(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		<-over
+		w.Header().Set("X-Sum", "7")
+	})
+	for _, opts := range [][]retry.Option{nil, {retry.IdleTimeout(time.Minute)}} {
+		client := outcomeClient(t, &http.Client{Transport: base, Timeout: time.Minute}, soon, opts...)
+		resp, err := client.Get(t.Context(), server.URL)
+		over <- struct{}{}
+		_, text := read(t, resp, err)
+		assert.Empty(t, text)
+		assert.Equal(t, "7", resp.Trailer.Get("X-Sum"))
+	}
+}
+
 // What broke off is no success: asked for again where that does no harm, and else the
 // error says that the request may have been carried out.
 func TestCutAnswerOverHTTP2(t *testing.T) {

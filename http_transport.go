@@ -244,7 +244,7 @@ func (h *hop) attempt(ctx context.Context) error {
 				jar.SetCookies(cookieURL(h.req), cookies)
 			}
 		}
-		if resp.Body == nil || valid.IsNil(resp.Body) {
+		if h.hasNoBody(resp) {
 			resp.Body = http.NoBody
 		}
 		h.limitIdle(resp)
