@@ -38,7 +38,7 @@ func (h *hop) closeResponse(resp *http.Response) {
 // readSome reads up to 64 KiB of a body within a time, into text unless it is nil,
 // and closes it. The time is real, whatever the clock: a guard against a peer that
 // drips. Closing is what ends a Read that hangs; only of net/http's own bodies is
-// that certain, so that others are read in a goroutine.
+// that certain, so that others, also of a wrapper, are read in a goroutine.
 func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 	body := resp.Body
 	if body == http.NoBody {
@@ -48,7 +48,7 @@ func (h *hop) readSome(resp *http.Response, limit time.Duration, text *[]byte) {
 	if text != nil {
 		length = max(0, resp.ContentLength)
 	}
-	if h.t.core.std != nil || memoryReader(body) != nil {
+	if h.t.core.std != nil && h.t.core.wrap == nil || memoryReader(body) != nil {
 		guard := time.AfterFunc(limit, func() { body.Close() })
 		some := readUpTo(&io.LimitedReader{R: body, N: drainBytes}, length)
 		guard.Stop()

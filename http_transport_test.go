@@ -843,6 +843,30 @@ func TestBodyThatHangs(t *testing.T) {
 	})
 }
 
+// What WrapTransport puts around a body need not pass Close on. It was taken for one of
+// net/http's, and a Read that hung held the call for as long as it liked.
+func TestBodyOfAWrapperThatHangs(t *testing.T) {
+	hang := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hang) })
+	defer release()
+	defer time.AfterFunc(5*time.Second, release).Stop()
+	server := newStand(t, status(503), status(200))
+	wrap := retry.WrapTransport(func(base http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil && resp.StatusCode == 503 {
+				resp.Body.Close()
+				resp.ContentLength, resp.Body = -1, io.NopCloser(hanging(hang))
+			}
+			return resp, err
+		})
+	})
+	start := time.Now()
+	resp, err := outcomeClient(t, nil, soon, wrap).Get(t.Context(), server.URL)
+	read(t, resp, err)
+	assert.Less(t, time.Since(start), 5*time.Second)
+}
+
 type hanging chan struct{}
 
 func (h hanging) Read([]byte) (int, error) { <-h; return 0, io.EOF }
