@@ -70,7 +70,7 @@ func (h *hop) safeURL() string {
 // judgeResponse says what the response means: nil for a good one.
 func (h *hop) judgeResponse() error {
 	resp := h.resp
-	if check := h.t.core.check; check != nil && !isRedirect(resp) {
+	if check := h.t.core.check; check != nil && !isRedirect(resp) && resp.StatusCode != http.StatusSwitchingProtocols {
 		resp.Request = h.ofAttempt()
 		err := runCheck(check, resp)
 		resp.Request = h.req

@@ -483,7 +483,9 @@ func TestNoBodyAllowed(t *testing.T) {
 	}
 }
 
-// An upgraded connection is the caller's: no time limit of the attempt's ends it.
+// An upgraded connection is the caller's: no time limit of the attempt's ends it, and no
+// CheckResponse reads from it. One that did waited for the server to speak first, and the
+// body that was put back could no longer be written to.
 func TestSwitchingProtocols(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, base := newPiped(t, status(503), func(w http.ResponseWriter, r *http.Request) {
@@ -498,7 +500,11 @@ func TestSwitchingProtocols(t *testing.T) {
 		req.Header.Set("Connection", "Upgrade")
 		req.Header.Set("Upgrade", "echo")
 		base.Timeout = 60 * time.Millisecond
-		resp, err := outcomeClient(t, base, cfg).Do(req)
+		reads := retry.CheckResponse(func(resp *http.Response) error {
+			_, err := io.CopyN(io.Discard, resp.Body, 1)
+			return err
+		})
+		resp, err := outcomeClient(t, base, cfg, reads).Do(req)
 		require.NoError(t, err)
 		assert.Equal(t, 101, resp.StatusCode)
 		conn, ok := resp.Body.(io.ReadWriteCloser)

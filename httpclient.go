@@ -182,8 +182,8 @@ func HostKey(key func(*http.Request) string) Option {
 }
 
 // CheckResponse has check look at every response before its status is judged,
-// except for redirects: for APIs that report a failure with a status of 200, or
-// a rate limit with one of 400. An error is judged as in [Do]; mark it with
+// except for redirects and a 101: for APIs that report a failure with a status of 200,
+// or a rate limit with one of 400. An error is judged as in [Do]; mark it with
 // [Permanent] or [RetryAfter] to decide. A *StatusError inside of it is judged by its status:
 // to have a 404 retried, return an error without one. check may read the beginning of the
 // body, which is put back: after 1 MiB it sees the end. It must not close it.
