@@ -401,7 +401,8 @@ func readerAt(body io.ReadCloser) seekerAt {
 	return file
 }
 
-// embedsFile is false for the files of mime/multipart.
+// embedsFile reports whether a struct has its ReadAt from a field that it embeds. The files
+// of mime/multipart do not count: they read as that field does.
 func embedsFile(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool {
 		return f.Anonymous && f.Type.Implements(reflect.TypeFor[io.ReaderAt]()) && f.Type != reflect.TypeFor[*io.SectionReader]()
