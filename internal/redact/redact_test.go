@@ -110,6 +110,7 @@ func TestErrorKeepsTheRest(t *testing.T) {
 		"dial tcp 127.0.0.1:80: connect: refused":                               "",
 		`Get "https://h.example:8443/a/@b/c%20d": EOF`:                          "",
 		"dial tcp: lookup h.example on 10.0.0.1:53: no such host":               "",
+		"see docs/pace.md#line and item#a=b, C#":                                "",
 		"http: server closed, https: too":                                       "",
 		"mail to alice@example.com bounced":                                     "",
 		"really? yes: 12:30":                                                    "",
