@@ -7,6 +7,7 @@ import (
 	"go/types"
 	"math"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -24,10 +25,7 @@ type delay struct {
 // steady reports whether it is certain that the delay has no random part.
 func (d *delay) steady() bool { return !d.random && !d.unknown }
 
-var (
-	randomName  = regexp.MustCompile(`(?i)jitter|rand|fuzz|splay`)
-	contextName = regexp.MustCompile(`^(Canceled|DeadlineExceeded)$`)
-)
+var randomName = regexp.MustCompile(`(?i)jitter|rand|fuzz|splay`)
 
 // delayOf finds out how e, a delay, is computed: through the variables of the
 // function and the functions of the package.
@@ -153,8 +151,8 @@ func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
 // reached in the twelfth.
 const fewRounds = 12
 
-// capped reports whether something keeps the delay from growing for ever: a
-// comparison or a min, or a small number of rounds.
+// capped reports whether something keeps, or may keep, the delay from growing for ever: a
+// comparison or a min, a small number of rounds, or one that is not known, or the time.
 func (l *loop) capped(d *delay) bool {
 	if d.limited || d.unknown {
 		return true
@@ -168,19 +166,32 @@ func (l *loop) capped(d *delay) bool {
 		return true
 	}
 	n, ok := l.rounds()
+	if !ok {
+		return l.endsByCount()
+	}
 	doublings := float64(n)
 	if d.factor > 1 {
 		doublings *= math.Log2(d.factor)
 	}
-	return ok && doublings <= fewRounds
+	return doublings <= fewRounds
 }
 
-// limits reports whether n is a comparison that limits d: of the delay, of the
-// time, or of the number that the delay is computed from. That number only bounds
-// the loop where the comparison ends it, which is enough if the bound is small.
+// endsByCount reports whether a count, or the time, may end the loop.
+func (l *loop) endsByCount() bool {
+	for n := range l.cycle.nodes {
+		t := l.tests[n]
+		if (t != nil && t.kind == boundTest || l.rangeHead(n)) && slices.ContainsFunc(n.succs, func(s *node) bool { return !l.cycle.nodes[s] }) {
+			return true
+		}
+	}
+	return false
+}
+
+// limits reports whether n is a comparison that limits d: of the delay, of the time, or of
+// the number that the delay is computed from, but for the loop's own bound.
 func (l *loop) limits(n ast.Node, d *delay) bool {
 	b, ok := n.(*ast.BinaryExpr)
-	if !ok || b.Op != token.GTR && b.Op != token.GEQ && b.Op != token.LSS && b.Op != token.LEQ && (b.Op != token.EQL || !l.small(b)) {
+	if !ok || b.Op != token.GTR && b.Op != token.GEQ && b.Op != token.LSS && b.Op != token.LEQ && b.Op != token.EQL {
 		return false
 	}
 	for _, side := range []ast.Expr{b.X, b.Y} {
@@ -190,10 +201,7 @@ func (l *loop) limits(n ast.Node, d *delay) bool {
 				return false
 			}
 			v, ok := l.f.info.ObjectOf(id).(*types.Var)
-			if !ok || !d.vars[v] {
-				return false
-			}
-			return isDuration(v.Type()) || !l.counters[v] || isGrown(l.f.info, d.grows, v) || !l.inHeader(b) && (!l.ends(b) || l.small(b))
+			return ok && d.vars[v] && (isDuration(v.Type()) || !l.counters[v] || isGrown(l.f.info, d.grows, v) || !l.inHeader(b))
 		}) {
 			return true
 		}
@@ -205,37 +213,6 @@ func (l *loop) limits(n ast.Node, d *delay) bool {
 func isGrown(info *types.Info, grows ast.Node, v types.Object) bool {
 	as, ok := grows.(*ast.AssignStmt)
 	return ok && variable(info, as.Lhs[0]) == v
-}
-
-// ends reports whether the condition that b is part of decides whether the loop is
-// left.
-func (l *loop) ends(b *ast.BinaryExpr) bool {
-	for n := range l.cycle.nodes {
-		if n.cond == nil || n.cond.Pos() > b.Pos() || b.End() > n.cond.End() {
-			continue
-		}
-		for i := range n.succs {
-			if !l.back(edge{n, i}, nil) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// small reports whether b compares with a small constant.
-func (l *loop) small(b *ast.BinaryExpr) bool {
-	for _, side := range []ast.Expr{b.X, b.Y} {
-		v := l.f.info.Types[side].Value
-		if v == nil {
-			v = l.onlyValue(side)
-		}
-		if v != nil && v.Kind() == constant.Int {
-			n, ok := constant.Int64Val(v)
-			return ok && n <= fewRounds
-		}
-	}
-	return false
 }
 
 // inHeader reports whether n is in the loop's own condition.

@@ -264,7 +264,7 @@ func (l *loop) bounds(e edge) bool {
 	}
 	t := l.tests[n]
 	if t == nil {
-		return !isTypeSwitch(n, e)
+		return true
 	}
 	switch t.kind {
 	case nilTest:
@@ -272,11 +272,8 @@ func (l *loop) bounds(e edge) bool {
 		return l.waitFailed(t) || e == t.failed() && l.attempt != nil && l.attempt.kind == answerTest && l.attempt.obj == t.obj
 	case statusTest, answerTest:
 		return false
-	case kindTest:
-		// It may well be that this is what a done context leads to.
-		return l.takesContext() || l.names(n.cond, contextName) || countsIn(n.cond)
 	}
-	return true
+	return true // a kind of error may be what a done context or a count leads to
 }
 
 // waitFailed reports whether t tests the error of a wait, which says that it was
@@ -288,36 +285,6 @@ func (l *loop) waitFailed(t *test) bool {
 	for _, d := range l.f.defs[t.obj] {
 		if call, ok := d.rhs.(*ast.CallExpr); ok && l.contains(d.at) && l.f.waitCall(call) != nil {
 			return true
-		}
-	}
-	return false
-}
-
-// countsIn reports whether cond looks at a count that is kept in a map or slice:
-// one for each kind of failure.
-func countsIn(cond ast.Expr) bool {
-	b, ok := ast.Unparen(cond).(*ast.BinaryExpr)
-	if !ok {
-		return false
-	}
-	_, x := ast.Unparen(b.X).(*ast.IndexExpr)
-	_, y := ast.Unparen(b.Y).(*ast.IndexExpr)
-	return x || y
-}
-
-// isTypeSwitch reports whether e is a case of a type switch.
-func isTypeSwitch(n *node, e edge) bool {
-	clause, ok := e.to().stmt.(*ast.CaseClause)
-	return ok && n.cond == nil && clause != nil
-}
-
-// takesContext reports whether an attempt is given a context.
-func (l *loop) takesContext() bool {
-	for _, call := range l.calls {
-		for _, a := range call.Args {
-			if t := l.f.info.TypeOf(a); isContext(t) || isRequest(t) || carriesContext(t) {
-				return true
-			}
 		}
 	}
 	return false
@@ -472,7 +439,10 @@ func (l *loop) judges(x ast.Node) bool {
 	found := false
 	shallow(x, func(n ast.Node) bool {
 		switch n := n.(type) {
-		case *ast.ExprStmt, *ast.GoStmt, *ast.DeferStmt:
+		case *ast.ExprStmt:
+			found = found || l.expects(n.X)
+			return false
+		case *ast.GoStmt, *ast.DeferStmt:
 			return false
 		case *ast.TypeAssertExpr:
 			found = found || isError(l.f.info, n.X)
@@ -489,6 +459,23 @@ func (l *loop) judges(x ast.Node) bool {
 		return !found
 	})
 	return found
+}
+
+// expects reports whether x calls a method of what a call that is given the error returned,
+// which may end the loop: "Expect(err).To(BeTemporary())". Loggers are no such thing.
+func (l *loop) expects(x ast.Expr) bool {
+	call, ok := ast.Unparen(x).(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	given, ok := ast.Unparen(sel.X).(*ast.CallExpr)
+	return ok && (l.expects(given) || !idleName.MatchString(calleeName(given)) && slices.ContainsFunc(given.Args, func(a ast.Expr) bool {
+		return mentions(a, func(n ast.Node) bool { id, ok := n.(*ast.Ident); return ok && isError(l.f.info, id) })
+	}))
 }
 
 // mayForgive reports whether the function that call calls, if it is at hand, returns nil

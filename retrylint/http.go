@@ -2,8 +2,8 @@ package retrylint
 
 import (
 	"go/ast"
-	"go/token"
 	"go/types"
+	"slices"
 	"strings"
 )
 
@@ -160,60 +160,18 @@ func (l *loop) sleepsConstant() bool {
 	return len(l.waits) > 0
 }
 
-// absent reports whether e is taken because resp, or its body, is nil.
-func (l *loop) absent(resp types.Object, e edge) bool {
-	if e.from.cond == nil {
-		return false
-	}
-	x, op := l.f.compared(e.from, l.f.isNil)
-	return x != nil && !isError(l.f.info, x) && uses(l.f.info, x, resp) && (op == token.EQL) == (e.succ == 0)
-}
-
-// leftOpen reports whether there is a way from the attempt through t, which tests
-// the status of resp, to the next round, on which resp is neither closed nor given
-// to a function that may close it.
+// leftOpen reports whether t, which tests the status of resp, leads to the next round, and
+// nothing in the loop closes resp or gives it to a function that may: where something does,
+// a way around it may still be one without a response.
 func (l *loop) leftOpen(resp types.Object, t *test) bool {
-	closes := func(n *node) bool {
-		for _, x := range n.list {
-			if l.handsOn(x, resp, "Close") { // deferredClose reports a deferred one
-				return true
-			}
+	for n := range l.cycle.nodes {
+		if slices.ContainsFunc(n.list, func(x ast.Node) bool { return l.handsOn(x, resp, "Close") }) {
+			return false // deferredClose reports a deferred one
 		}
-		return false
-	}
-	failed := func(e edge) bool { // and there is no response
-		other := l.tests[e.from]
-		return other != nil && other.kind == nilTest && e == other.failed() && other.obj != nil && other.obj == l.f.besideError(resp)
-	}
-	open := func(e edge) bool {
-		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !closes(e.to()) && !l.absent(resp, e) && !failed(e)
-	}
-	before := false
-	for _, call := range l.calls {
-		for n := range l.cycle.nodes {
-			before = before || holds(n, call) && (n == t.at || reach(n, open)[t.at])
-		}
-	}
-	if !before {
-		return false
 	}
 	for i := range t.at.succs {
-		round := edge{t.at, i}
-		if !l.back(round, nil) || l.f.statusFailure(t) == 1-i {
-			continue
-		}
-		if round.to() == l.cycle.head {
+		if l.back(edge{t.at, i}, nil) && l.f.statusFailure(t) != 1-i {
 			return true
-		}
-		if closes(round.to()) {
-			continue
-		}
-		for n := range reach(round.to(), open) {
-			for i, s := range n.succs {
-				if s == l.cycle.head && !l.absent(resp, edge{n, i}) {
-					return true
-				}
-			}
 		}
 	}
 	return false

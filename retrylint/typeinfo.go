@@ -130,20 +130,6 @@ func isContext(t types.Type) bool {
 	return ok
 }
 
-// carriesContext reports whether t has a method that returns its context.
-func carriesContext(t types.Type) bool {
-	if t == nil {
-		return false
-	}
-	for _, name := range []string{"Context", "GetContext"} {
-		m, _, _ := types.LookupFieldOrMethod(t, true, nil, name)
-		if f, ok := m.(*types.Func); ok && f.Signature().Params().Len() == 0 && f.Signature().Results().Len() == 1 && isContext(f.Signature().Results().At(0).Type()) {
-			return true
-		}
-	}
-	return false
-}
-
 // isTimeChan reports whether t is a channel of times: a timer's or ticker's.
 func isTimeChan(t types.Type) bool {
 	if t == nil {

@@ -31,8 +31,9 @@ type noContext struct{}
 
 func stepOf(n noContext) error { return nil }
 
+// What it is given may have a context that cannot be seen.
 func stepsOf(n noContext, busy func(error) bool) error {
-	for { // want `\(loop\)` `\(unbounded\)`
+	for { // want `\(loop\)`
 		err := stepOf(n)
 		if err == nil {
 			return nil

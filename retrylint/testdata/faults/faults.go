@@ -101,8 +101,8 @@ func noWait() error {
 	return err
 }
 
-func shift(n int) error {
-	for attempt := 0; attempt < n; attempt++ { // want `\(loop\)`
+func shift() error {
+	for attempt := 0; attempt < 40; attempt++ { // want `\(loop\)`
 		if g() == nil { // want `\(retry-all\)`
 			return nil
 		}
@@ -111,15 +111,15 @@ func shift(n int) error {
 	return errGaveUp // want `error of the last attempt is lost.*\(last-error\)`
 }
 
-func pow(n int) error {
-	for attempt := range n { // want `\(loop\)`
+func pow() error {
+	for attempt := range 20 { // want `\(loop\)`
 		if g() == nil { // want `\(retry-all\)`
 			return nil
 		}
 		d := time.Duration(math.Pow(2, float64(attempt))) * time.Second // want `\(overflow\)`
 		time.Sleep(d)                                                   // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
 	}
-	return fmt.Errorf("gave up after %d attempts", n) // want `\(last-error\)`
+	return fmt.Errorf("gave up after %d attempts", 20) // want `\(last-error\)`
 }
 
 func product() {

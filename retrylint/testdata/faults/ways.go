@@ -31,6 +31,7 @@ func ceilingInBody() error {
 	}
 }
 
+// A count that is not known may be small.
 func variableCount(max int) error {
 	for attempt := 0; ; attempt++ { // want `\(loop\)`
 		err := g()
@@ -40,7 +41,7 @@ func variableCount(max int) error {
 		if attempt >= max {
 			return err
 		}
-		time.Sleep(time.Second << attempt) // want `\(context\)` `\(jitter\)` `\(overflow\)`
+		time.Sleep(time.Second << attempt) // want `\(context\)` `\(jitter\)`
 	}
 }
 
@@ -362,6 +363,25 @@ func closedIfThere(addr string) error {
 	return nil
 }
 
+// It is closed on each way round, which takes two conditions to see.
+func closedUnlessKept(addr string) (*http.Response, error) {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		resp, err := http.Get(addr)
+		if err != nil {
+			return nil, err
+		}
+		keep := resp.ContentLength > 0 && resp.StatusCode == http.StatusOK
+		if !keep {
+			resp.Body.Close()
+		}
+		if resp.ContentLength > 0 && resp.StatusCode == http.StatusOK { // want `\(retry-after\)`
+			return resp, nil
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return nil, nil
+}
+
 // It waits in a function literal that does nothing else.
 func waitsInside(ctx context.Context) error {
 	for attempt := 0; ; attempt++ { // want `\(loop\)`
@@ -613,4 +633,39 @@ func closedBefore(url string) error {
 		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
 	}
 	return errors.New("it is not there") // want `\(last-error\)`
+}
+
+type matcher interface{ To(kind string) }
+
+func expect(v any) matcher { return nil }
+
+func kindOf(err error) string { return "" }
+
+// What is expected of the error ends the loop for others.
+func expects() {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		err := g()
+		if err == nil {
+			return
+		}
+		expect(kindOf(err)).To("busy")
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+}
+
+type logger interface {
+	WithError(error) logger
+	Info(string)
+}
+
+// A logger that is given the error decides nothing.
+func logs(log logger) {
+	for i := 0; i < 3; i++ { // want `\(loop\)`
+		err := g()
+		if err == nil { // want `\(retry-all\)`
+			return
+		}
+		log.WithError(err).Info("retrying")
+		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
 }
