@@ -16,9 +16,10 @@ import (
 	"golang.org/x/tools/go/analysis"
 )
 
-// Analyzer is retrylint with every category switched on. Its flags, one for each
-// category, switch them off; the flag each reports each fault of a loop by itself.
-var Analyzer = New(nil)
+// Analyzer is retrylint with every category switched on but those of [Optional]. Its flags,
+// one for each category, switch them off and on; the flag each reports each fault of a loop
+// by itself.
+var Analyzer = New(Optional())
 
 // New returns a separate analyzer in which the named categories are switched off.
 // Names that are no category are ignored; see [Categories]. Its result is a

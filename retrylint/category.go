@@ -28,7 +28,7 @@ var categories = []Category{
 		"for i := 0; i < 3; i++ {\n\tif err = f(); err == nil {\n\t\treturn nil\n\t}\n\ttime.Sleep(time.Second) // also when i == 2\n}\nreturn err", "a-counted-loop"},
 	{"jitter", "note", "The delay has no random part: callers that failed together retry together.",
 		"time.Sleep(time.Second << attempt)", "jitter"},
-	{"no-wait", "warning", "It retries without a wait: an overloaded dependency gets more load, not less.",
+	{"no-wait", "warning", "It retries without a wait: an overloaded dependency gets more load, not less. Only reported where it is asked for.",
 		"for i := 0; i < 3; i++ {\n\tif err = f(); err == nil {\n\t\treturn nil\n\t}\n}", "a-counted-loop"},
 	{"overflow", "error", "The delay grows without a ceiling: by shift or product it becomes hours, then negative.",
 		"delay *= 2 // and nothing limits it", "backoff"},
@@ -76,6 +76,10 @@ func Categories() []string {
 	return names
 }
 
+// Optional returns the names of the categories that are only reported where they are asked
+// for: of their findings in code that was new to the analyzer, too few were true.
+func Optional() []string { return []string{"no-wait"} }
+
 // CategoryOf returns the category of this name. It panics if there is none.
 func CategoryOf(name string) Category {
 	for _, c := range categories {
@@ -93,7 +97,7 @@ func (c Category) URL() string { return adopting + "#" + c.anchor }
 func documentation() string {
 	var b strings.Builder
 	b.WriteString("find hand-written retry loops, and what is wrong with them\n\n")
-	b.WriteString("Each category can be switched off by its flag, and is linked to its part of\n" + adopting + ".\n")
+	b.WriteString("Each category can be switched off, or on, by its flag, and is linked to its part of\n" + adopting + ".\n")
 	b.WriteString("//nolint:retrylint, or //retrylint:ignore with a reason, at a line, on the line\nbefore, at the beginning of the loop, or above the function, silences it.\n")
 	for _, c := range categories {
 		fmt.Fprintf(&b, "\n%s (%s): %s\n\n", c.Name, c.Severity, c.Doc)

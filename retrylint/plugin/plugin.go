@@ -25,6 +25,7 @@ func init() { register.Plugin("retrylint", New) }
 // Settings are those of .golangci.yml.
 type Settings struct {
 	Disable []string `json:"disable"`
+	Enable  []string `json:"enable"` // of those that are not on by themselves
 }
 
 type plugin struct{ settings Settings }
@@ -36,16 +37,17 @@ func New(raw any) (register.LinterPlugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range settings.Disable {
+	for _, name := range slices.Concat(settings.Disable, settings.Enable) {
 		if !slices.Contains(retrylint.Categories(), name) {
-			return nil, fmt.Errorf("retrylint: no category %q to disable; there are %v", name, retrylint.Categories())
+			return nil, fmt.Errorf("retrylint: no category %q to disable or enable; there are %v", name, retrylint.Categories())
 		}
 	}
 	return plugin{settings}, nil
 }
 
 func (p plugin) BuildAnalyzers() ([]*analysis.Analyzer, error) {
-	return []*analysis.Analyzer{retrylint.New(p.settings.Disable)}, nil
+	off := slices.DeleteFunc(retrylint.Optional(), func(name string) bool { return slices.Contains(p.settings.Enable, name) })
+	return []*analysis.Analyzer{retrylint.New(append(off, p.settings.Disable...))}, nil
 }
 
 func (p plugin) GetLoadMode() string { return register.LoadModeTypesInfo }

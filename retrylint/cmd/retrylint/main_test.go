@@ -142,6 +142,21 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// A loop without a wait, which is only reported where it is asked for.
+const atOnce = `package n
+
+func f() error { return nil }
+
+func F() (err error) {
+	for attempt := 0; attempt < 3; attempt++ {
+		if err = f(); err == nil {
+			break
+		}
+	}
+	return err
+}
+`
+
 // The configuration file, exclusions, other operating systems and tags.
 func TestConfig(t *testing.T) {
 	exe, dir := build(t), newModule(t)
@@ -162,6 +177,21 @@ func TestConfig(t *testing.T) {
 	}
 	if _, code := execute(t, dir, exe, "-fail", "none", "./..."); code != 0 {
 		t.Errorf("-fail none: %d", code)
+	}
+	put(t, dir, "n/n.go", atOnce)
+	for _, c := range []struct {
+		config string
+		args   []string
+		want   bool
+	}{{"{}", nil, false}, {"enable: [no-wait]", nil, true}, {"{}", []string{"-no-wait"}, true}, {"enable: [no-wait]", []string{"-no-wait=false"}, false}} {
+		put(t, dir, ".retrylint.yml", c.config+"\n")
+		if out, _ := execute(t, dir, exe, append(c.args, "./n")...); strings.Contains(out, "no-wait") != c.want || !strings.Contains(out, "(loop)") {
+			t.Errorf("no-wait with %q and %q:\n%s", c.config, c.args, out)
+		}
+	}
+	put(t, dir, ".retrylint.yml", "enable: [nowait]\n")
+	if out, code := execute(t, dir, exe, "./..."); code != 2 || !strings.Contains(out, "nowait") {
+		t.Errorf("a wrong name: %d\n%s", code, out)
 	}
 	put(t, dir, ".retrylint.yml", "disabled: [jitter]\n")
 	if out, code := execute(t, dir, exe, "./..."); code != 2 || !strings.Contains(out, "disabled") {

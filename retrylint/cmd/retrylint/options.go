@@ -46,6 +46,7 @@ type options struct {
 // config is the configuration file.
 type config struct {
 	Disable  []string          `yaml:"disable"`
+	Enable   []string          `yaml:"enable"`
 	Severity map[string]string `yaml:"severity"`
 	Exclude  []string          `yaml:"exclude"`
 	Tags     []string          `yaml:"tags"`
@@ -82,7 +83,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.fail, "fail", "", "the mildest severity that makes the exit code 3: note (default), warning, error or none")
 	on := map[string]*bool{}
 	for _, name := range retrylint.Categories() {
-		on[name] = flags.Bool(name, true, "report "+name)
+		on[name] = flags.Bool(name, !slices.Contains(retrylint.Optional(), name), "report "+name)
 	}
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "retrylint: %s\nUsage: retrylint [flags] [packages]\n\n", retrylint.Analyzer.Doc)
@@ -105,7 +106,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		o.format = "json"
 	}
 	for name, on := range on {
-		if !*on || !set[name] && slices.Contains(c.Disable, name) {
+		enabled := *on || !set[name] && slices.Contains(c.Enable, name)
+		if !enabled || !set[name] && slices.Contains(c.Disable, name) {
 			o.disable = append(o.disable, name)
 		}
 	}
@@ -145,6 +147,9 @@ func (o *options) validate(c *config) error {
 	}
 	for _, name := range c.Disable {
 		one("disable", name, retrylint.Categories()...)
+	}
+	for _, name := range c.Enable {
+		one("enable", name, retrylint.Categories()...)
 	}
 	for _, pattern := range o.exclude {
 		if !doublestar.ValidatePattern(pattern) {
