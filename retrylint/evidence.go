@@ -53,6 +53,9 @@ func (l *loop) isRetry() bool {
 			}
 		}
 	}
+	if first := l.firstCall(); len(l.waits) == 0 && first != nil && l.another(first) {
+		return false
+	}
 	for _, t := range l.tests {
 		if t.kind == statusTest && len(l.waits) == 0 && (l.names(t.at.cond, elsewhere) || l.leadsElsewhere(t)) {
 			return false
@@ -171,6 +174,21 @@ func isFlag(v *types.Var) bool { return types.Identical(v.Type().Underlying(), t
 // tries reports whether an attempt is made in n.
 func (l *loop) tries(n *node) bool {
 	return slices.ContainsFunc(l.calls, func(call *ast.CallExpr) bool { return holds(n, call) })
+}
+
+// firstCall returns the first call of a round that may fail with an error, or nil.
+func (l *loop) firstCall() (first *ast.CallExpr) {
+	for n := range l.cycle.nodes {
+		for _, x := range n.list {
+			shallow(x, func(x ast.Node) bool {
+				if call, ok := x.(*ast.CallExpr); ok && returnsError(l.f.info, call) && l.canFail(call) && (first == nil || call.Pos() < first.Pos()) {
+					first = call
+				}
+				return true
+			})
+		}
+	}
+	return first
 }
 
 // serves reports whether each round begins by reading the next message from a connection.

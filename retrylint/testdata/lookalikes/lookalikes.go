@@ -427,3 +427,37 @@ func fields(r reader) error {
 	}
 	return nil
 }
+
+type missingError struct{ id string }
+
+func (e missingError) Error() string { return e.id }
+
+type invalidError struct{ persistable bool }
+
+func (e invalidError) Error() string { return "invalid" }
+
+func allowed(events []string) error   { return nil }
+func fetch(id string) (string, error) { return id, nil }
+
+// What was missing is fetched, and the round begins with more than the one before.
+func fetchMissing(events []string) error {
+retryAllowed:
+	if err := allowed(events); err != nil {
+		if missing, ok := err.(missingError); ok {
+			event, err2 := fetch(missing.id)
+			switch e := err2.(type) {
+			case invalidError:
+				if !e.persistable {
+					return e
+				}
+			case nil:
+			default:
+				return err2
+			}
+			events = append(events, event)
+			goto retryAllowed
+		}
+		return err
+	}
+	return nil
+}
