@@ -160,10 +160,7 @@ func isField(obj types.Object) bool {
 // removed reports whether n stands in what is taken out of the loop.
 func (c *closure) removed(n ast.Node) bool {
 	return slices.ContainsFunc(c.waits, func(w *pause) bool {
-		if w.pos > n.Pos() || n.End() > w.end {
-			return false
-		}
-		return !slices.ContainsFunc(w.after, func(s ast.Stmt) bool { return s.Pos() <= n.Pos() && n.End() <= s.End() })
+		return w.pos <= n.Pos() && n.End() <= w.end && !within(w.after, n)
 	})
 }
 

@@ -25,7 +25,7 @@ type pause struct {
 }
 
 // sleepName matches helpers that wait for a duration, and may obey a context.
-var sleepName = regexp.MustCompile(`(?i)^(ctx|context)?(sleep|wait|pause)(for|ctx|context|with(ctx|context))?$`)
+var sleepName = regexp.MustCompile(`(?i)^(ctx|context|cancel(l?able)?|interruptible|random)?(sleep|wait|pause)(for|ctx|context|with(ctx|context|jitter)|or(done|cancel))?$`)
 
 // pauseAt returns the wait that the statements from list[i] on are, and how many they
 // are; nil if they are none.
@@ -34,7 +34,7 @@ func (r *rewrite) pauseAt(list []ast.Stmt, i int) (*pause, int) {
 	w := &pause{pos: s.Pos(), end: s.End()}
 	switch s := s.(type) {
 	case *ast.ExprStmt:
-		if r.sleeps(w, s.X) {
+		if r.sleeps(w, s.X) && (w.ctx == "" || r.given(w.ctx)) {
 			return w, 1
 		}
 	case *ast.IfStmt:
@@ -89,6 +89,14 @@ func (r *rewrite) sleeps(w *pause, e ast.Expr) bool {
 	w.ctx = r.source(args[0])
 	w.delay = args[1]
 	return isDuration(r.info.TypeOf(w.delay))
+}
+
+// given reports whether an attempt is given ctx, which so ends the loop though its waits only
+// become none.
+func (r *rewrite) given(ctx string) bool {
+	return slices.ContainsFunc(r.l.calls, func(call *ast.CallExpr) bool {
+		return slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return r.source(a) == ctx })
+	})
 }
 
 // ofTime reports whether call calls the function of package time, or of one that stands

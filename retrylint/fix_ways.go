@@ -7,7 +7,10 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+
+	"golang.org/x/tools/go/analysis"
 )
 
 // A way is what is known on the way to a statement of the loop's body.
@@ -94,7 +97,7 @@ func (b *walk) block(list []ast.Stmt, w *way, in inside) *way {
 			switch {
 			case p.head || in.top && i == 0:
 				// Before each attempt: once before the first, and then between them.
-				if i > 0 || !in.top || !p.head && (b.r.bound.stop != nil || !b.r.steady(p.delay, false)) {
+				if i > 0 || !in.top || !p.head && (b.r.bound.stop != nil || !b.r.steady(p.delay, true)) {
 					b.failed = true
 				}
 				if p.head {
@@ -129,14 +132,24 @@ func (b *walk) block(list []ast.Stmt, w *way, in inside) *way {
 	return w
 }
 
-// first writes the wait that goes before the first attempt.
+// first writes the wait that goes before the first attempt, with the counter's first value.
 func (r *rewrite) first(p *pause) string {
-	text := string(r.src[p.pos-r.base : p.end-r.base])
+	edits := []analysis.TextEdit{{Pos: p.end, End: p.end, NewText: []byte("\n")}}
 	if n := len(p.after); n > 0 {
-		from, to := p.after[0].Pos()-p.pos, p.after[n-1].End()-p.pos
-		text = text[:from] + text[to:]
+		edits = append(edits, analysis.TextEdit{Pos: p.after[0].Pos(), End: p.after[n-1].End()})
 	}
-	return text + "\n"
+	ast.Inspect(r.bound.body, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok && r.bound.counter != nil && r.info.Uses[id] == r.bound.counter && p.pos <= id.Pos() && id.End() <= p.end && !within(p.after, id) {
+			edits = append(edits, analysis.TextEdit{Pos: id.Pos(), End: id.End(), NewText: strconv.AppendInt(nil, r.bound.first, 10)})
+		}
+		return true
+	})
+	return string(applied(r.src[p.pos-r.base:p.end-r.base], p.pos, edits))
+}
+
+// within reports whether n stands in one of list.
+func within(list []ast.Stmt, n ast.Node) bool {
+	return slices.ContainsFunc(list, func(s ast.Stmt) bool { return s.Pos() <= n.Pos() && n.End() <= s.End() })
 }
 
 func (b *walk) exit(kind exitKind, s ast.Stmt, w *way) *way {
@@ -209,11 +222,20 @@ func (b *walk) acts(s ast.Stmt) bool {
 	if _, ok := s.(*ast.ReturnStmt); ok {
 		return false
 	}
-	return b.r.calls(s) || mentions(s, func(n ast.Node) bool {
-		u, ok := n.(*ast.UnaryExpr)
-		return ok && u.Op == token.ARROW
+	return mentions(s, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.UnaryExpr:
+			return n.Op == token.ARROW
+		case *ast.CallExpr:
+			tv := b.r.info.Types[n.Fun]
+			return !tv.IsType() && !tv.IsBuiltin() && !computing[pkgOf(b.r.info, n)]
+		}
+		return false
 	})
 }
+
+// computing are packages whose functions only compute.
+var computing = map[string]bool{"math": true, "math/rand": true, "math/rand/v2": true, "strconv": true, "strings": true}
 
 // inner walks a loop inside of the loop.
 func (b *walk) inner(s ast.Stmt, body *ast.BlockStmt, w *way) *way {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"math/rand"
 	"strings"
 	"time"
 
@@ -517,4 +518,63 @@ func Signalled(ctx context.Context, s *script.Script) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// HeadCounted waits before the first attempt as well, and longer before each.
+func HeadCounted(_ context.Context, s *script.Script) error {
+	var err error
+	for i := 0; i < 3; i++ { // want `hand-written`
+		time.Sleep(time.Duration(100*(i+1)) * time.Millisecond)
+		s.Logf("attempt")
+		if err = s.Try(); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+// Randomly computes the next delay after the wait.
+func Randomly(ctx context.Context, s *script.Script) error {
+	delay := time.Second
+	for { // want `hand-written`
+		err := s.Try()
+		if err == nil || errors.Is(err, script.ErrFinal) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(delay):
+		}
+		delay = min(3*time.Second, time.Duration((1+rand.Float64()/1000)*float64(delay)))
+	}
+}
+
+func cancellableSleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func tryWith(ctx context.Context, s *script.Script) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.Try()
+}
+
+// Helped waits in a function that obeys the context that the attempts get.
+func Helped(ctx context.Context, s *script.Script) error {
+	var err error
+	for attempt := 1; attempt <= Times; attempt++ { // want `hand-written`
+		if err = tryWith(ctx, s); err == nil {
+			return nil
+		}
+		s.Logf("failed")
+		if attempt < Times {
+			cancellableSleep(ctx, time.Duration(attempt)*time.Second)
+		}
+	}
+	return err
 }

@@ -211,6 +211,26 @@ func asked(n int) bool {
 	return false
 }
 
+func cancellableSleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// The attempts get another context than the wait, whose end only makes the waits shorter: no
+// rewrite.
+func detached(ctx context.Context, n int) (v *thing, err error) {
+	detached := context.WithoutCancel(ctx)
+	for i := 0; i < 3; i++ { // want `hand-written`
+		if v, err = load(detached, n); err == nil {
+			break
+		}
+		cancellableSleep(ctx, time.Millisecond)
+	}
+	return v, err
+}
+
 func main() {
 	ctx := context.Background()
 	show := func(name string, ok bool) {
