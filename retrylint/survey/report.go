@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -79,41 +81,56 @@ func writeOnce(w io.Writer, dir string, judged []judgement) error {
 		}
 		fmt.Fprintf(w, "| %s | %s | %d | %d | %s | %d | %d | %s |\n", r[0], r[1], all, yes, percent(yes, all), known, found, percent(found, known))
 	}
+	by := counts{}
+	for _, j := range judged {
+		if strings.HasPrefix(j.batch, "unseen") {
+			by.add(j, j.category, "all")
+		}
+	}
+	fmt.Fprint(w, "\nBy category, of these and of the first batch (\"unseen\"):\n\n")
+	by.write(w)
 	return nil
+}
+
+// counts are how many judgements there are by some name, and how many of them true.
+type counts map[string]*struct{ yes, all int }
+
+func (c counts) add(j judgement, names ...string) {
+	for _, name := range names {
+		if c[name] == nil {
+			c[name] = new(struct{ yes, all int })
+		}
+		c[name].all++
+		if j.verdict == "true" {
+			c[name].yes++
+		}
+	}
+}
+
+func (c counts) write(w io.Writer) {
+	names := slices.Sorted(maps.Keys(c))
+	slices.SortStableFunc(names, func(a, b string) int { return c[b].all - c[a].all })
+	fmt.Fprint(w, "| category | judged | true | precision |\n| --- | ---: | ---: | ---: |\n")
+	for _, name := range names {
+		fmt.Fprintf(w, "| %s | %d | %d | %s |\n", name, c[name].all, c[name].yes, percent(c[name].yes, c[name].all))
+	}
 }
 
 // writePrecision counts the judgements of findings that are still made.
 func writePrecision(w io.Writer, judged []judgement, present, surveyed map[string]bool) float64 {
-	type count struct{ yes, all int }
-	by := map[string]*count{"all": {}}
+	by := counts{"all": {}}
 	var wrong []judgement
 	for _, j := range judged {
 		if !surveyed[j.module] || !present[j.key()] {
 			continue
 		}
-		for _, name := range []string{"all", "batch: " + j.batch, j.category} {
-			if by[name] == nil {
-				by[name] = &count{}
-			}
-			by[name].all++
-			if j.verdict == "true" {
-				by[name].yes++
-			}
-		}
+		by.add(j, "all", "batch: "+j.batch, j.category)
 		if j.verdict != "true" {
 			wrong = append(wrong, j)
 		}
 	}
-	fmt.Fprint(w, "\n## Precision\n\nOf the findings that were judged (judged.tsv), by the rule of the README:\n\n| category | judged | true | precision |\n| --- | ---: | ---: | ---: |\n")
-	var names []string
-	for name := range by {
-		names = append(names, name)
-	}
-	sort.Slice(names, func(i, j int) bool { return by[names[i]].all > by[names[j]].all })
-	for _, name := range names {
-		c := by[name]
-		fmt.Fprintf(w, "| %s | %d | %d | %s |\n", name, c.all, c.yes, percent(c.yes, c.all))
-	}
+	fmt.Fprint(w, "\n## Precision\n\nOf the findings that were judged (judged.tsv), by the rule of the README:\n\n")
+	by.write(w)
 	fmt.Fprint(w, "\nThe false ones:\n\n")
 	for _, j := range wrong {
 		fmt.Fprintf(w, "- %s %s, %s: %s\n", j.module, j.place, j.category, j.reason)
