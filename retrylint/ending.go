@@ -10,8 +10,8 @@ import (
 )
 
 // sleepsLast reports whether w is waited after the last attempt too: on the way
-// from a failure to the end of a loop that counts, with no look at the count or
-// the time in between, and no attempt after the loop.
+// from a failure to the end of a loop that counts in its head, with no look at the count
+// or the time in between, and no attempt after the loop.
 func (l *loop) sleepsLast(w *wait) bool {
 	if l.attempt == nil || w.ticker {
 		return false
@@ -39,7 +39,7 @@ func (l *loop) sleepsLast(w *wait) bool {
 	for n := range reach(w.at, func(e edge) bool {
 		return l.cycle.nodes[e.to()] && !tries(e.from) && (e.from == w.at || !counts(e.from))
 	}) {
-		if !counts(n) || !l.countedWith(w, n) {
+		if n != l.cycle.head || !counts(n) || !l.countedWith(w, n) {
 			continue
 		}
 		for _, s := range n.succs {
