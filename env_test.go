@@ -40,6 +40,7 @@ func TestConfigFromEnvironmentForms(t *testing.T) {
 		want        retry.Config
 	}{
 		{"MAX_RETRIES", "0", retry.Config{MaxRetries: retry.NoRetries}},
+		{"MAX_RETRIES", "-1", retry.Config{MaxRetries: retry.NoRetries}},
 		{"MAX_RETRIES", "Unlimited", retry.Config{MaxRetries: retry.Unlimited}},
 		{"JITTER", "none", retry.Config{Jitter: retry.NoJitter}},
 		{"JITTER", "Equal", retry.Config{Jitter: retry.EqualJitter}},

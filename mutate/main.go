@@ -44,7 +44,7 @@ import (
 
 // packages are those tried by default, each by its own tests.
 var packages = []string{
-	"internal/attempt", "internal/clock", "internal/pace", "internal/redact", "internal/retryafter",
+	"internal/attempt", "internal/clock", "internal/pace", "internal/redact", "internal/retryafter", "internal/valid",
 	"sse", "download", "hedge", "retrytest", ".",
 }
 
