@@ -701,6 +701,27 @@ func TestEndAfterTheHeaderOverHTTP2(t *testing.T) {
 	}
 }
 
+// dots is a body without a field and without an end.
+type dots struct{}
+
+func (dots) Read(p []byte) (int, error) { return copy(p, "..."), nil }
+func (dots) Close() error               { return nil }
+
+// A type without a field is that of net/http's empty body; one of another transport, which
+// need not fill in ContentLength, may have something to say.
+func TestBodyWithoutAFieldOfAnotherTransport(t *testing.T) {
+	client := outcomeClient(t, &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: dots{}}, nil
+	})}, soon)
+	resp, err := client.Get(t.Context(), "http://h.test")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	text := make([]byte, 6)
+	_, err = io.ReadFull(resp.Body, text)
+	require.NoError(t, err)
+	assert.Equal(t, "......", string(text))
+}
+
 // What broke off is no success: asked for again where that does no harm, and else the
 // error says that the request may have been carried out.
 func TestCutAnswerOverHTTP2(t *testing.T) {
