@@ -277,6 +277,9 @@ var purePackages = map[string]bool{
 // meant to be spun on.
 var notTried = regexp.MustCompile(`^(Err|Wait)$`)
 
+// What an error wraps.
+var unwrapName = regexp.MustCompile(`^(Unwrap|Cause)$`)
+
 var swapName = regexp.MustCompile(`(?i:compareandswap)|(Cas|CAS|Atomic)$`)
 
 var constructorName = regexp.MustCompile(`^New(Request|RequestWithContext)$|^(Wrap|Wrapf|Errorf|WithMessage)$|^Parse`)
@@ -292,7 +295,7 @@ func (l *loop) canFail(call *ast.CallExpr) bool {
 	if l.f.isContextError(call, 0) || l.f.waitCall(call) != nil {
 		return false
 	}
-	if name := calleeName(call); notTried.MatchString(name) && len(call.Args) < 2 || swapName.MatchString(name) {
+	if name := calleeName(call); notTried.MatchString(name) && len(call.Args) < 2 || unwrapName.MatchString(name) && len(call.Args) == 0 || swapName.MatchString(name) {
 		return false
 	}
 	if results, ok := l.f.info.TypeOf(call).(*types.Tuple); ok && results.Len() > 0 && isRequest(results.At(0).Type()) {
@@ -447,10 +450,19 @@ func (l *loop) outlives(obj types.Object) bool {
 	return obj.Pos() < begin || obj.Pos() > end
 }
 
-// sentElsewhere reports whether the loop gives the request obj another URL in each round.
+// sentElsewhere reports whether the loop gives the request obj another URL in each round, or
+// makes it with one.
 func (t *trace) sentElsewhere(obj types.Object) bool {
 	if slices.ContainsFunc(t.f.fields[obj], func(d def) bool {
 		return d.field != nil && (d.field.Name() == "URL" || d.field.Name() == "Host") && t.contains(d.at) && t.depends(d.rhs)
+	}) {
+		return true
+	}
+	if slices.ContainsFunc(t.f.defs[obj], func(d def) bool {
+		call, ok := d.rhs.(*ast.CallExpr)
+		return ok && t.contains(d.at) && slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
+			return isString(t.f.info.TypeOf(a)) && t.depends(a)
+		})
 	}) {
 		return true
 	}
@@ -549,8 +561,11 @@ func (l *loop) draws(call *ast.CallExpr) bool {
 	if hasWord(name, "scan") && (pkg == "fmt" || len(call.Args) == 0) {
 		return true // and not what reads the row of a database
 	}
-	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || path.Base(pkg) == "rand" || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio" && !strings.HasPrefix(name, "New")
+	return drawName.MatchString(name) || nextName.MatchString(name) || popName.MatchString(name) || randPackage.MatchString(path.Base(pkg)) || path.Base(path.Dir(pkg)) == "rand" || pkg == "bufio" && !strings.HasPrefix(name, "New")
 }
+
+// Names of packages that draw what is random.
+var randPackage = regexp.MustCompile(`^(math|crypto)?rand(om|util)?s?$`)
 
 // makes reports whether call calls a function of another package that is given nothing and
 // returns a plain value, such as an ID.

@@ -112,6 +112,14 @@ func isInteger(t types.Type) bool {
 	return ok && b.Info()&types.IsInteger != 0
 }
 
+func isString(t types.Type) bool {
+	if t == nil {
+		return false
+	}
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsString != 0
+}
+
 func isDuration(t types.Type) bool { return isNamed(t, "time", "Duration") }
 func isResponse(t types.Type) bool { return isNamed(t, "net/http", "Response") }
 func isRequest(t types.Type) bool  { return isNamed(t, "net/http", "Request") }

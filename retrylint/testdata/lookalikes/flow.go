@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"testdata/ids"
+	"testdata/randutil"
 )
 
 // Loops that a retry resembles until it is followed what stands where.
@@ -740,3 +742,74 @@ func firstFree(create func(id string) error) (err error) {
 	}
 	return err
 }
+
+// An error is unwrapped: each round looks at the next one of its chain.
+func nameOf(err error) (string, bool) {
+	for range 100 {
+		if v, ok := err.(interface{ Name() (string, bool) }); ok {
+			if name, ok := v.Name(); ok && name != "" {
+				return name, true
+			}
+		}
+		switch v := err.(type) {
+		case interface{ Cause() error }:
+			err = v.Cause()
+		case interface{ Unwrap() error }:
+			err = v.Unwrap()
+		default:
+			return "", false
+		}
+		if err == nil {
+			return "", false
+		}
+	}
+	return "", false
+}
+
+// Each round listens on another port, drawn by a generator that is no package of that name.
+func anyPort(g randutil.Generator, listen func(port int) (io.Closer, error), maxRetries int) (io.Closer, error) {
+	for try := 0; try < maxRetries; try++ {
+		port := 1024 + g.Intn(1000)
+		l, err := listen(port)
+		if err != nil {
+			continue
+		}
+		return l, nil
+	}
+	return nil, errStopped
+}
+
+// Each round asks for the next major version, in the URL that the request is made with.
+func latest(host string) (int, error) {
+	major, suffix := 1, ""
+	for {
+		if major > 1 {
+			suffix = fmt.Sprintf("v%d", major)
+		}
+		address := url.URL{Host: host, Path: "/module/" + suffix}
+		major++
+		req, err := http.NewRequest(http.MethodGet, address.String(), nil)
+		if err != nil {
+			return 0, err
+		}
+		statusCode := 0
+		var retryError error
+		_ = eventually(func() bool {
+			resp, err := http.DefaultClient.Do(req)
+			retryError = err
+			if err != nil {
+				return false
+			}
+			statusCode = resp.StatusCode
+			return resp.Body.Close() == nil
+		})
+		if retryError != nil {
+			return 0, retryError
+		}
+		if statusCode == http.StatusNotFound {
+			return major - 2, nil
+		}
+	}
+}
+
+func eventually(f func() bool) error { return nil }
