@@ -450,15 +450,15 @@ func (l *loop) outlives(obj types.Object) bool {
 	return obj.Pos() < begin || obj.Pos() > end
 }
 
-// sentElsewhere reports whether the loop gives the request obj another URL in each round, or
-// makes it with one.
+// sentElsewhere reports whether the loop gives the request obj another URL in each round, or,
+// where it does not wait, makes it with one.
 func (t *trace) sentElsewhere(obj types.Object) bool {
 	if slices.ContainsFunc(t.f.fields[obj], func(d def) bool {
 		return d.field != nil && (d.field.Name() == "URL" || d.field.Name() == "Host") && t.contains(d.at) && t.depends(d.rhs)
 	}) {
 		return true
 	}
-	if slices.ContainsFunc(t.f.defs[obj], func(d def) bool {
+	if !t.paced && slices.ContainsFunc(t.f.defs[obj], func(d def) bool {
 		call, ok := d.rhs.(*ast.CallExpr)
 		return ok && t.contains(d.at) && slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
 			return isString(t.f.info.TypeOf(a)) && t.depends(a)
