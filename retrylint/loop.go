@@ -530,6 +530,9 @@ func (l *loop) comesFrom(obj, err types.Object) bool {
 
 // asFrom returns the error of which errors.As makes obj, or nil.
 func (f *function) asFrom(obj types.Object) types.Object {
+	if obj == nil {
+		return nil
+	}
 	var err types.Object
 	mentions(f.body, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
