@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -29,19 +30,21 @@ func TestPaceAtNginx(t *testing.T) {
 	}
 }
 
-// The most that the rows below may take in the worst of ten seeds, and be refused of 1,000
-// in the median and in the worst, with joined gates, and a margin. A process of a fleet once
-// took the refusals that others cause for ones that no rate explains, and raised its pace:
-// 1,004 were refused in the worst of forty seeds of NCBI, 16 x 8.
-var reached = map[string]struct{ time, refused, worst float64 }{
-	"Ensembl, 4 x 8":      {1.3, 55, 65},
-	"Ensembl, 4 x 32":     {1.35, 95, 120},
-	"decimals, 4 x 8":     {1.15, 55, 70},
-	"NCBI, 4 x 8":         {1.15, 60, 75},
-	"NCBI, 16 x 8":        {1.45, 215, 250},
-	"gnomAD, 4 x 8":       {1.3, 290, 330},
-	"hour quota, 4 x 8":   {1.1, 10, 10},
-	"one process, 1 x 32": {1.2, 40, 45},
+// The most that the rows below may take in the worst of ten seeds, and, the time alone, in
+// all but four of forty, and be refused of 1,000 in the median and in the worst, with joined
+// gates, and a margin. A process of a fleet once took the refusals that others cause for
+// ones that no rate explains, and raised its pace: 1,004 were refused in the worst of forty
+// seeds of NCBI, 16 x 8. The worst of ten is chance at gnomAD: it was 1.19, and then 1.25,
+// by a change that moved no quantile of 400 seeds.
+var reached = map[string]struct{ time, most, refused, worst float64 }{
+	"Ensembl, 4 x 8":      {1.3, 1.2, 55, 65},
+	"Ensembl, 4 x 32":     {1.35, 1.2, 95, 120},
+	"decimals, 4 x 8":     {1.15, 1.06, 55, 70},
+	"NCBI, 4 x 8":         {1.15, 1.1, 60, 75},
+	"NCBI, 16 x 8":        {1.45, 1.32, 215, 250},
+	"gnomAD, 4 x 8":       {1.3, 1.19, 290, 330},
+	"hour quota, 4 x 8":   {1.1, 1.06, 10, 10},
+	"one process, 1 x 32": {1.2, 1.19, 40, 45},
 }
 
 // The rows of the table of RESULTS.md, with ten seeds. Where one reduction that was of no
@@ -63,6 +66,12 @@ func TestPaceAtWindows(t *testing.T) {
 			t.Logf("%s, %s: %.2f, worst %.2f; %.0f of 1,000 refused, worst %.0f", s.name, p.name, median, worst, refused[5], refused[9])
 			switch most := reached[s.name]; {
 			case p.name == "Gates joined by OnPause":
+				var took []float64
+				for seed := range uint64(40) {
+					synctest.Test(t, func(*testing.T) { took = append(took, s.run(p, seed).makespan) })
+				}
+				slices.Sort(took)
+				assert.LessOrEqual(t, took[35], most.most, s.name)
 				assert.LessOrEqual(t, worst, most.time, s.name)
 				assert.LessOrEqual(t, refused[5], most.refused, s.name)
 				assert.LessOrEqual(t, refused[9], most.worst, s.name)
