@@ -488,10 +488,12 @@ func TestGateGoesFasterAfterFiveSeconds(t *testing.T) {
 // The rate that a server was seen to accept is kept, for as long as there is more
 // demand: before, a pause was followed by 200 calls a second, and the next pause. How many
 // are refused until there is a pace depends on the order of those in flight: of 3,000 runs
-// half took 41 or fewer, and the worst 77.
+// half took 41 or fewer, and the worst 77. A probe of more doubles the pace for a moment, so
+// that the pace is read a hundred times: one reading was 83 once in 400 runs.
 func TestGateKeepsBelowTheLimit(t *testing.T) {
-	var all []int
-	for range 9 {
+	var all, accepted []int
+	var medians []float64
+	for range 25 {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
 			excess, last, refused, done := 0.0, time.Now(), 0, 0
@@ -522,22 +524,35 @@ func TestGateKeepsBelowTheLimit(t *testing.T) {
 					}
 				})
 			}
-			time.Sleep(15 * time.Second)
-			pace, paced := cfg.Gate.Pace()
-			assert.True(t, paced)
-			assert.InDelta(t, 50, pace, 32, "or a probe of more")
+			time.Sleep(10 * time.Second)
+			var paces []float64
+			for range 100 {
+				time.Sleep(100 * time.Millisecond)
+				pace, paced := cfg.Gate.Pace()
+				require.True(t, paced)
+				paces = append(paces, pace)
+			}
+			slices.Sort(paces)
+			assert.LessOrEqual(t, paces[50], 55.0, "%v", paces)
+			assert.LessOrEqual(t, paces[90], 70.0, "a probe of more is short: %v", paces)
+			medians = append(medians, paces[50])
 			wg.Wait()
 			all = append(all, refused)
-			assert.GreaterOrEqual(t, done, 700, "of 1500: what is lost depends on the order of those in flight")
+			assert.GreaterOrEqual(t, done, 600, "of 1500: what is lost depends on the order of those in flight")
+			accepted = append(accepted, done)
 			time.Sleep(time.Minute) // no call has to wait any more
 			require.NoError(t, cfg.Gate.Wait(t.Context()))
-			_, paced = cfg.Gate.Pace()
+			_, paced := cfg.Gate.Pace()
 			assert.False(t, paced)
 		})
 	}
+	slices.Sort(accepted)
+	assert.GreaterOrEqual(t, accepted[12], 1400, "of 1500: %v", accepted)
+	slices.Sort(medians)
+	assert.InDelta(t, 50, medians[12], 4, "%v", medians)
 	slices.Sort(all)
-	assert.LessOrEqual(t, all[4], 55, "those in flight at first, and a few: %v", all)
-	assert.LessOrEqual(t, all[8], 100, "%v", all)
+	assert.LessOrEqual(t, all[12], 50, "those in flight at first, and a few: %v", all)
+	assert.LessOrEqual(t, all[24], 100, "%v", all)
 }
 
 // Waiters that come, leave and are paused from everywhere.
