@@ -534,9 +534,14 @@ func (l *loop) same(obj *types.Var) bool {
 	return isInteger(t) && l.counters[obj] && loadName.MatchString(obj.Name())
 }
 
-// isTry reports whether obj is by its name the number of the attempt.
+// isTry reports whether obj is by its name, or by that of its limit, the number of the attempt.
 func (l *loop) isTry(obj *types.Var) bool {
-	return isInteger(obj.Type()) && l.isNumber(obj) && retryWord.MatchString(obj.Name())
+	if !isInteger(obj.Type()) || !l.isNumber(obj) {
+		return false
+	}
+	s, ok := l.stmt.(*ast.ForStmt)
+	limited := ok && s.Cond != nil && uses(l.f.info, s.Cond, obj) && l.names(s.Cond, retryWord)
+	return limited || retryWord.MatchString(obj.Name())
 }
 
 // Names of numbers by which the same is tried more gently.

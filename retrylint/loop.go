@@ -460,7 +460,7 @@ func (l *loop) again(t *test) (edge, bool) {
 func (l *loop) goesOn(t *test) bool {
 	first := reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at })
 	for n, other := range l.tests {
-		if other.kind != nilTest || other.obj == nil || !first[n] || !l.comesFrom(t.obj, other.obj) {
+		if other.kind != nilTest || other.obj == nil || !first[n] || !l.comesFrom(t.obj, other.obj) || l.ofOthers(t, other) {
 			continue
 		}
 		round := l.back(other.passed(), func(e edge) bool { return e.from == t.at })
@@ -479,7 +479,7 @@ func (l *loop) succeedsBack(t *test, again edge) bool {
 	}
 	first := reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != t.at })
 	for n, other := range l.tests {
-		if first[n] && other.kind == nilTest && other.obj != nil && l.comesFrom(t.obj, other.obj) {
+		if first[n] && other.kind == nilTest && other.obj != nil && l.comesFrom(t.obj, other.obj) && !l.ofOthers(t, other) {
 			return false // goesOn has judged that
 		}
 	}
@@ -512,6 +512,16 @@ func (l *loop) ofNoError(t *test) bool {
 		return !found
 	})
 	return found
+}
+
+// ofOthers reports whether t and other ask about the errors of different calls, though they
+// may be kept in the same variable. What a helper made of the error is still about it.
+func (l *loop) ofOthers(t, other *test) bool {
+	if !uses(l.f.info, t.at.cond, t.obj) {
+		return false
+	}
+	calls, others := l.attempts(t), l.attempts(other)
+	return len(calls) > 0 && len(others) > 0 && !slices.ContainsFunc(calls, func(call *ast.CallExpr) bool { return slices.Contains(others, call) })
 }
 
 // comesFrom reports whether obj is the error err, or what a type assertion or

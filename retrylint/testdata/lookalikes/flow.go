@@ -836,3 +836,55 @@ func expire(remove func(int) interface{ Get() (any, error) }, update func(func()
 	}
 	return errStopped
 }
+
+// The number is not that of the attempt: no limit of retries stands beside it.
+func nextShard(ctx context.Context, shards int, open func(ctx context.Context, shard int) error) (err error) {
+	for r := 0; r < shards; r++ {
+		if err = open(ctx, r+1); err == nil {
+			return nil
+		}
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
+// An error that is kept in the same variable as another ends the loop, and its absence
+// leads to the next round: success goes round.
+func drained(next func() (io.Reader, error), handle func(io.Reader) error) error {
+	for {
+		r, err := next()
+		if err != nil {
+			return err
+		}
+		err = handle(r)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func recoverable(err error, log func(string)) bool { log(err.Error()); return true }
+
+// A helper judges the error of what is done periodically: success goes round.
+func periodic(quit chan struct{}, ticker *time.Ticker, poll func() error) {
+	for {
+		select {
+		case <-quit:
+			return
+		case <-ticker.C:
+			if err := poll(); err != nil {
+				again := recoverable(err, func(string) {})
+				if again {
+					fmt.Println("interrupted")
+				} else {
+					return
+				}
+				continue
+			}
+			fmt.Println("first")
+		}
+	}
+}

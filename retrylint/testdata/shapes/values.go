@@ -564,3 +564,40 @@ again: // want `hand-written retry goto around sign`
 	}
 	return err
 }
+
+func waitTurn(ctx context.Context, round int) error { time.Sleep(time.Second); return ctx.Err() }
+
+// What is given to the attempt is its number, as the name of the limit says.
+func numberedByLimit(ctx context.Context, maxRetries int, call func(ctx context.Context, round int) (bool, error)) error {
+	late, err := call(ctx, 0)
+	for r := 0; maxRetries < 0 || r < maxRetries; r++ { // want `hand-written retry loop around call`
+		if err == nil || !late {
+			return err
+		}
+		if err = waitTurn(ctx, r); err != nil {
+			return err
+		}
+		late, err = call(ctx, r+1)
+	}
+	return err
+}
+
+var errExpired = errors.New("expired")
+
+// Both errors are kept in one variable: that of the first call does not decide.
+func oneVariable(pick func() (*link, error), tries int) error { // the loop stands at the label
+retry: // want `hand-written retry goto around l.open`
+	l, err := pick()
+	if err != nil {
+		return err
+	}
+	err = l.open()
+	if err == errExpired {
+		goto retry
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && tries > 0 {
+		tries--
+		goto retry
+	}
+	return err
+}
