@@ -866,25 +866,40 @@ func drained(next func() (io.Reader, error), handle func(io.Reader) error) error
 	}
 }
 
-func recoverable(err error, log func(string)) bool { log(err.Error()); return true }
+type statusError struct{ code int }
+
+func (e statusError) Error() string { return "status" }
+
+func isRecoverable(code int, text string, log func(string)) bool {
+	if code > 0 && code != 503 {
+		return false
+	}
+	log(text)
+	return true
+}
 
 // A helper judges the error of what is done periodically: success goes round.
-func periodic(quit chan struct{}, ticker *time.Ticker, poll func() error) {
+func periodic(quit chan struct{}, ticker *time.Ticker, poll func() error, state chan<- string) {
 	for {
 		select {
 		case <-quit:
 			return
 		case <-ticker.C:
 			if err := poll(); err != nil {
-				again := recoverable(err, func(string) {})
-				if again {
-					fmt.Println("interrupted")
+				if status, ok := err.(statusError); ok {
+					recoverable := isRecoverable(status.code, "will retry at the next interval", func(string) {})
+					if recoverable {
+						state <- "interrupted"
+					} else {
+						state <- "off"
+						return
+					}
 				} else {
-					return
+					state <- "interrupted"
 				}
 				continue
 			}
-			fmt.Println("first")
+			state <- "valid"
 		}
 	}
 }
