@@ -533,6 +533,7 @@ func TestGateKeepsBelowTheLimit(t *testing.T) {
 				paces = append(paces, pace)
 			}
 			slices.Sort(paces)
+			assert.GreaterOrEqual(t, paces[50], 18.0, "%v", paces)
 			assert.LessOrEqual(t, paces[50], 55.0, "%v", paces)
 			assert.LessOrEqual(t, paces[90], 70.0, "a probe of more is short: %v", paces)
 			medians = append(medians, paces[50])
@@ -547,6 +548,7 @@ func TestGateKeepsBelowTheLimit(t *testing.T) {
 		})
 	}
 	slices.Sort(accepted)
+	assert.GreaterOrEqual(t, accepted[1], 700, "of 1500: %v", accepted)
 	assert.GreaterOrEqual(t, accepted[12], 1400, "of 1500: %v", accepted)
 	slices.Sort(medians)
 	assert.InDelta(t, 50, medians[12], 4, "%v", medians)
