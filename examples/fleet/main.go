@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/signal"
@@ -76,11 +77,15 @@ func work(ctx context.Context, out io.Writer) error {
 	gate.OnPause(func(until time.Time) { report(out, "paused", time.Until(until)) })
 	breaker.OnStateChange(func(c retry.StateChange) { report(out, c.To.String(), 0) })
 	if redis := os.Getenv(redisVariable); redis != "" {
-		leave, err := join(ctx, redis, gate, breaker)
+		f, err := join(ctx, redis, gate, breaker)
 		if err != nil {
 			return err
 		}
-		defer leave()
+		defer f.Close()
+		connecting, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		for !f.Snapshot().Connected && pause(connecting, 10*time.Millisecond) { // the show begins when all hear each other
+		}
 	}
 	client, err := retry.NewRetryableClient(&http.Client{Timeout: time.Second}, retry.Config{
 		MaxRetries:   retry.NoRetries,
@@ -92,7 +97,7 @@ func work(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	report(out, "ready", 0)
-	for ctx.Err() == nil && pause(ctx, 100*time.Millisecond) {
+	for ctx.Err() == nil && pause(ctx, rand.N(400*time.Millisecond)) {
 		resp, err := client.Get(ctx, os.Getenv(roleVariable))
 		if err == nil {
 			resp.Body.Close()
@@ -102,7 +107,7 @@ func work(ctx context.Context, out io.Writer) error {
 }
 
 // join is all that makes a process a member of a fleet.
-func join(ctx context.Context, redis string, gate *retry.Gate, breaker *retry.CircuitBreaker) (leave func(), err error) {
+func join(ctx context.Context, redis string, gate *retry.Gate, breaker *retry.CircuitBreaker) (*fleet.Fleet, error) {
 	f, err := fleet.Dial(ctx, rueidis.ClientOption{
 		InitAddress: []string{redis},
 		AlwaysRESP2: true, // for miniredis; a Redis needs no such thing
@@ -117,7 +122,7 @@ func join(ctx context.Context, redis string, gate *retry.Gate, breaker *retry.Ci
 		f.Close()
 		return nil, err
 	}
-	return func() { f.Close() }, nil
+	return f, nil
 }
 
 // pause waits, unless ctx is done.
