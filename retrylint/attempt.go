@@ -636,10 +636,10 @@ func (l *loop) asks(call *ast.CallExpr) bool {
 	var body ast.Node
 	if decl := l.f.pkg.bodyOf(l.f.info, call); decl != nil {
 		body = decl.Body
-	} else if defs := l.f.defs[variable(l.f.info, call.Fun)]; len(defs) == 1 && defs[0].rhs != nil {
-		body, _ = defs[0].rhs.(*ast.FuncLit)
+	} else if lit := l.f.pkg.literals[variable(l.f.info, call.Fun)]; lit != nil {
+		body = lit
 	}
-	return body != nil && body != ast.Node((*ast.FuncLit)(nil)) && mentions(body, func(n ast.Node) bool {
+	return body != nil && mentions(body, func(n ast.Node) bool {
 		inner, ok := n.(*ast.CallExpr)
 		return ok && promptName.MatchString(calleeName(inner))
 	})

@@ -508,7 +508,7 @@ func (l *loop) hasRetryWord() bool {
 	return false
 }
 
-var retryText = regexp.MustCompile(`(?i)retry|retries|try again`)
+var retryText = regexp.MustCompile(`(?i)re-?try|retries|try again`)
 
 // saysRetry reports whether n has a text, for a log most likely, about retries.
 func (l *loop) saysRetry(n *node) bool {

@@ -210,15 +210,21 @@ func collectOuts(info *types.Info, body ast.Node) map[types.Object]types.Object 
 type packageInfo struct {
 	bodies   map[*types.Func]*ast.FuncDecl
 	waits    map[*types.Func]bool
-	compared map[string]map[string]bool  // see comparesResult
-	random   map[types.Object]bool       // fields and variables that somewhere get a random value
-	fields   map[types.Object][]ast.Expr // what fields are set to anywhere in the package
+	compared map[string]map[string]bool    // see comparesResult
+	random   map[types.Object]bool         // fields and variables that somewhere get a random value
+	fields   map[types.Object][]ast.Expr   // what fields are set to anywhere in the package
+	literals map[types.Object]*ast.FuncLit // of local variables that are set once, and to a function
 }
 
 func newPackageInfo(pass *analysis.Pass) *packageInfo {
-	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}, random: map[types.Object]bool{}, fields: map[types.Object][]ast.Expr{}}
+	p := &packageInfo{bodies: map[*types.Func]*ast.FuncDecl{}, waits: map[*types.Func]bool{}, random: map[types.Object]bool{}, fields: map[types.Object][]ast.Expr{},
+		literals: map[types.Object]*ast.FuncLit{}}
 	for _, file := range pass.Files {
 		for obj, defs := range collectDefs(pass.TypesInfo, file) {
+			lit, ok := defs[0].rhs.(*ast.FuncLit)
+			if v, isVar := obj.(*types.Var); ok && isVar && len(defs) == 1 && !v.IsField() && v.Parent() != pass.Pkg.Scope() {
+				p.literals[obj] = lit
+			}
 			for _, d := range defs {
 				if d.rhs != nil && mentionsRandom(pass.TypesInfo, d.rhs) {
 					p.random[obj] = true

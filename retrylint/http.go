@@ -2,6 +2,8 @@ package retrylint
 
 import (
 	"go/ast"
+	"go/constant"
+	"go/token"
 	"go/types"
 	"slices"
 	"strings"
@@ -134,10 +136,14 @@ func (l *loop) responseFaults(at reportFunc) {
 			if t.kind != statusTest || !uses(l.f.info, t.at.cond, resp) && !(t.at.tag != nil && uses(l.f.info, t.at.tag, resp)) {
 				continue
 			}
-			if !l.back(edge{t.at, 0}, nil) && !l.back(edge{t.at, 1}, nil) {
+			again := func(e edge) bool {
+				impossible := func(e edge) bool { return l.impossible(resp, e) }
+				return !impossible(e) && l.back(e, impossible)
+			}
+			if !again(edge{t.at, 0}) && !again(edge{t.at, 1}) {
 				continue
 			}
-			if !l.readsRetryAfter(resp) || l.sleepsConstant() {
+			if l.asksToWait(t, again) && (!l.readsRetryAfter(resp) || l.sleepsConstant()) {
 				at("retry-after", t.at.cond.Pos(), t.at.cond.End(), "a status is retried, and the server's Retry-After is not applied: wait as long as it asks")
 			}
 			if l.plain() && l.leftOpen(resp, t) {
@@ -147,6 +153,53 @@ func (l *loop) responseFaults(at reportFunc) {
 		}
 		l.deferredClose(resp, at)
 	}
+}
+
+// asksToWait reports whether a status by which t leads to the next round may come with a
+// Retry-After: 413, 429, or one of a server's failures (RFC 9110, section 10.2.3, RFC 6585).
+func (l *loop) asksToWait(t *test, again func(edge) bool) bool {
+	code := l.comparedStatus(t.at)
+	if code == nil {
+		return true
+	}
+	equal := 0
+	if t.at.cond.(*ast.BinaryExpr).Op == token.NEQ {
+		equal = 1
+	}
+	status, ok := constant.Int64Val(code)
+	return !ok || status == 413 || status == 429 || status >= 500 || again(edge{t.at, 1 - equal})
+}
+
+// impossible reports whether e is taken for another status than one, after a test of resp has
+// ended the loop for any but that one.
+func (l *loop) impossible(resp types.Object, e edge) bool {
+	t := l.tests[e.from]
+	code := l.comparedStatus(e.from)
+	if t == nil || t.kind != statusTest || code == nil || e.succ != l.f.statusFailure(t) {
+		return false
+	}
+	for n, other := range l.tests {
+		if n == e.from || other.kind != statusTest || !uses(l.f.info, n.cond, resp) {
+			continue
+		}
+		failure, value := l.f.statusFailure(other), l.comparedStatus(n)
+		if failure < 0 || value == nil || !constant.Compare(value, token.EQL, code) || l.cycle.nodes[n.succs[failure]] {
+			continue
+		}
+		if !reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != n })[t.at] {
+			return true
+		}
+	}
+	return false
+}
+
+// comparedStatus returns the number that the condition of n asks a status to be, or not to be.
+func (l *loop) comparedStatus(n *node) constant.Value {
+	b, ok := n.cond.(*ast.BinaryExpr)
+	if !ok || n.tag != nil || b.Op != token.EQL && b.Op != token.NEQ {
+		return nil
+	}
+	return l.f.info.Types[b.Y].Value
 }
 
 // sleepsConstant reports whether each wait of the loop is for a constant time,

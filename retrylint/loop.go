@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -66,6 +67,7 @@ func (f *function) retryLoop(c *cycle, taken map[*node]bool, tried map[*ast.Call
 			l.tests[n] = f.classify(n)
 		}
 	}
+	l.findSaid()
 	l.findCounters()
 	var candidates, later []*test
 	for _, k := range []kind{nilTest, statusTest, kindTest} {
@@ -181,6 +183,22 @@ func (l *loop) findCounters() {
 	}
 }
 
+// findSaid notes, in a loop that waits and whose texts speak of retries, that a call that is given
+// something fails where it returns false, and nothing else, if that leads to the next round, and
+// true out.
+func (l *loop) findSaid() {
+	if !l.paced || !slices.ContainsFunc(slices.Collect(maps.Keys(l.cycle.nodes)), l.saysRetry) {
+		return
+	}
+	for n, t := range l.tests {
+		call, ok := ast.Unparen(n.cond).(*ast.CallExpr)
+		if ok && n.tag == nil && t.kind == otherTest && l.f.info.Types[call].IsValue() && len(call.Args) > 0 && resultCount(l.f.info, call) == 1 &&
+			!l.cycle.nodes[n.succs[0]] && l.cycle.nodes[n.succs[1]] {
+			t.kind, t.err, t.flag = nilTest, call, true
+		}
+	}
+}
+
 // mentionsCounter reports whether n speaks of a variable that changes.
 func (l *loop) mentionsCounter(n ast.Node) bool {
 	return mentions(n, func(x ast.Node) bool {
@@ -256,7 +274,7 @@ func (l *loop) failingOf(t *test) func(edge) bool {
 
 // notYet reports whether e, a way out of an answerTest, leads to the next round
 // with nothing done on the way but waiting and logging: the answer was "not yet".
-// The other way must lead out of the loop.
+// Only the other way must do something else, or lead out of the loop.
 func (l *loop) notYet(e edge) bool {
 	other := edge{e.from, 1 - e.succ}
 	if next := other.to(); next.cond != nil && next != l.cycle.head && (next.succs[0] == e.to() || next.succs[1] == e.to()) {
@@ -282,7 +300,15 @@ func (l *loop) notYet(e edge) bool {
 		}
 		return true
 	}
-	return idle(e) && !idle(other) && !l.watches(e.from)
+	out := func(e edge) bool {
+		for n := range reach(e.to(), func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }) {
+			if n != l.cycle.head && slices.ContainsFunc(n.succs, func(s *node) bool { return !l.cycle.nodes[s] }) {
+				return true
+			}
+		}
+		return false
+	}
+	return idle(e) && (!idle(other) || out(other) && !out(e)) && !l.watches(e.from)
 }
 
 // watches reports whether the condition of n compares an answer with another value
@@ -356,7 +382,7 @@ func (l *loop) retries(t *test) bool {
 		if !l.back(t.failed(), func(e edge) bool { return l.failsOther(t, e) }) || !l.leaves(t.passed()) && !l.leavesWhenReady(t) {
 			return false
 		}
-		if l.back(t.passed(), l.failingOf(t)) && !l.leavesWhenReady(t) && !l.countsAttempts() {
+		if l.back(t.passed(), l.failingOf(t)) && !l.leavesWhenReady(t) && (!l.countsAttempts() || l.countsSuccesses(t)) {
 			return false
 		}
 		l.round = t.failed()
@@ -403,20 +429,46 @@ func (l *loop) leavesWhenReady(t *test) bool {
 	return false
 }
 
+// countsSuccesses reports whether the loop counts how often what t tests did not fail: one
+// success is not what it waits for.
+func (l *loop) countsSuccesses(t *test) bool {
+	inRound := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }
+	if !inRound(t.passed()) {
+		return false
+	}
+	failed := set{}
+	if inRound(t.failed()) {
+		failed = reach(t.failed().to(), inRound)
+	}
+	for n := range reach(t.passed().to(), inRound) {
+		for _, x := range n.list {
+			inc, ok := x.(*ast.IncDecStmt)
+			if ok && !failed[n] && l.counters[objectOf(l.f.info, inc.X)] && l.outlives(objectOf(l.f.info, inc.X)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // setBySuccess reports whether the loop's condition is about a variable that is set where
 // t passed, on all ways, and only there: "for conn == nil".
-func (l *loop) setBySuccess(t *test) bool {
+func (l *loop) setBySuccess(t *test) bool { return l.setBy(t.passed(), t.failed()) }
+
+// setBy reports whether the loop's condition is about a variable that is set behind yes, on
+// all ways, and only there, and not behind no.
+func (l *loop) setBy(yes, no edge) bool {
 	s, ok := l.stmt.(*ast.ForStmt)
 	if !ok || s.Cond == nil || l.cycle.head.cond == nil || l.cycle.nodes[l.cycle.head.succs[0]] == l.cycle.nodes[l.cycle.head.succs[1]] {
 		return false
 	}
 	inRound := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head }
-	if !inRound(t.passed()) {
+	if !inRound(yes) {
 		return false
 	}
-	passed, failed := reach(t.passed().to(), inRound), set{}
-	if inRound(t.failed()) {
-		failed = reach(t.failed().to(), inRound)
+	passed, failed := reach(yes.to(), inRound), set{}
+	if inRound(no) {
+		failed = reach(no.to(), inRound)
 	}
 	v := objectOf(l.f.info, s.Cond)
 	switch c := s.Cond.(type) {
@@ -440,14 +492,14 @@ func (l *loop) setBySuccess(t *test) bool {
 		}
 	}
 	unset := func(e edge) bool { return l.cycle.nodes[e.to()] && !sets[e.to()] }
-	return found && (!unset(t.passed()) || !reach(t.passed().to(), unset)[l.cycle.head])
+	return found && (!unset(yes) || !reach(yes.to(), unset)[l.cycle.head])
 }
 
 // again returns the edge of t that goes round, if the other one leaves.
 func (l *loop) again(t *test) (edge, bool) {
 	for i := range 2 {
 		round, leave := edge{t.at, i}, edge{t.at, 1 - i}
-		if l.back(round, nil) && !l.back(leave, l.failing) && l.leaves(leave) {
+		if l.back(round, nil) && (!l.back(leave, l.failing) && l.leaves(leave) || t.kind == kindTest && l.setBy(leave, round)) {
 			return round, true
 		}
 	}

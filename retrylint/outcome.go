@@ -200,10 +200,8 @@ func (f *function) bodyOf(call *ast.CallExpr) *ast.BlockStmt {
 	if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
 		return lit.Body
 	}
-	if defs := f.defs[variable(f.info, call.Fun)]; len(defs) == 1 {
-		if lit, ok := defs[0].rhs.(*ast.FuncLit); ok {
-			return lit.Body
-		}
+	if lit := f.pkg.literals[variable(f.info, call.Fun)]; lit != nil {
+		return lit.Body
 	}
 	return nil
 }
@@ -229,7 +227,7 @@ func (f *function) falseForError(body *ast.BlockStmt) bool {
 			if x == nil || s.Else != nil || !f.setIn(x, body) {
 				continue
 			}
-			if ok == 1 && returns(s.Body.List, "false") || ok == 0 && returns(s.Body.List, "true") && returns(body.List[i+1:], "false") {
+			if ok == 1 && returns(s.Body.List, "false") && endsInReturn(body) || ok == 0 && returns(s.Body.List, "true") && returns(body.List[i+1:], "false") {
 				found = true
 			} else if returns(s.Body.List, "true") || returns(s.Body.List, "false") {
 				return false
@@ -242,6 +240,13 @@ func (f *function) falseForError(body *ast.BlockStmt) bool {
 		}
 	}
 	return found
+}
+
+// endsInReturn reports whether the last statement of body is a return, and not a loop that it
+// is left from.
+func endsInReturn(body *ast.BlockStmt) bool {
+	_, ok := body.List[len(body.List)-1].(*ast.ReturnStmt)
+	return ok
 }
 
 // setIn reports whether the error x is the result of a call in body.
@@ -285,17 +290,37 @@ func (f *function) standsForError(x ast.Expr) bool {
 }
 
 // answers returns the error beside which the value came that the condition of n
-// asks about, or nil.
+// asks about, or of which that is a part, or nil.
 func (f *function) answers(n *node) types.Object {
-	var err types.Object
 	for _, e := range n.about() {
-		mentions(e, func(x ast.Node) bool {
-			if id, ok := x.(*ast.Ident); ok && err == nil {
-				err = f.besideError(f.info.ObjectOf(id))
-			}
-			return err != nil
-		})
+		if err := f.answerIn(e, 2); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// answerIn is answers for a part of a condition.
+func (f *function) answerIn(e ast.Expr, depth int) (err types.Object) {
+	mentions(e, func(x ast.Node) bool {
+		id, ok := x.(*ast.Ident)
+		if !ok || err != nil {
+			return err != nil
+		}
+		obj := f.info.ObjectOf(id)
+		if err = f.besideError(obj); err != nil || depth == 0 {
+			return err != nil
+		}
+		for _, d := range f.defs[obj] {
+			switch part := d.rhs.(type) {
+			case *ast.TypeAssertExpr, *ast.IndexExpr, *ast.SelectorExpr:
+				if err == nil {
+					err = f.answerIn(part, depth-1)
+				}
+			}
+		}
+		return err != nil
+	})
 	return err
 }
 
@@ -308,7 +333,7 @@ func (f *function) besideError(obj types.Object) types.Object {
 	}
 	for _, d := range f.defs[obj] {
 		if call, ok := d.rhs.(*ast.CallExpr); ok && resultCount(f.info, call) > 1 {
-			if err := f.errorBeside(d); err != nil {
+			if err := f.errorBeside(d); err != nil && !f.setWithoutError(call, d, v) {
 				return err
 			}
 		}
@@ -469,7 +494,7 @@ func (f *function) aboutIdent(id *ast.Ident, depth int, set func(kind, types.Obj
 				continue
 			}
 			if call, ok := d.rhs.(*ast.CallExpr); ok && resultCount(f.info, call) > 1 {
-				if o := f.errorBeside(d); o != nil && againName.MatchString(id.Name) {
+				if o := f.errorBeside(d); o != nil && againName.MatchString(id.Name) && !f.setWithoutError(call, d, v) {
 					set(kindTest, o)
 				}
 			}
@@ -478,6 +503,38 @@ func (f *function) aboutIdent(id *ast.Ident, depth int, set func(kind, types.Obj
 			}
 		}
 	}
+}
+
+// setWithoutError reports whether the function that call calls, if it is at hand, returns the
+// flag v, which d sets, only without an error: something has ended then, and nothing failed.
+func (f *function) setWithoutError(call *ast.CallExpr, d def, v *types.Var) bool {
+	as, ok := d.at.(*ast.AssignStmt)
+	body := f.bodyOf(call)
+	if !ok || body == nil {
+		return false
+	}
+	flag := slices.IndexFunc(as.Lhs, func(e ast.Expr) bool { return objectOf(f.info, e) == v })
+	set, known := false, true
+	shallow(body, func(n ast.Node) bool {
+		r, ok := n.(*ast.ReturnStmt)
+		if !ok {
+			return true
+		}
+		if flag < 0 || flag >= len(r.Results) {
+			known = false
+			return true
+		}
+		value := f.info.Types[r.Results[flag]].Value
+		switch {
+		case value == nil || value.Kind() != constant.Bool:
+			known = false
+		case constant.BoolVal(value):
+			set = true
+			known = known && f.isNil(r.Results[len(r.Results)-1])
+		}
+		return true
+	})
+	return set && known
 }
 
 // errorBeside returns the error that is assigned by the same statement as d.

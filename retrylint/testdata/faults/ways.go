@@ -669,3 +669,57 @@ func logs(log logger) {
 		time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
 	}
 }
+
+// Any status but 200 has ended the loop before: only errors are retried.
+func anyOtherStatus(client *http.Client, url string) error {
+	for i := 0; i < 10; i++ { // want `\(loop\)`
+		resp, err := client.Get(url)
+		if err != nil {
+			time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New("status")
+		}
+		if resp.StatusCode == http.StatusOK {
+			break
+		}
+	}
+	return nil
+}
+
+// Of the others, the loop goes on for 503.
+func anotherStatus(client *http.Client, url string) error {
+	for i := 0; i < 10; i++ { // want `\(loop\)`
+		resp, err := client.Get(url)
+		if err != nil {
+			time.Sleep(time.Second) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable { // want `\(retry-after\)`
+			return errors.New("status")
+		}
+		if resp.StatusCode == http.StatusOK {
+			break
+		}
+	}
+	return nil
+}
+
+// No Retry-After comes with 425.
+func tooEarly(client *http.Client, url string) error {
+	for { // want `\(loop\)` `\(unbounded\)`
+		resp, err := client.Get(url)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusTooEarly {
+			time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+			continue
+		}
+		return nil
+	}
+}

@@ -903,3 +903,88 @@ func periodic(quit chan struct{}, ticker *time.Ticker, poll func() error, state 
 		}
 	}
 }
+
+// What says "again" says it without an error: the watch has ended, and nothing failed.
+func watched(open func() (<-chan string, error), out chan<- string) {
+	again := func() (bool, error) {
+		events, err := open()
+		if err != nil {
+			return false, err
+		}
+		for event := range events {
+			out <- event
+		}
+		return true, nil
+	}
+	go func() {
+		for {
+			retry, err := again()
+			if err != nil {
+				out <- err.Error()
+			}
+			if !retry {
+				return
+			}
+			time.Sleep(time.Second)
+		}
+	}()
+}
+
+// One success is not enough: they are counted.
+func stable(call func() error) error {
+	tries, successes := 0, 0
+	for tries < 30 {
+		if err := call(); err == nil {
+			successes++
+		}
+		if successes > 4 {
+			return nil
+		}
+		tries++
+		time.Sleep(time.Second)
+	}
+	return errStopped
+}
+
+// False means no more than that it is not so yet: nothing says that it is retried.
+func untilIdle(idle func(string) bool) {
+	for !idle("queue") {
+		fmt.Println("still busy")
+		time.Sleep(time.Second)
+	}
+}
+
+// Asked without anything to do, a state is polled.
+func untilDone(done func() bool) {
+	for !done() {
+		fmt.Println("will try again")
+		time.Sleep(time.Second)
+	}
+}
+
+// A session that works until it is stopped returns false where it was not: that is no failure
+// of a call that ends it.
+func lockedSession(stop chan struct{}, begin func() error, work func() bool) {
+	for {
+		if ended := locked(stop, begin, work); ended {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+func locked(stop chan struct{}, begin func() error, work func() bool) bool {
+	if err := begin(); err != nil {
+		return false
+	}
+	for {
+		select {
+		case <-stop:
+			return true
+		default:
+		}
+		if !work() {
+			time.Sleep(time.Second)
+		}
+	}
+}

@@ -601,3 +601,64 @@ retry: // want `hand-written retry goto around l.open`
 	}
 	return err
 }
+
+// No answer yet: what is noted of it is no work, and only the other ways lead out.
+func versionstamp(query func() ([]map[string]any, error)) (uint64, error) {
+	var last error
+	for i := 0; i < 10; i++ { // want `hand-written retry loop around query`
+		if i > 0 {
+			time.Sleep(50 * time.Millisecond)
+		}
+		changes, err := query()
+		if err != nil {
+			last = err
+			continue
+		}
+		if len(changes) > 0 && len(changes[0]) > 0 {
+			if v, ok := changes[0]["versionstamp"].(uint64); ok {
+				return v, nil
+			}
+			if _, ok := changes[0]["versionstamp"]; ok {
+				last = fmt.Errorf("a %T", changes[0]["versionstamp"])
+			}
+		} else {
+			last = errors.New("no changes")
+		}
+	}
+	return 0, last
+}
+
+var errLocked = errors.New("locked")
+
+// What the loop's condition asks about is set where the error is none of those to retry.
+func obtain(ctx context.Context, lock func(context.Context) error) error {
+	obtained := false
+	for !obtained { // want `hand-written retry loop around lock`
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+			err := lock(ctx)
+			if err != nil && !errors.Is(err, errLocked) {
+				return err
+			} else if errors.Is(err, errLocked) {
+				time.Sleep(time.Second)
+				continue
+			}
+			obtained = true
+		}
+	}
+	return nil
+}
+
+// No error is returned, but a log says what false means.
+func untilSent(send func([]byte) bool, data []byte, stop <-chan struct{}) {
+	for !send(data) { // want `hand-written retry loop around send`
+		fmt.Println("cannot send; re-trying in a second")
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
