@@ -15,6 +15,8 @@ var elsewhere = regexp.MustCompile(`^Status(Unauthorized|MovedPermanently|Found|
 var eintr = regexp.MustCompile(`^EINTR$`)
 var interrupted = regexp.MustCompile(`^(EINTR|EAGAIN|EWOULDBLOCK|(Is|Err)?\w*Exists?|ErrShortBuffer|ERROR_INSUFFICIENT_BUFFER|ERROR_MORE_DATA|ERANGE|E2BIG|ErrTooLarge|EEXIST|ErrBufferFull|ErrShortDst)$`)
 
+var missing = regexp.MustCompile(`NotExist$`)
+
 // directed reports whether a test of an error's kind, whose edge again goes
 // round, is one for errors that are to be retried: "if isTemporary(err)".
 func (l *loop) directed(t *test, again edge) bool {
@@ -60,7 +62,7 @@ func (l *loop) isRetry() bool {
 		if t.kind == statusTest && len(l.waits) == 0 && (l.names(t.at.cond, elsewhere) || l.leadsElsewhere(t)) {
 			return false
 		}
-		if t.kind == kindTest && (l.names(t.at.cond, interrupted) && len(l.waits) == 0 || l.names(t.at.cond, eintr)) {
+		if t.kind == kindTest && (l.names(t.at.cond, interrupted) && len(l.waits) == 0 && !(l.names(t.at.cond, missing) && l.countsAttempts()) || l.names(t.at.cond, eintr)) {
 			return false
 		}
 	}
@@ -434,7 +436,7 @@ func (l *loop) waitsUntilReady() bool {
 
 // retriesByName reports whether the function, or its receiver's type, is named for retries.
 func (l *loop) retriesByName() bool {
-	if intervalWord.MatchString(l.f.name) {
+	if intervalWord.MatchString(l.f.name) || hasWord(l.f.name, "backoff") {
 		return len(l.waits) > 0
 	}
 	decl, ok := l.f.node.(*ast.FuncDecl)

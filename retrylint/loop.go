@@ -403,7 +403,42 @@ func (l *loop) retries(t *test) bool {
 	if t.kind == nilTest && (!l.reallyBack(t) || l.prepares(t) || l.passesBy(t)) {
 		return false
 	}
-	return l.isRetry()
+	return !l.passesOver(t) && l.isRetry()
+}
+
+// passesOver reports whether an error of t is passed over in silence while the loop waits for a
+// value that comes without one, and nothing says that the error is retried.
+func (l *loop) passesOver(t *test) bool {
+	if t.kind != nilTest || l.leavesWhenReady(t) || l.counted() || l.says() ||
+		!l.back(t.passed(), func(e edge) bool { return l.failing(e) && l.tests[e.from].kind != answerTest }) {
+		return false
+	}
+	if next := t.passed().to(); next.cond != nil && next.stmt == t.at.stmt && next.kind == t.at.kind {
+		return false // err == nil && ready: one condition for both
+	}
+	for _, other := range l.tests {
+		if other.kind == answerTest && other.obj == t.obj && l.names(other.at.cond, readyName) {
+			return false
+		}
+	}
+	way := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !l.tries(e.to()) }
+	if !way(t.failed()) {
+		return t.failed().to() == l.cycle.head
+	}
+	for n := range reach(t.failed().to(), way) {
+		for _, x := range n.list {
+			if n.cond == x {
+				continue
+			}
+			if mentions(x, func(x ast.Node) bool {
+				call, ok := x.(*ast.CallExpr)
+				return ok && l.f.waitCall(call) == nil && pkgOf(l.f.info, call) != "time"
+			}) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 var readyName = regexp.MustCompile(`(?i)connected|ready|alive|healthy|established|online|joined|initiali[sz]ed|serving|reachable`)

@@ -46,7 +46,7 @@ func (f *function) poll(call *ast.CallExpr, lit *ast.FuncLit) *loop {
 		}
 	}
 	for _, t := range l.sortedTests() {
-		if t.kind != nilTest || !returnsOnly(t.failed().to(), nil, "false", "nil") || !returnsOnly(t.passed().to(), l.failing, "true", "nil") {
+		if t.kind != nilTest || !returnsNotYet(t.failed().to()) || !returnsOnly(t.passed().to(), l.failing, "true", "nil") {
 			continue
 		}
 		l.attempt = t
@@ -83,6 +83,33 @@ func returnsOnly(n *node, blocked func(edge) bool, names ...string) bool {
 				if id, ok := e.(*ast.Ident); !ok || id.Name != names[i] {
 					return false
 				}
+			}
+			some = true
+		}
+	}
+	return some
+}
+
+// returnsNotYet reports whether what follows n returns "false, nil", for some errors at least,
+// and otherwise an error.
+func returnsNotYet(n *node) bool {
+	some := false
+	for x := range reach(n, func(edge) bool { return true }) {
+		for _, s := range x.list {
+			r, ok := s.(*ast.ReturnStmt)
+			if !ok {
+				continue
+			}
+			if len(r.Results) != 2 {
+				return false
+			}
+			done, _ := r.Results[0].(*ast.Ident)
+			err, _ := r.Results[1].(*ast.Ident)
+			if err == nil || err.Name != "nil" {
+				continue
+			}
+			if done == nil || done.Name != "false" {
+				return false
 			}
 			some = true
 		}

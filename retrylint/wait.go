@@ -199,7 +199,7 @@ func (f *function) madeBy(ch ast.Expr, names ...string) (ast.Expr, bool) {
 		return nil, false
 	}
 	obj := variable(f.info, e)
-	for _, d := range f.defs[obj] {
+	for _, d := range slices.Backward(f.defs[obj]) { // the last one is that of the loop
 		if call, ok := d.rhs.(*ast.CallExpr); ok {
 			for _, name := range names {
 				if calleeName(call) == name && len(call.Args) > 0 {

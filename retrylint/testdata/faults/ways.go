@@ -723,3 +723,22 @@ func tooEarly(client *http.Client, url string) error {
 		return nil
 	}
 }
+
+type backOff interface{ NextBackOff() time.Duration }
+
+// The first round waits for no time, the others for one that may be random.
+func afterFirst(ctx context.Context, b backOff) error {
+	tick := time.After(0)
+	for { // want `\(loop\)`
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err := g()
+		if err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		tick = time.After(b.NextBackOff())
+	}
+}

@@ -988,3 +988,51 @@ func locked(stop chan struct{}, begin func() error, work func() bool) bool {
 		}
 	}
 }
+
+func Poll(interval time.Duration, condition func() (bool, error)) error { return nil }
+
+// Some errors are what it waits for.
+func deleted(get func() error, notFound func(error) bool) error {
+	return Poll(time.Second, func() (bool, error) {
+		if err := get(); err != nil {
+			if notFound(err) {
+				return true, nil
+			}
+			return false, nil
+		}
+		return true, nil
+	})
+}
+
+// What is not there is made, and then opened.
+func openOrMake(path string, make func(string) error) (f *os.File, err error) {
+	for range 3 {
+		f, err = os.Open(path)
+		if errors.Is(err, os.ErrNotExist) {
+			if err := make(path); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		return f, err
+	}
+	return nil, err
+}
+
+type move struct{ left int }
+
+// It waits for a value, and an error is passed over on the way.
+func moved(ticker *time.Ticker, info func() (*move, error)) int {
+	rounds := 0
+	for {
+		<-ticker.C
+		rounds++
+		m, err := info()
+		if err != nil {
+			continue
+		}
+		if m.left == 0 {
+			return rounds
+		}
+	}
+}

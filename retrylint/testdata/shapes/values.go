@@ -662,3 +662,93 @@ func untilSent(send func([]byte) bool, data []byte, stop <-chan struct{}) {
 		}
 	}
 }
+
+// Only some errors say "not yet"; the others end it.
+func created(get func() error, notFound func(error) bool) error {
+	return PollImmediate(time.Second, time.Minute, func() (bool, error) { // want `hand-written retry polling around get`
+		if err := get(); err != nil {
+			if notFound(err) {
+				return false, nil
+			}
+			return false, err
+		}
+		return true, nil
+	})
+}
+
+// A file that is gone when it is read may be there at the next attempt.
+func scan(dir string) ([]os.DirEntry, error) {
+	var last error
+	for attempt := 1; attempt <= 3; attempt++ { // want `hand-written retry loop around os.ReadDir`
+		entries, err := os.ReadDir(dir)
+		if err == nil {
+			return entries, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		last = err
+	}
+	return nil, last
+}
+
+type steps struct{ left int }
+
+func (s *steps) next() time.Duration { s.left--; return time.Second }
+
+// The function says what its steps are.
+func ExponentialBackoff(b steps, condition func() (bool, error)) error {
+	for b.left > 0 { // want `hand-written retry loop around condition`
+		if ok, err := condition(); err != nil || ok {
+			return err
+		}
+		if b.left == 1 {
+			break
+		}
+		time.Sleep(b.next())
+	}
+	return errLocked
+}
+
+type move struct{ left int }
+
+// An error that is logged is what the next round is for, though it waits for a value, too.
+func moved(ticker *time.Ticker, info func() (*move, error)) {
+	for { // want `hand-written retry loop around info`
+		<-ticker.C
+		m, err := info()
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		if m.left == 0 {
+			return
+		}
+	}
+}
+
+// One condition is about both.
+func movedToo(ticker *time.Ticker, info func() (*move, error)) {
+	for { // want `hand-written retry loop around info`
+		<-ticker.C
+		if m, err := info(); err == nil && m.left == 0 {
+			return
+		}
+	}
+}
+
+type node struct{ Ready bool }
+
+// Readiness is asked for, and an error says as much as "not yet".
+func untilReady(get func() (*node, error)) {
+	for { // want `hand-written retry loop around get`
+		time.Sleep(time.Second)
+		n, err := get()
+		if err != nil {
+			continue
+		}
+		if n.Ready {
+			return
+		}
+	}
+}
