@@ -416,11 +416,6 @@ func (l *loop) passesOver(t *test) bool {
 	if next := t.passed().to(); next.cond != nil && next.stmt == t.at.stmt && next.kind == t.at.kind {
 		return false // err == nil && ready: one condition for both
 	}
-	for _, other := range l.tests {
-		if other.kind == answerTest && other.obj == t.obj && l.names(other.at.cond, readyName) {
-			return false
-		}
-	}
 	way := func(e edge) bool { return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && !l.tries(e.to()) }
 	if !way(t.failed()) {
 		return t.failed().to() == l.cycle.head
