@@ -356,7 +356,7 @@ var idleName = regexp.MustCompile(`(?i)^(v?(print|log|debug|info|warn|trace|erro
 // and without another round.
 func (l *loop) leaves(e edge) bool {
 	if !l.cycle.nodes[e.to()] {
-		return true
+		return !l.f.givesUp(e.to())
 	}
 	passes := func(e edge) bool {
 		t := l.tests[e.from]
@@ -366,13 +366,28 @@ func (l *loop) leaves(e edge) bool {
 		return l.cycle.nodes[e.to()] && e.to() != l.cycle.head && passes(e)
 	}) {
 		for i, s := range n.succs {
-			if !l.cycle.nodes[s] && passes(edge{n, i}) && (n != l.cycle.head || n == e.to()) {
+			if !l.cycle.nodes[s] && !l.f.givesUp(s) && passes(edge{n, i}) && (n != l.cycle.head || n == e.to()) {
 				return true
 			}
 		}
 	}
 	return false
 }
+
+// givesUp reports whether n panics, or ends the process or test for a failure.
+func (f *function) givesUp(n *node) bool {
+	if len(n.succs) > 0 || len(n.list) == 0 {
+		return false
+	}
+	s, ok := n.list[len(n.list)-1].(*ast.ExprStmt)
+	if !ok {
+		return false
+	}
+	call, ok := s.X.(*ast.CallExpr)
+	return ok && giveUpName.MatchString(calleeName(call)) && f.neverReturns(f.info, call, 2)
+}
+
+var giveUpName = regexp.MustCompile(`(?i)^(panic|fatal|failnow|die)`)
 
 // retries reports whether t makes l a retry loop: what t judges is done again if
 // it failed, and the loop is left if it did not. It completes l.

@@ -4,10 +4,13 @@ import (
 	"go/ast"
 	"go/types"
 	"regexp"
+	"slices"
 )
 
 // Names of helpers that call a function until it says that it is done.
 var pollName = regexp.MustCompile(`^(Must)?(Poll|Until|ExponentialBackoff|Retry|WaitFor|WaitUntil|Eventually|OnError|Loop)`)
+
+var conflictName = regexp.MustCompile(`Conflict`)
 
 // polls returns the calls in f of helpers such as wait.Poll with a function that
 // says "not yet" for whatever error there was, and "done" for none.
@@ -48,6 +51,9 @@ func (f *function) poll(call *ast.CallExpr, lit *ast.FuncLit) *loop {
 	for _, t := range l.sortedTests() {
 		if t.kind != nilTest || !returnsNotYet(t.failed().to()) || !returnsOnly(t.passed().to(), l.failing, "true", "nil") {
 			continue
+		}
+		if slices.ContainsFunc(l.sortedTests(), func(t *test) bool { return t.kind == kindTest && l.names(t.at.cond, conflictName) }) {
+			continue // it writes if nothing has changed in between
 		}
 		l.attempt = t
 		if l.calls = l.attempts(t); len(l.calls) > 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -1035,4 +1036,56 @@ func moved(ticker *time.Ticker, info func() (*move, error)) int {
 			return rounds
 		}
 	}
+}
+
+// The loop of a server, of which a panic is no other end.
+func serve(l net.Listener, done chan struct{}, with func(net.Conn) context.Context, handle func(context.Context, net.Conn)) error {
+	var delay time.Duration
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			select {
+			case <-done:
+				return errStopped
+			default:
+			}
+			if ne, ok := err.(net.Error); ok && ne.Temporary() {
+				if delay == 0 {
+					delay = 5 * time.Millisecond
+				} else {
+					delay *= 2
+				}
+				fmt.Printf("accept: %v; retrying in %v", err, delay)
+				time.Sleep(delay)
+				continue
+			}
+			return err
+		}
+		ctx := with(c)
+		if ctx == nil {
+			panic("no context")
+		}
+		delay = 0
+		go handle(ctx, c)
+	}
+}
+
+func isConflict(err error) bool { return false }
+
+// It reads, changes, and writes if nothing has changed in between.
+func updated(get func() (*move, error), put func(*move) error) error {
+	return Poll(time.Second, func() (bool, error) {
+		m, err := get()
+		if err != nil {
+			return false, err
+		}
+		m.left++
+		if err := put(m); err != nil {
+			if isConflict(err) {
+				return false, nil
+			}
+			return false, err
+		}
+		return true, nil
+	})
 }
