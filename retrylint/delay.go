@@ -1,6 +1,7 @@
 package retrylint
 
 import (
+	"cmp"
 	"go/ast"
 	"go/constant"
 	"go/token"
@@ -17,7 +18,8 @@ type delay struct {
 	unknown bool // comes from where one cannot see
 	limited bool // by min or the like
 	grows   ast.Node
-	factor  float64 // by which, if it is a constant other than 2
+	factor  float64       // by which, if it is a constant other than 2
+	base    time.Duration // the constant that it begins with, if there is one
 	vars    map[types.Object]bool
 	calls   []*ast.FuncDecl // functions of the package that compute it
 }
@@ -45,6 +47,12 @@ func (l *loop) trace(d *delay, n ast.Node, defs map[types.Object][]def, depth in
 			}
 			l.traceVar(d, info.ObjectOf(n), defs, depth)
 		case *ast.BinaryExpr:
+			for _, side := range []ast.Expr{n.X, n.Y} {
+				if v := info.Types[side].Value; n.Op == token.MUL && v != nil && isDuration(info.TypeOf(side)) {
+					ns, _ := constant.Int64Val(v)
+					d.base = time.Duration(ns)
+				}
+			}
 			if n.Op == token.SHL && info.Types[n.Y].Value == nil && info.Types[n].Value == nil {
 				d.grows = n
 			}
@@ -129,8 +137,16 @@ func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
 		d.random = true
 	case name == "Pow" || name == "Exp2" || name == "Exp":
 		d.grows = call
-		if name == "Pow" && len(call.Args) == 2 && info.Types[call.Args[0]].Value != nil {
-			d.factor, _ = constant.Float64Val(constant.ToFloat(info.Types[call.Args[0]].Value))
+		if name == "Pow" && len(call.Args) == 2 {
+			v := info.Types[call.Args[0]].Value
+			if v == nil {
+				v = l.onlyValue(call.Args[0])
+			}
+			if v == nil {
+				d.factor = math.NaN()
+			} else {
+				d.factor, _ = constant.Float64Val(constant.ToFloat(v))
+			}
 		}
 	case name == "min" || name == "Min":
 		d.limited = true
@@ -147,12 +163,8 @@ func (l *loop) traceCall(d *delay, call *ast.CallExpr, depth int) {
 	}
 }
 
-// fewRounds is how many rounds a doubling delay of a second may have: an hour is
-// reached in the twelfth.
-const fewRounds = 12
-
-// capped reports whether something keeps, or may keep, the delay from growing for ever: a
-// comparison or a min, a small number of rounds, or one that is not known, or the time.
+// capped reports whether something keeps, or may keep, the delay from growing beyond an hour:
+// a comparison or a min, a small number of rounds, or one that is not known, or the time.
 func (l *loop) capped(d *delay) bool {
 	if d.limited || d.unknown {
 		return true
@@ -169,11 +181,9 @@ func (l *loop) capped(d *delay) bool {
 	if !ok {
 		return l.endsByCount()
 	}
-	doublings := float64(n)
-	if d.factor > 1 {
-		doublings *= math.Log2(d.factor)
-	}
-	return doublings <= fewRounds
+	factor := cmp.Or(d.factor, 2)
+	base := cmp.Or(d.base, time.Second)
+	return math.IsNaN(factor) || float64(base)*math.Pow(factor, float64(n-1)) <= float64(time.Hour)
 }
 
 // endsByCount reports whether a count, or the time, may end the loop.

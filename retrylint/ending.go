@@ -211,11 +211,22 @@ func (l *loop) lastErrorFault(at reportFunc) {
 			if l.cycle.nodes[s] || !(t != nil && t.kind == boundTest) && !l.rangeHead(n) || !l.bounds(edge{n, i}) {
 				continue
 			}
-			if r := straightReturn(s); r != nil && l.losesError(r) {
+			if r := straightReturn(s); r != nil && l.losesError(r) && !l.endsBefore(n) {
 				at("last-error", r.Pos(), r.End(), "the error of the last attempt is lost: wrap it")
 			}
 		}
 	}
+}
+
+// endsBefore reports whether another look at the count than that in n ends the loop, which
+// may be for the last attempt.
+func (l *loop) endsBefore(n *node) bool {
+	for m, t := range l.tests {
+		if m != n && t.kind == boundTest && l.mentionsCounter(m.cond) && !l.timed(m.cond) && slices.ContainsFunc(m.succs, func(s *node) bool { return !l.cycle.nodes[s] }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *loop) returnsError() bool {

@@ -132,42 +132,39 @@ func (l *loop) rewound(obj types.Object) bool {
 // is not read.
 func (l *loop) responseFaults(at reportFunc) {
 	for _, resp := range l.responses() {
+		impossible := func(e edge) bool { return l.impossible(resp, e) }
+		again := func(e edge) bool { return !impossible(e) && l.back(e, impossible) }
+		var retried []*test
 		for _, t := range l.sortedTests() {
-			if t.kind != statusTest || !uses(l.f.info, t.at.cond, resp) && !(t.at.tag != nil && uses(l.f.info, t.at.tag, resp)) {
-				continue
+			about := t.kind == statusTest && (uses(l.f.info, t.at.cond, resp) || t.at.tag != nil && uses(l.f.info, t.at.tag, resp))
+			if about && (again(edge{t.at, 0}) || again(edge{t.at, 1})) {
+				retried = append(retried, t)
 			}
-			again := func(e edge) bool {
-				impossible := func(e edge) bool { return l.impossible(resp, e) }
-				return !impossible(e) && l.back(e, impossible)
-			}
-			if !again(edge{t.at, 0}) && !again(edge{t.at, 1}) {
-				continue
-			}
-			if l.asksToWait(t, again) && (!l.readsRetryAfter(resp) || l.sleepsConstant()) {
-				at("retry-after", t.at.cond.Pos(), t.at.cond.End(), "a status is retried, and the server's Retry-After is not applied: wait as long as it asks")
-			}
-			if l.plain() && l.leftOpen(resp, t) {
-				at("body-close", t.at.cond.Pos(), t.at.cond.End(), "the response is not closed before the next attempt: close its body on every way round")
-			}
-			break
+		}
+		if i := slices.IndexFunc(retried, func(t *test) bool { return l.asksToWait(t, again) }); i >= 0 && (!l.readsRetryAfter(resp) || l.sleepsConstant()) {
+			cond := retried[i].at.cond
+			at("retry-after", cond.Pos(), cond.End(), "a status is retried, and the server's Retry-After is not applied: wait as long as it asks")
+		}
+		if len(retried) > 0 && l.plain() && l.leftOpen(resp, retried[0]) {
+			cond := retried[0].at.cond
+			at("body-close", cond.Pos(), cond.End(), "the response is not closed before the next attempt: close its body on every way round")
 		}
 		l.deferredClose(resp, at)
 	}
 }
 
 // asksToWait reports whether a status by which t leads to the next round may come with a
-// Retry-After: 413, 429, or one of a server's failures (RFC 9110, section 10.2.3, RFC 6585).
+// Retry-After: 413, 429 or 503 (RFC 9110, sections 10.2.3 and 15.5.14, RFC 6585), or one of many.
 func (l *loop) asksToWait(t *test, again func(edge) bool) bool {
-	code := l.comparedStatus(t.at)
-	if code == nil {
-		return true
-	}
+	code, op := l.f.statusOf(t)
 	equal := 0
-	if t.at.cond.(*ast.BinaryExpr).Op == token.NEQ {
+	switch {
+	case code == 0 || op != token.EQL && op != token.NEQ:
+		return true
+	case op == token.NEQ:
 		equal = 1
 	}
-	status, ok := constant.Int64Val(code)
-	return !ok || status == 413 || status == 429 || status >= 500 || again(edge{t.at, 1 - equal})
+	return code == 413 || code == 429 || code == 503 || again(edge{t.at, 1 - equal}) && !again(edge{t.at, equal})
 }
 
 // impossible reports whether e is taken for another status than one, after a test of resp has

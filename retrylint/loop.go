@@ -403,7 +403,7 @@ func (l *loop) retries(t *test) bool {
 		l.round = t.failed()
 	default:
 		again, ok := l.again(t)
-		if !ok || t.kind == statusTest && l.ofNoError(t) || t.kind == kindTest && (!l.directed(t, again) || l.goesOn(t) || l.succeedsBack(t, again)) {
+		if !ok || t.kind == statusTest && (l.ofNoError(t) || l.wellGoesOn()) || t.kind == kindTest && (!l.directed(t, again) || l.goesOn(t) || l.succeedsBack(t, again)) {
 			return false
 		}
 		l.round = again
@@ -609,6 +609,20 @@ func (l *loop) ofNoError(t *test) bool {
 		return !found
 	})
 	return found
+}
+
+// wellGoesOn reports whether a status that is no failure leads to the next round: the loop
+// goes on for as long as all is well.
+func (l *loop) wellGoesOn() bool {
+	for n, t := range l.tests {
+		if t.kind != statusTest {
+			continue
+		}
+		if failure := l.f.statusFailure(t); failure >= 0 && l.f.isGood(t) && l.back(edge{n, 1 - failure}, l.failing) {
+			return true
+		}
+	}
+	return false
 }
 
 // ofOthers reports whether t and other ask about the errors of different calls, though they

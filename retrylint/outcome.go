@@ -47,22 +47,7 @@ func (t *test) failure() int {
 // statusFailure returns the successor that stands for a failure, where the status
 // is compared with a number; -1 if that is not certain.
 func (f *function) statusFailure(t *test) int {
-	op, e := token.EQL, t.at.cond
-	if t.at.tag == nil {
-		b, ok := ast.Unparen(t.at.cond).(*ast.BinaryExpr)
-		if !ok {
-			return -1
-		}
-		op, e = b.Op, b.Y
-	}
-	v := f.info.Types[e].Value
-	if v == nil || v.Kind() != constant.Int {
-		return -1
-	}
-	code, _ := constant.Int64Val(v)
-	if sel, ok := ast.Unparen(e).(*ast.SelectorExpr); ok && sel.Sel.Name == "OK" && code == 0 { // of gRPC
-		code = 200
-	}
+	code, op := f.statusOf(t)
 	good := code >= 200 && code < 300
 	switch {
 	case code < 100 || code > 600:
@@ -73,6 +58,33 @@ func (f *function) statusFailure(t *test) int {
 		return 1
 	}
 	return 0
+}
+
+// isGood reports whether t asks whether the status is one, of those that are no failures.
+func (f *function) isGood(t *test) bool {
+	code, op := f.statusOf(t)
+	return (op == token.EQL || op == token.NEQ) && code >= 200 && code < 300
+}
+
+// statusOf returns the number with which t compares a status, and how; 0 if there is none.
+func (f *function) statusOf(t *test) (code int64, op token.Token) {
+	op, e := token.EQL, t.at.cond
+	if t.at.tag == nil {
+		b, ok := ast.Unparen(t.at.cond).(*ast.BinaryExpr)
+		if !ok {
+			return 0, op
+		}
+		op, e = b.Op, b.Y
+	}
+	v := f.info.Types[e].Value
+	if v == nil || v.Kind() != constant.Int {
+		return 0, op
+	}
+	code, _ = constant.Int64Val(v)
+	if sel, ok := ast.Unparen(e).(*ast.SelectorExpr); ok && sel.Sel.Name == "OK" && code == 0 { // of gRPC
+		code = 200
+	}
+	return code, op
 }
 
 var statusName = regexp.MustCompile(`(?i)^(http)?_?status_?code$|^http_?status$`)

@@ -13,7 +13,9 @@ import (
 	"log"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/retryutils/retry/retrylint"
 )
@@ -25,25 +27,19 @@ func main() {
 	list := flag.Bool("list", false, "list the findings instead of the table")
 	fixes := flag.String("fixes", "", "write each file with a fix, as it was and with the fix, into this directory")
 	check := flag.Bool("check", false, "fail if precision is below 90 %, recall below 80 %, or a module cannot be analyzed")
+	parallel := flag.Int("parallel", runtime.GOMAXPROCS(0), "how many modules are analyzed at once")
 	flag.Parse()
 	modules, err := readModules(*dir + "/modules.txt")
 	if err != nil {
 		log.Fatal(err)
 	}
-	var results []result
+	modules = slices.DeleteFunc(modules, func(m module) bool { return !selected(m.path, *only) })
+	results := surveyAll(modules, *parallel)
 	failed := 0
-	for _, m := range modules {
-		if !selected(m.path, *only) {
-			continue
-		}
-		res := survey(m, retrylint.Analyzer)
+	for _, res := range results {
 		if res.err != nil {
 			failed++
-			log.Print(res.err)
 		}
-		log.Printf("%s: %d packages, %d lines, %d findings, %v", m, res.packages, res.lines, len(res.findings), res.spent)
-		results = append(results, res)
-		runtime.GC()
 	}
 	if *fixes != "" {
 		if err := saveFixes(*fixes, results); err != nil {
@@ -69,6 +65,32 @@ func main() {
 	if *check && (failed > 0 || precision < 0.9 || recall < 0.8) {
 		log.Fatalf("%d modules not analyzed, precision %.2f, recall %.2f", failed, precision, recall)
 	}
+}
+
+// surveyAll analyzes the modules, so many at once, and logs what it found in each.
+func surveyAll(modules []module, parallel int) []result {
+	results := make([]result, len(modules))
+	next := make(chan int)
+	var group sync.WaitGroup
+	for range max(parallel, 1) {
+		group.Go(func() {
+			for i := range next {
+				res := survey(modules[i], retrylint.Analyzer)
+				if res.err != nil {
+					log.Print(res.err)
+				}
+				log.Printf("%s: %d packages, %d lines, %d findings, %v", res.module, res.packages, res.lines, len(res.findings), res.spent)
+				results[i] = res
+				runtime.GC()
+			}
+		})
+	}
+	for i := range modules {
+		next <- i
+	}
+	close(next)
+	group.Wait()
+	return results
 }
 
 // selected reports whether path contains one of the parts, or there are none.

@@ -742,3 +742,106 @@ func afterFirst(ctx context.Context, b backOff) error {
 		tick = time.After(b.NextBackOff())
 	}
 }
+
+type powered struct {
+	tries    int
+	exponent float64
+	initial  time.Duration
+}
+
+func newPowered() powered { return powered{tries: 20, exponent: 1.5, initial: 100 * time.Millisecond} }
+
+// Fields that are set once bound it.
+func (p powered) run() (err error) {
+	for try := range p.tries { // want `\(loop\)`
+		if err = g(); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		time.Sleep(p.initial * time.Duration(math.Pow(p.exponent, float64(try)))) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+	}
+	return err
+}
+
+type steep struct {
+	tries    int
+	exponent float64
+}
+
+func newSteep() steep { return steep{tries: 20, exponent: 3} }
+
+// Twenty rounds at a factor of three are 36 years.
+func (p steep) run() (err error) {
+	for try := range p.tries { // want `\(loop\)`
+		if err = g(); err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		time.Sleep(time.Second * time.Duration(math.Pow(p.exponent, float64(try)))) // want `\(context\)` `\(last-sleep\)` `\(jitter\)` `\(overflow\)`
+	}
+	return err
+}
+
+// Five rounds of milliseconds are no hour, at a factor of 32.
+func milliseconds() error {
+	err := g()
+	for i := 0; i < 5 && err == errBusy; i++ { // want `\(loop\)`
+		time.Sleep(time.Duration(math.Pow(32, float64(i))) * time.Millisecond) // want `\(context\)` `\(jitter\)`
+		err = g()
+	}
+	return err
+}
+
+// Of seconds, four are nine hours.
+func seconds32() error {
+	err := g()
+	for i := 0; i < 4 && err == errBusy; i++ { // want `\(loop\)`
+		time.Sleep(time.Duration(math.Pow(32, float64(i))) * time.Second) // want `\(context\)` `\(jitter\)` `\(overflow\)`
+		err = g()
+	}
+	return err
+}
+
+var errBusy = errors.New("busy")
+
+// The last attempt has returned its error before.
+func returnsBefore(max int) error {
+	for i := 0; i < max+1; i++ { // want `\(loop\)`
+		err := g()
+		if err == nil { // want `\(retry-all\)`
+			return nil
+		}
+		if i == max {
+			return err
+		}
+		time.Sleep(time.Second) // want `\(context\)` `\(jitter\)`
+	}
+	return fmt.Errorf("failed after %d attempts", max)
+}
+
+// A 502 comes with no Retry-After.
+func badGateway(client *http.Client, req *http.Request) (*http.Response, error) {
+	for retries := range 20 { // want `\(loop\)`
+		resp, err := client.Do(req)
+		if err != nil || resp.StatusCode == http.StatusBadGateway { // want `\(body-close\)`
+			time.Sleep(time.Second * time.Duration(retries)) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+			continue
+		}
+		return resp, nil
+	}
+	return nil, errBusy // want `\(last-error\)`
+}
+
+// A 503 does, though a 502 is asked for before.
+func unavailable(client *http.Client, req *http.Request) (*http.Response, error) {
+	for retries := range 20 { // want `\(loop\)`
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable { // want `\(body-close\)` `\(retry-after\)`
+			time.Sleep(time.Second * time.Duration(retries)) // want `\(context\)` `\(last-sleep\)` `\(jitter\)`
+			continue
+		}
+		return resp, nil
+	}
+	return nil, errBusy
+}

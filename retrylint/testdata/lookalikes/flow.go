@@ -1089,3 +1089,35 @@ func updated(get func() (*move, error), put func(*move) error) error {
 		return true, nil
 	})
 }
+
+// A heartbeat goes on for as long as it is answered well: failures are counted to give up.
+func heartbeat(ticker *time.Ticker, client *http.Client, url string, done chan struct{}) {
+	failures := 0
+	for {
+		select {
+		case <-ticker.C:
+			resp, err := client.Head(url)
+			if err != nil {
+				failures++
+				if failures >= 3 {
+					return
+				}
+				continue
+			}
+			resp.Body.Close()
+			switch resp.StatusCode {
+			case http.StatusOK:
+				failures = 0
+			case http.StatusMethodNotAllowed:
+				return
+			default:
+				failures++
+				if failures >= 3 {
+					return
+				}
+			}
+		case <-done:
+			return
+		}
+	}
+}
