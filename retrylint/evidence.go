@@ -391,16 +391,25 @@ func (l *loop) countsAttempts() bool {
 
 // says reports whether the code says by its names that the loop retries.
 func (l *loop) says() bool {
+	if l.saysOfAnswers() {
+		return true
+	}
+	for n, t := range l.tests { // a count that the body keeps
+		if t.kind == boundTest && l.mentionsCounter(n.cond) && l.names(n.cond, retryWord) && (!l.back(edge{n, 0}, nil) || !l.back(edge{n, 1}, nil)) {
+			return true
+		}
+	}
+	return false
+}
+
+// saysOfAnswers is says for a loop that an answer makes one, and no error: those that only
+// count in their body, by whatever name, wait for a value (five of five in the survey).
+func (l *loop) saysOfAnswers() bool {
 	if l.countsAttempts() || l.labelled() || l.triesByName() || l.waitsToRetry() || l.waitsUntilReady() || l.retriesByName() {
 		return true
 	}
 	for n := range l.cycle.nodes {
 		if len(l.waits) > 0 && l.saysRetry(n) {
-			return true
-		}
-	}
-	for n, t := range l.tests { // a count that the body keeps
-		if t.kind == boundTest && l.mentionsCounter(n.cond) && l.names(n.cond, retryWord) && (!l.back(edge{n, 0}, nil) || !l.back(edge{n, 1}, nil)) {
 			return true
 		}
 	}

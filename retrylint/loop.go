@@ -411,7 +411,7 @@ func (l *loop) retries(t *test) bool {
 	l.attempt = t
 	l.waits = l.waitsBetween()
 	if l.calls = l.attempts(t); t.kind == answerTest || t.kind == otherTest {
-		if l.calls = l.answering(t); len(l.calls) == 0 || !l.says() || l.triesOthers(t) {
+		if l.calls = l.answering(t); len(l.calls) == 0 || !l.saysOfAnswers() || l.triesOthers(t) {
 			return false
 		}
 	}

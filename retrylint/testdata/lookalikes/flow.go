@@ -1121,3 +1121,44 @@ func heartbeat(ticker *time.Ticker, client *http.Client, url string, done chan s
 		}
 	}
 }
+
+// A value is waited for: that the rounds are counted, in numbers named for retries, is no word of
+// what is tried.
+func portState(link func() (*move, error)) error {
+	retries := []int{0, 50, 500, 1000}
+	for i, ms := range retries {
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		m, err := link()
+		if err != nil {
+			return err
+		}
+		if m.left == 0 {
+			break
+		}
+		if i == len(retries)-1 {
+			return errStopped
+		}
+	}
+	return nil
+}
+
+type routes struct{ readers []string }
+
+func fetchRoutes() (*routes, error) { return nil, nil }
+
+// The body keeps the count, in a number named for retries, and a value is waited for.
+func readers(r *routes) (*routes, error) {
+	var err error
+	retries := 10
+	for len(r.readers) == 0 {
+		retries--
+		if retries == 0 {
+			break
+		}
+		time.Sleep(time.Second)
+		if r, err = fetchRoutes(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}

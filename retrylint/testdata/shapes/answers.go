@@ -145,27 +145,6 @@ func reserve(ctx context.Context) (*permit, error) {
 	}
 }
 
-type routes struct{ readers []string }
-
-func fetch() (*routes, error) { return nil, nil }
-
-// The body keeps the count.
-func readers(r *routes) (*routes, error) {
-	var err error
-	retries := 10
-	for len(r.readers) == 0 { // want `hand-written retry loop around fetch`
-		retries--
-		if retries == 0 {
-			break
-		}
-		time.Sleep(time.Second)
-		if r, err = fetch(); err != nil {
-			return nil, err
-		}
-	}
-	return r, nil
-}
-
 type row struct{}
 
 func (row) Scan(...any) error { return nil }
