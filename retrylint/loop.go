@@ -457,7 +457,8 @@ var readyName = regexp.MustCompile(`(?i)connected|ready|alive|healthy|establishe
 // beginning of the next round: "if c.Connected() { return }", or in the loop's
 // condition on what the attempt answered.
 func (l *loop) leavesWhenReady(t *test) bool {
-	if head := l.tests[l.cycle.head]; head != nil && head.kind == answerTest && head.obj == t.obj && l.stmt != nil {
+	if head := l.tests[l.cycle.head]; head != nil && head.kind == answerTest && head.obj == t.obj && l.stmt != nil &&
+		l.cycle.nodes[head.at.succs[0]] != l.cycle.nodes[head.at.succs[1]] {
 		return true
 	}
 	if l.setBySuccess(t) {

@@ -7,6 +7,7 @@ import (
 	"go/types"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // kind is what a condition in a loop asks about.
@@ -88,6 +89,9 @@ func (f *function) statusOf(t *test) (code int64, op token.Token) {
 }
 
 var statusName = regexp.MustCompile(`(?i)^(http)?_?status_?code$|^http_?status$`)
+
+// Names of functions that make a status.
+var newStatusName = regexp.MustCompile(`^(New|Error)f?$`)
 
 // Names of results that say whether to try again.
 var againName = regexp.MustCompile(`(?i)retr(y|iable)|again|continue|tempor|transient|recover`)
@@ -427,6 +431,9 @@ func (f *function) about(e ast.Expr, depth int) (kind, types.Object) {
 	shallow(e, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
+			if newStatusName.MatchString(calleeName(n)) && strings.HasSuffix(pkgOf(f.info, n), "/status") {
+				return false // a status to send, and not one that came
+			}
 			switch {
 			case f.isContextError(n, 0):
 				set(contextTest, nil)

@@ -48,12 +48,12 @@ func (f *function) poll(call *ast.CallExpr, lit *ast.FuncLit) *loop {
 			l.tests[n] = inner.classify(n)
 		}
 	}
-	for _, t := range l.sortedTests() {
-		if t.kind != nilTest || !returnsNotYet(t.failed().to()) || !returnsOnly(t.passed().to(), l.failing, "true", "nil") {
+	if slices.ContainsFunc(l.sortedTests(), func(t *test) bool { return t.kind == kindTest && l.names(t.at.cond, conflictName) }) {
+		return nil // it writes if nothing has changed in between
+	}
+	for _, t := range append(l.sortedTests(), l.returnedTests()...) {
+		if !l.saysNotYet(t) {
 			continue
-		}
-		if slices.ContainsFunc(l.sortedTests(), func(t *test) bool { return t.kind == kindTest && l.names(t.at.cond, conflictName) }) {
-			continue // it writes if nothing has changed in between
 		}
 		l.attempt = t
 		if l.calls = l.attempts(t); len(l.calls) > 0 {
@@ -61,6 +61,47 @@ func (f *function) poll(call *ast.CallExpr, lit *ast.FuncLit) *loop {
 		}
 	}
 	return nil
+}
+
+// saysNotYet reports whether the function that is polled says "not yet" where t fails, or for
+// the kind of error that t asks about, and "done" where nothing fails.
+func (l *loop) saysNotYet(t *test) bool {
+	failed, passed := t.failed(), t.passed()
+	switch t.kind {
+	case nilTest:
+		if len(t.at.succs) == 0 { // return err == nil, nil
+			return true
+		}
+	case kindTest:
+		failed, passed = edge{t.at, t.failure()}, edge{t.at, 1 - t.failure()}
+		return returnsOnly(failed.to(), nil, "false", "nil") && returnsDoneOrError(passed.to())
+	case statusTest:
+		failure := l.f.statusFailure(t)
+		if failure < 0 {
+			return false
+		}
+		failed, passed = edge{t.at, failure}, edge{t.at, 1 - failure}
+	default:
+		return false
+	}
+	return returnsNotYet(failed.to()) && returnsOnly(passed.to(), l.failing, "true", "nil")
+}
+
+// returnedTests returns a test for each return of "err == nil, nil".
+func (l *loop) returnedTests() []*test {
+	var tests []*test
+	for n := range l.cycle.nodes {
+		for _, s := range n.list {
+			r, ok := s.(*ast.ReturnStmt)
+			if !ok || len(r.Results) != 2 || !l.f.isNil(r.Results[1]) {
+				continue
+			}
+			if err, ok := l.f.nilIn(r.Results[0]); err != nil && ok == 0 {
+				tests = append(tests, &test{at: n, kind: nilTest, err: err, obj: variable(l.f.info, err)})
+			}
+		}
+	}
+	return tests
 }
 
 // returnsDone reports whether lit returns (bool, error).
@@ -99,26 +140,41 @@ func returnsOnly(n *node, blocked func(edge) bool, names ...string) bool {
 // returnsNotYet reports whether what follows n returns "false, nil", for some errors at least,
 // and otherwise an error.
 func returnsNotYet(n *node) bool {
-	some := false
+	no, yes, ok := returned(n)
+	return ok && no && !yes
+}
+
+// returnsDoneOrError reports whether what follows n returns "true, nil" for some ways at least,
+// and otherwise an error.
+func returnsDoneOrError(n *node) bool {
+	no, yes, ok := returned(n)
+	return ok && yes && !no
+}
+
+// returned reports whether what follows n returns "false, nil", or "true, nil"; ok is false if
+// something else is returned that is no error.
+func returned(n *node) (no, yes, ok bool) {
 	for x := range reach(n, func(edge) bool { return true }) {
 		for _, s := range x.list {
-			r, ok := s.(*ast.ReturnStmt)
-			if !ok {
+			r, isReturn := s.(*ast.ReturnStmt)
+			if !isReturn {
 				continue
 			}
 			if len(r.Results) != 2 {
-				return false
+				return false, false, false
 			}
 			done, _ := r.Results[0].(*ast.Ident)
 			err, _ := r.Results[1].(*ast.Ident)
-			if err == nil || err.Name != "nil" {
-				continue
+			switch {
+			case err == nil || err.Name != "nil":
+			case done != nil && done.Name == "false":
+				no = true
+			case done != nil && done.Name == "true":
+				yes = true
+			default:
+				return false, false, false
 			}
-			if done == nil || done.Name != "false" {
-				return false
-			}
-			some = true
 		}
 	}
-	return some
+	return no, yes, true
 }

@@ -183,7 +183,7 @@ func writeFixes(w io.Writer, judged []judgement, results []result) {
 		verdicts[j.key()] = j
 	}
 	type count struct{ fixed, all int }
-	rows := []string{"all", "judged true", "judged false", "not judged", "batch: unseen 3", "batch: unseen 4", "batch: unseen 5", "batch: unseen 6", "batch: unseen 7", "batch: unseen 8", "batch: unseen 9", "batch: unseen 10", "batch: unseen 11", "batch: unseen 12", "batch: unseen 13", "batch: unseen 14"}
+	rows := []string{"all", "judged true", "judged false", "not judged", "batch: unseen 3", "batch: unseen 4", "batch: unseen 5", "batch: unseen 6", "batch: unseen 7", "batch: unseen 8", "batch: unseen 9", "batch: unseen 10", "batch: unseen 11", "batch: unseen 12", "batch: unseen 13", "batch: unseen 14", "batch: unseen 15"}
 	by := map[string]*count{}
 	for _, name := range rows {
 		by[name] = &count{}

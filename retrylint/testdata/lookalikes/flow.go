@@ -16,6 +16,7 @@ import (
 
 	"testdata/ids"
 	"testdata/randutil"
+	"testdata/status"
 )
 
 // Loops that a retry resembles until it is followed what stands where.
@@ -1161,4 +1162,114 @@ func readers(r *routes) (*routes, error) {
 		}
 	}
 	return r, nil
+}
+
+// Its end is an error of a kind.
+func gone(get func() error, notFound func(error) bool) error {
+	return Poll(time.Second, func() (bool, error) {
+		err := get()
+		if notFound(err) {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+// A value is compared, and no error.
+func settled(get func() (*move, error)) error {
+	return Poll(time.Second, func() (bool, error) {
+		m, err := get()
+		if err != nil {
+			return false, err
+		}
+		return m.left == 0, nil
+	})
+}
+
+// A value is waited for, and what is not there yet has none.
+func filled(get func() (*move, error), notFound func(error) bool) error {
+	return Poll(time.Second, func() (bool, error) {
+		m, err := get()
+		if notFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		return m.left == 0, nil
+	})
+}
+
+// An error is what it waits for.
+func failsWell(get func() error) error {
+	return Poll(time.Second, func() (bool, error) {
+		err := get()
+		return err != nil, nil
+	})
+}
+
+// The next message is received, whatever status is sent for the last one.
+func receive(recv func() (int, error), send func(int, *status.Status) bool, handle chan<- int, wait func() error) {
+	for {
+		id, err := recv()
+		if err != nil {
+			return
+		}
+		if id%2 != 1 {
+			if !send(id, status.New(http.StatusBadRequest, "odd")) {
+				return
+			}
+			time.Sleep(time.Second)
+			continue
+		}
+		handle <- id
+	}
+}
+
+type listener struct{}
+
+func (*listener) loop() error { return nil }
+func (*listener) close()      {}
+
+// It listens for ever: whether there is a listener yet is no condition of the loop.
+func listenAgain(open func() (*listener, error), sleep func(time.Duration)) {
+	var l *listener
+	for {
+		if l != nil {
+			if err := l.loop(); err != nil {
+				fmt.Println(err)
+			}
+			l.close()
+			l = nil
+		}
+		time.Sleep(time.Second)
+		var err error
+		l, err = open()
+		if err != nil {
+			fmt.Println(err)
+		} else {
+			fmt.Println("connection reestablished")
+		}
+	}
+}
+
+// A session that has ended is opened again: an error is only one of its ends.
+func sessions(ctx context.Context, once func(context.Context) (bool, error), log func(...any)) {
+	wait := time.Second
+	for {
+		connected, err := once(ctx)
+		if connected {
+			wait = time.Second
+		}
+		if err != nil && err != io.EOF {
+			log("connection error", err)
+		}
+		log("Retrying in", wait)
+		select {
+		case <-time.After(wait):
+			continue
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -752,3 +752,40 @@ func untilReady(get func() (*node, error)) {
 		}
 	}
 }
+
+// Which error it is, is asked first.
+func createdFirst(get func() error, notFound func(error) bool) error {
+	return PollImmediate(time.Second, time.Minute, func() (bool, error) { // want `hand-written retry polling around get`
+		err := get()
+		if notFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		return true, nil
+	})
+}
+
+// What is returned says whether there was an error.
+func answers(client *http.Client, url string) error {
+	return PollImmediate(time.Second, time.Minute, func() (bool, error) { // want `hand-written retry polling around client.Get`
+		_, err := client.Get(url)
+		return err == nil, nil
+	})
+}
+
+// A status says that it is not there yet.
+func wellAnswered(client *http.Client, url string) error {
+	return PollImmediate(time.Second, time.Minute, func() (bool, error) { // want `hand-written retry polling around client.Get`
+		resp, err := client.Get(url)
+		if err != nil {
+			return false, err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return true, nil
+		}
+		return false, nil
+	})
+}
