@@ -2,7 +2,6 @@ package retrylint
 
 import (
 	"go/ast"
-	"go/constant"
 	"go/token"
 	"go/types"
 	"slices"
@@ -171,16 +170,19 @@ func (l *loop) asksToWait(t *test, again func(edge) bool) bool {
 // ended the loop for any but that one.
 func (l *loop) impossible(resp types.Object, e edge) bool {
 	t := l.tests[e.from]
-	code := l.comparedStatus(e.from)
-	if t == nil || t.kind != statusTest || code == nil || e.succ != l.f.statusFailure(t) {
+	if t == nil || t.kind != statusTest || e.succ != l.f.statusFailure(t) {
+		return false
+	}
+	code, op := l.f.statusOf(t)
+	if op != token.EQL && op != token.NEQ {
 		return false
 	}
 	for n, other := range l.tests {
 		if n == e.from || other.kind != statusTest || !uses(l.f.info, n.cond, resp) {
 			continue
 		}
-		failure, value := l.f.statusFailure(other), l.comparedStatus(n)
-		if failure < 0 || value == nil || !constant.Compare(value, token.EQL, code) || l.cycle.nodes[n.succs[failure]] {
+		same, op := l.f.statusOf(other)
+		if failure := l.f.statusFailure(other); same != code || op != token.EQL && op != token.NEQ || failure < 0 || l.cycle.nodes[n.succs[failure]] {
 			continue
 		}
 		if !reach(l.cycle.head, func(e edge) bool { return l.cycle.nodes[e.to()] && e.from != n })[t.at] {
@@ -188,15 +190,6 @@ func (l *loop) impossible(resp types.Object, e edge) bool {
 		}
 	}
 	return false
-}
-
-// comparedStatus returns the number that the condition of n asks a status to be, or not to be.
-func (l *loop) comparedStatus(n *node) constant.Value {
-	b, ok := n.cond.(*ast.BinaryExpr)
-	if !ok || n.tag != nil || b.Op != token.EQL && b.Op != token.NEQ {
-		return nil
-	}
-	return l.f.info.Types[b.Y].Value
 }
 
 // sleepsConstant reports whether each wait of the loop is for a constant time,

@@ -101,6 +101,7 @@ func (l *loop) returnedTests() []*test {
 			}
 		}
 	}
+	slices.SortFunc(tests, func(a, b *test) int { return int(a.err.Pos() - b.err.Pos()) })
 	return tests
 }
 
