@@ -633,12 +633,7 @@ var promptName = regexp.MustCompile(`(?i)prompt|readline|passphrase|(get|read|as
 
 // asks reports whether what call calls, if it is at hand, asks a person.
 func (l *loop) asks(call *ast.CallExpr) bool {
-	var body ast.Node
-	if decl := l.f.pkg.bodyOf(l.f.info, call); decl != nil {
-		body = decl.Body
-	} else if lit := l.f.pkg.literals[variable(l.f.info, call.Fun)]; lit != nil {
-		body = lit
-	}
+	body := l.f.bodyOf(call)
 	return body != nil && mentions(body, func(n ast.Node) bool {
 		inner, ok := n.(*ast.CallExpr)
 		return ok && promptName.MatchString(calleeName(inner))

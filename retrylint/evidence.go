@@ -403,7 +403,8 @@ func (l *loop) says() bool {
 }
 
 // saysOfAnswers is says for a loop that an answer makes one, and no error: those that only
-// count in their body, by whatever name, wait for a value (five of five in the survey).
+// count in their body, by whatever name, wait for a value: five of five in the survey, of which
+// one reader took two for retries.
 func (l *loop) saysOfAnswers() bool {
 	if l.countsAttempts() || l.labelled() || l.triesByName() || l.waitsToRetry() || l.waitsUntilReady() || l.retriesByName() {
 		return true

@@ -371,19 +371,8 @@ func (l *loop) endsFailed(n *node) bool {
 // sortsErrors reports whether the function that call calls, if it is at hand, returns
 // nil for some errors: what it returns is what is left to retry.
 func (f *function) sortsErrors(call *ast.CallExpr) bool {
-	var body ast.Node
-	if decl := f.pkg.bodyOf(f.info, call); decl != nil {
-		body = decl.Body
-	} else if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
-		body = lit.Body
-	} else if defs := f.defs[variable(f.info, call.Fun)]; len(defs) == 1 {
-		lit, ok := defs[0].rhs.(*ast.FuncLit)
-		if !ok {
-			return false
-		}
-		body = lit.Body
-	}
-	return mentions(body, func(n ast.Node) bool {
+	body := f.bodyOf(call)
+	return body != nil && mentions(body, func(n ast.Node) bool {
 		list, ok := n.(*ast.BlockStmt)
 		if !ok {
 			return false

@@ -74,7 +74,8 @@ func (l *loop) saysNotYet(t *test) bool {
 		}
 	case kindTest:
 		failed, passed = edge{t.at, t.failure()}, edge{t.at, 1 - t.failure()}
-		return returnsOnly(failed.to(), nil, "false", "nil") && returnsDoneOrError(passed.to())
+		again, rest := returned(failed.to(), nil), returned(passed.to(), nil)
+		return again == answers{no: true} && rest.yes && !rest.no && !rest.other
 	case statusTest:
 		failure := l.f.statusFailure(t)
 		if failure < 0 {
@@ -84,7 +85,8 @@ func (l *loop) saysNotYet(t *test) bool {
 	default:
 		return false
 	}
-	return returnsNotYet(failed.to()) && returnsOnly(passed.to(), l.failing, "true", "nil")
+	again := returned(failed.to(), nil)
+	return again.no && !again.yes && !again.other && returned(passed.to(), l.failing) == answers{yes: true}
 }
 
 // returnedTests returns a test for each return of "err == nil, nil".
@@ -114,68 +116,35 @@ func returnsDone(info *types.Info, lit *ast.FuncLit) bool {
 	return types.Identical(sig.Results().At(0).Type(), types.Typ[types.Bool]) && types.Implements(sig.Results().At(1).Type(), errorType)
 }
 
-// returnsOnly reports whether what follows n returns these names and nothing
-// else, except behind edges that are blocked.
-func returnsOnly(n *node, blocked func(edge) bool, names ...string) bool {
-	some := false
+// answers is what a polled function may return: "false, nil", "true, nil", an error, or what
+// cannot be seen.
+type answers struct{ no, yes, fails, other bool }
+
+// returned returns what the returns that follow n say, except behind edges that are blocked.
+func returned(n *node, blocked func(edge) bool) (all answers) {
 	for x := range reach(n, func(e edge) bool { return blocked == nil || !blocked(e) }) {
 		for _, s := range x.list {
 			r, ok := s.(*ast.ReturnStmt)
 			if !ok {
 				continue
 			}
-			if len(r.Results) != len(names) {
-				return false
-			}
-			for i, e := range r.Results {
-				if id, ok := e.(*ast.Ident); !ok || id.Name != names[i] {
-					return false
-				}
-			}
-			some = true
-		}
-	}
-	return some
-}
-
-// returnsNotYet reports whether what follows n returns "false, nil", for some errors at least,
-// and otherwise an error.
-func returnsNotYet(n *node) bool {
-	no, yes, ok := returned(n)
-	return ok && no && !yes
-}
-
-// returnsDoneOrError reports whether what follows n returns "true, nil" for some ways at least,
-// and otherwise an error.
-func returnsDoneOrError(n *node) bool {
-	no, yes, ok := returned(n)
-	return ok && yes && !no
-}
-
-// returned reports whether what follows n returns "false, nil", or "true, nil"; ok is false if
-// something else is returned that is no error.
-func returned(n *node) (no, yes, ok bool) {
-	for x := range reach(n, func(edge) bool { return true }) {
-		for _, s := range x.list {
-			r, isReturn := s.(*ast.ReturnStmt)
-			if !isReturn {
-				continue
-			}
 			if len(r.Results) != 2 {
-				return false, false, false
+				all.other = true
+				continue
 			}
 			done, _ := r.Results[0].(*ast.Ident)
 			err, _ := r.Results[1].(*ast.Ident)
 			switch {
 			case err == nil || err.Name != "nil":
+				all.fails = true
 			case done != nil && done.Name == "false":
-				no = true
+				all.no = true
 			case done != nil && done.Name == "true":
-				yes = true
+				all.yes = true
 			default:
-				return false, false, false
+				all.other = true
 			}
 		}
 	}
-	return no, yes, true
+	return all
 }
