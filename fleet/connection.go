@@ -180,6 +180,7 @@ func (f *Fleet) listen() {
 			hooked := rueidis.WithOnSubscriptionHook(ctx, func(s rueidis.PubSubSubscription) {
 				subscribed := strings.HasSuffix(s.Kind, "subscribe") && !strings.HasPrefix(s.Kind, "un")
 				f.update(func(c *connection) {
+					subscribed = subscribed && ctx.Err() == nil // else it ends at once
 					c.subscribed, c.notSubscribed, c.syncDue = subscribed, nil, time.Time{}
 				})
 				f.choresDue.give()
@@ -425,7 +426,7 @@ func (f *Fleet) beat() bool {
 			c.seen, c.syncDue = uint64(seq), time.Time{}
 		}
 		c.published = uint64(seq)
-		if !c.beats && !c.subscribed && c.resubscribe != nil {
+		if c.noBeat != nil && !c.subscribed && c.resubscribe != nil {
 			c.resubscribe() // it may be waiting for its next attempt
 		}
 		c.beats, c.noBeat = true, nil
