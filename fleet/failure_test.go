@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -34,7 +36,7 @@ func TestRedisAway(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := realRedis(t)
-			f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+			f, other := joined(t, s, Config{}), joined(t, s, Config{})
 			gate, far := gatesOf(t, f, other)
 			rate := f.Rate("host", 100)
 			require.NoError(t, rate.Wait(t.Context()))
@@ -43,7 +45,7 @@ func TestRedisAway(t *testing.T) {
 			eventually(t, func() bool { return !f.Snapshot().Connected && !other.Snapshot().Connected }, "seen to be away")
 			start := time.Now()
 			gate.Pause(time.Minute)
-			assert.Less(t, time.Since(start), 100*time.Millisecond, "nothing blocks")
+			assert.Less(t, time.Since(start), f.cfg.Timeout, "nothing waits for an answer")
 			for range 3 {
 				require.NoError(t, rate.Wait(t.Context()), "no call is locked out")
 			}
@@ -64,7 +66,7 @@ func TestRedisAway(t *testing.T) {
 func TestFlushed(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+	f, other := joined(t, s, Config{}), joined(t, s, Config{})
 	gate, far := gatesOf(t, f, other)
 	gate.Pause(30 * time.Second)
 	eventually(t, func() bool { return left(far) > 20*time.Second }, "learns of it")
@@ -100,37 +102,37 @@ func TestStartWithoutRedis(t *testing.T) {
 // Half of the fleet is cut off: it goes on alone, and learns what it missed when
 // the network is whole again.
 func TestPartition(t *testing.T) {
-	t.Parallel()
-	s := realRedis(t)
-	net := newProxy(t, s.addr())
-	near := startProcesses(t, 10, s.addr())
-	var far []*process
-	for range 10 {
-		far = append(far, startProcess(t, net.addr()))
-	}
-	for _, p := range far {
-		eventually(t, func() bool { return p.ask("members") == "20" }, "all know of all")
-	}
-	net.setCut(true)
-	for _, p := range far {
-		eventually(t, func() bool { return p.ask("connected") == "false" }, "cut off")
-	}
-	near[0].tell("pause 60000")
-	for _, p := range near {
-		eventually(t, func() bool { return paused(p, 50*time.Second) }, "the near half knows")
-	}
-	far[0].tell("pause 120000")
-	eventually(t, func() bool { return paused(far[0], 90*time.Second) }, "paused")
-	assert.False(t, paused(far[1], 0))
-	assert.False(t, paused(near[1], 90*time.Second))
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		way := s.anotherWay()
+		var fleets [20]*Fleet
+		var gates [20]*retry.Gate
+		for i := range gates {
+			gates[i] = retry.NewGate(nil)
+			fleets[i] = joined(t, map[bool]redis{true: s, false: way}[i < 10], Config{})
+			require.NoError(t, fleets[i].Gate("host", gates[i]))
+		}
+		near, far := gates[:10], gates[10:]
+		way.setAway(true)
+		eventually(t, func() bool {
+			return !slices.ContainsFunc(fleets[10:], func(f *Fleet) bool { return f.Snapshot().Connected })
+		}, "cut off")
+		near[0].Pause(time.Minute)
+		for _, g := range near {
+			eventually(t, func() bool { return left(g) > 50*time.Second }, "the near half knows")
+		}
+		far[0].Pause(2 * time.Minute)
+		time.Sleep(10 * time.Second)
+		assert.Zero(t, left(far[1]))
+		assert.Less(t, left(near[1]), time.Minute)
 
-	net.setCut(false)
-	whole := time.Now()
-	for _, p := range append(near, far...) {
-		eventually(t, func() bool { return paused(p, 90*time.Second) }, "all know the longest")
-	}
-	t.Logf("all know %v after the network was whole", time.Since(whole))
-	assert.Less(t, time.Since(whole), 5*time.Second)
+		way.setAway(false)
+		whole := time.Now()
+		for _, g := range gates {
+			eventually(t, func() bool { return left(g) > 100*time.Second }, "all know the longest")
+		}
+		t.Logf("all know %v after the network was whole", time.Since(whole))
+		assert.Less(t, time.Since(whole), 2*time.Second)
+	})
 }
 
 func paused(p *process, atLeast time.Duration) bool {
@@ -142,7 +144,7 @@ func paused(p *process, atLeast time.Duration) bool {
 func TestMissedMessage(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{})
+	f := joined(t, s, patient)
 	gate := retry.NewGate(nil)
 	require.NoError(t, f.Gate("host", gate))
 	eventually(t, func() bool { return len(waitingFor(f)) == 0 }, "it has asked")
@@ -158,7 +160,7 @@ func TestMissedMessage(t *testing.T) {
 func TestClose(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+	f, other := joined(t, s, Config{}), joined(t, s, Config{})
 	gate := retry.NewGate(nil)
 	require.NoError(t, f.Gate("host", gate))
 	eventually(t, func() bool { return other.Snapshot().Members == 2 }, "two")
@@ -167,4 +169,38 @@ func TestClose(t *testing.T) {
 	gate.Pause(time.Minute)
 	assert.Equal(t, "-2", s.do("PTTL", "{retry:test}:pause:host"))
 	eventually(t, func() bool { return other.Snapshot().Members == 1 }, "one")
+}
+
+// The first beat ended the subscription that was just being made: a member lost its
+// connection in the moment in which it had it, and logged so.
+func TestNothingIsLostAtTheStart(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		var log lines
+		for range 30 {
+			f := joined(t, s, Config{Logger: log.logger()})
+			time.Sleep(200 * time.Millisecond)
+			assert.Zero(t, f.Snapshot().Losses)
+		}
+		assert.Zero(t, log.count("level=WARN"), &log.text)
+		assert.Equal(t, 30, log.count("connected", "after=0s"), &log.text)
+	})
+}
+
+// A connection that is lost, and there again, is so once each, whatever is under way
+// when it returns.
+func TestEachLossIsOne(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		var log lines
+		f := joined(t, s, Config{Logger: log.logger()})
+		for range 20 {
+			s.setAway(true)
+			time.Sleep(time.Second + rand.N(4*time.Second))
+			s.setAway(false)
+			time.Sleep(2 * time.Second)
+			assert.True(t, f.Snapshot().Connected)
+		}
+		assert.EqualValues(t, 20, f.Snapshot().Losses)
+		assert.Equal(t, 20, log.count("connection lost"), &log.text)
+		assert.Equal(t, 21, log.count("fleet: connected"))
+	})
 }

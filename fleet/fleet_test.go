@@ -16,7 +16,7 @@ import (
 // Calls that pass cost Redis nothing, however many they are.
 func TestNoCommandPerCall(t *testing.T) {
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{})
+	f := joined(t, s, Config{})
 	cfg := retry.Config{Gate: retry.NewGate(nil), Breaker: breaker(t, retry.BreakerConfig{})}
 	require.NoError(t, f.Gate("host", cfg.Gate))
 	require.NoError(t, f.Breaker("host", cfg.Breaker))
@@ -37,7 +37,7 @@ func TestHost(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	defer server.Close()
-	one, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+	one, other := joined(t, s, Config{}), joined(t, s, Config{})
 	var cfg retry.Config
 	require.NoError(t, other.Host(server.URL, &cfg))
 	client, err := retry.NewRetryableClient(nil, retry.Config{MaxRetries: retry.NoRetries},

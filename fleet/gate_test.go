@@ -61,22 +61,22 @@ func pausedAt(t *testing.T, p *process, n int) []int64 {
 
 // A member that joins later learns of a pause, and one that was away when it is back.
 func TestGateLateComer(t *testing.T) {
-	t.Parallel()
-	s := realRedis(t)
-	first := joined(t, s.addr(), Config{})
-	gate := retry.NewGate(nil)
-	require.NoError(t, first.Gate("host", gate))
-	gate.Pause(time.Minute)
-	eventually(t, func() bool { return s.do("PTTL", "{retry:test}:pause:host") != "-2" }, "kept")
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		first := joined(t, s, Config{})
+		gate := retry.NewGate(nil)
+		require.NoError(t, first.Gate("host", gate))
+		gate.Pause(time.Minute)
+		eventually(t, func() bool { return s.do("PTTL", "{retry:test}:pause:host") != "-2" }, "kept")
 
-	late := retry.NewGate(nil)
-	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
-	eventually(t, func() bool { return left(late) > 59*time.Second }, "learns of it")
-	assert.Less(t, left(late), 61*time.Second)
+		late := retry.NewGate(nil)
+		require.NoError(t, joined(t, s, Config{}).Gate("host", late))
+		eventually(t, func() bool { return left(late) > 59*time.Second }, "learns of it")
+		assert.Less(t, left(late), 61*time.Second)
 
-	other := retry.NewGate(nil)
-	require.NoError(t, first.Gate("other", other))
-	assert.Zero(t, left(other))
+		other := retry.NewGate(nil)
+		require.NoError(t, first.Gate("other", other))
+		assert.Zero(t, left(other))
+	})
 }
 
 func left(g *retry.Gate) time.Duration {
@@ -90,25 +90,25 @@ func left(g *retry.Gate) time.Duration {
 // The longest wins, a little longer is not worth a message, and never more than
 // an hour is published.
 func TestGateMerge(t *testing.T) {
-	t.Parallel()
-	s := realRedis(t)
-	a, b := retry.NewGate(nil), retry.NewGate(nil)
-	fa, fb := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
-	require.NoError(t, fa.Gate("host", a))
-	require.NoError(t, fb.Gate("host", b))
-	eventually(t, func() bool { return fa.Snapshot().Members == 2 && fb.Snapshot().Members == 2 }, "two members")
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		a, b := retry.NewGate(nil), retry.NewGate(nil)
+		fa, fb := joined(t, s, Config{}), joined(t, s, Config{})
+		require.NoError(t, fa.Gate("host", a))
+		require.NoError(t, fb.Gate("host", b))
+		eventually(t, func() bool { return fa.Snapshot().Members == 2 && fb.Snapshot().Members == 2 }, "two members")
 
-	a.Pause(10 * time.Second)
-	eventually(t, func() bool { return left(b) > 9*time.Second }, "learns of it")
-	b.Pause(5 * time.Second)
-	b.Pause(10*time.Second + 20*time.Millisecond)
-	b.Pause(20 * time.Second)
-	eventually(t, func() bool { return left(a) > 19*time.Second }, "longer")
-	a.Pause(100 * time.Hour)
-	eventually(t, func() bool { return left(b) > 59*time.Minute }, "an hour")
-	assert.Less(t, left(b), time.Hour+time.Second)
-	assert.Equal(t, "3", s.do("GET", "{retry:test}:seq"))
-	assert.Greater(t, left(a), 99*time.Hour, "its own pause is its own")
+		a.Pause(10 * time.Second)
+		eventually(t, func() bool { return left(b) > 9*time.Second }, "learns of it")
+		b.Pause(5 * time.Second)
+		b.Pause(10*time.Second + 20*time.Millisecond)
+		b.Pause(20 * time.Second)
+		eventually(t, func() bool { return left(a) > 19*time.Second }, "longer")
+		a.Pause(100 * time.Hour)
+		eventually(t, func() bool { return left(b) > 59*time.Minute }, "an hour")
+		assert.Less(t, left(b), time.Hour+time.Second)
+		assert.Equal(t, "3", s.do("GET", "{retry:test}:seq"))
+		assert.Greater(t, left(a), 99*time.Hour, "its own pause is its own")
+	})
 }
 
 // Gates of one name in one process need no Redis to know of each other.
@@ -155,7 +155,7 @@ func TestGateRefusalYieldsToEvidence(t *testing.T) {
 	s := realRedis(t)
 	well, idle, first, late := retry.NewGate(nil), retry.NewGate(nil), retry.NewGate(nil), retry.NewGate(nil)
 	for _, gate := range []*retry.Gate{well, idle, first} {
-		require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", gate))
+		require.NoError(t, joined(t, s, Config{}).Gate("host", gate))
 	}
 	answer := underWay(t, well)
 	refuse(first, time.Minute)
@@ -168,7 +168,7 @@ func TestGateRefusalYieldsToEvidence(t *testing.T) {
 	assert.Equal(t, "1", s.do("EXISTS", "{retry:test}:refusal:host"))
 	assert.Equal(t, "0", s.do("EXISTS", "{retry:test}:pause:host"))
 
-	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
+	require.NoError(t, joined(t, s, Config{}).Gate("host", late))
 	eventually(t, func() bool { return left(late) > 50*time.Second }, "those who join later are as well")
 	assert.Equal(t, "1", s.do("GET", "{retry:test}:seq"), "one message, and no echo")
 }
@@ -179,7 +179,7 @@ func TestGatePauseIsFirm(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
 	well, own := retry.NewGate(nil), retry.NewGate(nil)
-	f, other := joined(t, s.addr(), Config{}), joined(t, s.addr(), Config{})
+	f, other := joined(t, s, Config{}), joined(t, s, Config{})
 	require.NoError(t, f.Gate("host", well))
 	require.NoError(t, other.Gate("host", own))
 	answer := underWay(t, well)
@@ -191,7 +191,7 @@ func TestGatePauseIsFirm(t *testing.T) {
 	assert.Greater(t, left(well), 20*time.Second)
 	late := retry.NewGate(nil)
 	answer = underWay(t, late)
-	require.NoError(t, joined(t, s.addr(), Config{}).Gate("host", late))
+	require.NoError(t, joined(t, s, Config{}).Gate("host", late))
 	eventually(t, func() bool { return left(late) > 20*time.Second }, "and those who join later")
 	answer()
 	assert.Greater(t, left(late), 20*time.Second)

@@ -42,7 +42,7 @@ func TestHostileMessages(t *testing.T) {
 		assert.False(t, ok, "%.100q", text)
 	}
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{})
+	f := joined(t, s, Config{})
 	gate := retry.NewGate(nil)
 	require.NoError(t, f.Gate("host", gate))
 	for _, text := range strange {
@@ -64,7 +64,7 @@ func TestHostileMessages(t *testing.T) {
 func TestHostileData(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{})
+	f := joined(t, s, Config{})
 	s.do("SET", "{retry:test}:pause:host", "x") // without an end
 	s.do("SET", "{retry:test}:pause:long", "x", "PX", "99999999999")
 	s.do("LPUSH", "{retry:test}:findings:host", "x") // of another type

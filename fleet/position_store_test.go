@@ -28,7 +28,7 @@ func (s *server) now() int64 {
 func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{})
+	f := joined(t, s, patient)
 	key := f.store.key("turn", "host")
 	for _, spoil := range []string{
 		"SET %s x", "SET %s nan", "SET %s -nan", "SET %s inf", "SET %s -inf", "SET %s 1e300", "SET %s 1e15", "SET %s -1",
@@ -73,7 +73,7 @@ func TestWhatIsKeptOfTurnsIsRepaired(t *testing.T) {
 func TestCloseToldTwiceTakesNoMoreTurns(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{})
+	f := joined(t, s, patient)
 	key := f.store.key("turn", "host")
 	for range 50 {
 		_, err := f.run(closeScript, 1, []string{f.store.key("findings", "host"), f.store.key("episode", "host"), f.store.key("seq"), key},
@@ -102,7 +102,7 @@ func waits(t *testing.T, b *retry.CircuitBreaker, calls int) chan error {
 func TestNoTurnForWhoDoesNotClose(t *testing.T) {
 	t.Parallel()
 	s := realRedis(t)
-	f := joined(t, s.addr(), Config{})
+	f := joined(t, s, patient)
 	forced, again := breaker(t, retry.BreakerConfig{}), breaker(t, retry.BreakerConfig{})
 	require.NoError(t, f.Breaker("forced", forced))
 	require.NoError(t, f.Breaker("again", again))
@@ -135,31 +135,31 @@ func TestNoTurnForWhoDoesNotClose(t *testing.T) {
 // Thousands wait: their turns are longer than an open time, which is all that the
 // others wait for them.
 func TestTurnOfThousands(t *testing.T) {
-	t.Parallel()
-	s := realRedis(t)
-	cfg := Config{OpenTime: time.Second}
-	one, two := joined(t, s.addr(), cfg), joined(t, s.addr(), cfg)
-	many, few := breaker(t, retry.BreakerConfig{}), breaker(t, retry.BreakerConfig{})
-	require.NoError(t, one.Breaker("host", many))
-	require.NoError(t, two.Breaker("host", few))
-	many.Trip(time.Hour)
-	few.Trip(time.Hour)
-	crowd, alone := waits(t, many, 3000), waits(t, few, 1)
-	for _, f := range []*Fleet{one, two} { // both are open, and so agree
-		shared := f.allBreakers()[0]
-		eventually(t, func() bool {
-			shared.mu.Lock()
-			defer shared.mu.Unlock()
-			return shared.episode != ""
-		}, "open for the fleet")
-	}
-	start := time.Now()
-	_, err := one.run(closeScript, 1, []string{one.store.key("findings", "host"), one.store.key("episode", "host"), one.store.key("seq"), one.store.key("turn", "host")},
-		[]string{"another", "-", "host", one.store.channel(), "0", "1000"})
-	require.NoError(t, err)
-	passed(t, crowd)
-	passed(t, alone)
-	assert.Less(t, time.Since(start), 6*time.Second)
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		cfg := Config{OpenTime: time.Second}
+		one, two := joined(t, s, cfg), joined(t, s, cfg)
+		many, few := breaker(t, retry.BreakerConfig{}), breaker(t, retry.BreakerConfig{})
+		require.NoError(t, one.Breaker("host", many))
+		require.NoError(t, two.Breaker("host", few))
+		many.Trip(time.Hour)
+		few.Trip(time.Hour)
+		crowd, alone := waits(t, many, 3000), waits(t, few, 1)
+		for _, f := range []*Fleet{one, two} { // both are open, and so agree
+			shared := f.allBreakers()[0]
+			eventually(t, func() bool {
+				shared.mu.Lock()
+				defer shared.mu.Unlock()
+				return shared.episode != ""
+			}, "open for the fleet")
+		}
+		start := time.Now()
+		_, err := one.run(closeScript, 1, []string{one.store.key("findings", "host"), one.store.key("episode", "host"), one.store.key("seq"), one.store.key("turn", "host")},
+			[]string{"another", "-", "host", one.store.channel(), "0", "1000"})
+		require.NoError(t, err)
+		passed(t, crowd)
+		passed(t, alone)
+		assert.Less(t, time.Since(start), 6*time.Second)
+	})
 }
 
 func passed(t *testing.T, finished <-chan error) {

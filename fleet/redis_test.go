@@ -94,6 +94,8 @@ func (s *server) stop() {
 
 func (s *server) signal(sig syscall.Signal) { require.NoError(s.t, s.cmd.Process.Signal(sig)) }
 
+func (s *server) options() rueidis.ClientOption { return options(s.addr()) }
+
 // do runs one command on it.
 func (s *server) do(args ...string) string {
 	s.t.Helper()
@@ -104,32 +106,39 @@ func (s *server) do(args ...string) string {
 
 func (s *server) try(args ...string) (string, error) {
 	s.t.Helper()
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr()}, DisableCache: true, ForceSingleClient: true})
-	require.NoError(s.t, err)
+	return try(s.t, rueidis.ClientOption{InitAddress: []string{s.addr()}, DisableCache: true, ForceSingleClient: true}, args...)
+}
+
+func try(t testing.TB, option rueidis.ClientOption, args ...string) (string, error) {
+	t.Helper()
+	client, err := rueidis.NewClient(option)
+	require.NoError(t, err)
 	defer client.Close()
 	answer := client.Do(context.Background(), client.B().Arbitrary(args...).Build())
 	text, _ := answer.ToAny()
 	return fmt.Sprint(text), answer.Error()
 }
 
-// client is a client of it, or of a proxy before it.
-func client(t *testing.T, addr string) rueidis.Client {
-	c, err := rueidis.NewClient(options(addr))
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
-	return c
-}
-
 func options(addr string) rueidis.ClientOption {
 	return rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, ForceSingleClient: true, ConnWriteTimeout: 2 * time.Second}
 }
 
-func joined(t *testing.T, addr string, cfg Config) *Fleet {
+// patient is for what a test asks itself, on a machine that may be busy.
+var patient = Config{Timeout: 10 * time.Second}
+
+// redis is a server, a proxy before it, or one in fake time.
+type redis interface{ options() rueidis.ClientOption }
+
+// joined is a member that is connected.
+func joined(t *testing.T, s redis, cfg Config) *Fleet {
 	t.Helper()
 	if cfg.Name == "" {
 		cfg.Name = "test"
 	}
-	f, err := Join(t.Context(), client(t, addr), cfg)
+	c, err := rueidis.NewClient(s.options())
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	f, err := Join(t.Context(), c, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { f.Close() })
 	eventually(t, func() bool { return f.Snapshot().Connected }, "connected")
@@ -184,6 +193,8 @@ func newSlowProxy(t testing.TB, target string, delay time.Duration) *proxy {
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
+func (p *proxy) options() rueidis.ClientOption { return options(p.addr()) }
+
 func (p *proxy) serve(c net.Conn) {
 	defer c.Close()
 	p.mu.Lock()
@@ -201,9 +212,13 @@ func (p *proxy) serve(c net.Conn) {
 	changed := p.cut || p.target != target
 	p.conns[c], p.conns[up] = true, true
 	p.mu.Unlock()
-	if changed {
-		return
+	if !changed {
+		p.join(c, up)
 	}
+}
+
+// join copies both ways until one side ends.
+func (p *proxy) join(c, up net.Conn) {
 	go func() { p.copy(up, c); up.Close() }()
 	p.copy(c, up)
 }

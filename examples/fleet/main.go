@@ -43,7 +43,14 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var err error
 	switch {
 	case process:
-		err = work(ctx, stdout)
+		var redis *rueidis.ClientOption
+		if address := os.Getenv(redisVariable); address != "" {
+			redis = &rueidis.ClientOption{
+				InitAddress: []string{address},
+				AlwaysRESP2: true, // for miniredis; a Redis needs no such thing
+			}
+		}
+		err = work(ctx, stdout, &http.Client{Timeout: time.Second}, os.Getenv(roleVariable), redis)
 	case len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]):
 		fmt.Fprint(stdout, "Shows what a fleet of processes makes of a bad server, with and without package fleet.\n\nUsage: fleet [-v]\n\n  -v  what each process does, and when\n")
 		return 0
@@ -67,8 +74,8 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // work is one of the 20 processes: it calls the server all the time, and prints
-// what happens to its gate and its breaker.
-func work(ctx context.Context, out io.Writer) error {
+// what happens to its gate and its breaker. Without redis it is alone.
+func work(ctx context.Context, out io.Writer, plain *http.Client, server string, redis *rueidis.ClientOption) error {
 	gate := retry.NewGate(nil)
 	breaker, err := retry.NewCircuitBreaker(retry.BreakerConfig{RecoveryTimeout: time.Second})
 	if err != nil {
@@ -76,8 +83,8 @@ func work(ctx context.Context, out io.Writer) error {
 	}
 	gate.OnPause(func(until time.Time) { report(out, "paused", time.Until(until)) })
 	breaker.OnStateChange(func(c retry.StateChange) { report(out, c.To.String(), 0) })
-	if redis := os.Getenv(redisVariable); redis != "" {
-		f, err := join(ctx, redis, gate, breaker)
+	if redis != nil {
+		f, err := join(ctx, *redis, gate, breaker)
 		if err != nil {
 			return err
 		}
@@ -87,7 +94,7 @@ func work(ctx context.Context, out io.Writer) error {
 		for !f.Snapshot().Connected && pause(connecting, 10*time.Millisecond) { // the show begins when all hear each other
 		}
 	}
-	client, err := retry.NewRetryableClient(&http.Client{Timeout: time.Second}, retry.Config{
+	client, err := retry.NewRetryableClient(plain, retry.Config{
 		MaxRetries:   retry.NoRetries,
 		Gate:         gate,
 		Breaker:      breaker,
@@ -98,7 +105,7 @@ func work(ctx context.Context, out io.Writer) error {
 	}
 	report(out, "ready", 0)
 	for ctx.Err() == nil && pause(ctx, rand.N(400*time.Millisecond)) {
-		resp, err := client.Get(ctx, os.Getenv(roleVariable))
+		resp, err := client.Get(ctx, server)
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -107,11 +114,8 @@ func work(ctx context.Context, out io.Writer) error {
 }
 
 // join is all that makes a process a member of a fleet.
-func join(ctx context.Context, redis string, gate *retry.Gate, breaker *retry.CircuitBreaker) (*fleet.Fleet, error) {
-	f, err := fleet.Dial(ctx, rueidis.ClientOption{
-		InitAddress: []string{redis},
-		AlwaysRESP2: true, // for miniredis; a Redis needs no such thing
-	}, fleet.Config{
+func join(ctx context.Context, redis rueidis.ClientOption, gate *retry.Gate, breaker *retry.CircuitBreaker) (*fleet.Fleet, error) {
+	f, err := fleet.Dial(ctx, redis, fleet.Config{
 		Name:     "example",
 		OpenTime: time.Second, // as the breakers have it
 	})

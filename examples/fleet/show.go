@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
@@ -49,7 +50,11 @@ func show(ctx context.Context, out io.Writer, verbose bool, start func() (addres
 			title, address = "WITH the fleet: what one learns, all know", redis
 		}
 		fmt.Fprintf(details, "\n%s\n", title)
-		if calls[i], err = scene(ctx, details, address); err != nil {
+		s := new(server)
+		there := httptest.NewServer(s)
+		calls[i], err = scene(ctx, details, s, startProcess(there.URL, address))
+		there.Close()
+		if err != nil {
 			return err
 		}
 	}
@@ -110,28 +115,37 @@ func startEmbedded() (address, name string, stop func(), err error) {
 	return m.Addr(), "none in PATH, so an embedded one (miniredis)", m.Close, nil
 }
 
+// starter starts one of the processes, which ends with ctx. It returns what that
+// prints, and what waits for its end.
+type starter func(ctx context.Context) (lines io.Reader, wait func() error, err error)
+
+func startProcess(server, redis string) starter {
+	return func(ctx context.Context) (io.Reader, func() error, error) {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), roleVariable+"="+server, redisVariable+"="+redis)
+		lines, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		return lines, cmd.Wait, err
+	}
+}
+
 // scene is: all is well; the server answers 429 for two seconds; all is well; the
 // server is down for three seconds; all is well. It returns how many calls went to
 // the server while it was down.
-func scene(ctx context.Context, out io.Writer, redis string) (calls int64, err error) {
-	server := newServer()
-	defer server.Close()
+func scene(ctx context.Context, out io.Writer, server *server, start starter) (calls int64, err error) {
 	log := &log{out: out}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for i := range processes {
-		cmd := exec.CommandContext(ctx, os.Args[0])
-		cmd.Env = append(os.Environ(), roleVariable+"="+server.URL, redisVariable+"="+redis)
-		lines, err := cmd.StdoutPipe()
+		lines, wait, err := start(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if err := cmd.Start(); err != nil {
-			return 0, err
-		}
-		wg.Go(func() { log.watch(i+1, lines); cmd.Wait() })
+		wg.Go(func() { log.watch(i+1, lines); wait() })
 	}
 	for log.count("ready") < processes && pause(ctx, 10*time.Millisecond) {
 	}
