@@ -168,12 +168,17 @@ type total struct {
 }
 
 func newTotal(stderr io.Writer, files int) *total {
-	t := &total{bar: progressbar.DefaultBytesSilent(-1), done: make([]int64, files), sizes: make([]int64, files)}
+	shown := io.Discard
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		t.bar = progressbar.NewOptions64(-1, progressbar.OptionSetWriter(stderr), progressbar.OptionShowBytes(true),
-			progressbar.OptionFullWidth(), progressbar.OptionThrottle(65*time.Millisecond), progressbar.OptionClearOnFinish())
+		shown = stderr
 	}
-	return t
+	return &total{
+		bar: progressbar.NewOptions64(-1, progressbar.OptionSetWriter(shown), progressbar.OptionShowBytes(true),
+			progressbar.OptionFullWidth(), progressbar.OptionThrottle(65*time.Millisecond), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetSpinnerChangeInterval(0)), // its goroutine reads what Set64 writes, without a lock
+		done:  make([]int64, files),
+		sizes: make([]int64, files),
+	}
 }
 
 func (t *total) set(file int, done, size int64) {
