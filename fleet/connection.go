@@ -173,8 +173,11 @@ func causeOf(err error) string {
 // listen receives what others publish, and subscribes again when that ends.
 func (f *Fleet) listen() {
 	for f.ctx.Err() == nil {
-		client, err := f.store.connected()
-		if err == nil {
+		client, err := f.store.connect()
+		if err != nil {
+			f.update(func(c *connection) { c.noBeat = err })
+		} else {
+			f.choresDue.give() // keep waits for it
 			ctx, cancel := context.WithCancel(f.ctx)
 			f.update(func(c *connection) { c.resubscribe = cancel })
 			hooked := rueidis.WithOnSubscriptionHook(ctx, func(s rueidis.PubSubSubscription) {
@@ -361,8 +364,11 @@ func (f *Fleet) allBreakers() []*sharedBreaker {
 	return slices.Concat(slices.Collect(maps.Values(f.breakers))...)
 }
 
-// keep gives signs of life, repairs what was lost, and renews leases.
+// keep gives signs of life, repairs what was lost, and renews leases, as soon as there is
+// a client.
 func (f *Fleet) keep() {
+	for f.store.connected() == nil && f.sleep(time.Hour, f.choresDue) {
+	}
 	var lastBeat, nextBeat time.Time
 	for {
 		if soon := lastBeat.Add(beatLost); !f.connection.knowsClock() && soon.Before(nextBeat) {

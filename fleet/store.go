@@ -42,39 +42,46 @@ type store struct {
 	dial   func() (rueidis.Client, error)
 	owned  bool
 
-	mu     sync.Mutex // guards client; held while it is dialed
+	mu     sync.Mutex // guards client
 	client rueidis.Client
 }
 
-// connected returns the client, and dials it the first time.
-func (s *store) connected() (rueidis.Client, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.client != nil {
-		return s.client, nil
+// connect returns the client, and dials it the first time. Only [Fleet.listen] does so:
+// it may take long, and no command waits for it.
+func (s *store) connect() (rueidis.Client, error) {
+	if client := s.connected(); client != nil {
+		return client, nil
 	}
 	client, err := s.dial()
 	if err == nil {
+		s.mu.Lock()
 		s.client = client
+		s.mu.Unlock()
 	}
 	return client, err
 }
 
-// close signs off, so that the others need not wait until this member is missed.
-func (s *store) close(f *Fleet) {
+// connected returns the client, or nil if it is not dialed yet.
+func (s *store) connected() rueidis.Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.client == nil {
+	return s.client
+}
+
+// close signs off, so that the others need not wait until this member is missed.
+func (s *store) close(f *Fleet) {
+	client := s.connected()
+	if client == nil {
 		return
 	}
 	if f.connection.unanswered() == 0 {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		defer time.AfterFunc(closeTime/2, cancel).Stop()
-		s.client.Do(ctx, s.client.B().Zrem().Key(s.key("members")).Member(f.id).Build())
+		client.Do(ctx, client.B().Zrem().Key(s.key("members")).Member(f.id).Build())
 	}
 	if s.owned {
-		s.client.Close()
+		client.Close()
 	}
 }
 
@@ -116,9 +123,9 @@ func (a answer) duration(i int) (time.Duration, error) {
 // answer comes too late to believe the durations in it: when Redis hung, or this
 // process was stopped meanwhile.
 func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answer, error) {
-	client, err := f.store.connected()
-	if err != nil {
-		return answer{}, err
+	client := f.store.connected()
+	if client == nil {
+		return answer{}, errNotDialed
 	}
 	// A deadline would make rueidis read synchronously, and not notice Close.
 	ctx, cancel := context.WithCancel(f.ctx)
@@ -152,8 +159,11 @@ func (f *Fleet) run(script *rueidis.Lua, values int, keys, args []string) (answe
 	return answer{got, now}, nil
 }
 
-// errNoClock is for a moment: until the first beat, and after a command was refused.
-var errNoClock = errors.New("fleet: the clock of Redis is not known yet")
+var (
+	// errNoClock is for a moment: until the first beat, and after a command was refused.
+	errNoClock   = errors.New("fleet: the clock of Redis is not known yet")
+	errNotDialed = errors.New("fleet: there is no connection yet")
+)
 
 // since is the time since t by the monotonic clock or the wall clock, whichever
 // went on for longer: the former stands still while a laptop sleeps.
