@@ -103,7 +103,7 @@ func TestStartWithoutRedis(t *testing.T) {
 // the network is whole again.
 func TestPartition(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
-		way := s.anotherWay()
+		way := newMemoryProxy(t, s.connect)
 		var fleets [20]*Fleet
 		var gates [20]*retry.Gate
 		for i := range gates {
@@ -112,7 +112,7 @@ func TestPartition(t *testing.T) {
 			require.NoError(t, fleets[i].Gate("host", gates[i]))
 		}
 		near, far := gates[:10], gates[10:]
-		way.setAway(true)
+		way.setCut(true)
 		eventually(t, func() bool {
 			return !slices.ContainsFunc(fleets[10:], func(f *Fleet) bool { return f.Snapshot().Connected })
 		}, "cut off")
@@ -125,7 +125,7 @@ func TestPartition(t *testing.T) {
 		assert.Zero(t, left(far[1]))
 		assert.Less(t, left(near[1]), time.Minute)
 
-		way.setAway(false)
+		way.setCut(false)
 		whole := time.Now()
 		for _, g := range gates {
 			eventually(t, func() bool { return left(g) > 100*time.Second }, "all know the longest")
@@ -202,5 +202,23 @@ func TestEachLossIsOne(t *testing.T) {
 		assert.EqualValues(t, 20, f.Snapshot().Losses)
 		assert.Equal(t, 20, log.count("connection lost"), &log.text)
 		assert.Equal(t, 21, log.count("fleet: connected"))
+	})
+}
+
+// A command waited for the client that was just being dialed, beyond Timeout, where the
+// network held that up.
+func TestNoCommandWaitsForADial(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		network := newMemoryProxy(t, s.connect)
+		network.setFrozen(true)
+		start := time.Now()
+		f, err := Dial(t.Context(), network.options(), Config{Name: "test", Timeout: 100 * time.Millisecond})
+		require.NoError(t, err)
+		defer f.Close()
+		assert.Equal(t, 100*time.Millisecond, time.Since(start))
+		assert.ErrorIs(t, f.Rate("host", 1).lease(1), errNotDialed)
+		assert.Equal(t, 100*time.Millisecond, time.Since(start))
+		network.setFrozen(false)
+		eventually(t, func() bool { return f.Snapshot().Connected }, "joined")
 	})
 }

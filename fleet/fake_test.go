@@ -22,8 +22,6 @@ type fakeRedis struct {
 	*miniredis.Miniredis
 	t testing.TB
 
-	delay time.Duration // of the network, one way
-
 	mu    sync.Mutex
 	away  bool
 	conns []net.Conn
@@ -42,32 +40,16 @@ func inFakeTime(t *testing.T, test func(*testing.T, *fakeRedis)) {
 	})
 }
 
-func (s *fakeRedis) options() rueidis.ClientOption {
-	option := options("fake:6379")
-	option.AlwaysRESP2 = true // a subscribed connection of RESP3 runs no scripts in miniredis
-	option.DialCtxFn = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.away {
-			return nil, errors.New("refused")
-		}
-		c, err := s.Dial()
-		s.conns = append(s.conns, c)
-		if s.delay > 0 {
-			up := c
-			var far net.Conn
-			c, far = net.Pipe()
-			p := &proxy{delay: s.delay, frozen: make(chan struct{})}
-			p.setFrozen(false)
-			go func() { p.join(far, up); far.Close() }()
-		}
-		return c, err
+func (s *fakeRedis) connect() (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return nil, errors.New("refused")
 	}
-	return option
+	c, err := s.Dial()
+	s.conns = append(s.conns, c)
+	return c, err
 }
-
-// anotherWay leads to the same server, and can be away by itself.
-func (s *fakeRedis) anotherWay() *fakeRedis { return &fakeRedis{Miniredis: s.Miniredis, t: s.t} }
 
 // setAway ends all connections and refuses new ones, or accepts them again.
 func (s *fakeRedis) setAway(away bool) {
@@ -78,6 +60,15 @@ func (s *fakeRedis) setAway(away bool) {
 		c.Close()
 	}
 	s.conns = nil
+}
+
+func (s *fakeRedis) options() rueidis.ClientOption { return memoryOptions(s.connect) }
+
+func memoryOptions(connect func() (net.Conn, error)) rueidis.ClientOption {
+	option := options("fake:6379")
+	option.AlwaysRESP2 = true // a subscribed connection of RESP3 runs no scripts in miniredis
+	option.DialCtxFn = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) { return connect() }
+	return option
 }
 
 // do runs one command on it.

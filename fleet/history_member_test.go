@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -15,16 +16,23 @@ import (
 	"github.com/retryutils/retry"
 )
 
-// What a member of a history prints: "@", the time in ns, a word, and what belongs to
-// it. See [history] for what is made of it.
-func event(words ...any) {
-	fmt.Println(append([]any{"@" + strconv.FormatInt(time.Now().UnixNano(), 10)}, words...)...)
+// event is what a member of a history prints: "@", the time in ns, a word, and what
+// belongs to it. See [history] for what is made of it.
+type event func(words ...any)
+
+func eventTo(out io.Writer) event {
+	return func(words ...any) {
+		fmt.Fprintln(out, append([]any{"@" + strconv.FormatInt(time.Now().UnixNano(), 10)}, words...)...)
+	}
 }
 
 // recorder is a client that prints each script that it runs: "call" with a number,
 // the keys and arguments, and "return" with the number and the answer. One without an
 // answer may have been carried out.
-type recorder struct{ rueidis.Client }
+type recorder struct {
+	rueidis.Client
+	event event
+}
 
 var recorded atomic.Int64
 
@@ -35,12 +43,12 @@ func (r recorder) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRe
 	}
 	text := strings.Join(words[2:], " ") // cmd is recycled
 	n := recorded.Add(1)
-	event("call", n, text)
+	r.event("call", n, text)
 	answer := r.Client.Do(ctx, cmd)
 	values, err := answer.ToArray()
 	if err != nil {
 		if isAnswer(err) {
-			event("refused", n) // and so without effect
+			r.event("refused", n) // and so without effect
 		}
 		return answer
 	}
@@ -53,7 +61,7 @@ func (r recorder) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRe
 		}
 		returned = append(returned, text)
 	}
-	event(returned...)
+	r.event(returned...)
 	return answer
 }
 
@@ -61,23 +69,25 @@ func (r recorder) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRe
 const historyRate = 40
 
 // runHistory makes calls of all kinds, as the seed says, from the moment that the
-// test names until the process ends.
-func runHistory(addr, which string) {
+// test names until its input or ctx ends.
+func runHistory(ctx context.Context, option rueidis.ClientOption, which string, in io.Reader, out io.Writer) {
 	var seed, index uint64
 	var begin, end int64
 	fmt.Sscan(which, &seed, &index, &begin, &end)
 	random := rand.New(rand.NewPCG(seed, index))
-	m := &member{gate: retry.NewGate(nil)}
+	m := &member{in: in, out: out, gate: retry.NewGate(nil)}
 	m.breaker, _ = retry.NewCircuitBreaker(retry.BreakerConfig{RecoveryTimeout: time.Second})
+	event := eventTo(out)
 	var err error
 	m.fleet, err = join(context.Background(), func() (rueidis.Client, error) {
-		client, err := rueidis.NewClient(options(addr))
-		return recorder{client}, err
+		client, err := rueidis.NewClient(option)
+		return recorder{client, event}, err
 	}, Config{Name: "test", OpenTime: time.Second})
 	if err != nil {
 		panic(err)
 	}
 	m.fleet.store.owned = true
+	defer m.fleet.Close()
 	event("id", m.fleet.id)
 	m.gate.OnPause(func(until time.Time) { event("paused", until.UnixNano()) })
 	m.breaker.OnStateChange(func(c retry.StateChange) { event("breaker", c.To) })
@@ -88,18 +98,17 @@ func runHistory(addr, which string) {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println("ready", os.Getpid())
+	fmt.Fprintln(out, "ready", os.Getpid())
 
-	ctx := context.Background()
 	outages := outagesOf(seed)
 	time.Sleep(time.Until(time.Unix(0, begin)))
-	go m.every(100*time.Millisecond, func() {
+	go every(ctx, 100*time.Millisecond, func() {
 		if m.gate.Wait(ctx) == nil {
 			event("passed gate")
 		}
 	})
 	for range 2 {
-		go m.every(50*time.Millisecond, func() {
+		go every(ctx, 50*time.Millisecond, func() {
 			retry.Run(ctx, retry.Config{Breaker: m.breaker, WaitWhenOpen: true, MaxRetries: retry.NoRetries}, func(context.Context) error {
 				if outages.is(time.Since(time.Unix(0, begin))) {
 					return errDown
@@ -107,20 +116,24 @@ func runHistory(addr, which string) {
 				return nil
 			})
 		})
-		go m.every(0, func() {
+		go every(ctx, 0, func() {
 			if m.rate.Wait(ctx) == nil {
 				event("passed rate")
 			}
 		})
 	}
-	go m.every(100*time.Millisecond, func() {
+	go every(ctx, 100*time.Millisecond, func() {
 		if budget.Withdraw() {
 			event("withdrew")
 		}
 	})
 	go func() {
 		for {
-			time.Sleep(time.Duration(random.ExpFloat64() * float64(12*time.Second)))
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Duration(random.ExpFloat64() * float64(12*time.Second))):
+			}
 			d := 100*time.Millisecond + time.Duration(random.Int64N(int64(4*time.Second)))
 			if time.Now().Add(d).UnixNano() > end {
 				return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ import (
 func TestMain(m *testing.M) {
 	switch addr, which := os.Getenv("FLEET_MEMBER"), os.Getenv("FLEET_HISTORY"); {
 	case which != "":
-		runHistory(addr, which)
+		runHistory(context.Background(), options(addr), which, os.Stdin, os.Stdout)
 	case addr != "":
 		runMember(addr)
 	default:
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 // member is the other side of a process: it does what it reads on its standard
 // input, and ends with it.
 type member struct {
+	in               io.Reader
+	out              io.Writer
 	fleet            *Fleet
 	gate             *retry.Gate
 	breaker          *retry.CircuitBreaker
@@ -42,7 +45,7 @@ type member struct {
 }
 
 func runMember(addr string) {
-	m := &member{gate: retry.NewGate(nil)}
+	m := &member{in: os.Stdin, out: os.Stdout, gate: retry.NewGate(nil)}
 	m.breaker, _ = retry.NewCircuitBreaker(retry.BreakerConfig{RecoveryTimeout: time.Second})
 	var err error
 	m.fleet, err = Dial(context.Background(), options(addr), Config{Name: "test"})
@@ -60,12 +63,12 @@ func runMember(addr string) {
 	m.obey()
 }
 
-// obey does what its standard input says, as long as there is one.
+// obey does what its input says, as long as there is one.
 func (m *member) obey() {
-	for scan := bufio.NewScanner(os.Stdin); scan.Scan(); {
+	for scan := bufio.NewScanner(m.in); scan.Scan(); {
 		words := strings.Fields(scan.Text())
 		if strings.HasPrefix(words[0], "answer") {
-			fmt.Println(words[0], m.do(words[1:]))
+			fmt.Fprintln(m.out, words[0], m.do(words[1:]))
 		} else {
 			m.do(words)
 		}
@@ -112,10 +115,10 @@ func (m *member) do(words []string) string {
 	case "call": // one through the breaker
 		m.call()
 	case "calls": // one every so many ms
-		go m.every(time.Duration(number)*time.Millisecond, m.call)
+		go every(context.Background(), time.Duration(number)*time.Millisecond, m.call)
 	case "work": // as fast as the rate lets it, with so many workers
 		for range number {
-			go m.every(0, m.pass)
+			go every(context.Background(), 0, m.pass)
 		}
 	case "times":
 		m.mu.Lock()
@@ -125,8 +128,8 @@ func (m *member) do(words []string) string {
 	return "done"
 }
 
-func (m *member) every(d time.Duration, do func()) {
-	for {
+func every(ctx context.Context, d time.Duration, do func()) {
+	for ctx.Err() == nil {
 		time.Sleep(d)
 		do()
 	}

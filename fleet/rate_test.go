@@ -267,6 +267,72 @@ func TestRateWithoutRedisFromTheStart(t *testing.T) {
 	}
 }
 
+// Without Redis a process goes on with the share that it had, for ten seconds, and then
+// with an equal one; all together keep to the rate, whoever has the work.
+func TestRateShareWithoutRedis(t *testing.T) {
+	const members, perSecond = 4, 40
+	for busy := 1; busy <= members; busy++ {
+		t.Run(strconv.Itoa(busy), func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+				rates := make([]*Rate, members)
+				for i := range rates {
+					rates[i] = joined(t, s, Config{}).Rate("host", perSecond)
+				}
+				passed := passing(t, rates[:busy], 4)
+				time.Sleep(20 * time.Second) // in which all learn how many they are
+				s.setAway(true)
+				began := len(passed())
+				time.Sleep(9 * time.Second)
+				held := len(passed())
+				time.Sleep(4 * time.Second)
+				equal := len(passed())
+				time.Sleep(10 * time.Second)
+				at := passed()
+				t.Logf("%d at most in 1s; %d in the first 9s, %d in 10s later", most(at, time.Second), held-began, len(at)-equal)
+				assert.LessOrEqual(t, most(at[began:], 5*time.Second), 5*perSecond*110/100)
+				assert.Greater(t, held-began, 9*perSecond*80/100, "its share")
+				assert.InDelta(t, busy*10*perSecond/members, len(at)-equal, perSecond, "an equal one")
+			})
+		})
+	}
+}
+
+// Where Redis is slow, a process gives itself slots until the answer comes; all keep to
+// the rate nevertheless.
+func TestRateWithSlowRedis(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		const perSecond = 50
+		network := newMemoryProxy(t, s.connect)
+		var rates []*Rate
+		for range 3 {
+			rates = append(rates, joined(t, network, Config{}).Rate("host", perSecond))
+		}
+		network.setDelay(220 * time.Millisecond) // one way: an answer comes within Timeout
+		passed := passing(t, rates, 8)
+		time.Sleep(time.Minute)
+		at := passed()
+		t.Logf("%d in a minute, %d in 1s at most", len(at), most(at, time.Second))
+		assert.LessOrEqual(t, most(at, time.Second), perSecond*16/10) // a second, 0.1s and Timeout
+		assert.LessOrEqual(t, most(at, 10*time.Second), perSecond*106/10)
+		assert.Greater(t, len(at), 60*perSecond*60/100)
+	})
+}
+
+// Slots that nobody took in time are lost: calls after a quiet moment pass no faster.
+func TestRateSlotsAreLost(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		const perSecond = 100
+		r := joined(t, s, Config{}).Rate("host", perSecond)
+		for range 2 * perSecond {
+			require.NoError(t, r.Wait(t.Context()))
+		}
+		time.Sleep(400 * time.Millisecond)
+		passed := passing(t, []*Rate{r}, perSecond)
+		time.Sleep(100 * time.Millisecond)
+		assert.LessOrEqual(t, len(passed()), perSecond*2/10+1)
+	})
+}
+
 // Two processes that name different rates for one name had twice as much together
 // as either knew of. The lower one is that of all, and the other is warned, once.
 func TestRateOfTwoMinds(t *testing.T) {

@@ -161,11 +161,12 @@ func goroutinesEnd(t *testing.T, before int) {
 // proxy is a network between members and Redis that can be cut, or hold up all
 // that is sent.
 type proxy struct {
-	listener net.Listener
-	delay    time.Duration // one way
+	listener net.Listener // nil: in memory
 
 	mu     sync.Mutex
-	target string
+	delay  time.Duration // one way
+	dial   func() (net.Conn, error)
+	dials  int // different ones so far
 	cut    bool
 	frozen chan struct{} // closed when it is not
 	conns  map[net.Conn]bool
@@ -176,9 +177,9 @@ func newProxy(t testing.TB, target string) *proxy { return newSlowProxy(t, targe
 func newSlowProxy(t testing.TB, target string, delay time.Duration) *proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{listener: l, target: target, delay: delay, frozen: make(chan struct{}), conns: make(map[net.Conn]bool)}
-	close(p.frozen)
-	t.Cleanup(func() { l.Close(); p.setCut(true); p.setFrozen(false) })
+	p := newMemoryProxy(t, dialer(target))
+	p.listener, p.delay = l, delay
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -191,34 +192,54 @@ func newSlowProxy(t testing.TB, target string, delay time.Duration) *proxy {
 	return p
 }
 
+func dialer(addr string) func() (net.Conn, error) {
+	return func() (net.Conn, error) { return net.Dial("tcp", addr) }
+}
+
+// newMemoryProxy needs no network, and so may be in fake time.
+func newMemoryProxy(t testing.TB, dial func() (net.Conn, error)) *proxy {
+	p := &proxy{dial: dial, frozen: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	close(p.frozen)
+	t.Cleanup(func() { p.setCut(true); p.setFrozen(false) })
+	return p
+}
+
+// connect is a new connection through a proxy in memory.
+func (p *proxy) connect() (net.Conn, error) {
+	near, far := net.Pipe()
+	go p.serve(far)
+	return near, nil
+}
+
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-func (p *proxy) options() rueidis.ClientOption { return options(p.addr()) }
+func (p *proxy) options() rueidis.ClientOption {
+	if p.listener == nil {
+		return memoryOptions(p.connect)
+	}
+	return options(p.addr())
+}
 
 func (p *proxy) serve(c net.Conn) {
 	defer c.Close()
 	p.mu.Lock()
-	cut, target := p.cut, p.target
+	cut, dial, dials := p.cut, p.dial, p.dials
 	p.mu.Unlock()
 	if cut {
 		return
 	}
-	up, err := net.Dial("tcp", target)
+	up, err := dial()
 	if err != nil {
 		return
 	}
 	defer up.Close()
 	p.mu.Lock()
-	changed := p.cut || p.target != target
+	changed := p.cut || p.dials != dials
 	p.conns[c], p.conns[up] = true, true
 	p.mu.Unlock()
-	if !changed {
-		p.join(c, up)
+	if changed {
+		return
 	}
-}
-
-// join copies both ways until one side ends.
-func (p *proxy) join(c, up net.Conn) {
 	go func() { p.copy(up, c); up.Close() }()
 	p.copy(c, up)
 }
@@ -236,7 +257,10 @@ func (p *proxy) copy(to, from net.Conn) {
 			data := make([]byte, 4096)
 			n, err := from.Read(data)
 			if n > 0 {
-				pieces <- piece{data[:n], time.Now().Add(p.delay)}
+				p.mu.Lock()
+				due := time.Now().Add(p.delay)
+				p.mu.Unlock()
+				pieces <- piece{data[:n], due}
 			}
 			if err != nil {
 				return
@@ -253,6 +277,13 @@ func (p *proxy) copy(to, from net.Conn) {
 			from.Close()
 		}
 	}
+}
+
+// setDelay is for what is sent from now on.
+func (p *proxy) setDelay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
 }
 
 // setFrozen holds up all that is sent, or lets it through again.
@@ -285,9 +316,10 @@ func (p *proxy) setCut(cut bool) {
 }
 
 // setTarget ends all connections, and leads new ones elsewhere.
-func (p *proxy) setTarget(addr string) {
+func (p *proxy) setTarget(dial func() (net.Conn, error)) {
 	p.mu.Lock()
-	p.target = addr
+	p.dial = dial
+	p.dials++
 	cut := p.cut
 	p.mu.Unlock()
 	p.setCut(true)
@@ -306,15 +338,26 @@ type process struct {
 }
 
 func startProcess(t *testing.T, addr string, env ...string) *process {
-	p := &process{t: t, cmd: exec.Command(os.Args[0], "-test.run=^$")}
-	p.cmd.Env = append(append(os.Environ(), "FLEET_MEMBER="+addr, "GORACE=atexit_sleep_ms=0"), env...)
-	p.cmd.Stderr = os.Stderr
-	var err error
-	p.in, err = p.cmd.StdinPipe()
+	cmd := exec.Command(os.Args[0], "-test.run=^$")
+	cmd.Env = append(append(os.Environ(), "FLEET_MEMBER="+addr, "GORACE=atexit_sleep_ms=0"), env...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	out, err := p.cmd.StdoutPipe()
+	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, p.cmd.Start())
+	require.NoError(t, cmd.Start())
+	p := newProcess(t, in, out)
+	p.cmd = cmd
+	t.Cleanup(func() {
+		p.in.Close() // ends it
+		p.cmd.Wait()
+	})
+	return p
+}
+
+// newProcess takes in what a process prints.
+func newProcess(t *testing.T, in io.WriteCloser, out io.Reader) *process {
+	p := &process{t: t, in: in}
 	go func() {
 		for scan := bufio.NewScanner(out); scan.Scan(); {
 			p.mu.Lock()
@@ -326,10 +369,6 @@ func startProcess(t *testing.T, addr string, env ...string) *process {
 			p.mu.Unlock()
 		}
 	}()
-	t.Cleanup(func() {
-		p.in.Close() // ends it
-		p.cmd.Wait()
-	})
 	return p
 }
 

@@ -84,19 +84,20 @@ func TestStoppedProcess(t *testing.T) {
 // A network that holds messages up makes them old as well, though the process
 // never stopped.
 func TestMessagesHeldUp(t *testing.T) {
-	t.Parallel()
-	s := realRedis(t)
-	network := newProxy(t, s.addr())
-	f, far := joined(t, s, Config{}), joined(t, network, Config{})
-	near, gate := retry.NewGate(nil), retry.NewGate(nil)
-	require.NoError(t, f.Gate("host", near))
-	require.NoError(t, far.Gate("host", gate))
-	network.setFrozen(true)
-	near.Pause(20 * time.Second)
-	time.Sleep(3 * time.Second) // as long as they are held up
-	network.setFrozen(false)
-	eventually(t, func() bool { return left(gate) > 0 }, "paused")
-	assert.Less(t, left(gate), left(near)+1500*time.Millisecond)
+	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
+		network := newMemoryProxy(t, s.connect)
+		f, far := joined(t, s, Config{}), joined(t, network, Config{})
+		near, gate := retry.NewGate(nil), retry.NewGate(nil)
+		require.NoError(t, f.Gate("host", near))
+		require.NoError(t, far.Gate("host", gate))
+		time.Sleep(time.Second)
+		network.setFrozen(true)
+		near.Pause(10 * time.Second)
+		time.Sleep(1500 * time.Millisecond)
+		network.setFrozen(false)
+		eventually(t, func() bool { return left(gate) > 0 }, "paused")
+		assert.Less(t, left(gate), left(near)+2*gateSpread)
+	})
 }
 
 // A command that a hung server runs when its caller has given up long since has no
@@ -237,8 +238,9 @@ func TestOtherClock(t *testing.T) {
 func TestReportsGoFirst(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
 		other := joined(t, s, Config{})
-		s.delay = time.Millisecond
-		f := joined(t, s, Config{})
+		network := newMemoryProxy(t, s.connect)
+		network.delay = time.Millisecond
+		f := joined(t, network, Config{})
 		gates := make([]*retry.Gate, 1000)
 		for i := range gates {
 			gates[i] = retry.NewGate(nil)
