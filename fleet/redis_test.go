@@ -250,7 +250,7 @@ func (p *proxy) copy(to, from net.Conn) {
 		data []byte
 		due  time.Time
 	}
-	pieces := make(chan piece, 10_000)
+	pieces := make(chan piece, 1000)
 	go func() {
 		defer close(pieces)
 		for {
