@@ -268,7 +268,7 @@ func TestRateWithoutRedisFromTheStart(t *testing.T) {
 }
 
 // Without Redis a process goes on with the share that it had, for ten seconds, and then
-// with an equal one; all together keep to the rate, whoever has the work.
+// with an equal one; all together keep to the rate, whichever have the work.
 func TestRateShareWithoutRedis(t *testing.T) {
 	const members, perSecond = 4, 40
 	for busy := 1; busy <= members; busy++ {
@@ -318,7 +318,7 @@ func TestRateWithSlowRedis(t *testing.T) {
 	})
 }
 
-// Slots that nobody took in time are lost: calls after a quiet moment pass no faster.
+// Slots that no call took in time are lost: calls after a quiet moment pass no faster.
 func TestRateSlotsAreLost(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, s *fakeRedis) {
 		const perSecond = 100
