@@ -135,6 +135,7 @@ func ParsedURL(u *url.URL) string {
 func Bare(u *url.URL) string {
 	bare := *u
 	bare.User, bare.Opaque, bare.RawQuery, bare.Fragment, bare.RawFragment = nil, "", "", "", ""
+	hideUsersInPath(&bare)
 	return bare.String()
 }
 
@@ -145,11 +146,38 @@ func withoutSecrets(u url.URL) string {
 	if u.Opaque != "" {
 		u.Opaque = hidden
 	}
+	hideUsersInPath(&u)
 	u.Fragment, u.RawFragment = "", ""
 	if u.RawQuery != "" {
 		u.RawQuery = query(u.RawQuery)
 	}
 	return u.String()
+}
+
+// hideUsersInPath removes the user information of URLs in the path of another, as those
+// of a proxy or an archive have them.
+func hideUsersInPath(u *url.URL) {
+	before, rest, ok := strings.Cut(u.Path, "://")
+	if !ok || !strings.Contains(rest, "@") {
+		return
+	}
+	var safe strings.Builder
+	for ok {
+		safe.WriteString(before + "://")
+		end := strings.IndexByte(rest, '/')
+		if end < 0 {
+			end = len(rest)
+		}
+		if at := strings.LastIndexByte(rest[:end], '@'); at >= 0 {
+			safe.WriteString(hidden)
+			rest = rest[at:]
+		}
+		before, rest, ok = strings.Cut(rest, "://")
+	}
+	safe.WriteString(before)
+	if safe.String() != u.Path {
+		u.Path, u.RawPath = safe.String(), ""
+	}
 }
 
 // query removes the values of a query, and parts that have no name.

@@ -39,6 +39,11 @@ func TestError(t *testing.T) {
 		"in brackets":              errors.New("cannot reach <" + sound + ">: down (" + sound + ")"),
 		"two in one":               errors.New("https://a.example/,https://user:SECRET@b.example/"),
 		"a URL in a query":         errors.New("https://a.example/?next=https://user:SECRET@b.example/?SECRET"),
+		"a URL in a path":          get("https://a.example/web/https://user:SECRET@b.example/x", errDown), // as that of an archive
+		"a name in a path":         get("https://a.example/web/https://SECRET@b.example", errDown),
+		"escaped, in a path":       get("https://a.example/web/https:%2f%2fSECRET@b.example/x", errDown),
+		"two in a path":            get("https://a.example/http://b/http://SECRET@c/http://SECRET@d/", errDown),
+		"a path in a scheme":       get("h:/ps://SECRET@b.example/gene", errDown),
 		"relative":                 get("/gene?sig=SECRET", errDown),
 		"relative, no name":        errors.New("moved to /gene?SECRET#page=2"), // what stands before the = is no name
 		"relative, with a scheme":  get("/https://SECRET@h/gene", errDown),
@@ -159,6 +164,8 @@ func TestParsedURL(t *testing.T) {
 		"https://user:SECRET@h.example/gene?key=SECRET#SECRET": "https://xxxxx@h.example/gene?key=xxxxx",
 		"https://h.example/gene":                               "https://h.example/gene",
 		"http:user:SECRET@h.example":                           "http:xxxxx",
+		"https://a.example/w%20b/https://SECRET@h.example/@x":  "https://a.example/w%20b/https://xxxxx@h.example/@x",
+		"https://a.example/https://h.example/w%2Fb@x":          "https://a.example/https://h.example/w%2Fb@x",
 	} {
 		u, err := url.Parse(raw)
 		require.NoError(t, err)
