@@ -157,11 +157,8 @@ func withoutSecrets(u url.URL) string {
 // hideUsersInPath removes the user information of URLs in the path of another, as those
 // of a proxy or an archive have them.
 func hideUsersInPath(u *url.URL) {
-	before, rest, ok := strings.Cut(u.Path, "://")
-	if !ok || !strings.Contains(rest, "@") {
-		return
-	}
 	var safe strings.Builder
+	before, rest, ok := strings.Cut(u.Path, "://")
 	for ok {
 		safe.WriteString(before + "://")
 		end := strings.IndexByte(rest, '/')

@@ -166,6 +166,8 @@ func TestParsedURL(t *testing.T) {
 		"http:user:SECRET@h.example":                           "http:xxxxx",
 		"https://a.example/w%20b/https://SECRET@h.example/@x":  "https://a.example/w%20b/https://xxxxx@h.example/@x",
 		"https://a.example/https://h.example/w%2Fb@x":          "https://a.example/https://h.example/w%2Fb@x",
+		"https://a.example/file:///x@y":                        "https://a.example/file:///x@y",
+		"https://a.example/http://@b":                          "https://a.example/http://xxxxx@b",
 	} {
 		u, err := url.Parse(raw)
 		require.NoError(t, err)
