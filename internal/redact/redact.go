@@ -116,7 +116,7 @@ func URL(raw string) string {
 		}
 		return hidden
 	}
-	if u.Opaque == "" && !strings.ContainsAny(raw, "?#@") {
+	if u.Opaque == "" && !strings.ContainsAny(raw, "?#@") && !strings.Contains(u.Path, "://") {
 		return raw
 	}
 	return withoutSecrets(*u)
@@ -135,7 +135,7 @@ func ParsedURL(u *url.URL) string {
 func Bare(u *url.URL) string {
 	bare := *u
 	bare.User, bare.Opaque, bare.RawQuery, bare.Fragment, bare.RawFragment = nil, "", "", "", ""
-	hideUsersInPath(&bare)
+	hideInPath(&bare)
 	return bare.String()
 }
 
@@ -146,7 +146,7 @@ func withoutSecrets(u url.URL) string {
 	if u.Opaque != "" {
 		u.Opaque = hidden
 	}
-	hideUsersInPath(&u)
+	hideInPath(&u)
 	u.Fragment, u.RawFragment = "", ""
 	if u.RawQuery != "" {
 		u.RawQuery = query(u.RawQuery)
@@ -154,26 +154,32 @@ func withoutSecrets(u url.URL) string {
 	return u.String()
 }
 
-// hideUsersInPath removes the user information of URLs in the path of another, as those
-// of a proxy or an archive have them.
-func hideUsersInPath(u *url.URL) {
-	var safe strings.Builder
-	before, rest, ok := strings.Cut(u.Path, "://")
-	for ok {
-		safe.WriteString(before + "://")
-		end := strings.IndexByte(rest, '/')
-		if end < 0 {
-			end = len(rest)
+// hideInPath removes the secrets of URLs in the path of another, as those of a proxy or an
+// archive have them, or as they follow one in a text without a space.
+func hideInPath(u *url.URL) {
+	if i := strings.Index(u.Path, "://"); i >= 0 {
+		start := schemeStart(u.Path, i)
+		if safe := u.Path[:start] + urls(u.Path[start:]); safe != u.Path {
+			u.Path, u.RawPath = safe, ""
 		}
-		if at := strings.LastIndexByte(rest[:end], '@'); at >= 0 {
-			safe.WriteString(hidden)
-			rest = rest[at:]
-		}
-		before, rest, ok = strings.Cut(rest, "://")
 	}
-	safe.WriteString(before)
-	if safe.String() != u.Path {
-		u.Path, u.RawPath = safe.String(), ""
+}
+
+// urls removes the secrets from a URL, and from those that follow without a space,
+// unless they are in its query anyway.
+func urls(raw string) string {
+	path, _, _ := strings.Cut(raw, "?")
+	var b strings.Builder
+	start, end := 0, strings.Index(path, "://")+len("://")
+	for {
+		i := strings.Index(path[end:], "://")
+		if i < 0 {
+			b.WriteString(URL(raw[start:]))
+			return b.String()
+		}
+		next := schemeStart(path, end+i)
+		b.WriteString(URL(raw[start:next]))
+		start, end = next, end+i+len("://")
 	}
 }
 

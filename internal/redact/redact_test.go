@@ -43,6 +43,10 @@ func TestError(t *testing.T) {
 		"a name in a path":         get("https://a.example/web/https://SECRET@b.example", errDown),
 		"escaped, in a path":       get("https://a.example/web/https:%2f%2fSECRET@b.example/x", errDown),
 		"two in a path":            get("https://a.example/http://b/http://SECRET@c/http://SECRET@d/", errDown),
+		"a slash in a password":    get("https://a.example/https://user:SECRET/SECRET@b.example/x", errDown),
+		"a query in a path":        get("https://a.example/web/https:%2f%2fb.example%2f%3ftoken=SECRET", errDown),
+		"all escaped, in a path":   get("https://a.example/web/https%3A%2F%2FSECRET%40b.example", errDown),
+		"no host, in a path":       get("https://a.example/https://://SECRET@b.example", errDown),
 		"a path in a scheme":       get("h:/ps://SECRET@b.example/gene", errDown),
 		"relative":                 get("/gene?sig=SECRET", errDown),
 		"relative, no name":        errors.New("moved to /gene?SECRET#page=2"), // what stands before the = is no name
@@ -175,6 +179,11 @@ func TestParsedURL(t *testing.T) {
 		assert.Equal(t, want, redact.URL(raw))
 		assert.Equal(t, raw, u.String(), "the caller's own is not changed")
 	}
+}
+
+func TestParsedURLWithAPathThatIsNone(t *testing.T) {
+	u := &url.URL{Scheme: "https", Host: "a.example", Path: "://SECRET@b.example"}
+	assert.NotContains(t, redact.ParsedURL(u), "SECRET")
 }
 
 // A URL whose path was set as it is sent, as an opaque one, is shown like any other.

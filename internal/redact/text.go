@@ -135,7 +135,7 @@ func redactCore(core, previous string) string {
 	}
 	if i := strings.Index(core, "://"); i >= 0 {
 		if start := schemeStart(core, i); start < i {
-			return credentials(core[:start]) + urls(core[start:])
+			return credentials(core[:start]) + URL(core[start:])
 		}
 	}
 	for _, scheme := range opaqueSchemes {
@@ -144,24 +144,6 @@ func redactCore(core, previous string) string {
 		}
 	}
 	return credentials(core)
-}
-
-// urls removes the secrets from a URL, and from those that follow without a space,
-// unless they are in its query anyway.
-func urls(raw string) string {
-	path, _, _ := strings.Cut(raw, "?")
-	var b strings.Builder
-	start, end := 0, strings.Index(path, "://")+len("://")
-	for {
-		i := strings.Index(path[end:], "://")
-		if i < 0 {
-			b.WriteString(URL(raw[start:]))
-			return b.String()
-		}
-		next := schemeStart(path, end+i)
-		b.WriteString(URL(raw[start:next]))
-		start, end = next, end+i+len("://")
-	}
 }
 
 // credentials removes a name and password before an @, the values of a query, and a
